@@ -1,0 +1,80 @@
+"""
+Download star cutouts from the WFC3 and WFPC2 PSF databases at MAST.
+
+The names below are the public ones; each is imported when it is first used, so that a command which needs little
+starts at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from psfharvest.version import __version__
+
+if TYPE_CHECKING:
+    from psfharvest.archive.client import Archive
+    from psfharvest.core.cutout import Cutout
+    from psfharvest.core.errors import (
+        ArchiveDown,
+        ArchiveError,
+        BadInput,
+        BadQuery,
+        BadURI,
+        CutoutFailed,
+        CutoutMissing,
+        FolderRefused,
+        LocalError,
+        ManifestError,
+        PsfharvestError,
+        SinkError,
+    )
+    from psfharvest.core.model import Limits, Progress, Reason, Report, RetryPolicy, State
+    from psfharvest.core.query import Query
+
+_HOMES = {
+    "Archive": "archive.client",
+    "Cutout": "core.cutout",
+    "Query": "core.query",
+    **dict.fromkeys(("Limits", "Progress", "Reason", "Report", "RetryPolicy", "State"), "core.model"),
+    **dict.fromkeys(
+        (
+            "ArchiveDown", "ArchiveError", "BadInput", "BadQuery", "BadURI", "CutoutFailed", "CutoutMissing",
+            "FolderRefused", "LocalError", "ManifestError", "PsfharvestError", "SinkError",
+        ),
+        "core.errors",
+    ),
+}  # fmt: skip
+
+__all__ = [
+    "Archive",
+    "ArchiveDown",
+    "ArchiveError",
+    "BadInput",
+    "BadQuery",
+    "BadURI",
+    "Cutout",
+    "CutoutFailed",
+    "CutoutMissing",
+    "FolderRefused",
+    "Limits",
+    "LocalError",
+    "ManifestError",
+    "Progress",
+    "PsfharvestError",
+    "Query",
+    "Reason",
+    "Report",
+    "RetryPolicy",
+    "SinkError",
+    "State",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'psfharvest' has no attribute {name!r}")
+    return getattr(import_module(f"psfharvest.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

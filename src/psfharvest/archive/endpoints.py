@@ -1,0 +1,98 @@
+"""
+Where the archive's paths are: on the public hosts, or all under one base URL.
+
+The token stays with the archive's own host, and travels over TLS or loopback only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from psfharvest.core import datauri
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import PUBLIC_URL
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """
+    The archive's addresses.
+
+    Parameters
+    ----------
+    base
+        One URL under which all paths are found; None for the public hosts.
+    token
+        Sent to the archive's host, or empty.
+
+    Raises
+    ------
+    BadInput
+        When the base is no http(s) URL, or would expose the token.
+    """
+
+    base: str | None = None
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.root)
+            is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not is_url or parts.query or parts.fragment:
+            raise BadInput(f"archive {self.base!r}: a base URL like http://127.0.0.1:8000 is allowed")
+        if self.token and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise BadInput(f"archive {self.base!r}: a token is only sent over https or to this machine itself")
+        if self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise BadInput("the token holds characters that no token has")
+
+    @property
+    def root(self) -> str:
+        """The base URL of queries and downloads, without a final slash."""
+        return (self.base or PUBLIC_URL).rstrip("/")
+
+    @property
+    def is_public(self) -> bool:
+        """True for the public archive, by whichever way it is named."""
+        host = urlsplit(self.root).hostname or ""
+        return host == "stsci.edu" or host.endswith(".stsci.edu")
+
+    @property
+    def invoke_url(self) -> str:
+        """Where queries go."""
+        return f"{self.root}/api/v0/invoke"
+
+    @property
+    def bundle_url(self) -> str:
+        """Where many dataURIs go at once."""
+        return f"{self.root}/api/v0.1/Download/bundle.tar.gz"
+
+    @property
+    def file_prefix(self) -> str:
+        """What a quoted dataURI is appended to."""
+        return f"{self.root}/api/v0.1/Download/file?uri="
+
+    def file_url(self, uri: str) -> str:
+        """Return where one dataURI is downloaded from; every reserved character is escaped."""
+        return self.file_prefix + quote(uri, safe="")
+
+    def data_url(self, uri: str) -> str:
+        """Return the dataURL of a cutout; see `psfharvest.core.datauri.data_url`."""
+        return datauri.data_url(uri, self.root if self.base else datauri.PUBLIC_DATA_URL)
+
+    def credentials(self) -> tuple[tuple[str, str], ...]:
+        """Return the headers that only the archive's own host may see."""
+        return (("Authorization", f"token {self.token}"),) if self.token else ()
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for this machine's own addresses."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,39 @@
+"""An answer becomes a delivery: a verified body, or the failure that it means. The one place that decides so."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from psfharvest.archive.wire import Answer
+from psfharvest.core import fitscheck
+from psfharvest.core.model import Delivery, Evidence, Failure, Item, Reason
+from psfharvest.core.retry import classify_status
+
+_INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
+
+
+def failure_of(answer: Answer) -> Failure | None:
+    """Return why an answer is no success as HTTP sees it, or None."""
+    if answer.failure is not None:
+        return answer.failure
+    if 200 <= answer.status < 300:
+        return None
+    return status_failure(answer.status, answer.retry_after, answer.body)
+
+
+def status_failure(status: int, retry_after: str | None, body: bytes) -> Failure:
+    """Return the failure that a status other than 2xx means; fitscut's own words go before the status."""
+    words = fitscheck.error_text(body)
+    if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
+        return Failure(Reason.OFF_DETECTOR, words, evidence=Evidence.ALIVE)
+    return classify_status(status, retry_after, words, datetime.now(UTC))
+
+
+def deliver(item: Item, body: bytes) -> Delivery:
+    """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
+    flaw = fitscheck.flaw(body, item.size_px, item.rootname)
+    if flaw is None:
+        return Delivery(item, body, hashlib.sha256(body).digest())
+    evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE
+    return Delivery(item, None, failure=Failure(flaw.reason, flaw.detail, evidence=evidence))

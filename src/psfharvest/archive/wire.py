@@ -1,0 +1,141 @@
+"""
+What moves bytes: the port between what is asked of the archive and how it travels.
+
+A wire knows HTTP and nothing of cutouts. Its errors are values (a `Failure` in the answer), never exceptions; only
+cancellation passes. Redirects are decided here, once for all wires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+from urllib.parse import urljoin, urlsplit
+
+from psfharvest.archive.endpoints import is_loopback
+from psfharvest.core.model import Evidence, Failure, Reason
+
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Request(NamedTuple):
+    """One HTTP request and its deadlines."""
+
+    url: str
+    tag: object = None
+    """Comes back with the answer."""
+    body: bytes | None = None
+    """A form to POST; None is a GET."""
+    headers: Headers = ()
+    credentials: Headers = ()
+    """Headers for this host only: a redirect to another one drops them."""
+    max_bytes: int = 64 * 2**20
+    connect_timeout_s: float = 10.0
+    timeout_s: float = 30.0
+    """Without a byte."""
+    total_timeout_s: float | None = 300.0
+
+
+class Answer(NamedTuple):
+    """What came back: a complete HTTP answer, or a failure to get one."""
+
+    request: Request
+    status: int = 0
+    body: bytes = b""
+    retry_after: str | None = None
+    elapsed_s: float = 0.0
+    failure: Failure | None = None
+
+
+class Stream(Protocol):
+    """An answer whose body is read as it comes."""
+
+    status: int
+    retry_after: str | None
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """
+        Yield the body.
+
+        Raises
+        ------
+        BrokenStream
+            When it ends before its time.
+        """
+        ...
+
+
+class BrokenStream(Exception):
+    """Raised inside the archive package when a stream could not be had or broke off."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class Lane(Protocol):
+    """One user's way through a wire: many requests under way, answers taken in batches."""
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Send requests."""
+        ...
+
+    def take(self) -> list[Answer]:
+        """Return the answers that are ready, each once."""
+        ...
+
+
+class Wire(Protocol):
+    """Moves requests and answers."""
+
+    depth: int
+    """Requests that it likes to hold beside those under way, so that no connection waits for the next."""
+
+    def lane(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[Lane]:
+        """Open a lane; `wake` is called on the loop's thread when there is something to take."""
+        ...
+
+    async def exchange(self, request: Request) -> Answer:
+        """Send one request and wait for its whole answer."""
+        ...
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
+        """Send one request and read its answer as it comes; raises `BrokenStream`."""
+        ...
+
+    def set_limit(self, connections: int) -> None:
+        """Use at most so many connections from now on."""
+        ...
+
+    async def aclose(self) -> None:
+        """End all connections that are ours."""
+        ...
+
+
+def next_hop(request: Request, status: int, location: str | None, n_hops: int) -> Request | Failure:
+    """
+    Return the request that a redirect leads to, or why it is not followed.
+
+    Another host is only asked over https (or loopback), and never sees the credentials.
+    """
+    if n_hops >= MAX_REDIRECTS:
+        return Failure(Reason.REDIRECT, f"more than {MAX_REDIRECTS} redirects", evidence=Evidence.ALIVE)
+    if not location:
+        return Failure(Reason.REDIRECT, f"HTTP {status} without a location", evidence=Evidence.ALIVE)
+    try:
+        url = urljoin(request.url, location)
+        here, there = urlsplit(request.url), urlsplit(url)
+        is_same = (here.scheme, here.hostname, here.port) == (there.scheme, there.hostname, there.port)
+        is_safe = there.scheme == "https" or (there.scheme == "http" and is_loopback(there.hostname or ""))
+    except ValueError:
+        return Failure(Reason.REDIRECT, f"unreadable location {location[:100]!r}", evidence=Evidence.ALIVE)
+    if not is_same and not (is_safe and there.hostname):
+        return Failure(Reason.REDIRECT, f"to {url[:100]!r}: not over https", evidence=Evidence.ALIVE)
+    if not is_same:
+        request = request._replace(credentials=())
+    if status == 303 or (status in (301, 302) and request.body is not None):
+        request = request._replace(body=None)
+    return request._replace(url=url)

@@ -1,0 +1,147 @@
+"""``count`` and ``query``: the catalogue, without its cutouts."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfharvest.cli import loop
+from psfharvest.cli.options import (
+    CRITERIA_HELP,
+    archive_options,
+    json_option,
+    make_archive,
+    page_rows_option,
+    parse_query,
+    patience_option,
+)
+from psfharvest.core.errors import BadInput, SinkError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+ROWS_SHOWN = 20
+FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parquet": "parquet"}
+
+
+@click.command(
+    help=f"""Print the number of sources.
+    {CRITERIA_HELP}
+    \b
+    psfharvest count UVIS filter=F606W,F814W n_sat_pixels=0
+    psfharvest count WFPC2 chip=3 psf_flux=1e4..
+    """
+)
+@click.argument("detector")
+@click.argument("criteria", nargs=-1, metavar="[CRITERION]...")
+@archive_options
+@patience_option(60.0)
+@json_option
+def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    query = parse_query((detector, *criteria), None, None)
+    archive = make_archive(**options)
+
+    async def work() -> int:
+        async with archive:
+            return await archive.count(query)
+
+    n = _run(work)
+    click.echo(json.dumps({"count": n}) if as_json else n)
+
+
+@click.command(
+    help=f"""Get metadata as a table: on the terminal, or in a file by its ending (.ecsv .csv .fits .parquet).
+    {CRITERIA_HELP}
+    \b
+    psfharvest query IR filter=F160W --columns id,rootname,psf_flux --limit 10
+    psfharvest query UVIS psf_x_center=100..102 psf_y_center=100..102 n_sat_pixels=0 -o stars.ecsv
+    """
+)
+@click.argument("detector")
+@click.argument("criteria", nargs=-1, metavar="[CRITERION]...")
+@click.option("--columns", metavar="A,B", help="Exactly these columns, in this order.  [default: all]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"The N sources with the lowest ids.  [default: none with -o, else {ROWS_SHOWN}]",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@archive_options
+@page_rows_option
+@patience_option(60.0)
+@json_option
+def query(
+    detector: str,
+    criteria: tuple[str, ...],
+    columns: str | None,
+    limit: int | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    is_short = limit is None and output is None
+    asked = parse_query((detector, *criteria), columns, ROWS_SHOWN + 1 if is_short else limit)
+    if output is not None:
+        _check_output(output)
+    archive = make_archive(**options)
+
+    async def work() -> Table:
+        async with archive:
+            return await archive.query(asked)
+
+    table = _run(work)
+    if output is not None:
+        _write(table, output)
+        click.echo(f"psfharvest: {len(table):,} rows in {output}", err=True)
+    else:
+        _show(table[:ROWS_SHOWN] if is_short else table)
+        if is_short and len(table) > ROWS_SHOWN:
+            click.echo(
+                f"psfharvest: the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all", err=True
+            )
+    if as_json:
+        click.echo(
+            json.dumps({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
+        )
+
+
+def _run(work: Any) -> Any:
+    try:
+        return loop.run(work)
+    except loop.Interrupted as interrupted:
+        raise SystemExit(interrupted.status) from None
+
+
+def _show(table: Table) -> None:
+    if not len(table):
+        click.echo("psfharvest: no source matches", err=True)
+        return
+    for line in table.pformat(max_lines=-1, max_width=-1, show_unit=True):
+        click.echo(line)
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() not in FORMATS:
+        raise BadInput(f"{output}: the ending says the format; {', '.join(FORMATS)} are allowed")
+    if not output.absolute().parent.is_dir():
+        raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
+    if output.suffix.lower() == ".parquet":
+        if find_spec("pyarrow") is None:
+            raise BadInput("a .parquet file needs pyarrow: pip install 'psfharvest[parquet]'")
+
+
+def _write(table: Table, output: Path) -> None:
+    partial = output.with_name(f".{os.getpid()}.{output.name}")
+    try:
+        table.write(partial, format=FORMATS[output.suffix.lower()], overwrite=True)
+        partial.replace(output)
+    except OSError as error:
+        raise SinkError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""``demo``: the whole path on this machine alone, in half a minute."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from psfharvest.cli import loop
+from psfharvest.cli.harvest import tell
+from psfharvest.cli.simulate import require_simulator
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Report
+from psfharvest.progress import Reporter
+
+if TYPE_CHECKING:
+    from psfharvest.core.query import Query
+
+PANELS = 24
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("psfharvest-demo"),
+    show_default=True,
+    metavar="DIR",
+    help="The harvest folder to make.",
+)
+@click.option("--count", "n", type=click.IntRange(min=1, max=20_000), default=200, show_default=True, metavar="N")
+def demo(folder: Path, n: int) -> int:
+    """
+    Harvest from the bundled simulator, verify, and draw what came: a tour without the network.
+
+    Running it again shows that nothing is fetched twice.
+    """
+    require_simulator()
+    from psfharvest.core.query import Query  # noqa: PLC0415
+    from psfharvest.simulator import Settings, Simulator  # noqa: PLC0415 - an extra
+
+    query = Query("UVIS", filter=["F606W", "F814W"], n_sat_pixels=0, limit=n)
+    with Simulator(Settings(sources=max(20_000, 10 * n))) as simulator:
+        click.echo(f"1. the simulated archive listens on {simulator.url}")
+        with Reporter() as reporter:
+            work = functools.partial(_harvest, simulator.url, query, folder, reporter)
+            try:
+                report = loop.run(work)
+            except loop.Interrupted as interrupted:
+                raise SystemExit(interrupted.status) from None
+    click.echo(f"2. harvested {query!r}")
+    tell(report, folder)
+    click.echo(f"3. asked {report.requests} requests; all further runs of the demo ask for nothing that is done")
+    status = report.exit_status or _verify(folder)
+    _draw(folder)
+    click.echo(f"5. the same from the shell:  psfharvest status {folder}")
+    return status
+
+
+async def _harvest(url: str, query: Query, folder: Path, reporter: Reporter) -> Report:
+    from psfharvest.archive.client import Archive  # noqa: PLC0415
+
+    async with Archive(url) as archive:
+        n = await archive.count(query)
+        click.echo(f"   it holds {n} sources that match")
+        return await archive.harvest(query, folder, suffixes=["flt"], progress=reporter)
+
+
+def _verify(folder: Path) -> int:
+    from psfharvest.store.audit import audit  # noqa: PLC0415
+    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+
+    with Manifest.read(folder) as manifest:
+        findings = list(audit(folder, manifest))
+    broken = [f for f in findings if f.problem]
+    click.echo(f"4. re-read {len(findings)} stored cutouts against the manifest: {len(broken)} broken")
+    return 3 if broken else 0
+
+
+def _draw(folder: Path) -> None:
+    from psfharvest.core.cutout import Cutout  # noqa: PLC0415
+    from psfharvest.core.datauri import file_name  # noqa: PLC0415
+    from psfharvest.plot import contact_sheet, short_title  # noqa: PLC0415
+    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+
+    with Manifest.read(folder) as manifest:
+        stored = [
+            row for row, _ in zip(manifest.cutouts("uri, location", "state = 'done'"), range(PANELS), strict=False)
+        ]
+    cutouts = [Cutout(uri, (folder / location).read_bytes()) for uri, location in stored]
+    out = folder / "contact-sheet.png"
+    try:
+        contact_sheet([c.data for c in cutouts], [short_title(file_name(c.uri)) for c in cutouts], out)
+        click.echo(f"   and drew {len(cutouts)} of them: {out}")
+    except BadInput as error:
+        click.echo(f"   no picture: {error}", err=True)

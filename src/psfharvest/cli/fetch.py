@@ -1,0 +1,77 @@
+"""``fetch``: one cutout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfharvest.cli import loop
+from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
+from psfharvest.core.errors import BadInput, SinkError
+
+if TYPE_CHECKING:
+    from psfharvest.core.cutout import Cutout
+
+
+@click.command()
+@click.argument("uri")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Where to; - is standard output.  [default: the archive's name for it, here]",
+)
+@archive_options
+@patience_option(60.0)
+@json_option
+def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
+    """
+    Download one cutout and print the file's name.
+
+    Quote the URI: it holds characters that the shell would read.
+
+    \b
+    psfharvest fetch 'mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibe802npq_flc[1]&size=51&x=1977.875&y=675.3514&format=fits/ibe802npq_27404778_F606W_flc_cutout.fits'
+    """  # noqa: E501 - a URI cannot be broken
+    from psfharvest.core import datauri, keys  # noqa: PLC0415
+
+    parts = datauri.parse(uri)
+    target = output or Path(keys.key_of(uri, parts).rpartition("/")[2])
+    if str(target) != "-" and not target.absolute().parent.is_dir():
+        raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
+    archive = make_archive(**options)
+
+    async def work() -> Cutout:
+        async with archive:
+            return await archive.fetch(uri)
+
+    try:
+        cutout = loop.run(work)
+    except loop.Interrupted as interrupted:
+        raise SystemExit(interrupted.status) from None
+    _write(cutout.raw, target)
+    if as_json:
+        click.echo(json.dumps({"uri": uri, "file": str(target), "size_bytes": len(cutout.raw)}))
+    elif str(target) != "-":
+        click.echo(target)
+
+
+def _write(raw: bytes, target: Path) -> None:
+    if str(target) == "-":
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+        return
+    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        partial.write_bytes(raw)
+        partial.replace(target)
+    except OSError as error:
+        raise SinkError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,213 @@
+"""``harvest`` and ``resume``: the main job."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfharvest.cli import loop
+from psfharvest.cli.options import (
+    CRITERIA_HELP,
+    F,
+    archive_options,
+    json_option,
+    make_archive,
+    page_rows_option,
+    parse_query,
+    patience_option,
+    split_all,
+    states,
+)
+from psfharvest.core.errors import BadInput, LocalError
+from psfharvest.core.model import REMEDY, Reason, Report
+from psfharvest.progress import Reporter
+
+if TYPE_CHECKING:
+    from psfharvest.archive.client import Archive, What
+
+
+def run_options(command: F) -> F:
+    """Add what ``harvest`` and ``resume`` share."""
+    for option in reversed(
+        [
+            click.option(
+                "--retry",
+                default="failed",
+                show_default=True,
+                metavar="STATES",
+                help="What gets fresh attempts: failed, missing, or failed,missing.",
+            ),
+            click.option("--fsync", is_flag=True, help="Let every claim survive power loss, too (slower)."),
+            click.option("--quiet", is_flag=True, help="Show no progress."),
+        ]
+    ):
+        command = option(command)
+    return json_option(patience_option(3600.0)(page_rows_option(archive_options(command))))
+
+
+@click.command(
+    help=f"""Download cutouts into DIR, resumably: the same command continues where the last one stopped.
+
+    Ask by a query (DETECTOR is UVIS, IR or WFPC2), or give dataURIs with --uris.
+    {CRITERIA_HELP}
+    \b
+    psfharvest harvest stars UVIS filter=F606W n_sat_pixels=0 --limit 1000 --suffix flc
+    psfharvest harvest both WFPC2 chip=3 qfit=..0.1 --suffix d0m,c0m
+    psfharvest harvest listed --uris uris.txt
+    make-uris | psfharvest harvest piped --uris -
+
+    \b
+    Exit status: 0 all done; 3 finished, some missing or failed; 2 bad input, nothing changed;
+    74 local storage failed; 75 stopped with work pending; 130 interrupted; 143 terminated.
+    After 74, 75, 130 and 143 the same command continues.
+    """
+)
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("words", nargs=-1, metavar="[DETECTOR [CRITERION]...]")
+@click.option("--uris", metavar="FILE", help="A file of dataURIs, one a line; - reads standard input as it comes.")
+@click.option(
+    "--suffix", "suffixes", multiple=True, metavar="S", help="raw flt flc (WFC3), d0m c0m (WFPC2); repeatable."
+)
+@click.option("--unsat-size", type=click.IntRange(1, 99_999), default=51, show_default=True, metavar="PX")
+@click.option("--sat-size", type=click.IntRange(1, 99_999), default=101, show_default=True, metavar="PX")
+@click.option("--columns", metavar="A,B", help="Metadata to keep beside the cutouts.  [default: all]")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The N sources with the lowest ids.")
+@click.option(
+    "--via", type=click.Choice(["auto", "file"]), default="auto", show_default=True, help="How they travel."
+)
+@click.option(
+    "--sink", type=click.Choice(["files"]), help="How they are stored; fixed for a folder's life.  [default: files]"
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["tree", "flat"]),
+    help="Of --sink files; flat is the notebook's.  [default: tree]",
+)
+@click.option("--extend", is_flag=True, help="Add to a folder that holds another harvest.")
+@run_options
+def harvest(
+    folder: Path,
+    words: tuple[str, ...],
+    uris: str | None,
+    suffixes: tuple[str, ...],
+    unsat_size: int,
+    sat_size: int,
+    columns: str | None,
+    limit: int | None,
+    via: str,
+    sink: str | None,
+    layout: str | None,
+    extend: bool,
+    **options: Any,
+) -> int:
+    del via  # one way so far, which both choices mean
+    what = _what(words, uris, columns, limit)
+    chosen = split_all(suffixes)
+    if uris is not None and chosen:
+        raise BadInput("--suffix goes with a query; a dataURI names its product itself")
+    if uris is None and not chosen:
+        raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
+    more = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
+    more |= {"sink": sink, "layout": layout, "extend": extend}
+    return _run(folder, lambda archive, **common: archive.harvest(what, folder, **more, **common), **options)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@run_options
+def resume(folder: Path, **options: Any) -> int:
+    """
+    Go on with what DIR's manifest has recorded.
+
+    \b
+    psfharvest resume stars
+    psfharvest resume stars --retry failed,missing
+    """
+    return _run(folder, lambda archive, **common: archive.resume(folder, **common), **options)
+
+
+def _what(words: tuple[str, ...], uris: str | None, columns: str | None, limit: int | None) -> What | Path:
+    if uris is not None:
+        if words:
+            raise BadInput(f"either a query or --uris: remove {' '.join(words)!r} or --uris")
+        return _standard_input() if uris == "-" else Path(uris)
+    if not words:
+        raise BadInput(
+            "harvest what? Give DETECTOR and criteria, or --uris FILE; 'resume DIR' goes on with a folder"
+        )
+    return parse_query(words, columns, limit)
+
+
+def _run(
+    folder: Path,
+    do: Callable[..., Awaitable[Report]],
+    *,
+    retry: str,
+    fsync: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    archive = make_archive(**options)
+    chosen = states(retry)
+    with Reporter(is_quiet=quiet) as reporter:
+        work = functools.partial(_work, archive, do, fsync=fsync, retry_states=chosen, progress=reporter)
+        try:
+            report = loop.run(work)
+        except loop.Interrupted as interrupted:
+            report = _account(folder, interrupted.word)
+        except LocalError as error:
+            click.echo(f"psfharvest: {error}", err=True)
+            report = error.report or _account(folder, "local_error")
+    tell(report, folder, is_quiet=quiet)
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    return report.exit_status
+
+
+async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common: Any) -> Report:
+    async with archive:
+        return await do(archive, **common)
+
+
+def _account(folder: Path, stopped: str) -> Report:
+    """Return the account of a run that could not give it itself."""
+    from psfharvest.store.account import last_run  # noqa: PLC0415
+
+    return last_run(folder, stopped)
+
+
+def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
+    """Say in words what an account says in numbers."""
+    if is_quiet:
+        return
+    if not report.total and report.is_fully_asked and not report.stopped:
+        click.echo("psfharvest: nothing matches: there was nothing to download", err=True)
+    words = f"{report.done:,} of {report.total:,} cutouts in {folder}"
+    others = [(report.missing, "missing"), (report.failed, "failed"), (report.pending, "pending")]
+    words += "".join(f", {n:,} {state}" for n, state in others if n)
+    click.echo(f"psfharvest: {words} ({report.bytes / 1e6:,.1f} MB, {report.elapsed_s:.1f} s)", err=True)
+    for reason, n in report.reasons.items():
+        click.echo(f"psfharvest:   {n:,} {reason}: {REMEDY[Reason(reason)]}", err=True)
+    for note in report.notes:
+        click.echo(f"psfharvest: {note}", err=True)
+    if report.exit_status in (74, 75, 130, 143):
+        click.echo(
+            f"psfharvest: work is left; the same command continues, so does: psfharvest resume {folder}", err=True
+        )
+
+
+async def _standard_input() -> AsyncIterator[str]:
+    from psfharvest import lists  # noqa: PLC0415
+
+    if sys.stdin is None or sys.stdin.closed:
+        raise BadInput("--uris -: there is no standard input")
+    async for line in lists.lines_of(os.dup(sys.stdin.fileno())):
+        yield line

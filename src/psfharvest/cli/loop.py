@@ -1,0 +1,70 @@
+"""
+Run asynchronous work from the command line, and end it on a signal.
+
+The first SIGINT or SIGTERM cancels the work, which keeps what is claimed; a second one ends the process at once,
+which loses nothing that was claimed either.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class Interrupted(BaseException):
+    """Raised when a signal ended the work; `status` is the exit status that belongs to it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.status = 128 + signum
+        self.word = "terminated" if signum == signal.SIGTERM else "interrupted"
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """
+    Run `work` in an event loop of its own and return what it returns.
+
+    Raises
+    ------
+    Interrupted
+        When a signal ended it.
+    """
+    try:
+        return anyio.run(_supervise, work)
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT) from None
+
+
+async def _supervise(work: Callable[[], Awaitable[T]]) -> T:
+    result: list[T] = []
+    error: list[Exception] = []
+    caught: list[int] = []
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for signum in signals:
+                if caught:
+                    os._exit(128 + signum)
+                caught.append(signum)
+                scope.cancel()
+
+    async with anyio.create_task_group() as outer:
+        with anyio.CancelScope() as scope:
+            if os.name == "posix":
+                outer.start_soon(watch, scope)
+            try:
+                result.append(await work())
+            except Exception as raised:  # noqa: BLE001 - raised again below, without an exception group
+                error.append(raised)
+        outer.cancel_scope.cancel()
+    if result and not error:
+        return result[0]
+    if caught:
+        raise Interrupted(caught[0])
+    raise error[0]

@@ -1,0 +1,159 @@
+"""Options that several commands share, and what they make: an `Archive`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from psfharvest.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from psfharvest.archive.client import Archive
+    from psfharvest.core.query import Query
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CRITERIA_HELP = """
+    \b
+    A CRITERION is  column=value     exactly this
+                    column=a,b,c     any of these
+                    column=lo..hi    a closed range; either end may be left out
+"""
+
+
+def archive_options(command: F) -> F:
+    """Add what every command that talks to an archive takes."""
+    for option in reversed(
+        [
+            click.option(
+                "--archive",
+                metavar="URL",
+                envvar="PSFHARVEST_ARCHIVE",
+                show_envvar=True,
+                help="Base URL of a mirror or simulator; without it, MAST itself.",
+            ),
+            click.option(
+                "--token",
+                envvar="MAST_API_TOKEN",
+                show_envvar=True,
+                help="MAST token, for data that are not public; sent to the archive's host only.",
+            ),
+            click.option(
+                "--max-connections",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Connections to the host, queries included.  [default: 6 for MAST (10 at most), else 32]",
+            ),
+            click.option(
+                "--max-per-second",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="R",
+                help="Requests started per second, at most.",
+            ),
+            click.option(
+                "--timeout",
+                "timeout_s",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="Without a byte.  [default: 30; 60 for a query]",
+            ),
+            click.option(
+                "--attempts",
+                type=click.IntRange(min=1),
+                default=5,
+                show_default=True,
+                metavar="N",
+                help="Requests for one cutout, the first included.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def patience_option(default_s: float) -> Callable[[F], F]:
+    """Return the option ``--patience`` with a command's own default."""
+    return click.option(
+        "--patience",
+        "patience_s",
+        type=click.FloatRange(min=0),
+        default=default_s,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long an outage of the archive may last before the command stops.",
+    )
+
+
+def page_rows_option(command: F) -> F:
+    """Add ``--page-rows``."""
+    return click.option(
+        "--page-rows",
+        type=click.IntRange(min=1),
+        default=50_000,
+        show_default=True,
+        metavar="N",
+        help="What one answer to a query is trusted to hold; longer ones are split.",
+    )(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+
+
+def make_archive(
+    *,
+    archive: str | None,
+    token: str | None,
+    max_connections: int | None,
+    max_per_second: float | None,
+    timeout_s: float | None,
+    attempts: int,
+    patience_s: float,
+    page_rows: int = 50_000,
+) -> Archive:
+    """Return the archive that the shared options describe, not yet open."""
+    from psfharvest.archive.client import Archive  # noqa: PLC0415 - heavy
+    from psfharvest.core.model import PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
+
+    made = Archive(
+        archive or None,
+        token=token,
+        limits=Limits(
+            max_connections=max_connections,
+            max_per_second=max_per_second,
+            timeout_s=timeout_s,
+            page_rows=page_rows,
+        ),
+        retry=RetryPolicy(attempts=attempts, patience_s=patience_s),
+    )
+    if made.endpoints.is_public and (max_connections or 0) > PUBLIC_CEILING:
+        click.echo(f"psfharvest: MAST is given {PUBLIC_CEILING} connections at most", err=True)
+    return made
+
+
+def parse_query(words: tuple[str, ...], columns: str | None, limit: int | None) -> Query:
+    """Return the query that the words of a command line ask for: a detector, then criteria."""
+    from psfharvest.core.query import Query  # noqa: PLC0415
+
+    detector, *criteria = words
+    return Query.parse(detector, criteria, columns=split(columns) or None, limit=limit)
+
+
+def split(text: str | None) -> list[str]:
+    """Return the parts of a list with commas, without blanks."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def split_all(texts: tuple[str, ...]) -> list[str]:
+    """Return the parts of a repeated option, each of which may be a list with commas."""
+    return [part for text in texts for part in split(text)]
+
+
+def states(text: str) -> tuple[str, ...]:
+    """Return the states that ``--retry`` names."""
+    found = tuple(split(text))
+    for state in found:
+        if state not in ("failed", "missing"):
+            raise BadInput(f"--retry {state!r}: failed and missing are allowed, separated by a comma")
+    return found

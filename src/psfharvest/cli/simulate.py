@@ -1,0 +1,62 @@
+"""``simulate``: the archive on loopback, until interrupted."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import click
+
+from psfharvest.core.errors import BadInput, LocalError
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, metavar="P", help="[default: a free one]")
+@click.option("--sources", type=click.IntRange(min=0), default=20_000, show_default=True, metavar="N")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S")
+@click.option(
+    "--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Delay of every answer."
+)
+@click.option("--fault", "faults", multiple=True, metavar="SPEC", help="A fault to show; repeatable (see below).")
+@click.option("--static", is_flag=True, help="One body for every cutout of a size, as fast as can be.")
+def simulate(
+    host: str, port: int, sources: int, seed: int, latency_s: float, faults: tuple[str, ...], static: bool
+) -> None:
+    """
+    Serve the simulated archive; the first line printed is its base URL.
+
+    \b
+    psfharvest simulate --port 8000 &
+    psfharvest harvest stars UVIS --limit 100 --suffix flt --archive http://127.0.0.1:8000
+
+    \b
+    A fault is KIND or KIND:key=value,...; for example
+      --fault status:503,rate=0.1,times=1     one cutout in ten fails once
+      --fault truncate:every=20               every twentieth body is cut
+      --fault html:service=file,first=50      the first 50 cutouts are web pages
+    """
+    require_simulator()
+    from psfharvest.simulator import Fault, Settings, serve  # noqa: PLC0415 - an extra
+
+    try:
+        settings = Settings(sources=sources, seed=seed, latency_s=latency_s, static=static)
+        wrong = [Fault.parse(text) for text in faults]
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    try:
+        serve(settings, wrong, host, port, announce)
+    except OSError as error:
+        raise LocalError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def require_simulator() -> None:
+    """Raise `BadInput` when the simulator's own requirements are not installed."""
+    for name in ("starlette", "uvicorn", "httptools"):
+        if find_spec(name) is None:
+            raise BadInput(f"the simulator needs an extra ({name}): pip install 'psfharvest[simulator,plot]'")
+
+
+def announce(url: str) -> None:
+    """Print the base URL at once."""
+    click.echo(url)
+    click.get_text_stream("stdout").flush()

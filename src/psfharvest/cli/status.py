@@ -1,0 +1,52 @@
+"""``status``: the account of a folder, without touching the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from psfharvest.cli.options import json_option
+from psfharvest.core.model import REMEDY, Reason, Report
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """
+    Show what DIR holds, what is missing, and why; also while another process harvests.
+
+    Standard output has the table, or with --json one object: total, done, missing, failed, pending, bytes,
+    elapsed_s and requests (of all runs), reasons, retried.
+    """
+    from psfharvest.store import asks  # noqa: PLC0415
+    from psfharvest.store.account import account  # noqa: PLC0415
+    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+
+    report = account(folder)
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+        return
+    with Manifest.read(folder) as manifest:
+        asked = [(asks.describe(ask), ask.is_complete) for ask in asks.read_asks(manifest)]
+        examples = manifest.examples()
+        runs = manifest.runs()
+    for words, is_complete in asked:
+        click.echo(f"{folder}: {words}{'' if is_complete else ' (not all asked for yet)'}")
+    _table(report)
+    for reason, n in report.reasons.items():
+        click.echo(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
+        if reason in examples:
+            click.echo(f"  for example {examples[reason]}")
+    if runs:
+        last = runs[-1]
+        click.echo(f"\n{len(runs)} runs, the last from {last['started_at']}: {last['stopped'] or 'finished'}")
+
+
+def _table(report: Report) -> None:
+    for name in ("total", "done", "missing", "failed", "pending"):
+        click.echo(f"{name:>10} {getattr(report, name):>14,}")
+    click.echo(f"{'stored':>10} {report.bytes / 1e6:>14,.1f} MB")
+    click.echo(f"{'requests':>10} {report.requests:>14,} in {report.elapsed_s:,.1f} s")

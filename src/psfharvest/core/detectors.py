@@ -1,0 +1,79 @@
+"""The three databases: what each is called on the wire, which suffixes and columns it has."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from psfharvest.core.errors import BadQuery
+
+SUFFIX_MEANING = {
+    "raw": "raw WFC3 data",
+    "flt": "calibrated WFC3 data",
+    "flc": "calibrated, CTE-corrected WFC3/UVIS data",
+    "d0m": "raw WFPC2 data",
+    "c0m": "calibrated WFPC2 data",
+}
+RAW_SUFFIXES = frozenset({"raw", "d0m"})
+"""Suffixes whose pixel coordinates are ``x_raw, y_raw``; the others use ``x_cal, y_cal``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """One database of sources."""
+
+    name: str
+    instrument: str
+    """``WFC3`` or ``WFPC2``; with ``PSF`` appended it names the folder, at the archive and here."""
+    service: str
+    """The Mashup service that answers queries (PROTOCOL: ``*.Filtered``)."""
+    suffixes: tuple[str, ...]
+    filter_column: str
+
+    def check_suffixes(self, suffixes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+        """
+        Return the suffixes, each once, in the order given.
+
+        Raises
+        ------
+        BadQuery
+            When one is unknown or does not fit this detector; the message names those that do.
+        """
+        right = ", ".join(f"{s} ({SUFFIX_MEANING[s]})" for s in self.suffixes)
+        if not suffixes:
+            raise BadQuery(f"no suffix given; {self.name} has: {right}", field="suffix")
+        for suffix in suffixes:
+            if suffix not in SUFFIX_MEANING:
+                raise BadQuery(f"unknown suffix {suffix!r}; {self.name} has: {right}", field="suffix")
+            if suffix not in self.suffixes:
+                raise BadQuery(
+                    f"suffix {suffix!r} is {SUFFIX_MEANING[suffix]}, which {self.name} does not have; "
+                    f"{self.name} has: {right}",
+                    field="suffix",
+                )
+        return tuple(dict.fromkeys(suffixes))
+
+
+UVIS = Detector("UVIS", "WFC3", "Mast.Catalogs.Filtered.Wfc3Psf.Uvis", ("raw", "flt", "flc"), "filter")
+IR = Detector("IR", "WFC3", "Mast.Catalogs.Filtered.Wfc3Psf.Ir", ("raw", "flt"), "filter")
+WFPC2 = Detector("WFPC2", "WFPC2", "Mast.Catalogs.Filtered.Wfpc2Psf.Uvis", ("d0m", "c0m"), "filter_1")
+DETECTORS = {d.name: d for d in (UVIS, IR, WFPC2)}
+
+
+def detector(name: str) -> Detector:
+    """
+    Return the detector of that name, in any case.
+
+    Raises
+    ------
+    BadQuery
+        When there is none; the message names the three and the nearest.
+    """
+    if not isinstance(name, str):
+        raise BadQuery(f"a detector is a word, not {type(name).__name__}; one of UVIS, IR, WFPC2", field="detector")
+    found = DETECTORS.get(name.strip().upper())
+    if found is None:
+        near = difflib.get_close_matches(name.upper(), DETECTORS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadQuery(f"unknown detector {name!r}: one of UVIS, IR, WFPC2{hint}", field="detector")
+    return found

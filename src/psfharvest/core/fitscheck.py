@@ -1,0 +1,198 @@
+"""
+Bytes in, verdict out: a whole FITS image of the asked shape and exposure, or why not.
+
+Written by hand because it runs once per cutout: a look at fixed places takes microseconds where opening the file
+takes half a millisecond. The structure is that of the FITS standard 4.0: 80-byte cards, 2880-byte blocks, data
+of ``|BITPIX|/8 * GCOUNT * (PCOUNT + NAXIS1 * ...)`` bytes, padded. Nothing here raises for what the bytes hold.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from psfharvest.core.model import Reason
+
+BLOCK = 2880
+CARD = 80
+MAX_HEADER_BLOCKS = 1000
+MAX_EXTENSIONS = 1000
+OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
+"""fitscut's words where a cutout lies wholly outside the image (PROTOCOL 3.3)."""
+
+_END = b"END" + b" " * 77
+_INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18}) *(?:/.*)?")
+_NAMES = (b"ROOTNAME", b"EXPNAME ")
+
+
+class Flaw(NamedTuple):
+    """Why a body is no cutout: a reason, and a detail for people."""
+
+    reason: Reason
+    detail: str
+
+
+class Unit(NamedTuple):
+    """One header and its data within a file."""
+
+    header: bytes
+    """All cards before END."""
+    bitpix: int
+    shape: tuple[int, ...]
+    """In array order: ``(ny, nx)`` for an image."""
+    data_start: int
+    data_size: int
+    end: int
+
+
+def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
+    """
+    Return why `body` is not the asked cutout, or None when it is.
+
+    Parameters
+    ----------
+    body
+        All bytes received.
+    size_px
+        The side of the image, which must have shape ``(size_px, size_px)``; None: any whole FITS file, or any
+        bytes at all that do not claim to be FITS and are no error page.
+    rootname
+        The exposure asked for; compared, where given, with the cards ROOTNAME and EXPNAME, where present.
+
+    Returns
+    -------
+    Flaw or None
+    """
+    if not body.startswith(b"SIMPLE  ="):
+        return _not_fits(body, must_be_fits=size_px is not None)
+    units = walk(body)
+    if isinstance(units, Flaw):
+        return units
+    if size_px is None:
+        return None
+    image = first_image(units)
+    if image is None or image.shape != (size_px, size_px):
+        found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
+        return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
+    return _other_source(units, rootname)
+
+
+def walk(body: bytes) -> list[Unit] | Flaw:
+    """Return the units of a whole FITS file, or what is wrong with its structure."""
+    units: list[Unit] = []
+    start = 0
+    while start < len(body):
+        if units and not body.startswith(b"XTENSION", start):
+            return Flaw(Reason.TRAILING_BYTES, f"{len(body) - start} bytes behind the end of the FITS file")
+        unit = _unit(body, start, is_primary=not units)
+        if isinstance(unit, Flaw):
+            return unit
+        if unit.end > len(body):
+            return Flaw(Reason.TRUNCATED, f"{len(body)} of {unit.end} bytes")
+        units.append(unit)
+        if len(units) > MAX_EXTENSIONS:
+            return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
+        start = unit.end
+    return units
+
+
+def first_image(units: list[Unit]) -> Unit | None:
+    """Return the image: the primary array, or the first extension with two axes where that is empty."""
+    return next((u for u in units if u.data_size and len(u.shape) == 2), None)
+
+
+def error_text(body: bytes, limit: int = 200) -> str:
+    """Return the readable gist of an error page: tags and runs of white space taken out, cut short."""
+    text = body[:8192].decode("utf-8", "replace")
+    text = re.sub(r"(?is)<(script|style|title)\b[^>]*>.*?</\1\s*>|<[^>]*>", " ", text)
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())[:limit]
+
+
+def _not_fits(body: bytes, *, must_be_fits: bool) -> Flaw | None:
+    if not body:
+        return Flaw(Reason.EMPTY, "no bytes")
+    head = body[:8192]
+    if OFF_DETECTOR_TEXT in head:
+        return Flaw(Reason.OFF_DETECTOR, error_text(body))
+    start = head.lstrip()[:64].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return Flaw(Reason.HTML_PAGE, error_text(body))
+    if b"SIMPLE  =".startswith(body[:9]):
+        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes")
+    if not must_be_fits:
+        return None
+    if start.startswith(b"<"):
+        return Flaw(Reason.HTML_PAGE, error_text(body))
+    is_text = all(32 <= b < 127 or b in b"\t\r\n" for b in head[:512])
+    return Flaw(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))
+
+
+def _unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
+    end = _header_end(body, start)
+    if isinstance(end, Flaw):
+        return end
+    header = body[start:end]
+    bitpix = _integer(header, b"BITPIX  ")
+    n_axes = _integer(header, b"NAXIS   ")
+    if bitpix not in (8, 16, 32, 64, -32, -64) or n_axes is None or not 0 <= n_axes <= 999:
+        return Flaw(Reason.NOT_FITS, f"BITPIX {bitpix}, NAXIS {n_axes}")
+    axes = [_integer(header, b"NAXIS%-3d" % axis) for axis in range(1, n_axes + 1)]
+    pcount, gcount = (0, 1) if is_primary else (_integer(header, b"PCOUNT  ", 0), _integer(header, b"GCOUNT  ", 1))
+    sizes = [*axes, pcount, gcount]
+    if any(n is None or n < 0 for n in sizes):
+        return Flaw(Reason.NOT_FITS, f"axes {axes}, PCOUNT {pcount}, GCOUNT {gcount}")
+    shape = tuple(n or 0 for n in reversed(axes))
+    pixels = 1 if shape else 0
+    for n in shape:
+        pixels *= n
+    data_size = abs(bitpix) // 8 * (gcount or 0) * ((pcount or 0) + pixels)
+    data_start = start + (end - start + CARD + BLOCK - 1) // BLOCK * BLOCK
+    padded = (data_size + BLOCK - 1) // BLOCK * BLOCK
+    return Unit(header, bitpix, shape, data_start, data_size, data_start + padded)
+
+
+def _header_end(body: bytes, start: int) -> int | Flaw:
+    """Return where the END card of the header at `start` stands."""
+    at = start
+    limit = start + MAX_HEADER_BLOCKS * BLOCK
+    while True:
+        at = body.find(_END, at, limit)
+        if at < 0:
+            if len(body) >= limit:
+                return Flaw(Reason.NOT_FITS, f"no END card in {MAX_HEADER_BLOCKS} blocks")
+            return Flaw(Reason.TRUNCATED, f"{len(body)} bytes, within a header")
+        if (at - start) % CARD == 0:
+            return at
+        at += 1
+
+
+def _card(header: bytes, keyword: bytes) -> bytes | None:
+    at = header.find(keyword)
+    while at >= 0 and at % CARD:
+        at = header.find(keyword, at + 1)
+    return None if at < 0 else header[at + 8 : at + CARD]
+
+
+def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | None:
+    card = _card(header, keyword)
+    if card is None:
+        return absent
+    found = _INTEGER.match(card)
+    return None if found is None else int(found[1])
+
+
+def _other_source(units: list[Unit], rootname: str) -> Flaw | None:
+    if not rootname:
+        return None
+    asked = rootname.casefold()
+    for unit in units:
+        for keyword in _NAMES:
+            card = _card(unit.header, keyword)
+            if card is None:
+                continue
+            value = card[1:].partition(b"/")[0].strip().strip(b"'").strip().decode("ascii", "replace")
+            if value and value.casefold() != asked:
+                name = keyword.decode().strip()
+                return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}")
+    return None

@@ -1,0 +1,338 @@
+"""
+The values that flow through a harvest, frozen: item, answer, outcome, report, and the settings.
+
+Values made once per cutout are NamedTuples: building a frozen dataclass costs three times as much, and ten
+million of them are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from psfharvest.core.datauri import CutoutURI
+
+PUBLIC_URL = "https://mast.stsci.edu"
+PUBLIC_CEILING = 10
+"""Connections to the public archive are never more than this, whatever is asked."""
+
+
+class State(StrEnum):
+    """Every asked cutout is in exactly one of these."""
+
+    PENDING = "pending"
+    DONE = "done"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a cutout is not there: the vocabulary of the manifest, the reports and the exceptions."""
+
+    NOT_FOUND = "not_found"
+    OFF_DETECTOR = "off_detector"
+
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    HTTP_ERROR = "http_error"
+
+    EMPTY = "empty"
+    HTML_PAGE = "html_page"
+    TEXT_PAGE = "text_page"
+    NOT_FITS = "not_fits"
+    TRUNCATED = "truncated"
+    TRAILING_BYTES = "trailing_bytes"
+    WRONG_SHAPE = "wrong_shape"
+    WRONG_SOURCE = "wrong_source"
+    TOO_LARGE = "too_large"
+
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    RESET = "reset"
+    DNS = "dns"
+    TLS = "tls"
+    REDIRECT = "redirect"
+    PROTOCOL = "protocol"
+
+    NOT_IN_BUNDLE = "not_in_bundle"
+    BAD_URI = "bad_uri"
+
+
+REMEDY: Mapping[Reason, str] = {
+    Reason.NOT_FOUND: "the archive has no such product; ask for another suffix",
+    Reason.OFF_DETECTOR: "the cutout lies wholly outside the image; nothing to do",
+    Reason.UNAUTHORIZED: "give a valid token (--token or MAST_API_TOKEN)",
+    Reason.FORBIDDEN: "the data are not public, or the archive refuses you; ask its help desk",
+    Reason.RATE_LIMITED: "run again later, with fewer --max-connections",
+    Reason.SERVER_ERROR: "the archive failed on this cutout; run again later",
+    Reason.HTTP_ERROR: "the archive answered in an unexpected way; see the detail",
+    Reason.EMPTY: "the archive sent nothing; run again",
+    Reason.HTML_PAGE: "the archive sent a web page instead of the cutout; run again later",
+    Reason.TEXT_PAGE: "the archive sent a message instead of the cutout; see the detail",
+    Reason.NOT_FITS: "the archive sent something that is no FITS file; run again later",
+    Reason.TRUNCATED: "the cutout arrived incomplete each time; run again, check the network",
+    Reason.TRAILING_BYTES: "more arrived than the FITS file that was announced; run again later",
+    Reason.WRONG_SHAPE: "the image has another shape than asked; report it to the archive",
+    Reason.WRONG_SOURCE: "the image is of another exposure; report it to the archive",
+    Reason.TOO_LARGE: "the body went past the size cap; see the detail",
+    Reason.TIMEOUT: "no byte came in time; run again, or raise --timeout",
+    Reason.REFUSED: "no connection to the archive; check the address and the network",
+    Reason.RESET: "the connection broke each time; run again, check the network",
+    Reason.DNS: "the archive's name was not found; check the address and the network",
+    Reason.TLS: "the secure connection failed; check the certificates (SSL_CERT_FILE) and the clock",
+    Reason.REDIRECT: "the archive redirected to where we do not follow; see the detail",
+    Reason.PROTOCOL: "the answer was not HTTP; check for a proxy in between",
+    Reason.NOT_IN_BUNDLE: "bundles kept leaving it out; run again with --via file",
+    Reason.BAD_URI: "the line is no dataURI; correct the list",
+}
+
+
+class Evidence(StrEnum):
+    """What an answer says about the archive itself, apart from the cutout."""
+
+    ALIVE = "alive"
+    """It answered sensibly (also with an error about this cutout)."""
+    UNREACHABLE = "unreachable"
+    """No connection came about."""
+    ERRING = "erring"
+    """A 5xx or 429."""
+    NONE = "none"
+    """Says nothing either way: a broken or slow transfer."""
+
+
+class Failure(NamedTuple):
+    """Why one request gave no cutout."""
+
+    reason: Reason
+    detail: str = ""
+    retry_after_s: float | None = None
+    evidence: Evidence = Evidence.NONE
+
+
+class Asked(NamedTuple):
+    """A dataURI that is asked for."""
+
+    uri: str
+    source: int | None = None
+    """Which catalogue row it comes from: a number of the ledger's."""
+    parts: CutoutURI | None = None
+    """Its parts, where they are known already."""
+
+
+class BadLine(NamedTuple):
+    """Something asked for that is no dataURI: accounted for, never sent."""
+
+    text: str
+    detail: str
+
+
+class Item(NamedTuple):
+    """One dataURI to fetch."""
+
+    number: int
+    """Its row in the ledger, from 1; equal order is asking order."""
+    uri: str
+    key: str
+    """Our stable name: ``WFC3PSF/<file name>``, "/"-joined, safe on every file system."""
+    size_px: int | None = None
+    """The side of the image asked for; None where the URI is no cutout's: then only wholeness is checked."""
+    rootname: str = ""
+    source: str = ""
+    """The catalogue row as JSON text, or nothing."""
+    attempts: int = 0
+    """Requests already charged to it in this run."""
+
+
+class Delivery(NamedTuple):
+    """One item's answer as the fetcher hands it over: a verified body, or a failure."""
+
+    item: Item
+    body: bytes | None
+    sha256: bytes = b""
+    failure: Failure | None = None
+    is_lost: bool = False
+    """The request was lost to an outage: it says nothing of the item and is not charged to it."""
+
+
+class Outcome(NamedTuple):
+    """What became of an item: final, to be stored and recorded."""
+
+    item: Item
+    state: State
+    attempts: int
+    body: bytes | None = None
+    sha256: bytes = b""
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    How hard to work, at most.
+
+    Parameters
+    ----------
+    max_connections
+        Every connection to the host, queries included. None: 6 on the public archive, 32 elsewhere; the public
+        archive never gets more than 10.
+    max_per_second
+        Requests started per second; None is no limit of ours.
+    connect_timeout_s
+        Until a connection stands.
+    timeout_s
+        Without a byte: None means 30 s for a cutout and 60 s for a query or bundle; a number holds for all.
+    total_timeout_s
+        For one whole single cutout.
+    max_body_bytes
+        The largest body accepted for one cutout.
+    page_rows
+        What one answer to a query is trusted to hold.
+    """
+
+    max_connections: int | None = None
+    max_per_second: float | None = None
+    connect_timeout_s: float = 10.0
+    timeout_s: float | None = None
+    total_timeout_s: float = 300.0
+    max_body_bytes: int = 64 * 2**20
+    page_rows: int = 50_000
+
+    def __post_init__(self) -> None:
+        _positive("max_connections", self.max_connections, whole=True)
+        _positive("max_per_second", self.max_per_second)
+        _positive("connect_timeout_s", self.connect_timeout_s)
+        _positive("timeout_s", self.timeout_s)
+        _positive("total_timeout_s", self.total_timeout_s)
+        _positive("max_body_bytes", self.max_body_bytes, whole=True)
+        _positive("page_rows", self.page_rows, whole=True)
+
+    def connections(self, *, is_public: bool) -> int:
+        """Return the ceiling of connections to the host."""
+        if self.max_connections is None:
+            return 6 if is_public else 32
+        return min(self.max_connections, PUBLIC_CEILING) if is_public else self.max_connections
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """
+    How long to go on trying.
+
+    Parameters
+    ----------
+    attempts
+        Requests for one cutout, the first included.
+    first_delay_s, max_delay_s
+        Back-off before the second attempt and at most, before jitter.
+    patience_s
+        How long an outage may last before the run stops with work pending.
+    """
+
+    attempts: int = 5
+    first_delay_s: float = 0.5
+    max_delay_s: float = 60.0
+    patience_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        _positive("attempts", self.attempts, whole=True)
+        _positive("first_delay_s", self.first_delay_s)
+        _positive("max_delay_s", self.max_delay_s)
+        if not self.patience_s >= 0:
+            raise ValueError(f"patience_s is {self.patience_s!r}: a number of seconds, 0 or more, is allowed")
+
+
+def _positive(name: str, value: float | None, *, whole: bool = False) -> None:
+    if value is None:
+        return
+    if not value > 0 or (whole and value != int(value)):
+        kind = "a whole number, 1 or more," if whole else "a number above 0"
+        raise ValueError(f"{name} is {value!r}: {kind} is allowed")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A count of cutouts by state; ``total = done + missing + failed + pending``, always."""
+
+    done: int = 0
+    missing: int = 0
+    failed: int = 0
+    pending: int = 0
+    bytes: int = 0
+    """Size of all stored cutouts."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How often each reason stands behind what is missing or failed."""
+
+    @property
+    def total(self) -> int:
+        """Number of cutouts asked for."""
+        return self.done + self.missing + self.failed + self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A look at a harvest under way; what is not final is in flight, waiting for another attempt, or pending."""
+
+    tally: Tally
+    expected: int | None
+    """Cutouts to come to in the end, where that is known."""
+    in_flight: int
+    waiting: int
+    connections: int
+    requests: int
+    elapsed_s: float
+    outage: str = ""
+    """The archive's words while it is held to be down, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    The account of a harvest.
+
+    `requests` and `elapsed_s` are this run's; in `status`, all runs'. `retried` counts transient trouble that was
+    met, by reason. `stopped` says why work is pending: ``archive_down``, ``interrupted``, ``terminated``,
+    ``local_error``, or nothing. `notes` are sentences for people.
+    """
+
+    total: int
+    done: int
+    missing: int
+    failed: int
+    pending: int
+    bytes: int
+    elapsed_s: float
+    requests: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    retried: Mapping[str, int] = field(default_factory=dict)
+    stopped: str = ""
+    is_fully_asked: bool = True
+    """False while parts of the query (or lines of the list) have not been asked for yet."""
+    via: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        parts = self.done + self.missing + self.failed + self.pending
+        if self.total != parts:
+            raise ValueError(f"the account does not add up: total {self.total}, states {parts}")
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status that the command line gives for this account."""
+        stops = {"interrupted": 130, "terminated": 143, "local_error": 74}
+        if self.stopped in stops:
+            return stops[self.stopped]
+        if self.stopped or self.pending or not self.is_fully_asked:
+            return 75
+        return 3 if self.missing or self.failed else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the account as plain values for JSON."""
+        plain = asdict(self)
+        plain["elapsed_s"] = round(self.elapsed_s, 3)
+        plain["notes"] = list(self.notes)
+        return plain

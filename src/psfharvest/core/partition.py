@@ -1,0 +1,147 @@
+"""
+Split a query on the integer ``id`` until each part fits one answer.
+
+Parts are disjoint closed ranges, taken in ascending order: the lowest is refined first, so that its cutouts can be
+on their way while the rest is still uncounted. The planner asks its questions as values and is told the answers;
+it never believes an answer that holds fewer rows than were counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+LOWEST, HIGHEST = -(2**53) + 1, 2**53 - 1
+"""Exact in any JSON reader; these ends themselves are hardly ever sent."""
+FIRST_HIGHEST = 2**26 - 1
+"""Known ids lie below 3.4e7: the first cut of a range without an upper end."""
+MAX_DISAGREEMENTS = 5
+
+
+class Part(NamedTuple):
+    """A closed range of ids."""
+
+    low: int
+    high: int
+
+
+WHOLE = Part(LOWEST, HIGHEST)
+
+
+class Ask(StrEnum):
+    """What the planner wants to know of a part next."""
+
+    COUNT = "count"
+    ROWS = "rows"
+
+
+class Step(NamedTuple):
+    """A question; `expected` rows should come for ``rows``."""
+
+    ask: Ask
+    part: Part
+    expected: int = 0
+
+
+@dataclass(slots=True)
+class _Node:
+    part: Part
+    count: int | None = None
+    with_next: int | None = None
+    """The count of this part and the next together, where it is known."""
+
+
+@dataclass(slots=True)
+class Planner:
+    """
+    The plan of one query, refined from the lowest ids on.
+
+    Parameters
+    ----------
+    page_rows
+        What one answer is trusted to hold; it falls when answers turn out to hold less.
+    gaps
+        The ranges still to be covered, ascending: everything, less what an earlier run finished.
+    """
+
+    page_rows: int
+    gaps: Iterable[Part] = (WHOLE,)
+    disagreements: int = 0
+    """How often in a row one single id had fewer rows than counted: the archive contradicts itself."""
+    _todo: list[_Node] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._todo = [_Node(part) for part in reversed(list(self.gaps))]
+
+    def next_step(self) -> Step | None:
+        """Return the next question, or None when all is covered."""
+        while self._todo:
+            node = self._todo[-1]
+            if node.count is None:
+                return Step(Ask.COUNT, node.part)
+            if node.count == 0:
+                self._todo.pop()
+            elif node.count <= self.page_rows or node.part.low == node.part.high:
+                return Step(Ask.ROWS, node.part, node.count)
+            else:
+                self._split(node.count)
+        return None
+
+    def counted(self, count: int) -> None:
+        """Take the answer to a ``count``; a half's count tells the other half's, too."""
+        node = self._todo[-1]
+        node.count = count
+        if node.with_next is not None and node.with_next >= count:
+            self._todo[-2].count = node.with_next - count
+
+    def received(self, n_rows: int) -> bool:
+        """
+        Take the number of distinct rows that came for a ``rows``.
+
+        Returns
+        -------
+        bool
+            True when the part is complete; False when rows are lacking, so that it is taken apart and asked anew.
+        """
+        node = self._todo[-1]
+        if n_rows >= (node.count or 0):
+            self._todo.pop()
+            self.disagreements = 0
+            return True
+        self.page_rows = max(1, n_rows, self.page_rows // 2)
+        if node.part.low == node.part.high:
+            self.disagreements += 1
+            node.count = None
+        else:
+            self._split(None)
+        return False
+
+    def _split(self, total: int | None) -> None:
+        low, high = _halves(self._todo.pop().part)
+        self._todo += [_Node(high), _Node(low, with_next=total)]
+
+
+def _halves(part: Part) -> tuple[Part, Part]:
+    middle = (part.low + part.high) // 2
+    if part.low < 0 <= part.high:
+        middle = -1
+    elif part.low == 0 and part.high > FIRST_HIGHEST:
+        middle = FIRST_HIGHEST
+    return Part(part.low, middle), Part(middle + 1, part.high)
+
+
+def gaps(finished: Iterable[Part], whole: Part = WHOLE) -> list[Part]:
+    """Return what of `whole` the `finished` parts do not cover, ascending."""
+    found: list[Part] = []
+    start = whole.low
+    for low, high in sorted(finished):
+        if low > start:
+            found.append(Part(start, min(low - 1, whole.high)))
+        start = max(start, high + 1)
+        if start > whole.high:
+            break
+    if start <= whole.high:
+        found.append(Part(start, whole.high))
+    return found

@@ -1,0 +1,85 @@
+"""The Protocols between the rooms: who fetches, who keeps, and who says when a request may start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from psfharvest.core.model import Delivery, Failure, Item, Outcome
+
+
+class Fetcher(Protocol):
+    """
+    Moves items to the archive and their answers back, many at a time in both directions.
+
+    `submit` and `take` never wait; whatever is ready to be taken is announced by a call of the `wake` given
+    to `open`, from the event loop's own thread.
+    """
+
+    def open(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Work within this context; leaving it ends every request under way."""
+        ...
+
+    def room(self) -> int:
+        """Return how many more items it would take now."""
+        ...
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Take charge of items."""
+        ...
+
+    def take(self) -> list[Delivery]:
+        """Return the answers that are ready, each once."""
+        ...
+
+    def next_change_s(self) -> float | None:
+        """Return in how many seconds `room` may grow by itself; None: only by a wake."""
+        ...
+
+
+class Keeper(Protocol):
+    """
+    Stores outcomes durably, then claims them; called with one batch at a time.
+
+    It shields itself from cancellation where a batch must not be left half kept.
+    """
+
+    async def keep(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        Keep all of them.
+
+        Raises
+        ------
+        LocalError
+            When that cannot be done; nothing of the batch is claimed then.
+        """
+        ...
+
+
+class TrafficLight(Protocol):
+    """What those who send requests need of the archive's traffic light; see `psfharvest.engine.traffic`."""
+
+    def allowance(self) -> int:
+        """Return how many requests for cutouts may start now."""
+        ...
+
+    def started(self, n: int = 1) -> None:
+        """Take note of requests sent."""
+        ...
+
+    def succeeded(self, n: int, mean_s: float) -> None:
+        """Take note of requests answered well."""
+        ...
+
+    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+        """Take note of a failed request; True when it was lost to an outage."""
+        ...
+
+    def dropped(self, n: int = 1) -> None:
+        """Take note of requests that we ended ourselves."""
+        ...
+
+    def turn(self, patience_s: float) -> AbstractAsyncContextManager[None]:
+        """Wait until one more request may be sent, and send it within; raises `ArchiveDown`."""
+        ...

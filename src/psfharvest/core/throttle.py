@@ -1,0 +1,86 @@
+"""
+How many connections may be in use: from what came back, never from hope.
+
+Additive increase, multiplicative decrease. Trouble (429, 5xx, time-outs, broken transfers) halves the figure, at
+most once in a round of answers; a calm round earns one connection back. An archive that answers ever more slowly
+is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the figure
+goes down by one in each round until that ends. Errors are fast, so they never count as speed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SLOW_FACTOR = 8.0
+"""An answer this many times slower than the best rounds counts as overload."""
+SLOW_FLOOR_S = 2.0
+"""Below this, slowness is nobody's trouble."""
+
+
+@dataclass(slots=True)
+class Throttle:
+    """
+    The adaptive ceiling.
+
+    Parameters
+    ----------
+    ceiling
+        Connections at most.
+    start
+        Connections at first: 2 on the public archive, the ceiling elsewhere.
+    """
+
+    ceiling: int
+    start: int
+    _limit: float = 0.0
+    _answers: int = 0
+    _troubles: int = 0
+    _round_s: float = 0.0
+    _best_s: float = float("inf")
+    lowered: int = 0
+    """How often the figure was lowered."""
+
+    def __post_init__(self) -> None:
+        self._limit = float(min(self.start, self.ceiling))
+
+    @property
+    def limit(self) -> int:
+        """Connections that may be in use now: from 1 to the ceiling."""
+        return max(1, int(self._limit))
+
+    def observe(self, n_good: int, n_trouble: int, mean_s: float) -> None:
+        """
+        Take account of answers.
+
+        Parameters
+        ----------
+        n_good, n_trouble
+            Answers since the last call, by whether they point to an overloaded archive.
+        mean_s
+            Mean time of the good ones.
+        """
+        if n_good:
+            weight = n_good / (self._answers - self._troubles + n_good)
+            self._round_s += (mean_s - self._round_s) * weight
+        self._answers += n_good + n_trouble
+        if n_trouble:
+            if not self._troubles:
+                self._lower(self._limit / 2)
+            self._troubles += n_trouble
+        if self._answers >= self.limit:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        if not self._troubles:
+            self._best_s = min(self._best_s * 1.01, self._round_s)
+            if self._round_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
+                self._lower(self._limit - 1)
+            else:
+                self._limit = min(float(self.ceiling), self._limit + 1)
+        self._answers = self._troubles = 0
+        self._round_s = 0.0
+
+    def _lower(self, limit: float) -> None:
+        if self._limit > 1:
+            self.lowered += 1
+        self._limit = max(1.0, limit)

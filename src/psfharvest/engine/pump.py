@@ -1,0 +1,280 @@
+"""
+The pump: items in, requests through the fetcher, outcomes to the keeper; each item exactly once.
+
+One loop decides; it is woken by answers, by new items and by due times, and handles whatever is ready in one
+go, so that nothing is awaited once a cutout. A failed item is data. A slot is held only while bytes can move: an
+item that waits for its next attempt holds none. What the fetcher has verified goes to the keeper in batches; what
+the keeper has not yet claimed is bounded, so a kill loses little.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing
+
+import anyio
+
+from psfharvest.core.model import Delivery, Evidence, Item, Outcome, Reason, RetryPolicy, State
+from psfharvest.core.ports import Fetcher, Keeper
+from psfharvest.core.retry import Final, decide
+from psfharvest.engine.traffic import Traffic
+
+UNCLAIMED_MAX = 512
+"""Cutouts fetched but not yet claimed, beside those on the wire: what a kill can cost."""
+FRESH_MAX = 1024
+RETRIES_MAX = 4096
+"""Items that wait for another attempt; beyond that no new ones are begun."""
+GATHER_S = 0.05
+"""How long the writer waits for company before it keeps a small batch."""
+GATHER_FULL = 128
+
+_AGAINST_THE_ARCHIVE = (Evidence.ERRING, Evidence.UNREACHABLE)
+
+
+class Pump:
+    """
+    Move a stream of items through a fetcher to a keeper.
+
+    Parameters
+    ----------
+    fetcher, keeper
+        Who fetches, and who keeps.
+    traffic
+        The archive's traffic light, which the fetcher obeys, too.
+    policy
+        How often an item is tried.
+    draw
+        A source of numbers in ``[0, 1)``.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        keeper: Keeper,
+        traffic: Traffic,
+        policy: RetryPolicy,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.retried: Counter[Reason] = Counter()
+        """Transient trouble met so far, by reason."""
+        self.outcomes: Counter[State] = Counter()
+        """Items kept so far, by state."""
+        self._fetcher = fetcher
+        self._keeper = keeper
+        self._traffic = traffic
+        self._policy = policy
+        self._draw = draw
+        self._fresh: deque[Item] = deque()
+        self._retries: list[tuple[float, int, Item]] = []
+        self._sent = 0
+        self._ready: list[Outcome] = []
+        self._writing = 0
+        self._suspects: list[Outcome] = []
+        self._charged: Counter[int] = Counter()
+        self._refunds: Counter[int] = Counter()
+        self._calm_seen = 0
+        self._was_down = False
+        self._is_fed = False
+        self._has_room = False
+        self._error: Exception | None = None
+        self._woken = anyio.Event()
+        self._room = anyio.Event()
+        self._to_write = anyio.Event()
+        self._enough = anyio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for another attempt."""
+        return len(self._retries) + len(self._suspects)
+
+    async def run(self, source: AsyncIterable[Sequence[Item]]) -> None:
+        """
+        Move every item of `source`, then return.
+
+        Cancelled, it ends the requests under way and keeps what was fetched before the cancellation goes on.
+
+        Raises
+        ------
+        ArchiveDown
+            When an outage outlasted the patience; all not kept is still pending.
+        LocalError
+            When the keeper could not keep a batch.
+        """
+        unlisten = self._traffic.listen(self._wake)
+        try:
+            async with self._fetcher.open(self._wake), anyio.create_task_group() as group:
+                group.start_soon(self._feed, source, group.cancel_scope)
+                group.start_soon(self._write, group.cancel_scope)
+                try:
+                    await self._work()
+                except Exception as error:  # noqa: BLE001 - raised below, without an exception group
+                    self._error = self._error or error
+                group.cancel_scope.cancel()
+        finally:
+            unlisten()
+            await self._flush()
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
+        try:
+            async with aclosing(_closable(source)) as batches:
+                async for batch in batches:
+                    while len(self._fresh) >= FRESH_MAX:
+                        self._room = anyio.Event()
+                        await self._room.wait()
+                    self._fresh.extend(batch)
+                    self._wake()
+        except Exception as error:  # noqa: BLE001 - it is raised again by run(), without an exception group
+            self._stop(error, scope)
+        self._is_fed = True
+        self._wake()
+
+    async def _write(self, scope: anyio.CancelScope) -> None:
+        try:
+            while True:
+                await self._to_write.wait()
+                if len(self._ready) < GATHER_FULL and not self._is_draining():
+                    self._enough = anyio.Event()
+                    with anyio.move_on_after(GATHER_S):
+                        await self._enough.wait()
+                await self._keep_ready()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._stop(error, scope)
+
+    async def _keep_ready(self) -> None:
+        batch, self._ready = self._ready, []
+        self._to_write = anyio.Event()
+        self._writing = len(batch)
+        await self._keeper.keep(batch)
+        self._writing = 0
+        self.outcomes.update(o.state for o in batch)
+        self._wake()
+
+    async def _flush(self) -> None:
+        if self._ready and not self._writing:
+            try:
+                await self._keep_ready()
+            except Exception as error:  # noqa: BLE001 - the first error is the one to tell
+                self._error = self._error or error
+
+    def _stop(self, error: Exception, scope: anyio.CancelScope) -> None:
+        self._error = self._error or error
+        scope.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            self._woken = anyio.Event()
+            self._judge_all()
+            self._admit()
+            if self._is_finished():
+                return
+            with anyio.move_on_after(self._pause_s()):
+                await self._woken.wait()
+
+    def _judge_all(self) -> None:
+        deliveries = self._fetcher.take()
+        self._sent -= len(deliveries)
+        if self._traffic.calm_signals != self._calm_seen and not self._traffic.is_down:
+            self._calm_seen = self._traffic.calm_signals
+            self._believe_failures()
+        now = anyio.current_time()
+        for delivery in deliveries:
+            if delivery.failure is None:
+                item = delivery.item
+                self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
+            else:
+                self._judge_failure(delivery, now)
+        if self._traffic.is_down and not self._was_down:
+            self._refund_failures()
+        self._was_down = self._traffic.is_down
+        if self._is_idle():
+            self._believe_failures()
+        if self._ready:
+            self._to_write.set()
+            if len(self._ready) >= GATHER_FULL or self._is_draining():
+                self._enough.set()
+
+    def _judge_failure(self, delivery: Delivery, now: float) -> None:
+        item, failure = delivery.item, delivery.failure
+        assert failure is not None  # noqa: S101 - the caller looked
+        if delivery.is_lost:
+            self.retried[failure.reason] += 1
+            self._fresh.appendleft(item)
+            return
+        attempts = item.attempts + 1
+        verdict = decide(failure, attempts, self._policy, self._draw())
+        if failure.evidence in _AGAINST_THE_ARCHIVE:
+            self._charged[item.number] += 1
+        if isinstance(verdict, Final):
+            outcome = Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail)
+            is_suspect = failure.evidence in _AGAINST_THE_ARCHIVE and verdict.state is State.FAILED
+            (self._suspects if is_suspect else self._ready).append(outcome)
+            return
+        self.retried[failure.reason] += 1
+        entry = (now + verdict.delay_s, item.number, item._replace(attempts=attempts))
+        heapq.heappush(self._retries, entry)
+
+    def _believe_failures(self) -> None:
+        """Let failures stand: the archive is at work, or nobody is left to ask."""
+        self._ready.extend(self._suspects)
+        self._suspects.clear()
+        self._charged.clear()
+
+    def _refund_failures(self) -> None:
+        """Take failures back: the archive is down, so what failed on the way to that finding is not to blame."""
+        for outcome in self._suspects:
+            refunded = outcome.item.attempts + 1 - self._charged.pop(outcome.item.number, 0)
+            self._fresh.appendleft(outcome.item._replace(attempts=max(0, refunded)))
+            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
+        self._suspects.clear()
+        self._refunds.update(self._charged)
+        self._charged.clear()
+
+    def _admit(self) -> None:
+        unclaimed = self._sent + len(self._ready) + self._writing
+        room = min(self._fetcher.room(), self._traffic.throttle.limit + UNCLAIMED_MAX - unclaimed)
+        batch: list[Item] = []
+        now = anyio.current_time()
+        while self._retries and len(batch) < room and self._retries[0][0] <= now:
+            item = heapq.heappop(self._retries)[2]
+            refund = self._refunds.pop(item.number, 0)
+            batch.append(item._replace(attempts=max(0, item.attempts - refund)) if refund else item)
+        while self._fresh and len(batch) < room and len(self._retries) < RETRIES_MAX:
+            batch.append(self._fresh.popleft())
+        if batch:
+            self._sent += len(batch)
+            self._fetcher.submit(batch)
+        self._has_room = len(batch) < room
+        if len(self._fresh) < FRESH_MAX // 2:
+            self._room.set()
+
+    def _pause_s(self) -> float:
+        now = anyio.current_time()
+        pauses = [self._fetcher.next_change_s(), self._traffic.next_change_s()]
+        if self._retries and self._has_room:
+            pauses.append(max(0.0, self._retries[0][0] - now))
+        pauses.append(self._traffic.patience_left_s(self._policy.patience_s))
+        return min((p for p in pauses if p is not None), default=math.inf)
+
+    def _is_idle(self) -> bool:
+        return self._is_fed and not self._fresh and not self._retries and not self._sent
+
+    def _is_draining(self) -> bool:
+        return self._is_idle() and not self._suspects
+
+    def _is_finished(self) -> bool:
+        return self._is_draining() and not self._ready and not self._writing
+
+
+async def _closable(source: AsyncIterable[Sequence[Item]]) -> AsyncGenerator[Sequence[Item], None]:
+    async for batch in source:
+        yield batch

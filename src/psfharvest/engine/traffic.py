@@ -1,0 +1,197 @@
+"""
+One traffic light for one archive: who may send a request now.
+
+All requests to a host (cutouts, bundles, queries, of every harvest of one `Archive`) pass here, so that the ceiling
+of connections, the rate, the pauses and the outages hold for all of them together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from psfharvest.core.errors import ArchiveDown
+from psfharvest.core.health import Health
+from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
+from psfharvest.core.retry import MAX_SLEEP_S
+from psfharvest.core.throttle import Throttle
+
+PUBLIC_START = 2
+"""Connections that a run on the public archive begins with; it earns the rest."""
+_OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
+
+
+class Traffic:
+    """
+    The state that all requests to one host share.
+
+    Parameters
+    ----------
+    limits, policy
+        The ceilings, and the patience.
+    is_public
+        True for the public archive, which is approached slowly.
+    clock, draw
+        A monotonic clock in seconds, and a source of numbers in ``[0, 1)``.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        policy: RetryPolicy,
+        *,
+        is_public: bool,
+        clock: Callable[[], float] = anyio.current_time,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        ceiling = limits.connections(is_public=is_public)
+        self.throttle = Throttle(ceiling, PUBLIC_START if is_public else ceiling)
+        self.health = Health(policy)
+        self.requests = 0
+        self.in_flight = 0
+        self.calm_signals = 0
+        """Grows with every answer that shows the archive at work."""
+        self._per_second = limits.max_per_second
+        self._clock = clock
+        self._draw = draw
+        self._next_start = 0.0
+        self._paused_until = 0.0
+        self._waiting_turns = 0
+        self._changed = anyio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def is_down(self) -> bool:
+        """True while the archive is held to be down."""
+        return self.health.is_down
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever the allowance may have grown; the function returned ends that."""
+        self._listeners.append(wake)
+        return lambda: self._listeners.remove(wake)
+
+    def allowance(self) -> int:
+        """Return how many requests for cutouts may start now; queries that wait go first."""
+        return max(0, self._free() - self._waiting_turns)
+
+    def next_change_s(self) -> float | None:
+        """Return in how many seconds the allowance may grow by mere time, or None."""
+        now = self._clock()
+        opens_at = max(self._paused_until, self._rate_ready_at())
+        if self.is_down:
+            opens_at = max(opens_at, self.health.probe_at)
+            if self.in_flight or opens_at <= now:
+                return None
+        return opens_at - now if opens_at > now else None
+
+    def patience_left_s(self, patience_s: float) -> float:
+        """
+        Return for how long the present outage may still last; infinity when there is none.
+
+        Raises
+        ------
+        ArchiveDown
+            When it has lasted too long; with the archive's last words.
+        """
+        left_s = self.health.gives_up_at(patience_s) - self._clock()
+        if left_s <= 0:
+            raise ArchiveDown(
+                f"the archive has been out of reach for {patience_s:g} s ({self.health.words}); run again later",
+                reason="archive_down",
+            )
+        return left_s
+
+    def started(self, n: int = 1) -> None:
+        """Take note of requests sent."""
+        self.requests += n
+        self.in_flight += n
+        if self._per_second:
+            now = self._clock()
+            self._next_start = max(self._next_start, now - self._burst_s()) + n / self._per_second
+
+    def succeeded(self, n: int, mean_s: float) -> None:
+        """Take note of `n` requests answered well, in `mean_s` seconds each."""
+        self.in_flight -= n
+        self.calm_signals += 1
+        self.health.alive()
+        self.throttle.observe(n, 0, mean_s)
+        self._announce()
+
+    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+        """
+        Take note of one request that failed.
+
+        Returns
+        -------
+        bool
+            True when it was lost to an outage, and says nothing of its subject.
+        """
+        self.in_flight -= 1
+        now = self._clock()
+        if failure.reason in _OVERLOAD:
+            self.throttle.observe(0, 1, 0.0)
+        else:
+            self.throttle.observe(1, 0, elapsed_s)
+        if failure.reason is Reason.RATE_LIMITED:
+            self._paused_until = max(self._paused_until, now + min(failure.retry_after_s or 1.0, MAX_SLEEP_S))
+        if failure.evidence is Evidence.ALIVE:
+            self.calm_signals += 1
+        is_lost = self.health.trouble(failure, subject, now, self._draw())
+        self._announce()
+        return is_lost
+
+    def dropped(self, n: int = 1) -> None:
+        """Take note of requests that we ended ourselves."""
+        self.in_flight -= n
+        self._announce()
+
+    @asynccontextmanager
+    async def turn(self, patience_s: float) -> AsyncIterator[None]:
+        """
+        Wait until one more request may be sent; its end must still be told by one of the three above.
+
+        Raises
+        ------
+        ArchiveDown
+            When the patience ends first.
+        """
+        self._waiting_turns += 1
+        try:
+            while self._free() < 1:
+                left_s = self.patience_left_s(patience_s)
+                changed, pause_s = self._changed, self.next_change_s()
+                with anyio.move_on_after(left_s if pause_s is None else min(pause_s, left_s)):
+                    await changed.wait()
+        finally:
+            self._waiting_turns -= 1
+        self.started()
+        yield
+
+    def _free(self) -> int:
+        now = self._clock()
+        if now < self._paused_until:
+            return 0
+        if self.is_down:
+            return int(self.in_flight == 0 and now >= self.health.probe_at)
+        return min(self.throttle.limit - self.in_flight, self._rate_room(now))
+
+    def _rate_room(self, now: float) -> int:
+        if not self._per_second:
+            return self.throttle.limit
+        return int((now - max(self._next_start, now - self._burst_s())) * self._per_second + 1e-9)
+
+    def _rate_ready_at(self) -> float:
+        return self._next_start + 1 / self._per_second if self._per_second else 0.0
+
+    def _burst_s(self) -> float:
+        rate = self._per_second or 1.0
+        return max(1.0, rate / 10) / rate
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+        for wake in self._listeners:
+            wake()

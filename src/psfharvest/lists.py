@@ -1,0 +1,151 @@
+"""
+Lists of dataURIs, read as they come: a file, a pipe, an iterable.
+
+Blank lines and comments are passed over; a line that is no dataURI is kept as such, with its number, so that the
+account is whole. A list never stands in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import aclosing
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from psfharvest.core import datauri
+from psfharvest.core.errors import BadInput, BadURI
+from psfharvest.core.model import Asked, BadLine
+
+LINES_AT_ONCE = 2000
+MAX_LINE = 10_000
+READ_AT_ONCE = 2**16
+
+
+class Batch(NamedTuple):
+    """Lines read, and how far the list has been read with them."""
+
+    asked: list[Asked | BadLine]
+    position: int
+    lines: int
+
+
+def read_line(text: str, number: int) -> Asked | BadLine | None:
+    """Return what a line asks for: a dataURI, a bad line, or nothing (blank, comment)."""
+    text = text.strip()
+    if not text or text.startswith("#"):
+        return None
+    try:
+        return Asked(datauri.check(text))
+    except BadURI as error:
+        clean = text[:200].encode("utf-8", "replace").decode()
+        return BadLine(clean, f"line {number}: {str(error).rpartition(': ')[2]}")
+
+
+def require_some(path: Path) -> None:
+    """
+    Make sure that a file can be read and holds at least one dataURI.
+
+    Raises
+    ------
+    BadInput
+        When it does not.
+    """
+    try:
+        with path.open("rb") as file:
+            lines = enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1)
+            if any(isinstance(read_line(_text(line), n), Asked) for n, line in lines):
+                return
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; --uris takes a file of dataURIs, one a line, or -") from error
+    raise BadInput(f"{path} holds no dataURI; give one a line, beginning with 'mast:'")
+
+
+def identity(path: Path) -> str:
+    """
+    Return a text that is equal for files of equal content; the file is read once.
+
+    Raises
+    ------
+    BadInput
+        When the file cannot be read or holds no dataURI.
+    """
+    require_some(path)
+    with path.open("rb") as file:
+        return f"file {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def from_file(path: Path, position: int, lines: int) -> Iterator[Batch]:
+    """Yield the lines of a file from a checkpoint on."""
+    with path.open("rb") as file:
+        file.seek(position)
+        yield from _batches(file, position, lines)
+
+
+def _batches(file: BinaryIO, position: int, lines: int) -> Iterator[Batch]:
+    while raw := list(islice(iter(lambda: file.readline(MAX_LINE), b""), LINES_AT_ONCE)):
+        found = [read_line(_text(line), n) for n, line in enumerate(raw, lines + 1)]
+        position += sum(map(len, raw))
+        lines += len(raw)
+        yield Batch([line for line in found if line is not None], position, lines)
+
+
+async def lines_of(descriptor: int) -> AsyncGenerator[str, None]:
+    """Yield the lines of a pipe, terminal or file as they come; waiting can be cancelled."""
+    can_wait = not stat.S_ISREG(os.fstat(descriptor).st_mode) and os.name != "nt"
+    rest = b""
+    while True:
+        if can_wait:
+            await anyio.wait_readable(descriptor)
+            raw = os.read(descriptor, READ_AT_ONCE)
+        else:
+            raw = await anyio.to_thread.run_sync(os.read, descriptor, READ_AT_ONCE, abandon_on_cancel=True)
+        *whole, rest = (rest + raw).split(b"\n")
+        for line in whole:
+            yield _text(line[:MAX_LINE])
+        if not raw:
+            yield _text(rest)
+            return
+        rest = rest[:MAX_LINE]
+
+
+async def pour(uris: Iterable[str] | AsyncIterable[str], send: MemoryObjectSendStream[str]) -> None:
+    """Send whatever a caller's iterable gives, as it comes, and close the stream."""
+    async with send:
+        if isinstance(uris, AsyncIterable):
+            async with aclosing(_closable(uris)) as several:
+                async for uri in several:
+                    await send.send(str(uri))
+        else:
+            for uri in uris:
+                await send.send(str(uri))
+
+
+async def gather(receive: MemoryObjectReceiveStream[str]) -> AsyncGenerator[Batch, None]:
+    """Yield what has come through a stream, as much at once as is there."""
+    lines = 0
+    async for first in receive:
+        texts = [first]
+        with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
+            while len(texts) < LINES_AT_ONCE:
+                texts.append(receive.receive_nowait())
+        found = [read_line(text, n) for n, text in enumerate(texts, lines + 1)]
+        lines += len(texts)
+        yield Batch([line for line in found if line is not None], lines, lines)
+
+
+async def _closable(uris: AsyncIterable[str]) -> AsyncGenerator[str, None]:
+    async for uri in uris:
+        yield uri
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")

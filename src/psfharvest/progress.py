@@ -1,0 +1,114 @@
+"""
+How far a harvest has come, for people: a bar on a terminal, a plain line every few seconds elsewhere.
+
+Everything goes to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Self, TextIO
+
+from psfharvest.core.model import Progress
+
+LINE_EVERY_S = 5.0
+
+
+class Reporter:
+    """
+    Show a harvest's progress; call it with each `Progress`.
+
+    Parameters
+    ----------
+    stream
+        Where to; the bar is drawn when it is a terminal.
+    is_quiet
+        Whether to show nothing at all.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._is_quiet = is_quiet
+        self._is_terminal = self._stream.isatty()
+        self._bar: Any = None
+        self._shown_at = float("-inf")
+        self._first: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the progress."""
+        if self._is_quiet:
+            return
+        if self._first is None:
+            self._first = (progress.elapsed_s, _settled(progress))
+        if self._is_terminal:
+            self._draw(progress)
+        elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = time.monotonic()
+            self._stream.write(f"psfharvest: {self.line(progress)}\n")
+            self._stream.flush()
+
+    def line(self, progress: Progress) -> str:
+        """Return one line that says it all."""
+        total = _expected(progress)
+        settled = _settled(progress)
+        rate = self._rate(progress, settled)
+        share = f" ({100 * settled / total:.1f} %)" if total else ""
+        left = f", {_clock((total - settled) / rate)} left" if rate > 0 and total > settled else ""
+        return f"{settled:,} of {total:,}{share}, {rate:.1f}/s, {_trouble(progress)}{left}"
+
+    def _draw(self, progress: Progress) -> None:
+        settled = _settled(progress)
+        if self._bar is None:
+            from tqdm import tqdm  # noqa: PLC0415 - only where a bar is drawn
+
+            self._bar = tqdm(
+                total=_expected(progress),
+                initial=settled,
+                unit="cutout",
+                file=self._stream,
+                dynamic_ncols=True,
+                smoothing=0.1,
+                mininterval=0.1,
+            )
+        self._bar.total = _expected(progress)
+        self._bar.set_postfix_str(_trouble(progress), refresh=False)
+        self._bar.update(settled - self._bar.n)
+        self._bar.refresh()
+
+    def _rate(self, progress: Progress, settled: int) -> float:
+        since_s, before = self._first or (0.0, 0)
+        passed_s = progress.elapsed_s - since_s
+        return (settled - before) / passed_s if passed_s > 0 else 0.0
+
+
+def _settled(progress: Progress) -> int:
+    return progress.tally.total - progress.tally.pending
+
+
+def _expected(progress: Progress) -> int:
+    return max(progress.expected or 0, progress.tally.total)
+
+
+def _trouble(progress: Progress) -> str:
+    if progress.outage:
+        return f"waiting: the archive is down ({progress.outage[:80]})"
+    words = [f"{progress.in_flight} in flight", f"{progress.tally.failed:,} failed"]
+    if progress.tally.missing:
+        words.append(f"{progress.tally.missing:,} missing")
+    if progress.waiting:
+        words.append(f"{progress.waiting:,} to retry")
+    return ", ".join(words)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,30 @@
+"""
+The archive, simulated on loopback: queries, cutouts and bundles as MAST serves them, and faults on demand.
+
+The law: nothing here imports anything else of psfharvest, for an archive shares no code with its clients;
+and uvicorn is imported only when a server starts.
+"""
+
+from psfharvest.simulator.catalogue import Catalogue
+from psfharvest.simulator.faults import KINDS, Fault
+from psfharvest.simulator.optics import fwhm_px
+from psfharvest.simulator.order import FitscutError
+from psfharvest.simulator.record import Record, Seen
+from psfharvest.simulator.server import Simulator, serve
+from psfharvest.simulator.settings import Settings
+from psfharvest.simulator.table import Source, Table
+
+__all__ = [
+    "KINDS",
+    "Catalogue",
+    "Fault",
+    "FitscutError",
+    "Record",
+    "Seen",
+    "Settings",
+    "Simulator",
+    "Source",
+    "Table",
+    "fwhm_px",
+    "serve",
+]

@@ -1,0 +1,1 @@
+"""The harvest folder: ledger, sinks, lock. Knows nothing of the archive."""

@@ -1,0 +1,101 @@
+"""
+A harvest folder: made once, opened by one process at a time.
+
+Nothing is written before it is clear that the call can be carried out; a refused call leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.store import asks
+from psfharvest.store.asks import Ask
+from psfharvest.store.files import FileSink
+from psfharvest.store.lock import folder_lock
+from psfharvest.store.manifest import MANIFEST_NAME, Manifest
+
+SINKS = ("files",)
+LAYOUTS = ("tree", "flat")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for a folder's life; None is the folder's own, or the default for a new one."""
+
+    sink: str | None = None
+    layout: str | None = None
+    fsync: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("sink", self.sink, SINKS)
+        _one_of("layout", self.layout, LAYOUTS)
+
+
+def is_harvest(folder: Path) -> bool:
+    """Return True when the folder holds a manifest."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
+def knows(folder: Path, ask: Ask) -> bool:
+    """Return True when the folder was asked for this before."""
+    if not is_harvest(folder):
+        return False
+    with Manifest.read(folder) as manifest:
+        return any(a.identity == ask.identity for a in asks.read_asks(manifest))
+
+
+@contextmanager
+def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
+    """Make a harvest folder (an existing one may hold other things) and hold it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
+    with folder_lock(folder):
+        if is_harvest(folder):
+            raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
+        meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
+        Manifest.create(folder, **meta).close()
+        with Manifest.open(folder, durable=settings.fsync) as manifest:
+            yield manifest
+
+
+@contextmanager
+def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
+    """Open an existing harvest folder and hold it."""
+    with Manifest.read(folder) as manifest:
+        _check_settings(folder, manifest, settings)
+    with folder_lock(folder), Manifest.open(folder, durable=settings.fsync) as manifest:
+        yield manifest
+
+
+def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink:
+    """Return the folder's sink, ready to store."""
+    return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
+
+
+def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
+    """Return what is still to be asked for: `ask` and whatever an earlier run left unfinished."""
+    if ask is not None:
+        known = asks.find_or_add(manifest, ask, extend=extend)
+        if known.kind == "stream":
+            asks.reopen(manifest, known)
+    return [a for a in asks.read_asks(manifest) if not a.is_complete]
+
+
+def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None:
+    for name in ("sink", "layout"):
+        asked, own = getattr(settings, name), manifest.setting(name)
+        if asked is not None and asked != own:
+            raise FolderRefused(
+                f"{folder} is kept with {name} {own!r}; leave --{name} away, or choose another folder"
+            )
+
+
+def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> None:
+    if value is not None and value not in allowed:
+        raise BadInput(f"{name} {value!r}: one of {', '.join(allowed)} is allowed")

@@ -1,0 +1,440 @@
+"""
+The ledger: every asked cutout is in exactly one state, and the sum is always right.
+
+The only module that says sqlite3. One writer; every change is one transaction that carries the counts with it, so
+that the account is read, never counted. Readers (another process's ``status``) may look at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from psfharvest.core import datauri, keys
+from psfharvest.core.errors import FolderRefused, ManifestError
+from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
+from psfharvest.store import schema
+
+MANIFEST_NAME = "manifest.sqlite"
+_ITEM_COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter, copy, source, other"
+_LOOK_UP_AT_ONCE = 500
+
+
+class Stored(NamedTuple):
+    """An outcome, and where its bytes went; `shard` None and `place` None is the layout's own place."""
+
+    outcome: Outcome
+    shard: int | None = None
+    place: int | str | None = None
+
+
+class Manifest:
+    """
+    An open manifest.
+
+    Use `create`, `open` or `read`; each raises `ManifestError` for a file that is damaged, foreign or newer.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self.path = path
+        self._tally: Counter[tuple[str, str]] = Counter()
+        self._bytes: Counter[tuple[str, str]] = Counter()
+        self._given: set[int] = set()
+        self._next_item = 1
+        self._next_source = 1
+        self._low_water = 0
+        self._cursor = 0
+        self._load()
+
+    @classmethod
+    def create(cls, folder: Path, **meta: str | int) -> Self:
+        """Make a new manifest in an existing folder; the settings in `meta` hold for its life."""
+        path = folder / MANIFEST_NAME
+        connection = _connect(path, "rwc")
+        with _translated(path):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in schema.TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+            connection.execute("COMMIT")
+            return cls(connection, path)
+
+    @classmethod
+    def open(cls, folder: Path, *, durable: bool = False) -> Self:
+        """Open an existing manifest to write; `durable` commits survive power loss, too."""
+        path = _existing(folder)
+        connection = _connect(path, "rw")
+        with _translated(path):
+            _check(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            return cls(connection, path)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open an existing manifest to read, also while another process writes, also on a read-only medium."""
+        path = _existing(folder)
+        for mode in ("mode=ro", "mode=ro&immutable=1"):
+            connection = _connect(path, mode.removeprefix("mode="))
+            try:
+                _check(connection, path)
+                return cls(connection, path)
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if "immutable" in mode:
+                    raise ManifestError(f"{path}: {error}") from error
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise ManifestError(f"{path} is damaged: {error}; nothing was changed") from error
+        raise AssertionError("one of the two ways returns or raises")
+
+    def close(self) -> None:
+        """Close the file; the last one to close folds the journal into it."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        """Run statements that read, or that belong to a transaction opened around them."""
+        with _translated(self.path):
+            yield self._db
+
+    # -- settings
+
+    def setting(self, name: str, absent: Any = None) -> Any:
+        """Return a value of the folder's life, such as ``sink`` or ``layout``."""
+        with _translated(self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return absent if row is None else row[0]
+
+    # -- asking
+
+    def sources(self, detector: str, columns: Sequence[str], values: Iterable[Sequence[Any]]) -> list[int]:
+        """Keep the catalogue rows of a part, and return their numbers; call within `transaction`."""
+        names = json.dumps(list(columns))
+        self._db.execute("INSERT OR IGNORE INTO layout (detector, columns) VALUES (?, ?)", (detector, names))
+        layout = self._db.execute(
+            "SELECT n FROM layout WHERE detector = ? AND columns = ?", (detector, names)
+        ).fetchone()[0]
+        encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+        first = self._next_source
+        rows = [(n, layout, encode(row)) for n, row in enumerate(values, first)]
+        self._db.executemany("INSERT INTO source VALUES (?, ?, ?)", rows)
+        self._next_source = first + len(rows)
+        return list(range(first, self._next_source))
+
+    def add(self, asked: Sequence[Asked | BadLine]) -> int:
+        """Ask for dataURIs, each once in the manifest's life; return how many are new. Within `transaction`."""
+        n_new = 0
+        for start in range(0, len(asked), _LOOK_UP_AT_ONCE):
+            n_new += self._add(asked[start : start + _LOOK_UP_AT_ONCE])
+        return n_new
+
+    def _add(self, asked: Sequence[Asked | BadLine]) -> int:
+        parsed = [
+            (line, None if isinstance(line, BadLine) else line.parts or datauri.parse(line.uri)) for line in asked
+        ]
+        digests = [
+            keys.digest(f"\n{line.text}" if isinstance(line, BadLine) else keys.key_of(line.uri, parts))
+            for line, parts in parsed
+        ]
+        bearers = self._bearers(digests)
+        items, names, refused = [], [], []
+        for (line, parts), digest in zip(parsed, digests, strict=True):
+            text = line.text if isinstance(line, BadLine) else line.uri
+            known = bearers.setdefault(digest, [])
+            if text in known:
+                continue
+            n, copy = self._next_item, len(known)
+            self._next_item += 1
+            known.append(text)
+            names.append((digest, n))
+            if isinstance(line, BadLine):
+                items.append((n, *[None] * 9, copy, None, text))
+                refused.append((n, State.FAILED, None, None, 0, None, None, Reason.BAD_URI, line.detail))
+            elif parts is None:
+                items.append((n, *[None] * 9, copy, line.source, text))
+            else:
+                items.append(
+                    (n, parts.instrument, parts.rootname, parts.suffix, parts.extension, parts.size_px,
+                     parts.x, parts.y, parts.source_id, parts.filter, copy, line.source, None)
+                )  # fmt: skip
+        self._db.executemany(f"INSERT INTO item ({_ITEM_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", items)  # noqa: S608
+        self._db.executemany("INSERT INTO name VALUES (?, ?)", names)
+        self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", refused)
+        self._count("asked", "", len(items))
+        if refused:
+            self._count(State.FAILED, Reason.BAD_URI, len(refused))
+        return len(items)
+
+    def _bearers(self, digests: Sequence[bytes]) -> dict[bytes, list[str]]:
+        marks = ",".join("?" * len(digests))
+        columns = ", ".join(f"item.{c.strip()}" for c in _ITEM_COLUMNS.split(","))
+        rows = self._db.execute(
+            f"SELECT name.digest, {columns} FROM name JOIN item ON item.n = name.n "  # noqa: S608 - no value in it
+            f"WHERE name.digest IN ({marks}) ORDER BY name.n",
+            digests,
+        )
+        found: dict[bytes, list[str]] = {}
+        for digest, *row in rows:
+            found.setdefault(digest, []).append(_uri(row)[0])
+        return found
+
+    # -- runs
+
+    def begin_run(self) -> int:
+        """Open the record of a run, and return its number."""
+        with self.transaction() as db:
+            return int(db.execute("INSERT INTO run (started_at) VALUES (?)", (now_text(),)).lastrowid or 0)
+
+    def update_run(self, n: int, **columns: Any) -> None:
+        """Bring a run's record up to date; within `transaction`."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"UPDATE run SET {names} WHERE n = ?", (*columns.values(), n))  # noqa: S608 - our names
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the record of all runs, the oldest first."""
+        names = ("n", "started_at", "elapsed_s", "requests", "retried", "via", "stopped")
+        with _translated(self.path):
+            rows = self._db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    # -- the ledger proper
+
+    def pending(self, after: int, limit: int, *, with_source: bool = False) -> list[Item]:
+        """
+        Return pending items with a number above `after`, in the order of asking, and hold them for given out.
+
+        Parameters
+        ----------
+        after
+            0, or the number of the last item of the batch before.
+        limit
+            Items at most.
+        with_source
+            Whether to fill in the catalogue row, as a JSON object.
+        """
+        columns = ", ".join(f"i.{c.strip()}" for c in _ITEM_COLUMNS.split(","))
+        with _translated(self.path):
+            rows = self._db.execute(
+                f"SELECT {columns} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
+                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
+                (max(after, self._low_water), limit),
+            ).fetchall()
+            items = [_item(row) for row in rows]
+            if with_source:
+                items = self._with_sources(items, [row[11] for row in rows])
+        self._given.update(item.number for item in items)
+        self._cursor = items[-1].number if items else self._cursor
+        return items
+
+    def record(self, batch: Sequence[Stored]) -> None:
+        """
+        Claim outcomes, whose bytes are stored; within `transaction`.
+
+        Raises
+        ------
+        ManifestError
+            When one of them has an outcome already: then nothing of the batch is claimed.
+        """
+        rows = [
+            (
+                s.outcome.item.number,
+                s.outcome.state,
+                None if s.outcome.body is None else len(s.outcome.body),
+                s.outcome.sha256 or None,
+                s.outcome.attempts,
+                s.shard,
+                s.place,
+                s.outcome.reason,
+                s.outcome.detail or None,
+            )
+            for s in batch
+        ]
+        self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", rows)
+        for state, n in Counter((r[1], r[7] or "") for r in rows).items():
+            self._count(*state, n)
+        self._bytes[State.DONE, ""] += sum(r[2] or 0 for r in rows)
+        self._given.difference_update(r[0] for r in rows)
+
+    def reopen(self, states: Sequence[State]) -> int:
+        """Make what is `missing` or `failed` pending again; return how many. Bad lines stay what they are."""
+        marks = ",".join("?" * len(states))
+        where = f"state IN ({marks}) AND state IN ('missing', 'failed') AND reason <> 'bad_uri'"
+        with self.transaction():
+            reasons = self._db.execute(
+                f"SELECT state, reason, count(*), min(n) FROM outcome WHERE {where} GROUP BY 1, 2",  # noqa: S608
+                states,
+            ).fetchall()
+            self._db.execute(f"DELETE FROM outcome WHERE {where}", states)  # noqa: S608
+            for state, reason, n, first in reasons:
+                self._count(state, reason, -n)
+                self._low_water = self._cursor = min(self._low_water, first - 1)
+        return sum(n for _, _, n, _ in reasons)
+
+    def tally(self) -> Tally:
+        """Return the account as it was last claimed; safe to ask from any thread."""
+        return self._claimed
+
+    def _sum_up(self) -> Tally:
+        counts = Counter[str]()
+        for (state, _), n in self._tally.items():
+            counts[state] += n
+        reasons = {reason: n for (_, reason), n in sorted(self._tally.items()) if reason and n}
+        settled = counts[State.DONE] + counts[State.MISSING] + counts[State.FAILED]
+        return Tally(
+            done=counts[State.DONE],
+            missing=counts[State.MISSING],
+            failed=counts[State.FAILED],
+            pending=counts["asked"] - settled,
+            bytes=self._bytes[State.DONE, ""],
+            reasons=reasons,
+        )
+
+    def examples(self) -> dict[str, str]:
+        """Return one dataURI for each reason, with its detail."""
+        with _translated(self.path):
+            rows = self._db.execute(
+                "SELECT reason, uri, detail FROM cutout WHERE n IN "
+                "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
+            ).fetchall()
+        return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
+
+    def cutouts(
+        self, columns: str = "uri, state, location", where: str = "1", order: str = "n"
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield rows of the view `cutout`; the arguments are SQL of our own, never a user's."""
+        with _translated(self.path):
+            yield from self._db.execute(f"SELECT {columns} FROM cutout WHERE {where} ORDER BY {order}")  # noqa: S608
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """
+        Do all or nothing of what happens within, and carry the counts with it.
+
+        Raises
+        ------
+        ManifestError
+            When the database refuses; nothing happened then.
+        """
+        before = (self._tally.copy(), self._bytes.copy(), self._next_item, self._next_source, self._low_water)
+        try:
+            with _translated(self.path):
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._save_counts()
+                self._db.execute("COMMIT")
+            self._claimed = self._sum_up()
+        except BaseException:
+            self._tally, self._bytes, self._next_item, self._next_source, self._low_water = before
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _count(self, state: str, reason: str, n: int) -> None:
+        self._tally[state, reason] += n
+
+    def _save_counts(self) -> None:
+        rows = [(state, reason, n, self._bytes[state, reason]) for (state, reason), n in self._tally.items()]
+        self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", rows)
+        self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
+
+    def _load(self) -> None:
+        with _translated(self.path):
+            for state, reason, n, size in self._db.execute("SELECT state, reason, n, bytes FROM tally"):
+                self._tally[state, reason] = n
+                self._bytes[state, reason] = size
+            self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
+            self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
+        self._low_water = int(self.setting("low_water", 0))
+        self._claimed = self._sum_up()
+
+    def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
+        layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
+        wanted = [n for n in numbers if n is not None]
+        marks = ",".join("?" * len(wanted))
+        rows = self._db.execute(f"SELECT n, layout, vals FROM source WHERE n IN ({marks})", wanted)  # noqa: S608
+        texts = {
+            n: json.dumps(dict(zip(layouts[layout], json.loads(vals), strict=True))) for n, layout, vals in rows
+        }
+        return [
+            item._replace(source=texts.get(n, "")) if n is not None else item
+            for item, n in zip(items, numbers, strict=True)
+        ]
+
+
+def _uri(row: Sequence[Any]) -> tuple[str, datauri.CutoutURI | None]:
+    _, instrument, rootname, suffix, extension, size_px, x, y, source_id, name, _, _, other = row
+    if other is not None:
+        return other, None
+    parts = datauri.CutoutURI(instrument, rootname, suffix, extension, size_px, x, y, source_id, name)
+    return str(parts), parts
+
+
+def _item(row: Sequence[Any]) -> Item:
+    uri, parts = _uri(row)
+    key = keys.key_of(uri, parts, row[10])
+    return Item(row[0], uri, key) if parts is None else Item(row[0], uri, key, parts.size_px, parts.rootname)
+
+
+def _existing(folder: Path) -> Path:
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise FolderRefused(
+            f"{folder} is no harvest folder: it has no {MANIFEST_NAME}; give the folder of a harvest"
+        )
+    return path
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    with _translated(path):
+        uri = f"{path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != schema.APPLICATION_ID:
+        raise ManifestError(f"{path} is no manifest of psfharvest; nothing was changed")
+    if version > schema.VERSION:
+        raise ManifestError(
+            f"{path} is of version {version}, this psfharvest knows up to {schema.VERSION}; install a newer one"
+        )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def now_text() -> str:
+    """Return the time as the manifest writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def as_json(plain: Mapping[str, Any]) -> str:
+    """Return plain values as the manifest writes them."""
+    return json.dumps(plain, sort_keys=True)

@@ -1,0 +1,79 @@
+"""
+The manifest's tables, as text.
+
+What is asked (`item`) and what became of it (`outcome`) are two tables that only grow at their ends, so that no
+page is rewritten; an item without an outcome is pending. A cutout's dataURI is kept in its parts, a third of its
+length, and put together again in the view `cutout`, which is the public face of the manifest.
+"""
+
+APPLICATION_ID = 0x50534648
+VERSION = 1
+
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- what was asked for: a query, a list, an iterable
+CREATE TABLE ask (
+    n INTEGER PRIMARY KEY, kind TEXT NOT NULL, identity TEXT NOT NULL UNIQUE, spec TEXT NOT NULL,
+    expected INTEGER, position INTEGER NOT NULL DEFAULT 0, lines INTEGER NOT NULL DEFAULT 0,
+    is_complete INTEGER NOT NULL DEFAULT 0
+);
+-- the finished parts of a query: closed ranges of ids
+CREATE TABLE part (
+    ask INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, n_rows INTEGER NOT NULL,
+    PRIMARY KEY (ask, low)
+) WITHOUT ROWID;
+-- the names of a source's columns; the values of one source, as a JSON array
+CREATE TABLE layout (
+    n INTEGER PRIMARY KEY, detector TEXT NOT NULL, columns TEXT NOT NULL, UNIQUE (detector, columns)
+);
+CREATE TABLE source (n INTEGER PRIMARY KEY, layout INTEGER NOT NULL, vals TEXT NOT NULL);
+CREATE TABLE item (
+    n INTEGER PRIMARY KEY, instrument TEXT, rootname TEXT, suffix TEXT, extension INTEGER, size_px INTEGER,
+    x TEXT, y TEXT, id INTEGER, filter TEXT, copy INTEGER NOT NULL, source INTEGER,
+    other TEXT -- the whole text, where it is no cutout's dataURI
+);
+-- which items bear a name: finds doubles, and gives each of two dataURIs with one file name its own key
+CREATE TABLE name (digest BLOB NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (digest, n)) WITHOUT ROWID;
+CREATE TABLE outcome (
+    n INTEGER PRIMARY KEY, state TEXT NOT NULL, size_bytes INTEGER, sha256 BLOB, attempts INTEGER,
+    shard INTEGER, place, -- an offset in the shard; or a path, where it is not the layout's
+    reason TEXT, detail TEXT
+);
+CREATE INDEX trouble ON outcome (state, n) WHERE state IN ('missing', 'failed');
+CREATE TABLE tally (
+    state TEXT NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (state, reason)
+) WITHOUT ROWID;
+CREATE TABLE run (
+    n INTEGER PRIMARY KEY, started_at TEXT NOT NULL, elapsed_s REAL NOT NULL DEFAULT 0,
+    requests INTEGER NOT NULL DEFAULT 0, retried TEXT NOT NULL DEFAULT '{}', via TEXT NOT NULL DEFAULT '{}',
+    stopped TEXT NOT NULL DEFAULT 'unfinished'
+);
+
+CREATE VIEW cutout AS
+SELECT
+    item.n AS n,
+    coalesce(item.other, 'mast:' || instrument || 'PSF/url/cgi-bin/fitscut.cgi?red=' || rootname || '_' || suffix
+        || '[' || extension || ']&size=' || size_px || '&x=' || x || '&y=' || y || '&format=fits/' || rootname
+        || '_' || id || '_' || filter || '_' || suffix || '_cutout.fits') AS uri,
+    coalesce(outcome.state, 'pending') AS state,
+    CASE
+        WHEN outcome.state IS NOT 'done' THEN NULL
+        WHEN outcome.shard IS NOT NULL THEN printf('shards/%06d.tar:%d', outcome.shard, outcome.place)
+        WHEN outcome.place IS NOT NULL THEN outcome.place
+        ELSE instrument || 'PSF/'
+            || CASE (SELECT value FROM meta WHERE meta.name = 'layout')
+                WHEN 'flat' THEN '' ELSE substr(rootname, 1, 4) || '/' || rootname || '/' END
+            || rootname || '_' || id || '_' || filter || '_' || suffix || '_cutout'
+            || CASE copy WHEN 0 THEN '' ELSE '-' || (copy + 1) END || '.fits'
+    END AS location,
+    outcome.size_bytes AS size_bytes,
+    lower(hex(outcome.sha256)) AS sha256,
+    coalesce(outcome.attempts, 0) AS attempts,
+    outcome.reason AS reason,
+    outcome.detail AS detail,
+    item.size_px AS size_px,
+    item.source AS source
+FROM item LEFT JOIN outcome ON outcome.n = item.n;
+"""
