@@ -12,7 +12,6 @@ import hashlib
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
-from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -22,6 +21,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from psfharvest.core import datauri
+from psfharvest.core.closing import closing
 from psfharvest.core.errors import BadInput, BadURI
 from psfharvest.core.model import Asked, BadLine
 
@@ -121,8 +121,8 @@ async def pour(uris: Iterable[str] | AsyncIterable[str], send: MemoryObjectSendS
     """Send whatever a caller's iterable gives, as it comes, and close the stream."""
     async with send:
         if isinstance(uris, AsyncIterable):
-            async with aclosing(_closable(uris)) as several:
-                async for uri in several:
+            async with closing(uris):
+                async for uri in uris:
                     await send.send(str(uri))
         else:
             for uri in uris:
@@ -140,11 +140,6 @@ async def gather(receive: MemoryObjectReceiveStream[str]) -> AsyncGenerator[Batc
         found = [read_line(text, n) for n, text in enumerate(texts, lines + 1)]
         lines += len(texts)
         yield Batch([line for line in found if line is not None], lines, lines)
-
-
-async def _closable(uris: AsyncIterable[str]) -> AsyncGenerator[str, None]:
-    async for uri in uris:
-        yield uri
 
 
 def _text(line: bytes) -> str:

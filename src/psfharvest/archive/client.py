@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter, deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -19,13 +18,11 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import ExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from psfharvest import lists
 from psfharvest.archive.download import FileFetcher
@@ -40,6 +37,7 @@ from psfharvest.core.cutout import Cutout
 from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing
 from psfharvest.core.model import Asked, Item, Limits, Outcome, Progress, Report, RetryPolicy, State
 from psfharvest.core.query import Query
+from psfharvest.engine.outlet import STREAM_BUFFER, Channel, CutoutStream
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.traffic import Traffic
 from psfharvest.store import folder as folders
@@ -53,8 +51,6 @@ if TYPE_CHECKING:
 
 SHORT_PATIENCE_S = 60.0
 LONG_PATIENCE_S = 3600.0
-STREAM_BUFFER = 64
-FAILURES_SHOWN = 1000
 
 What = Query | Uris
 
@@ -182,7 +178,7 @@ class Archive:
         source = self._items_of(what, suffixes, unsat_size_px=unsat_size, sat_size_px=sat_size)
         send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
         cutouts = CutoutStream(receive)
-        pump = Pump(self._fetcher(), _Channel(send), traffic, policy)
+        pump = Pump(self._fetcher(), Channel(send), traffic, policy)
         error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(cutouts.fill, pump, source, send)
@@ -390,62 +386,6 @@ class Archive:
         self._open_wire()
         assert self._traffic is not None  # noqa: S101 - both are made together
         return self._traffic
-
-
-@dataclass(slots=True)
-class CutoutStream:
-    """
-    Cutouts as they arrive.
-
-    Attributes
-    ----------
-    failures
-        Outcomes of what did not come, the last thousand of them.
-    states
-        How many ended in which state.
-    """
-
-    _receive: MemoryObjectReceiveStream[Outcome]
-    failures: deque[Outcome] = field(default_factory=lambda: deque(maxlen=FAILURES_SHOWN))
-    states: Counter[State] = field(default_factory=Counter)
-    _error: Exception | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Cutout:
-        while True:
-            try:
-                outcome = await self._receive.receive()
-            except anyio.EndOfStream:
-                if self._error is not None:
-                    raise self._error from None
-                raise StopAsyncIteration from None
-            self.states[outcome.state] += 1
-            if outcome.body is not None:
-                return Cutout.of(outcome.item.uri, outcome.body, outcome.item.source)
-            self.failures.append(outcome)
-
-    async def fill(
-        self, pump: Pump, source: AsyncIterable[Sequence[Item]], send: MemoryObjectSendStream[Outcome]
-    ) -> None:
-        """Run the pump into this stream; what stops it is raised where the stream is read."""
-        async with send:
-            try:
-                await pump.run(source)
-            except Exception as error:  # noqa: BLE001 - raised by __anext__
-                self._error = error
-
-
-class _Channel:
-    """Keeps outcomes by handing them to whoever reads the stream."""
-
-    def __init__(self, send: MemoryObjectSendStream[Outcome]) -> None:
-        self._send = send
-
-    async def keep(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            await self._send.send(outcome)
 
 
 async def _strings(uris: Uris) -> AsyncGenerator[str, None]:

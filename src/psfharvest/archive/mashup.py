@@ -118,7 +118,9 @@ class Mashup:
 
     async def rows(self, query: Query, part: Part, expected: int) -> Rows:
         """Return the distinct rows of one part as they came, sorted by id; they may be fewer than `expected`."""
-        criteria = _within(query.criteria, part) or ()
+        criteria = _within(query.criteria, part)
+        if criteria is None:
+            return Rows.none(query.columns, query.detector)
         payload = self._payload(query, _wanted(query), criteria)
         payload |= {"pagesize": max(expected, self._limits.page_rows), "page": 1}
         return await self._insist(payload, query, lambda answer: rows_of(answer).distinct_by_id())
@@ -224,7 +226,7 @@ class Mashup:
                 if failure is None:
                     self._traffic.succeeded(1, reply.elapsed_s)
                 else:
-                    self._traffic.failed(failure, object(), reply.elapsed_s)
+                    self._traffic.failed(failure, body, reply.elapsed_s)
                     raise _Trouble(failure, n_asked)
             finally:
                 if not settled:
@@ -252,8 +254,9 @@ def _count_of(answer: dict[str, Any]) -> int:
     data = answer.get("data")
     try:
         row = data[0]  # type: ignore[index]  # whatever it is, the except below has it
-        count = int(next(iter(row.values() if isinstance(row, dict) else row)))
-    except (TypeError, ValueError, LookupError, StopIteration, AttributeError):
+        (value,) = row.values() if isinstance(row, dict) else row
+        count = int(value) if isinstance(row, (dict, tuple)) else -1
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise Unreadable("no count in the answer to a count") from None
     if count < 0:
         raise Unreadable(f"a count of {count}")
@@ -282,7 +285,8 @@ def _within(criteria: Iterable[Criterion], part: Part) -> tuple[Criterion, ...] 
     others = tuple(c for c in criteria if c.column != "id")
     listed = [c for c in criteria if c.column == "id" and isinstance(c, AnyOf)]
     if not listed:
-        return (*others, Between("id", part.low, part.high))
+        low, high = (None if end in (LOWEST, HIGHEST) else end for end in part)  # open: the ends fit no SQL int
+        return (*others, Between("id", low, high))
     chosen = tuple(v for v in listed[0].values if _is_within(v, part))
     return (*others, AnyOf("id", chosen)) if chosen else None
 

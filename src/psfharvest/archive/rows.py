@@ -26,7 +26,16 @@ _KINDS = {
     "int": "int", "short": "int", "long": "int", "number": "int",
     "boolean": "bool", "binary": "bool",
 }  # fmt: skip
-_CASTS: dict[str, Callable[[Any], Any]] = {"str": str, "float": float, "int": int, "bool": bool}
+
+
+def _int(value: Any) -> int:
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError("a whole number of more than 64 bits")
+    return number
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {"str": str, "float": float, "int": _int, "bool": bool}
 _DTYPES = {"float": "float64", "int": "int64", "bool": "bool"}
 
 
@@ -103,7 +112,8 @@ class Rows:
         """
         Return an astropy Table with astroquery's types, and units and descriptions on the known columns.
 
-        Null texts become ``""`` and null integers -999, both masked; null floats become an unmasked NaN.
+        Null texts become ``""``, null integers -999 and null booleans False, all masked; null floats become an
+        unmasked NaN.
         """
         from astropy.table import MaskedColumn, Table  # noqa: PLC0415 - heavy
         from numpy import array  # noqa: PLC0415
@@ -113,7 +123,9 @@ class Rows:
             filler: Any = {"str": "", "int": INT_FILLER, "float": float("nan"), "bool": False}[kind]
             plain = [filler if row[at] is None else _CASTS[kind](row[at]) for row in self.values]
             data = array(plain, dtype=_DTYPES.get(kind, "str"))
-            mask = [value == filler for value in plain] if kind in ("str", "int") else False
+            mask: Any = [value == filler for value in plain] if kind in ("str", "int") else False
+            if kind == "bool":
+                mask = [row[at] is None for row in self.values]
             known = COLUMNS.get(name)
             table.add_column(
                 MaskedColumn(
@@ -179,7 +191,8 @@ def rows_of(answer: dict[str, Any]) -> Rows:
     names = tuple(kinds)
     if not all(isinstance(row, (tuple, dict)) for row in data):
         raise Unreadable("a row that is no object")
-    places = [layout.index(name) if name in layout else None for name in names]
+    found = {name: place for place, name in enumerate(layout)}
+    places = [found.get(name) for name in names]
     values = [_normal(row, places, kinds, names) for row in data]
     return Rows(names, tuple(kinds.values()), values)
 

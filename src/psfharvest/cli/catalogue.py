@@ -131,9 +131,8 @@ def _check_output(output: Path) -> None:
         raise BadInput(f"{output}: the ending says the format; {', '.join(FORMATS)} are allowed")
     if not output.absolute().parent.is_dir():
         raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
-    if output.suffix.lower() == ".parquet":
-        if find_spec("pyarrow") is None:
-            raise BadInput("a .parquet file needs pyarrow: pip install 'psfharvest[parquet]'")
+    if output.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise BadInput("a .parquet file needs pyarrow: pip install 'psfharvest[parquet]'")
 
 
 def _write(table: Table, output: Path) -> None:

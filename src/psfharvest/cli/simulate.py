@@ -51,7 +51,7 @@ def simulate(
 
 def require_simulator() -> None:
     """Raise `BadInput` when the simulator's own requirements are not installed."""
-    for name in ("starlette", "uvicorn", "httptools"):
+    for name in ("uvicorn", "httptools"):
         if find_spec(name) is None:
             raise BadInput(f"the simulator needs an extra ({name}): pip install 'psfharvest[simulator,plot]'")
 

@@ -27,10 +27,10 @@ MAX_LENGTH = 2000
 
 _GRAMMAR = re.compile(
     r"mast:(WFC3|WFPC2)PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]+)_(raw|flt|flc|d0m|c0m)\[(0|[1-9][0-9]{0,2})\]"
-    r"&size=([1-9][0-9]{0,4})&x=([^&/\s]{1,40})&y=([^&/\s]{1,40})&format=fits/"
+    r"&size=([1-9][0-9]{0,4})&x=([!-%'-.0-~]{1,40})&y=([!-%'-.0-~]{1,40})&format=fits/"
     r"\2_(0|[1-9][0-9]{0,17})_([!-~]{1,40})_\3_cutout\.fits"
 )
-_ANY = re.compile(r"mast:[^\s\x00-\x1f\x7f]+")
+_ANY = re.compile(r"mast:[^\s\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def build(
             unsat_size_px if _number(row, "qfit") > 0 else sat_size_px,
             _coordinate(row, f"x_{frame}"),
             _coordinate(row, f"y_{frame}"),
-            int(row["id"]),
+            _whole(row, "id"),
             str(row[detector.filter_column]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -179,17 +179,29 @@ def data_url(uri: str, base: str = PUBLIC_DATA_URL) -> str:
 
 
 def _extension(row: Mapping[str, Any], detector: Detector) -> int:
-    chip = str(row["chip"]).strip()
+    chip = _whole(row, "chip")
     if detector.name == "UVIS":
-        return 4 if chip == "1" and int(row["subarray"]) == 0 else 1
-    return int(chip)
+        return 4 if chip == 1 and _whole(row, "subarray") == 0 else 1
+    return chip
 
 
 def _number(row: Mapping[str, Any], column: str) -> float:
-    number = float(row[column])
+    value = row[column]
+    is_masked = not isinstance(value, (float, int)) and str(value) == "--"  # as astropy prints it
+    number = math.nan if is_masked else float(value)
     if not math.isfinite(number):
-        raise BadURI(_name(row), f"{column} is {row[column]!r}, not a finite number")
+        raise BadURI(_name(row), f"{column} is {value!r}, not a finite number")
     return number
+
+
+def _whole(row: Mapping[str, Any], column: str) -> int:
+    value = row[column]
+    if isinstance(value, str):
+        return int(value)
+    number = _number(row, column)
+    if number != int(number):
+        raise BadURI(_name(row), f"{column} is {value!r}, not a whole number")
+    return int(value)
 
 
 def _coordinate(row: Mapping[str, Any], column: str) -> str:

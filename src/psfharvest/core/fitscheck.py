@@ -23,6 +23,8 @@ OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 _END = b"END" + b" " * 77
 _INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18}) *(?:/.*)?")
 _NAMES = (b"ROOTNAME", b"EXPNAME ")
+_IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
+"""How headers of images begin; a table has two axes, too."""
 
 
 class Flaw(NamedTuple):
@@ -88,7 +90,10 @@ def walk(body: bytes) -> list[Unit] | Flaw:
         if isinstance(unit, Flaw):
             return unit
         if unit.end > len(body):
-            return Flaw(Reason.TRUNCATED, f"{len(body)} of {unit.end} bytes")
+            size = (
+                str(unit.end) if unit.end < 2**63 else "far more than any"
+            )  # Python refuses to print huge numbers
+            return Flaw(Reason.TRUNCATED, f"{len(body)} of {size} bytes")
         units.append(unit)
         if len(units) > MAX_EXTENSIONS:
             return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
@@ -97,14 +102,14 @@ def walk(body: bytes) -> list[Unit] | Flaw:
 
 
 def first_image(units: list[Unit]) -> Unit | None:
-    """Return the image: the primary array, or the first extension with two axes where that is empty."""
-    return next((u for u in units if u.data_size and len(u.shape) == 2), None)
+    """Return the image: the primary array, or the first image extension with two axes where that is empty."""
+    return next((u for u in units if u.data_size and len(u.shape) == 2 and u.header.startswith(_IMAGES)), None)
 
 
 def error_text(body: bytes, limit: int = 200) -> str:
     """Return the readable gist of an error page: tags and runs of white space taken out, cut short."""
     text = body[:8192].decode("utf-8", "replace")
-    text = re.sub(r"(?is)<(script|style|title)\b[^>]*>.*?</\1\s*>|<[^>]*>", " ", text)
+    text = re.sub(r"(?is)<(script|style|title)\b[^<>]*>.*?</\1\s*>|<[^<>]*>", " ", text)
     text = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(text.split())[:limit]
 

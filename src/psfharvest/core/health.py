@@ -31,7 +31,8 @@ class Health:
     _only_errors: bool = True
     _first_trouble_at: float | None = None
     _unreachable: int = 0
-    _erring: set[object] = field(default_factory=set)
+    _erring: list[object] = field(default_factory=list)
+    """The subjects of the last requests that met errors of the archive's: all different, the latest last."""
     _probes: int = 0
 
     @property
@@ -69,6 +70,7 @@ class Health:
             return False
         if failure.evidence is Evidence.NONE and not self.is_down:
             self._only_errors = False
+            self._first_trouble_at = None
             self._unreachable = 0
             self._erring.clear()
             return False
@@ -90,8 +92,9 @@ class Health:
         else:
             self._unreachable = 0
             if subject in self._erring:
-                self._erring.clear()
-            self._erring.add(subject)
+                del self._erring[: self._erring.index(subject) + 1]
+            self._erring.append(subject)
+            del self._erring[:-ERRING_IN_A_ROW]
 
     def _is_outage(self, failure: Failure) -> bool:
         asks_too_much = (failure.retry_after_s or 0.0) > MAX_SLEEP_S
@@ -104,8 +107,10 @@ class Health:
         )
 
     def _declare(self, failure: Failure, now: float, draw: float) -> None:
+        wait_s = failure.retry_after_s or 0.0
+        if self.down_since is None or now >= self.probe_at:  # not for those that were on their way already
+            self._probes = min(self._probes + 1, 30)
+            wait_s = max(wait_s, backoff_s(self._probes, self.policy, draw))
         if self.down_since is None:
             self.down_since = self._first_trouble_at
-        self._probes = min(self._probes + 1, 30)
-        wait_s = max(failure.retry_after_s or 0.0, backoff_s(self._probes, self.policy, draw))
         self.probe_at = max(self.probe_at, now + min(wait_s, MAX_SLEEP_S))

@@ -14,6 +14,7 @@ import re
 from psfharvest.core.datauri import CutoutURI
 
 MAX_COMPONENT = 200
+MAX_KEY = 1000
 _RESERVED = frozenset({"manifest.sqlite", "shards", "parquet", "other", "contact-sheet"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+=,@-]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
@@ -33,13 +34,16 @@ def key_of(uri: str, parts: CutoutURI | None, copy: int = 0) -> str:
     if parts is not None:
         return number(f"{parts.instrument}PSF/{safe(parts.file_name)}", copy)
     components = [safe(c) for c in uri.removeprefix("mast:").split("?", 1)[0].split("/") if c]
-    if "?" in uri:
-        components.append(safe(uri.rpartition("?")[2].replace("/", "_")))
+    question = uri.rpartition("?")[2] if "?" in uri else ""
+    if question:
+        components.append(safe(question.replace("/", "_")))
     components = components or ["_"]
     top = components[0].casefold()
     if any(top.startswith(name) for name in _RESERVED):
         components[0] = f"_{components[0]}"
-    return number("/".join(components[:40]), copy)
+    if sum(map(len, components)) + len(components) > MAX_KEY:  # a path has its limits, too
+        components = [components[0], safe("_".join(components[1:]))]
+    return number("/".join(components), copy)
 
 
 def number(key: str, copy: int) -> str:

@@ -249,7 +249,7 @@ class RetryPolicy:
 def _positive(name: str, value: float | None, *, whole: bool = False) -> None:
     if value is None:
         return
-    if not value > 0 or (whole and value != int(value)):
+    if not value > 0 or (whole and value % 1 != 0):
         kind = "a whole number, 1 or more," if whole else "a number above 0"
         raise ValueError(f"{name} is {value!r}: {kind} is allowed")
 

@@ -137,11 +137,11 @@ def gaps(finished: Iterable[Part], whole: Part = WHOLE) -> list[Part]:
     found: list[Part] = []
     start = whole.low
     for low, high in sorted(finished):
+        if start > whole.high:
+            break
         if low > start:
             found.append(Part(start, min(low - 1, whole.high)))
         start = max(start, high + 1)
-        if start > whole.high:
-            break
     if start <= whole.high:
         found.append(Part(start, whole.high))
     return found

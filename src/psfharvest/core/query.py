@@ -157,9 +157,12 @@ class Query:
 
     @property
     def identity(self) -> str:
-        """A text that is equal for queries that ask for the same sources; criteria's order does not matter."""
+        """A text that is equal for queries that ask for the same sources, whatever the order of criteria and values."""
         plain = self.to_dict()
-        plain["criteria"] = sorted(plain["criteria"], key=lambda c: str(c["column"]))
+        for criterion in plain["criteria"]:
+            if "values" in criterion:
+                criterion["values"].sort()
+        plain["criteria"].sort(key=lambda c: str(c["column"]))
         del plain["columns"]
         return json.dumps(plain, sort_keys=True)
 
@@ -195,7 +198,11 @@ def _columns(names: Iterable[str] | None, place: Detector) -> tuple[str, ...] | 
 def _limit(limit: int | None) -> int | None:
     if limit is None:
         return None
-    if isinstance(limit, bool) or int(limit) != limit or limit < 0:
+    try:
+        is_count = not isinstance(limit, bool) and int(limit) == limit and limit >= 0
+    except (TypeError, ValueError, OverflowError):
+        is_count = False
+    if not is_count:
         raise BadQuery(f"limit {limit!r}: a whole number, 0 or more, is allowed", field="limit")
     return int(limit)
 
@@ -203,7 +210,7 @@ def _limit(limit: int | None) -> int | None:
 def _criterion(column: str, value: Any) -> Criterion:
     if isinstance(value, tuple):
         return _range(column, value)
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes)) or getattr(value, "ndim", None) == 0 or not isinstance(value, Iterable):
         return AnyOf(column, (_text(column, value),))
     values = tuple(dict.fromkeys(_text(column, v) for v in value))
     if not values:
@@ -228,7 +235,7 @@ def _end(column: str, end: Any) -> float | None:
         return None
     try:
         number = float(end)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadQuery(f"{column}: the end of a range is a number or open, not {end!r}", field=column) from None
     if math.isnan(number):
         raise BadQuery(f"{column}: the end of a range cannot be nan", field=column)
@@ -239,7 +246,7 @@ def _end(column: str, end: Any) -> float | None:
 
 def _text(column: str, value: Any) -> str:
     item = getattr(value, "item", None)
-    plain = item() if callable(item) else value
+    plain = item() if callable(item) and getattr(value, "mask", None) is None else value
     if isinstance(plain, bool):
         return str(int(plain))
     if isinstance(plain, (str, int)) or (isinstance(plain, float) and math.isfinite(plain)):

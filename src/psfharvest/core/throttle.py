@@ -33,6 +33,8 @@ class Throttle:
     ceiling: int
     start: int
     _limit: float = 0.0
+    _size: int = 1
+    """Answers that make the present round: what was allowed when it began, since so many may be on their way."""
     _answers: int = 0
     _troubles: int = 0
     _round_s: float = 0.0
@@ -42,6 +44,7 @@ class Throttle:
 
     def __post_init__(self) -> None:
         self._limit = float(min(self.start, self.ceiling))
+        self._size = self.limit
 
     @property
     def limit(self) -> int:
@@ -67,7 +70,7 @@ class Throttle:
             if not self._troubles:
                 self._lower(self._limit / 2)
             self._troubles += n_trouble
-        if self._answers >= self.limit:
+        if self._answers >= self._size:
             self._end_round()
 
     def _end_round(self) -> None:
@@ -79,6 +82,7 @@ class Throttle:
                 self._limit = min(float(self.ceiling), self._limit + 1)
         self._answers = self._troubles = 0
         self._round_s = 0.0
+        self._size = self.limit
 
     def _lower(self, limit: float) -> None:
         if self._limit > 1:

@@ -13,11 +13,11 @@ import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, Callable, Sequence
 
 import anyio
 
+from psfharvest.core.closing import closing
 from psfharvest.core.model import Delivery, Evidence, Item, Outcome, Reason, RetryPolicy, State
 from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.core.retry import Final, decide
@@ -126,8 +126,8 @@ class Pump:
 
     async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
         try:
-            async with aclosing(_closable(source)) as batches:
-                async for batch in batches:
+            async with closing(source):
+                async for batch in source:
                     while len(self._fresh) >= FRESH_MAX:
                         self._room = anyio.Event()
                         await self._room.wait()
@@ -273,8 +273,3 @@ class Pump:
 
     def _is_finished(self) -> bool:
         return self._is_draining() and not self._ready and not self._writing
-
-
-async def _closable(source: AsyncIterable[Sequence[Item]]) -> AsyncGenerator[Sequence[Item], None]:
-    async for batch in source:
-        yield batch

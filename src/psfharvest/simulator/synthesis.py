@@ -88,7 +88,7 @@ def _spread_ids(detector: str, n: int, rng: np.random.Generator) -> NDArray[np.i
 
 def _synthetic(detector: str, n: int, exposures: Exposures, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     exposure = (rng.random(n) * len(exposures)).astype(np.int32)
-    x, y, chip = _places(detector, n, exposures.chip[exposure], rng)
+    x, y, chip = places(detector, n, exposures.chip[exposure], rng)
     is_saturated = rng.permutation(n) < round(SATURATED_SHARE * n)
     low, high, low_saturated, high_saturated = _LOG_PEAK[detector]
     draw = rng.random(n)
@@ -115,10 +115,28 @@ def _synthetic(detector: str, n: int, exposures: Exposures, rng: np.random.Gener
     }
 
 
-def _places(
+def places(
     detector: str, n: int, only_chip: NDArray[np.int8], rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-    """Draw 1-based centres in units of 1e-4 px, and chips; a subarray's sources stand on its one chip."""
+    """
+    Draw where sources stand.
+
+    Parameters
+    ----------
+    detector
+        ``UVIS``, ``IR`` or ``WFPC2``.
+    n
+        How many.
+    only_chip
+        Shape ``(n,)``: the one chip of a subarray, 0 for a full frame.
+    rng
+        Where chance comes from.
+
+    Returns
+    -------
+    tuple of three ndarrays of shape (n,)
+        1-based centres in x and y, in units of 1e-4 px, and chips.
+    """
     unit = SCALE["x"]
     width, height = SIDES[detector]
     x = unit + (rng.random(n) * (width - 1) * unit).astype(np.int32)

@@ -1,0 +1,35 @@
+"""aiohttp as it is best used: one session, as many workers as connections, uvloop where there is one."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+try:
+    from uvloop import run
+except ImportError:
+    from asyncio import run
+
+
+async def work(session, lines, out):
+    """Download until nothing is left."""
+    for line in lines:
+        url, name = line.rstrip("\n").split("\t")
+        async with session.get(URL(url, encoded=True)) as response:
+            response.raise_for_status()
+            body = await response.read()
+        Path(f"{out}/{name}").write_bytes(body)
+
+
+async def main(listing, out, connections):
+    """Download all."""
+    connector = aiohttp.TCPConnector(limit=connections)
+    with Path(listing).open() as lines:
+        async with aiohttp.ClientSession(connector=connector) as session:
+            await asyncio.gather(*(work(session, lines, out) for _ in range(connections)))
+
+
+if __name__ == "__main__":
+    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,33 @@
+"""httpx as it is best used: one client, never more tasks than connections, uvloop where there is one."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import httpx
+
+try:
+    from uvloop import run
+except ImportError:
+    from asyncio import run
+
+
+async def work(client, lines, out):
+    """Download until nothing is left."""
+    for line in lines:
+        url, name = line.rstrip("\n").split("\t")
+        response = await client.get(url)
+        response.raise_for_status()
+        Path(f"{out}/{name}").write_bytes(response.content)
+
+
+async def main(listing, out, connections):
+    """Download all."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    with Path(listing).open() as lines:
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            await asyncio.gather(*(work(client, lines, out) for _ in range(connections)))
+
+
+if __name__ == "__main__":
+    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,371 @@
+"""
+libcurl's multi interface in a thread of its own: commands in, answers out, both in batches.
+
+Every handle lives and dies in this thread. It sleeps in the kernel whenever there is nothing to do, and hands over
+what has arrived when it would sleep next or when a batch is full, whichever is first.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import pycurl
+
+from psfharvest.archive import curl_errors
+from psfharvest.archive.curl_handle import Settings, Transfer
+from psfharvest.archive.curl_poll import make_poller
+from psfharvest.archive.curl_source import Source, StreamTransfer
+from psfharvest.archive.wire import REDIRECTS, Answer, Request, next_hop
+from psfharvest.core.model import Evidence, Failure, Reason
+
+BATCH_MAX = 64
+"""Answers that are handed over at once at the latest."""
+WATCH_MIN_S = 0.05
+SPARE_MAX = 512
+
+
+class CurlThread:
+    """
+    The thread, and the way to it.
+
+    Parameters
+    ----------
+    settings
+        Options of every handle.
+    limit
+        How many transfers, and connections, there may be at once.
+    """
+
+    def __init__(self, settings: Settings, limit: int) -> None:
+        self._settings = settings
+        self._limit = limit
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._is_asleep = False
+        self._is_closing = False
+        self._is_over = False
+        self._at_end: deque[Callable[[], object]] = deque()
+        self._multi: Any = None
+        self._poller = make_poller()
+        self._watched: set[int] = set()
+        self._active: dict[Any, Transfer] = {}
+        self._waiting: deque[Source] = deque()
+        self._spare: list[Transfer] = []
+        self._dirty: set[Source] = set()
+        self._unshown = 0
+        self._timer_at = math.inf
+        self._watch_at = math.inf
+        self._watch_every = math.inf
+        self._thread = threading.Thread(target=self._run, name="psfharvest-curl", daemon=True)
+        self._thread.start()
+
+    # From any thread.
+
+    def submit(self, source: Source, requests: Sequence[Request]) -> None:
+        """Send requests; their ends come to `source`."""
+        self._post(self._submit, source, requests)
+
+    def drop(self, source: Source) -> None:
+        """End whatever `source` has asked for."""
+        if not self._is_closing:
+            self._post(self._drop, source)
+
+    def resume(self, source: Source) -> None:
+        """Go on with a paused stream."""
+        if not self._is_closing:
+            self._post(self._resume, source)
+
+    def set_limit(self, limit: int) -> None:
+        """Hold at most so many transfers from now on."""
+        self._post(self._set_limit, limit)
+
+    def close(self, at_end: Callable[[], object] | None = None) -> None:
+        """End the thread; `at_end` is its last call."""
+        if at_end is not None:
+            self._at_end.append(at_end)
+        self._is_closing = True
+        self._ring()
+        if self._is_over and at_end is not None:
+            at_end()
+
+    def join(self, timeout_s: float = 1.0) -> None:
+        """Wait for the thread's end."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    def _post(self, what: Callable[..., None], *args: Any) -> None:
+        if self._is_closing:
+            raise RuntimeError("the wire is closed")
+        self._inbox.append((what, args))
+        if self._is_asleep:  # looked at after the append, and set by the thread before its last look at the inbox
+            self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._bell.send(b"\0")
+        except OSError:  # full: it will wake anyway; or closed
+            return
+
+    # In the thread.
+
+    def _run(self) -> None:
+        failure = Failure(Reason.RESET, "the wire was closed")
+        try:
+            self._open()
+            while not self._is_closing:
+                self._turn()
+        except BaseException as error:
+            failure = Failure(Reason.PROTOCOL, f"the wire's thread broke: {error!r}")
+            raise
+        finally:
+            self._is_closing = True
+            self._end(failure)
+
+    def _open(self) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._set_limit(self._limit)
+        self._poller.register(self._ear.fileno(), 1)
+
+    def _turn(self) -> None:
+        if self._inbox:
+            self._obey()
+        if self._waiting:
+            self._fill()
+        now = monotonic()
+        if self._timer_at <= now:
+            self._timer_at = math.inf
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._reap()
+        if self._watch_at <= now:
+            self._watch(now)
+        events = self._poller.poll(0) if 0 < self._unshown < BATCH_MAX else ()
+        if not events:
+            self._show()
+            events = self._sleep()
+        if events:
+            self._serve(events)
+
+    def _sleep(self) -> Sequence[tuple[int, int]]:
+        self._is_asleep = True
+        busy = self._inbox or self._is_closing or (self._waiting and len(self._active) < self._limit)
+        due_at = min(self._timer_at, self._watch_at)
+        pause_s = 0.0 if busy else None if due_at == math.inf else max(0.0, due_at - monotonic())
+        events = self._poller.poll(pause_s)
+        self._is_asleep = False
+        return events
+
+    def _serve(self, events: Sequence[tuple[int, int]]) -> None:
+        act, ear = self._multi.socket_action, self._ear.fileno()
+        for fd, flags in events:
+            if fd == ear:
+                self._ear.recv(4096)
+            else:
+                act(fd, flags)
+        self._reap()
+
+    def _obey(self) -> None:
+        inbox = self._inbox
+        while inbox:
+            what, args = inbox.popleft()
+            what(*args)
+
+    def _submit(self, source: Source, requests: Sequence[Request]) -> None:
+        if source.is_closed:
+            return
+        if not source.queue and requests:
+            if source.is_urgent:
+                self._waiting.appendleft(source)
+            else:
+                self._waiting.append(source)
+        source.queue.extend(requests)
+
+    def _drop(self, source: Source) -> None:
+        if source.queue:
+            source.queue.clear()
+            self._waiting.remove(source)
+        for transfer in tuple(source.active):
+            self._remove(transfer)
+            self._keep(transfer)
+        self._dirty.discard(source)
+
+    def _resume(self, source: Source) -> None:
+        for transfer in source.active:
+            transfer.curl.pause(pycurl.PAUSE_CONT)
+
+    def _set_limit(self, limit: int) -> None:
+        self._limit = max(1, limit)
+        # Kept connections count: with both, an idle one is closed before a new one is opened beyond the limit.
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._limit)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._limit)
+
+    def _fill(self) -> None:
+        waiting, active = self._waiting, self._active
+        while waiting and len(active) < self._limit:
+            source = waiting[0]
+            request = source.queue.popleft()
+            if not source.queue:
+                waiting.popleft()
+            elif len(waiting) > 1:
+                waiting.rotate(-1)  # lanes take turns
+            self._start(source, request, request, 0, monotonic())
+
+    def _start(self, source: Source, request: Request, hop: Request, n_hops: int, begun_at: float) -> None:
+        transfer = source.transfer(self._spare, self._settings)
+        try:
+            transfer.load(source, request, hop, n_hops, begun_at)
+            self._multi.add_handle(transfer.curl)
+        except (pycurl.error, UnicodeError, ValueError, TypeError) as error:
+            self._keep(transfer)
+            failure = Failure(Reason.REDIRECT, f"cannot be sent: {error}", evidence=Evidence.ALIVE)
+            self._tell_end(source, Answer(request, failure=failure))
+            return
+        self._active[transfer.curl] = transfer
+        source.active.add(transfer)
+        every = max(WATCH_MIN_S, hop.timeout_s / 4)
+        if every < self._watch_every:
+            self._watch_every = every
+            self._watch_at = min(self._watch_at, begun_at + every)
+
+    def _remove(self, transfer: Transfer) -> None:
+        del self._active[transfer.curl]
+        transfer.source.active.discard(transfer)
+        self._multi.remove_handle(transfer.curl)
+        if not self._active:
+            self._watch_at = self._watch_every = math.inf
+
+    def _keep(self, transfer: Transfer) -> None:
+        if isinstance(transfer, StreamTransfer) or len(self._spare) >= SPARE_MAX:
+            transfer.curl.close()
+        else:
+            self._spare.append(transfer)
+
+    def _reap(self) -> None:
+        left = 1
+        while left:
+            left, good, bad = self._multi.info_read()
+            if not good and not bad:
+                return
+            now = monotonic()
+            for curl in good:
+                self._finish(self._active[curl], now, 0, "")
+            for curl, code, text in bad:
+                self._finish(self._active[curl], now, code, text)
+
+    def _finish(self, transfer: Transfer, now: float, code: int, text: str) -> None:
+        source, request, curl = transfer.source, transfer.request, transfer.curl
+        status: int = curl.getinfo(pycurl.RESPONSE_CODE)
+        elapsed_s = now - transfer.started
+        if code == 0 and status == 200:
+            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s)
+        elif status in REDIRECTS and self._is_followed(transfer, code):
+            self._follow(transfer, status)
+            return
+        elif code == 0:
+            answer = Answer(request, status, b"".join(transfer.body), _retry_after(curl), elapsed_s)
+        else:
+            failure = transfer.flaw or self._failure(transfer, code, text, elapsed_s)
+            answer = Answer(request, elapsed_s=elapsed_s, failure=failure)
+        self._remove(transfer)
+        self._keep(transfer)
+        self._tell_end(source, answer)
+
+    def _failure(self, transfer: Transfer, code: int, text: str, elapsed_s: float) -> Failure:
+        total_s = transfer.hop.total_timeout_s
+        if code == curl_errors.TIMED_OUT and total_s is not None and elapsed_s >= total_s - 0.001:
+            return Failure(Reason.TIMEOUT, "the whole took too long")
+        return curl_errors.failure(code, text, was_connected=transfer.is_connected())
+
+    @staticmethod
+    def _is_followed(transfer: Transfer, code: int) -> bool:
+        return transfer.is_redirect if isinstance(transfer, StreamTransfer) else code == 0
+
+    def _follow(self, transfer: Transfer, status: int) -> None:
+        source, request = transfer.source, transfer.request
+        location = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL)
+        hop = next_hop(transfer.hop, status, location and location.decode("utf-8", "replace"), transfer.n_hops)
+        self._remove(transfer)
+        self._keep(transfer)
+        if isinstance(hop, Failure):
+            self._tell_end(source, Answer(request, failure=hop))
+        else:
+            self._start(source, request, hop, transfer.n_hops + 1, transfer.started)
+
+    def _watch(self, now: float) -> None:
+        self._watch_at = now + self._watch_every
+        for transfer in [t for t in self._active.values() if t.is_stalled(now)]:
+            source, timeout_s = transfer.source, transfer.hop.timeout_s
+            failure = Failure(Reason.TIMEOUT, f"no byte for {timeout_s:g} s")
+            answer = Answer(transfer.request, elapsed_s=now - transfer.started, failure=failure)
+            self._remove(transfer)
+            self._keep(transfer)
+            self._tell_end(source, answer)
+
+    def tell(self, source: Source) -> None:
+        """Have `source` look when the batch is handed over; in the thread."""
+        self._dirty.add(source)
+        self._unshown += 1
+
+    def _tell_end(self, source: Source, answer: Answer) -> None:
+        source.finished(answer)
+        self.tell(source)
+
+    def _show(self) -> None:
+        if self._dirty:
+            for source in self._dirty:
+                source.hand_over()
+            self._dirty.clear()
+            self._unshown = 0
+
+    def _end(self, failure: Failure) -> None:
+        self._obey()
+        for transfer in tuple(self._active.values()):
+            source, request = transfer.source, transfer.request
+            self._remove(transfer)
+            transfer.curl.close()
+            self._tell_end(source, Answer(request, failure=failure))
+        for source in self._waiting:
+            for request in source.queue:
+                self._tell_end(source, Answer(request, failure=failure))
+        self._show()
+        for transfer in self._spare:
+            transfer.curl.close()
+        if self._multi is not None:
+            self._multi.close()
+        self._poller.close()
+        self._ear.close()
+        self._bell.close()
+        self._is_over = True
+        while self._at_end:
+            self._at_end.popleft()()
+
+    def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
+        """Watch a socket as libcurl asks."""
+        if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
+            # Of a socket that nobody reads not even a hang-up is wanted: it would be reported without end.
+            if fd in self._watched:
+                self._watched.discard(fd)
+                self._poller.unregister(fd)
+        elif fd in self._watched:
+            self._poller.modify(fd, what)
+        else:
+            self._watched.add(fd)
+            self._poller.register(fd, what)
+
+    def _on_timer(self, timeout_ms: int) -> None:
+        self._timer_at = math.inf if timeout_ms < 0 else monotonic() + timeout_ms / 1000
+
+
+def _retry_after(curl: Any) -> str | None:
+    """Return after how many seconds the server wants to be asked again: libcurl has read both forms."""
+    seconds: int = curl.getinfo(pycurl.RETRY_AFTER)
+    return str(seconds) if seconds > 0 else None

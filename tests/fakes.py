@@ -1,0 +1,95 @@
+"""In-memory stand-ins for the engine's ports: ten lines each, behaving as the ports say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from psfharvest.core.model import Delivery, Failure, Item, Outcome
+from psfharvest.engine.traffic import Traffic
+
+
+def items(n: int) -> list[Item]:
+    """As many items, numbered from 1."""
+    return [Item(k, f"mast:X/{k}.fits", f"X/{k}.fits") for k in range(1, n + 1)]
+
+
+async def source(everything: Sequence[Item], size: int = 50) -> AsyncIterator[Sequence[Item]]:
+    """A stream of batches."""
+    for start in range(0, len(everything), size):
+        yield everything[start : start + size]
+
+
+class FakeFetcher:
+    """Answers each item as `script(item, nth request for it)` says: a body, or a failure; after `takes_s`."""
+
+    def __init__(
+        self, traffic: Traffic, script: Callable[[Item, int], bytes | Failure], takes_s: float = 0.1
+    ) -> None:
+        self.traffic = traffic
+        self.script = script
+        self.takes_s = takes_s
+        self.asked: list[str] = []
+        self.times: list[float] = []
+        self.peak = 0
+        self._done: list[tuple[Item, bytes | Failure]] = []
+
+    @asynccontextmanager
+    async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as self._group:
+            self._wake = wake
+            yield
+            self._group.cancel_scope.cancel()
+
+    def room(self) -> int:
+        return self.traffic.allowance()
+
+    def submit(self, items: Sequence[Item]) -> None:
+        self.traffic.started(len(items))
+        self.peak = max(self.peak, self.traffic.in_flight)
+        for item in items:
+            self._group.start_soon(self._answer, item)
+
+    def take(self) -> list[Delivery]:
+        done, self._done = self._done, []
+        deliveries = []
+        for item, answer in done:
+            if isinstance(answer, Failure):
+                is_lost = self.traffic.failed(answer, item.uri, self.takes_s)
+                deliveries.append(Delivery(item, None, failure=answer, is_lost=is_lost))
+            else:
+                self.traffic.succeeded(1, self.takes_s)
+                deliveries.append(Delivery(item, answer, b"hash"))
+        return deliveries
+
+    def next_change_s(self) -> float | None:
+        return None
+
+    async def _answer(self, item: Item) -> None:
+        self.asked.append(item.uri)
+        self.times.append(anyio.current_time())
+        nth = self.asked.count(item.uri)
+        await anyio.sleep(self.takes_s)
+        self._done.append((item, self.script(item, nth)))
+        self._wake()
+
+
+class FakeKeeper:
+    """Keeps outcomes in a list; may be slow, or fail at the n-th batch."""
+
+    def __init__(self, takes_s: float = 0.0, fails_at: int = 0, error: Exception | None = None) -> None:
+        self.kept: list[Outcome] = []
+        self.batches = 0
+        self.takes_s = takes_s
+        self.fails_at = fails_at
+        self.error = error
+
+    async def keep(self, outcomes: Sequence[Outcome]) -> None:
+        self.batches += 1
+        if self.batches == self.fails_at and self.error is not None:
+            raise self.error
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(self.takes_s)
+        self.kept.extend(outcomes)

@@ -1,0 +1,106 @@
+"""The walls between the rooms, as a table; every import is checked against it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+MODULES = sorted((SRC / "psfharvest").rglob("*.py"))
+
+MAY_IMPORT = {
+    "core": {"core"},
+    "engine": {"engine", "core"},
+    "archive": {"archive", "core"},
+    "store": {"store", "core"},
+    "simulator": {"simulator"},
+    "cli": {"cli", "core", "archive", "store", "campaign", "lists", "progress", "plot", "simulator", "version"},
+    "lists": {"core"},
+    "progress": {"core"},
+    "plot": {"core"},
+    "version": set(),
+    "campaign": {"archive", "core", "engine", "lists", "store"},
+    "__main__": {"cli"},
+    "__init__": {"core", "archive", "version"},
+}
+"""What each room may import of ours; the two doors below know more."""
+
+DOORS = {
+    "archive.client": {"archive", "campaign", "core", "engine", "lists", "store", "version"},
+}
+
+ONLY_HERE = {
+    "httpx": {"archive.httpx_wire", "archive.curl_transport"},
+    "pycurl": {"archive.curl_wire"},
+    "sqlite3": {"store.manifest"},
+    "tenacity": {"core.retry"},
+    "matplotlib": {"plot"},
+    "tqdm": {"progress"},
+    "asyncio": {"simulator"},
+}
+"""Each part of the world has one door."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SRC / "psfharvest").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            found.add(node.module or "")
+            if node.module == "psfharvest":
+                found |= {f"psfharvest.{alias.name}" for alias in node.names}
+    return found - {"psfharvest"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_keep_the_walls(path: Path) -> None:
+    """A module imports of ours only what its room may."""
+    name = name_of(path)
+    room = name.split(".")[0]
+    allowed = DOORS.get(name, MAY_IMPORT[room])
+
+    of_ours = {i.removeprefix("psfharvest.").split(".")[0] for i in imports_of(path) if i.startswith("psfharvest.")}
+
+    assert set() == of_ours - allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_each_part_of_the_world_has_one_door(path: Path) -> None:
+    """A library that stands for a part of the world is imported by its own modules only."""
+    name = name_of(path)
+
+    trespasses = {
+        top
+        for top in {i.split(".")[0] for i in imports_of(path)}
+        if top in ONLY_HERE and not any(name == h or name.startswith(f"{h}.") for h in ONLY_HERE[top])
+    }
+
+    assert set() == trespasses
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_core_has_no_senses(path: Path) -> None:
+    """The core reads no clock, draws no numbers, opens nothing."""
+    if name_of(path).split(".")[0] != "core":
+        return
+    senses = {"time", "random", "os", "pathlib", "socket", "anyio", "asyncio", "threading", "subprocess", "sqlite3"}
+
+    assert set() == {i.split(".")[0] for i in imports_of(path)} & senses
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_opens_with_its_law_and_stays_short(path: Path) -> None:
+    """A module has a docstring, and not more than 450 lines."""
+    text = path.read_text()
+
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 450
