@@ -38,7 +38,7 @@ def main() -> None:
         json.dump(found, file)
 
 
-def become(command, core, output):
+def become(command: list[str], core: str, output: str) -> None:
     """Turn this process into the command."""
     try:
         os.setpgid(0, 0)
@@ -54,7 +54,7 @@ def become(command, core, output):
         os._exit(127)
 
 
-def watch(pid, deadline):
+def watch(pid: int, deadline: float) -> tuple[int, bool]:
     """Wait for the end; return the largest sum of resident memory seen, and whether time ran out."""
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(pid, signal.SIGKILL))
     poll = select.poll()
@@ -68,7 +68,7 @@ def watch(pid, deadline):
     return peak, False
 
 
-def resident(pid):
+def resident(pid: int) -> int:
     """Return the memory of a process and all below it."""
     try:
         with open(f"/proc/{pid}/statm") as file:

@@ -94,7 +94,7 @@ def bundlers(python: str) -> list[Client]:
     notebook = _module(python, "requests")
     return [
         Client("psfharvest, bundles", _own_version(), _ours("shards", "bundle"), 6_000, in_manifest),
-        Client("curl | tar", shell, _curl_and_tar, 3_000, as_files),
+        Client("curl + tar", shell, _curl_and_tar, 3_000, as_files),
         Client("requests + tarfile", notebook, _notebook_bundles(python), 1_500, as_files),
     ]
 

@@ -69,7 +69,7 @@ class Place:
             shutil.rmtree(path)
 
     def write_mb_per_s(self) -> float:
-        """Return how fast one file is written here, `fdatasync` a megabyte included: what durable stores live on."""
+        """Return how fast a file is written here with an `fdatasync` a megabyte: what durable stores live on."""
         piece = os.urandom(2**20)
         path = self.root / "probe"
         start = time.monotonic()
@@ -117,14 +117,14 @@ def disk(size_bytes: int, scratch: Path) -> Iterator[Place]:
 @contextmanager
 def fresh_ext4(size_bytes: int, n_files: int, scratch: Path) -> Iterator[Place]:
     """
-    Open a folder on an ext4 made for it: an image behind a loop device, or the plain disk where that is not allowed.
+    Open a folder on an ext4 made for it, an image behind a loop device; on the plain disk where that is forbidden.
 
     Parameters
     ----------
     size_bytes, n_files
         What all runs will store.
     scratch
-        A folder that has room for the image.
+        A folder that has room for the image. In memory, ext4 is as it is and no disk sets the pace.
     """
     if not _can_mount():
         with disk(size_bytes, scratch) as place:
@@ -143,7 +143,7 @@ def fresh_ext4(size_bytes: int, n_files: int, scratch: Path) -> Iterator[Place]:
         _run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", inodes, "-E", lazy, str(image))
         _run("mount", "-o", "loop,noinit_itable", str(image), str(mount))
         try:
-            yield Place("a fresh ext4 (loop device)", mount)
+            yield Place(f"a fresh ext4 (an image {'in memory' if _is_memory(image) else 'on the disk'})", mount)
         finally:
             _run("umount", str(mount))
 
@@ -151,6 +151,10 @@ def fresh_ext4(size_bytes: int, n_files: int, scratch: Path) -> Iterator[Place]:
 def _can_mount() -> bool:
     has_tools = all(map(shutil.which, ("mkfs.ext4", "mount", "umount")))
     return os.geteuid() == 0 and has_tools and Path("/dev/loop-control").exists()
+
+
+def _is_memory(path: Path) -> bool:
+    return MEMORY in path.resolve().parents
 
 
 def _require(path: Path, size_bytes: int) -> None:

@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 CARD_BYTES = 80
 HEADER_BYTES = 2 * 2880
 PIXEL_BYTES = 4 * 2880
+SIMULATOR = "the simulator"
 _PATIENCE_S = 10.0
 _ECHO = "ngx_http_echo_module.so"
 
@@ -154,7 +155,7 @@ def simulated(
     settings = Settings(static=True, sources=sources, latency_s=latency_s, record_size=1)
     tls = (str(certificate[0]), str(certificate[1])) if certificate else None
     with pinned(core), Simulator(settings, tls=tls) as simulator:
-        yield Server("the simulator", simulator.url, time.process_time, certificate[0] if certificate else None)
+        yield Server(SIMULATOR, simulator.url, time.process_time, certificate[0] if certificate else None)
 
 
 @contextmanager

@@ -2,18 +2,19 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
 try:
-    from uvloop import run
+    from uvloop import new_event_loop
 except ImportError:
-    from asyncio import run
+    from asyncio import new_event_loop
 
 
-async def work(session, lines, out):
+async def work(session: aiohttp.ClientSession, lines: Iterator[str], out: str) -> None:
     """Download until nothing is left."""
     for line in lines:
         url, name = line.rstrip("\n").split("\t")
@@ -23,7 +24,7 @@ async def work(session, lines, out):
         Path(f"{out}/{name}").write_bytes(body)
 
 
-async def main(listing, out, connections):
+async def main(listing: str, out: str, connections: int) -> None:
     """Download all."""
     connector = aiohttp.TCPConnector(limit=connections)
     with Path(listing).open() as lines:
@@ -32,4 +33,5 @@ async def main(listing, out, connections):
 
 
 if __name__ == "__main__":
-    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

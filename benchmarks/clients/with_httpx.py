@@ -2,17 +2,18 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
 try:
-    from uvloop import run
+    from uvloop import new_event_loop
 except ImportError:
-    from asyncio import run
+    from asyncio import new_event_loop
 
 
-async def work(client, lines, out):
+async def work(client: httpx.AsyncClient, lines: Iterator[str], out: str) -> None:
     """Download until nothing is left."""
     for line in lines:
         url, name = line.rstrip("\n").split("\t")
@@ -21,7 +22,7 @@ async def work(client, lines, out):
         Path(f"{out}/{name}").write_bytes(response.content)
 
 
-async def main(listing, out, connections):
+async def main(listing: str, out: str, connections: int) -> None:
     """Download all."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     with Path(listing).open() as lines:
@@ -30,4 +31,5 @@ async def main(listing, out, connections):
 
 
 if __name__ == "__main__":
-    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -9,7 +9,7 @@ import requests
 PROCESSES = 4
 
 
-def fetch(job):
+def fetch(job: tuple[str, str]) -> None:
     """Download one cutout."""
     url, path = job
     Path(path).write_bytes(requests.get(url).content)

@@ -76,6 +76,8 @@ class Campaign:
         What is to be asked for still.
     mashup, fetcher, traffic, policy
         The archive's side.
+    requests_before
+        How many requests the archive's traffic light had counted when this run began.
     watch
         Called with a `Progress` a few times a second.
     streams
@@ -89,6 +91,7 @@ class Campaign:
     fetcher: Fetcher
     traffic: Traffic
     policy: RetryPolicy
+    requests_before: int = 0
     watch: Callable[[Progress], None] | None = None
     streams: Mapping[int, Uris] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -96,7 +99,6 @@ class Campaign:
     _pump: Pump = field(init=False)
     _run: int = 0
     _started_at: float = 0.0
-    _requests_before: int = 0
     _asks: list[Ask] = field(default_factory=list)
     _is_asked: bool = False
     _n_left: int = 0
@@ -121,7 +123,6 @@ class Campaign:
         """
         self._started_at = time.monotonic()
         self._n_left = len(self.todo)
-        self._requests_before = self.traffic.requests
         self._run = await self._on_disk(self.manifest.begin_run)
         self._asks = await self._on_disk(asks.read_asks, self.manifest)
         stopped = "interrupted"
@@ -327,7 +328,7 @@ class Campaign:
         return time.monotonic() - self._started_at
 
     def _requests(self) -> int:
-        return self.traffic.requests - self._requests_before
+        return self.traffic.requests - self.requests_before
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}

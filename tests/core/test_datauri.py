@@ -46,6 +46,7 @@ def published(row: dict[str, Any], detector: str, suffix: str, unsat_size: int =
     )  # fmt: skip
 
 
+SIZES = st.integers(1, 4000)
 COORDINATES = st.floats(-1e4, 1e4) | st.integers(-(10**8), 10**8).map(lambda n: n / 10_000)
 
 
@@ -66,11 +67,10 @@ def rows_of(detector: Detector) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@pytest.mark.parametrize(("detector", "suffix"), PAIRS, ids=lambda v: getattr(v, "name", v))
-@given(data=st.data(), unsat=st.integers(1, 4000), sat=st.integers(1, 4000))
-def test_build_is_the_published_grammar_and_parses_back(detector, suffix, data, unsat, sat):
+@given(st.sampled_from(PAIRS).flatmap(lambda p: st.tuples(st.just(p), rows_of(p[0]))), SIZES, SIZES)
+def test_build_is_the_published_grammar_and_parses_back(asked, unsat, sat):
     """Whatever a row holds, its dataURI is byte for byte the published rule's, and reading it loses nothing."""
-    row = data.draw(rows_of(detector))
+    (detector, suffix), row = asked
 
     uri = datauri.build_checked(row, detector, suffix, unsat_size_px=unsat, sat_size_px=sat)
 
@@ -90,10 +90,10 @@ def test_protocol_example():
     """The first real row gives the dataURI that PROTOCOL quotes, and its parts are the row's."""
     row = real_rows()[0]
 
-    assert REAL_URI == str(datauri.build(row, UVIS, "flc"))
-    assert CutoutURI(
-        "WFC3", "ibe802npq", "flc", 1, 51, "1977.875", "675.3514", 27404778, "F606W"
-    ) == datauri.parse(REAL_URI)
+    assert str(datauri.build(row, UVIS, "flc")) == REAL_URI
+    assert CutoutURI("WFC3", "ibe802npq", "flc", 1, 51, "1977.875", "675.3514", 27404778, "F606W") == datauri.parse(
+        REAL_URI
+    )
 
 
 def test_rows_of_an_astropy_table_build_too():
@@ -109,6 +109,7 @@ def test_rows_of_an_astropy_table_build_too():
     ("chip", "subarray", "extension"),
     [("1", 0, 4), (1, 0, 4), (np.int64(1), np.int64(0), 4), (" 1 ", "0", 4), (1.0, 0.0, 4),
      ("1", 1, 1), ("2", 0, 1), (2, 0, 1), (np.str_("2"), 1, 1)],
+    ids=repr,
 )  # fmt: skip
 def test_uvis_extension(chip, subarray, extension):
     """Chip 1 of a full frame is extension 4, however the chip is typed; all else of UVIS is extension 1."""
@@ -118,7 +119,7 @@ def test_uvis_extension(chip, subarray, extension):
 
 
 @pytest.mark.parametrize("detector", [IR, WFPC2], ids=lambda d: d.name)
-@pytest.mark.parametrize("chip", ["1", 2, np.int16(3), 4.0])
+@pytest.mark.parametrize("chip", ["1", 2, np.int16(3), 4.0], ids=repr)
 @pytest.mark.parametrize("subarray", [0, 1])
 def test_other_detectors_extension_is_the_chip(detector, chip, subarray):
     """On IR and WFPC2 the extension is the chip's number, full frame or not."""
@@ -127,7 +128,9 @@ def test_other_detectors_extension_is_the_chip(detector, chip, subarray):
     assert int(float(chip)) == datauri.build(row, detector, detector.suffixes[0]).extension
 
 
-@pytest.mark.parametrize(("qfit", "size"), [(0.041, 51), ("0.041", 51), (1e-9, 51), (0, 101), ("0.0", 101)])
+@pytest.mark.parametrize(
+    ("qfit", "size"), [(0.041, 51), ("0.041", 51), (1e-9, 51), (0, 101), ("0.0", 101)], ids=repr
+)
 def test_saturated_sources_get_the_larger_cutout(qfit, size):
     """A qfit of exactly 0 marks a saturated source."""
     assert size == datauri.build(real_rows()[0] | {"qfit": qfit}, UVIS, "flt").size_px
@@ -137,6 +140,7 @@ def test_saturated_sources_get_the_larger_cutout(qfit, size):
     ("number", "text"),
     [(40, "40.0"), ("40", "40.0"), (1e-05, "1e-05"), (0.1 + 0.2, "0.30000000000000004"), (np.float64(675.3514), "675.3514"),
      (np.float32(0.5), "0.5"), ("675.3514", "675.3514"), (1e16, "1e+16"), (-0.0, "-0.0")],
+    ids=repr,
 )  # fmt: skip
 def test_coordinates_are_the_shortest_texts(number, text):
     """Coordinates print as ``str(float)`` does: the fewest digits that give the number back."""
@@ -147,8 +151,8 @@ def test_coordinates_are_the_shortest_texts(number, text):
 
 MASKED_TABLE_CELL = Table({"v": MaskedColumn([1.0], mask=[True])})["v"][0]
 NOTHINGS = [
-    float("nan"), float("inf"), float("-inf"), None, np.ma.masked, MASKED_TABLE_CELL, "--", "nan", "", "four", [1.0],
-    np.float64("nan"), 10**400,
+    float("nan"), float("inf"), float("-inf"), None, MASKED_TABLE_CELL, "--", "nan", "", "four", [1.0],
+    np.float64("nan"), pytest.param(10**400, id="10**400"),
 ]  # fmt: skip
 
 
@@ -158,7 +162,7 @@ def test_rows_without_a_number_are_refused(column, nothing):
     """A null, masked, garbled or infinite number gives no dataURI but a BadURI that names the source."""
     row = real_rows()[0] | {"chip": "1", column: nothing}
 
-    with pytest.raises(BadURI, match="ibe802npq"):
+    with pytest.raises(BadURI, match="not a dataURI: 'source "):
         datauri.build(row, UVIS, "flt")
 
 
@@ -177,7 +181,7 @@ def test_rows_without_a_column_are_refused_by_its_name(column):
             datauri.build(row, UVIS, suffix)
 
 
-@pytest.mark.parametrize("id_", [1.5, "1.5", np.float64(2.25)])
+@pytest.mark.parametrize("id_", [1.5, "1.5", np.float64(2.25)], ids=repr)
 def test_an_id_is_never_rounded(id_):
     """An id that is no whole number is refused, not cut."""
     with pytest.raises(BadURI):

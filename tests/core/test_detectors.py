@@ -28,7 +28,7 @@ def test_other_words_are_refused_with_the_right_ones(word):
     with pytest.raises(BadQuery, match="UVIS, IR, WFPC2") as caught:
         detector(word)
 
-    assert "detector" == caught.value.field
+    assert caught.value.field == "detector"
 
 
 @pytest.mark.parametrize(("word", "near"), [("UVSI", "UVIS"), ("wfpc", "WFPC2"), ("ir2", "IR")])
@@ -56,7 +56,7 @@ def test_suffixes_fit_or_are_refused_with_those_that_do(name, suffixes):
     with pytest.raises(BadQuery) as caught:
         DETECTORS[name].check_suffixes(suffixes)
 
-    assert "suffix" == caught.value.field
+    assert caught.value.field == "suffix"
     assert all(f"{right} (" in str(caught.value) for right in HAVE[name])
 
 

@@ -16,7 +16,9 @@ from psfharvest.core.query import OPEN_END, AnyOf, Between, Query
 
 NAMES = st.sampled_from(["UVIS", "IR", "WFPC2"])
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e20, 1e20)
-VALUES = st.text(st.characters(codec="ascii", exclude_characters="=,.", exclude_categories=["Cc", "Zs"]), min_size=1)
+VALUES = st.text(
+    st.characters(codec="ascii", exclude_characters="=,.", exclude_categories=["Cc", "Zs"]), min_size=1
+)
 RANGES = st.tuples(st.none() | NUMBERS, st.none() | NUMBERS).filter(lambda p: None in p or p[0] <= p[1])
 CRITERIA = VALUES | NUMBERS | st.lists(VALUES | NUMBERS, min_size=1, max_size=4) | RANGES
 
@@ -131,7 +133,7 @@ def test_words(word, criterion):
      ("", "write column=value"), ("filter= ", "write column=value"), ("qfit=..", "at least one end"),
      ("filter=F606W,,F814W", "empty value between commas"), ("filter=,", "empty value between commas"),
      ("qfit=a..b", "a number or open"), ("qfit=1..2..3", "a number or open"), ("qfit=nan..1", "cannot be nan"),
-     ("qfit=1..0", "the lower end comes first"), ("qift=0", "did you mean qfit"), ("q fit=0", "did you mean qfit"),
+     ("qfit=1..0", "the lower end comes first"), ("psf_fulx=0", "did you mean psf_flux"), ("q fit=0", "did you mean qfit"),
      ("filter_2=F606W", "only for WFPC2; use filter")],
 )  # fmt: skip
 def test_words_that_cannot_be_read(word, remedy):
@@ -214,7 +216,7 @@ def test_values_that_cannot_be(value):
     with pytest.raises(BadQuery) as caught:
         Query("UVIS", qfit=value)
 
-    assert "qfit" == caught.value.field
+    assert caught.value.field == "qfit"
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "5", "many", float("nan"), float("inf"), [], None])
@@ -254,8 +256,8 @@ def test_the_callers_objects_stay_as_they_were():
     query.to_dict()["columns"].append("x")
     query.to_dict()["criteria"][0]["values"].append("x")
 
-    assert ["id", "filter", "filter", "x"] == columns
-    assert ["F606W", "F606W", "x"] == values
+    assert columns == ["id", "filter", "filter", "x"]
+    assert values == ["F606W", "F606W", "x"]
     assert shown == repr(query) == "Query('WFPC2', filter_1='F606W', columns=['id', 'filter_1'])"
 
 

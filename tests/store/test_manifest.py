@@ -137,6 +137,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_manifest_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What an earlier death left of a growing manifest does not matter, and nothing of it stays."""
+    (tmp_path / ".manifest.growing").write_bytes(b"half")
+    Manifest.create(tmp_path).close()
+
+    assert [MANIFEST_NAME] == [p.name for p in tmp_path.iterdir()]
+
+
 def done(item: Item) -> Stored:
     return Stored(Outcome(item, State.DONE, 1, b"body", b"h" * 32))
 

@@ -266,13 +266,16 @@ class Archive:
         """
         path = Path(folder)
         settings = Settings(sink, layout, fsync)
+        before = self._light().requests
         ask = await self._ask_for(what, path, suffixes, unsat_size, sat_size)
         opened = folders.old_folder if folders.is_harvest(path) else folders.new_folder
         with ExitStack() as stack:
             manifest = stack.enter_context(opened(path, settings))
             todo = folders.todo(manifest, ask, extend=extend)
             streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
-            return await self._campaign(stack, path, manifest, settings, todo, retry_states, progress, streams)
+            return await self._campaign(
+                stack, path, manifest, settings, todo, retry_states, progress, streams, before
+            )
 
     async def resume(
         self,
@@ -288,7 +291,9 @@ class Archive:
         with ExitStack() as stack:
             manifest = stack.enter_context(folders.old_folder(path, settings))
             todo = folders.todo(manifest, None, extend=False)
-            return await self._campaign(stack, path, manifest, settings, todo, retry_states, progress, {})
+            return await self._campaign(
+                stack, path, manifest, settings, todo, retry_states, progress, {}, self._light().requests
+            )
 
     async def _campaign(
         self,
@@ -300,6 +305,7 @@ class Archive:
         retry_states: Sequence[str],
         progress: Callable[[Progress], None] | None,
         streams: Mapping[int, Uris],
+        requests_before: int,
     ) -> Report:
         manifest.reopen([State(s) for s in retry_states])
         sink = folders.open_sink(path, manifest, settings)
@@ -312,6 +318,7 @@ class Archive:
             fetcher=self._fetcher(),
             traffic=self._light(),
             policy=self._policy(LONG_PATIENCE_S),
+            requests_before=requests_before,
             watch=progress,
             streams=streams,
         )

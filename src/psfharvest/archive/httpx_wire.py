@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Self
 
 import anyio
@@ -166,10 +166,11 @@ class _HttpxStream:
         self.retry_after: str | None = response.headers.get("retry-after")
         self._response = response
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         try:
-            async for chunk in self._response.aiter_bytes():
-                yield chunk
+            async with aclosing(self._response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except Exception as error:
             raise BrokenStream(_failure(error)) from error
 
@@ -177,11 +178,13 @@ class _HttpxStream:
 async def _read(stream: _HttpxStream, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for chunk in stream.chunks():
-        size += len(chunk)
-        if size > max_bytes:
-            raise BrokenStream(Failure(Reason.TOO_LARGE, f"more than {max_bytes} bytes", evidence=Evidence.ALIVE))
-        parts.append(chunk)
+    async with aclosing(stream.chunks()) as chunks:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                failure = Failure(Reason.TOO_LARGE, f"more than {max_bytes} bytes", evidence=Evidence.ALIVE)
+                raise BrokenStream(failure)
+            parts.append(chunk)
     return b"".join(parts)
 
 
@@ -211,9 +214,9 @@ def _failure(error: BaseException) -> Failure:
     text = str(error) or type(error).__name__
     if reason is Reason.REFUSED:
         reason = _connect_reason(error)
-    elif reason is Reason.PROTOCOL and "incomplete" in text:
+    elif reason is Reason.PROTOCOL and ("incomplete" in text or "complete message body" in text):
         reason = Reason.TRUNCATED
-    elif reason is Reason.PROTOCOL and "disconnected" in text:
+    elif reason is Reason.PROTOCOL and ("disconnected" in text or "ConnectionClosed" in text):
         reason = Reason.RESET
     return Failure(reason, text, evidence=evidence)
 

@@ -122,7 +122,7 @@ def _show(table: Table) -> None:
     if not len(table):
         click.echo("psfharvest: no source matches", err=True)
         return
-    for line in table.pformat(max_lines=-1, max_width=-1, show_unit=True):
+    for line in table.pformat(max_lines=-1, max_width=-1):
         click.echo(line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import click
@@ -59,4 +60,4 @@ def require_simulator() -> None:
 def announce(url: str) -> None:
     """Print the base URL at once."""
     click.echo(url)
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()

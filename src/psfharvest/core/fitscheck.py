@@ -21,7 +21,7 @@ OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 """fitscut's words where a cutout lies wholly outside the image (PROTOCOL 3.3)."""
 
 _END = b"END" + b" " * 77
-_INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18}) *(?:/.*)?")
+_INTEGER = re.compile(rb"(?s)= +([+-]?[0-9]{1,18}) *(?:/.*)?")
 _NAMES = (b"ROOTNAME", b"EXPNAME ")
 _IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
 """How headers of images begin; a table has two axes, too."""
@@ -90,9 +90,8 @@ def walk(body: bytes) -> list[Unit] | Flaw:
         if isinstance(unit, Flaw):
             return unit
         if unit.end > len(body):
-            size = (
-                str(unit.end) if unit.end < 2**63 else "far more than any"
-            )  # Python refuses to print huge numbers
+            # thousands of digits are possible, and Python refuses to print them
+            size = str(unit.end) if unit.end < 2**63 else "very many"
             return Flaw(Reason.TRUNCATED, f"{len(body)} of {size} bytes")
         units.append(unit)
         if len(units) > MAX_EXTENSIONS:
@@ -183,7 +182,7 @@ def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | 
     card = _card(header, keyword)
     if card is None:
         return absent
-    found = _INTEGER.match(card)
+    found = _INTEGER.fullmatch(card)
     return None if found is None else int(found[1])
 
 

@@ -157,7 +157,7 @@ class Query:
 
     @property
     def identity(self) -> str:
-        """A text that is equal for queries that ask for the same sources, whatever the order of criteria and values."""
+        """A text that is equal for queries that ask for the same sources, in whatever order."""
         plain = self.to_dict()
         for criterion in plain["criteria"]:
             if "values" in criterion:

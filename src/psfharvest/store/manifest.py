@@ -23,6 +23,7 @@ from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, 
 from psfharvest.store import schema
 
 MANIFEST_NAME = "manifest.sqlite"
+GROWING_NAME = ".manifest.growing"
 _ITEM_COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter, copy, source, other"
 _LOOK_UP_AT_ONCE = 500
 
@@ -56,11 +57,13 @@ class Manifest:
 
     @classmethod
     def create(cls, folder: Path, **meta: str | int) -> Self:
-        """Make a new manifest in an existing folder; the settings in `meta` hold for its life."""
+        """Make a new manifest in an existing folder, whole or not at all; `meta` holds for its life."""
         path = folder / MANIFEST_NAME
-        connection = _connect(path, "rwc")
-        with _translated(path):
-            connection.execute("PRAGMA journal_mode = WAL")
+        growing = folder / GROWING_NAME
+        growing.unlink(missing_ok=True)
+        connection = _connect(growing, "rwc")
+        with _translated(path), contextlib.closing(connection):
+            connection.execute("PRAGMA journal_mode = MEMORY")
             connection.execute("BEGIN IMMEDIATE")
             for statement in schema.TABLES.split(";\n"):
                 connection.execute(statement)
@@ -68,7 +71,11 @@ class Manifest:
             connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
             connection.execute("COMMIT")
-            return cls(connection, path)
+        try:
+            growing.replace(path)
+        except OSError as error:
+            raise ManifestError(f"{path}: {error.strerror}") from error
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = False) -> Self:

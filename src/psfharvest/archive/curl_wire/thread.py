@@ -17,10 +17,10 @@ from typing import Any
 
 import pycurl
 
-from psfharvest.archive import curl_errors
-from psfharvest.archive.curl_handle import Settings, Transfer
-from psfharvest.archive.curl_poll import make_poller
-from psfharvest.archive.curl_source import Source, StreamTransfer
+from psfharvest.archive.curl_wire import errors
+from psfharvest.archive.curl_wire.handle import Settings, Transfer
+from psfharvest.archive.curl_wire.poll import make_poller
+from psfharvest.archive.curl_wire.source import Source, StreamTransfer
 from psfharvest.archive.wire import REDIRECTS, Answer, Request, next_hop
 from psfharvest.core.model import Evidence, Failure, Reason
 
@@ -281,9 +281,9 @@ class CurlThread:
 
     def _failure(self, transfer: Transfer, code: int, text: str, elapsed_s: float) -> Failure:
         total_s = transfer.hop.total_timeout_s
-        if code == curl_errors.TIMED_OUT and total_s is not None and elapsed_s >= total_s - 0.001:
+        if code == errors.TIMED_OUT and total_s is not None and elapsed_s >= total_s - 0.001:
             return Failure(Reason.TIMEOUT, "the whole took too long")
-        return curl_errors.failure(code, text, was_connected=transfer.is_connected())
+        return errors.failure(code, text, was_connected=transfer.is_connected())
 
     @staticmethod
     def _is_followed(transfer: Transfer, code: int) -> bool:

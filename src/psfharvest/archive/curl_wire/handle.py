@@ -18,7 +18,7 @@ from psfharvest.archive.wire import Request
 from psfharvest.core.model import Evidence, Failure, Reason
 
 if TYPE_CHECKING:
-    from psfharvest.archive.curl_source import Source
+    from psfharvest.archive.curl_wire.source import Source
 
 BUFFER_BYTES = 64 * 1024
 _QUICK_EXIT = 322

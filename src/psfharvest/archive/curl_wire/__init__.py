@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from psfharvest.archive.curl_handle import common_settings
-from psfharvest.archive.curl_source import CurlLane, CurlStream, UrgentLane, loop_caller
-from psfharvest.archive.curl_thread import CurlThread
+from psfharvest.archive.curl_wire.handle import common_settings
+from psfharvest.archive.curl_wire.source import CurlLane, CurlStream, UrgentLane, loop_caller
+from psfharvest.archive.curl_wire.thread import CurlThread
 from psfharvest.archive.wire import Answer, Request
 
 

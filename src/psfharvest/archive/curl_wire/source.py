@@ -8,19 +8,19 @@ is woken once for however much has become ready since it last looked.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import pycurl
 
-from psfharvest.archive.curl_handle import Settings, Transfer
+from psfharvest.archive.curl_wire.handle import Settings, Transfer
 from psfharvest.archive.wire import REDIRECTS, Answer, BrokenStream, Request
 from psfharvest.core.model import Failure
 
 if TYPE_CHECKING:
-    from psfharvest.archive.curl_thread import CurlThread
+    from psfharvest.archive.curl_wire.thread import CurlThread
 
 STREAM_BUFFER_BYTES = 2**20
 
@@ -174,7 +174,7 @@ class CurlStream(Source):
                 raise BrokenStream(self._failure(self._end))
             await self._event.wait()  # set on this loop's own thread: nothing is missed between look and wait
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body in as large pieces as have come."""
         while True:
             event, end = self._event, self._end  # read in this order: nothing comes after the end

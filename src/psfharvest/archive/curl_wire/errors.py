@@ -8,7 +8,7 @@ TIMED_OUT = 28
 _RECV_ERROR = 56
 
 _FAILURES: dict[int, tuple[Reason, Evidence]] = {
-    1: (Reason.REDIRECT, Evidence.ALIVE),  # a scheme that is neither http nor https
+    1: (Reason.PROTOCOL, Evidence.NONE),  # no status line: what HTTP/0.9 would be
     3: (Reason.REDIRECT, Evidence.ALIVE),  # a malformed URL: ours are built from quoted parts
     5: (Reason.DNS, Evidence.UNREACHABLE),  # the proxy's name
     6: (Reason.DNS, Evidence.UNREACHABLE),

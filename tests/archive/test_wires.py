@@ -1,0 +1,875 @@
+"""What every wire must do, over real HTTP and TLS, on both event loops; then what libcurl's does beyond that."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+import trustme
+from wire_server import CLOSE, RESET, Forever, Pause, WireServer, chunked, reply
+
+from psfharvest.archive.curl_transport import CurlTransport
+from psfharvest.archive.curl_wire import CurlWire
+from psfharvest.archive.httpx_wire import HttpxWire
+from psfharvest.archive.verify import failure_of
+from psfharvest.archive.wire import Answer, BrokenStream, Request, Wire
+from psfharvest.core.model import Evidence, Failure, Reason
+
+BODY = bytes(range(256)) * 68
+BIG = bytes(range(251)) * 40_000
+LONG = Pause(60)
+HEAD_ONLY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+PATIENCE_S = 20.0
+
+SCRIPT = {
+    "/ok": (reply(BODY),),
+    "/big": (reply(BIG),),
+    "/empty": (reply(b""),),
+    "/chunked": (chunked(BODY[:1000], BODY[1000:]),),
+    "/until-closed": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + BODY, CLOSE),
+    "/missing": (reply(b"no such thing", "404 Not Found"),),
+    "/busy": (reply(b"later", "503 Service Unavailable", "Retry-After: 7"),),
+    "/gzip": (reply(gzip.compress(BODY), "200 OK", "Content-Encoding: gzip"),),
+    "/garbage": (b"\x00\xff this is no HTTP\r\n\r\n", CLOSE),
+    "/bad-chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", Pause(0.2), CLOSE),
+    "/silent-close": (CLOSE,),
+    "/reset": (RESET,),
+    "/reset-midway": (HEAD_ONLY + b"x" * 100, Pause(0.1), RESET),
+    "/short": (HEAD_ONLY + b"x" * 100, CLOSE),
+    "/short-chunked": (chunked(b"x" * 100, is_whole=False), CLOSE),
+    "/silence": (LONG,),
+    "/stall": (HEAD_ONLY + b"x" * 100, LONG),
+    "/slow-head": (b"HTTP/1.1 200 OK\r\n", *((b"X-A: b\r\n", Pause(0.1)) * 100)),
+    "/slow-body": (HEAD_ONLY, *((b"x", Pause(0.1)) * 100)),
+    "/endless": (b"HTTP/1.1 200 OK\r\n\r\n", Forever(bytes(65_536))),
+    "/bomb": (reply(gzip.compress(bytes(50_000_000)), "200 OK", "Content-Encoding: gzip"),),
+    "/loop": (reply(b"", "302 Found", "Location: /loop"),),
+    "/nowhere": (reply(b"", "302 Found"),),
+    "/to-ok": (reply(b"gone there", "301 Moved Permanently", "Location: /ok?from=1"),),
+    "/form-to-ok": (reply(b"", "303 See Other", "Location: /ok"),),
+    "/to-plain": (reply(b"", "302 Found", "Location: http://example.com/"),),
+    "/close-after": (reply(BODY), CLOSE),
+    "/50ms": (Pause(0.05), reply(BODY)),
+}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of our own."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its certificate in a file."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """What a server on this machine needs to speak TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def server() -> Iterator[WireServer]:
+    """A server over plain HTTP."""
+    with WireServer(dict(SCRIPT)) as found:
+        yield found
+
+
+@pytest.fixture
+def tls_server(tls: ssl.SSLContext) -> Iterator[WireServer]:
+    """The same over TLS."""
+    with WireServer(dict(SCRIPT), tls) as found:
+        yield found
+
+
+@pytest.fixture(params=["http", "https"])
+def any_server(request: pytest.FixtureRequest) -> WireServer:
+    """Both in turn."""
+    found = request.getfixturevalue("server" if request.param == "http" else "tls_server")
+    assert isinstance(found, WireServer)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _trust(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+
+
+async def drive(wire: Wire, requests: Sequence[Request], width: int) -> list[Answer]:
+    """Send all through one lane, never more than `width` at once, as the fetcher does."""
+    answers: list[Answer] = []
+    woken = anyio.Event()
+    n_sent = 0
+    async with wire.lane(lambda: woken.set()) as lane:
+        while len(answers) < len(requests):
+            woken = anyio.Event()
+            answers += lane.take()
+            room = width - (n_sent - len(answers))
+            lane.submit(requests[n_sent : n_sent + room])
+            n_sent = min(len(requests), n_sent + room)
+            if len(answers) < len(requests):
+                with anyio.fail_after(PATIENCE_S):
+                    await woken.wait()
+    return answers
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    with anyio.fail_after(PATIENCE_S):
+        while not is_so():
+            await anyio.sleep(0.01)
+
+
+async def read(wire: Wire, request: Request) -> tuple[int, bytes]:
+    """Read a stream to its end."""
+    async with wire.stream(request) as stream:
+        return stream.status, b"".join([chunk async for chunk in stream.chunks()])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class WireTests:
+    """The contract."""
+
+    make: Callable[..., Wire]
+
+    @asynccontextmanager
+    async def wire(self, connections: int = 8) -> AsyncIterator[Wire]:
+        async with AsyncExitStack() as stack:
+            wire = type(self).make(connections=connections)
+            stack.push_async_callback(wire.aclose)
+            yield wire
+
+    async def ask(self, request: Request) -> Answer:
+        async with self.wire() as wire:
+            with anyio.fail_after(PATIENCE_S):
+                return await wire.exchange(request)
+
+    # Answers.
+
+    @pytest.mark.parametrize(
+        ("path", "status", "body"),
+        [
+            ("/ok", 200, BODY),
+            ("/big", 200, BIG),
+            ("/empty", 200, b""),
+            ("/chunked", 200, BODY),
+            ("/until-closed", 200, BODY),
+            ("/missing", 404, b"no such thing"),
+            ("/gzip", 200, BODY),
+        ],
+    )
+    async def test_gives_the_whole_answer(
+        self, any_server: WireServer, path: str, status: int, body: bytes
+    ) -> None:
+        """Status and body come as they were sent, asked for singly, in a lane, or as a stream."""
+        request = Request(any_server.url(path), tag=object())
+        async with self.wire() as wire:
+            answer = await wire.exchange(request)
+            (in_lane,) = await drive(wire, [request], 1)
+            streamed = await read(wire, request)
+
+        assert (answer.status, answer.body, answer.failure) == (status, body, None)
+        assert answer.request is request
+        assert answer.elapsed_s > 0
+        assert (in_lane.status, in_lane.body, in_lane.failure) == (status, body, None)
+        assert in_lane.request is request
+        assert streamed == (status, body)
+
+    async def test_gives_retry_after_in_seconds(self, server: WireServer) -> None:
+        """The number of seconds to wait comes with the answer."""
+        async with self.wire() as wire:
+            answer = await wire.exchange(Request(server.url("/busy")))
+            async with wire.stream(Request(server.url("/busy"))) as stream:
+                streamed = stream.retry_after
+
+        assert (answer.status, answer.body, answer.retry_after) == (503, b"later", "7")
+        assert streamed == "7"
+
+    async def test_gives_retry_after_as_a_date(self, server: WireServer) -> None:
+        """A date to wait for means the same as its distance in seconds."""
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True)
+        server.script["/busy"] = (reply(b"later", "503 Service Unavailable", f"Retry-After: {date}"),)
+
+        failure = failure_of(await self.ask(Request(server.url("/busy"))))
+
+        assert failure is not None
+        assert failure.retry_after_s == pytest.approx(300, abs=30)
+
+    async def test_leaves_percent_encoding_alone(self, server: WireServer) -> None:
+        """What is quoted arrives as it was quoted, neither undone nor done twice."""
+        target = "/ok?uri=mast%3AWFC3PSF%2Furl%5B1%5D%26size%3D51%20%252F&x=a+b"
+
+        await self.ask(Request(server.url(target)))
+
+        assert server.seen[0].target == target
+
+    async def test_sends_headers_and_no_others_of_weight(self, server: WireServer) -> None:
+        """A request has our name, our headers and credentials, and asks for plain bytes."""
+        request = Request(server.url("/ok"), headers=(("X-One", "1"),), credentials=(("Authorization", "token t"),))
+
+        await self.ask(request)
+
+        (seen,) = server.seen
+        assert seen.method == "GET"
+        wanted = {
+            "user-agent": "psfharvest",
+            "x-one": "1",
+            "authorization": "token t",
+            "accept-encoding": "identity",
+        }
+        assert wanted.items() <= seen.headers.items()
+
+    async def test_posts_a_form(self, server: WireServer) -> None:
+        """A body is posted with the type that is given, at once."""
+        form = b"request=" + b"a" * 100_000
+        request = Request(
+            server.url("/ok"), body=form, headers=(("Content-Type", "application/x-www-form-urlencoded"),)
+        )
+
+        answer = await self.ask(request)
+
+        (seen,) = server.seen
+        assert answer.status == 200
+        assert (seen.method, seen.body) == ("POST", form)
+        assert seen.headers["content-type"] == "application/x-www-form-urlencoded"
+        assert "expect" not in seen.headers
+
+    async def test_different_requests_do_not_rub_off(self, server: WireServer) -> None:
+        """A request looks the same whatever was sent before it over the same handle."""
+        plain = Request(server.url("/ok"))
+        form = plain._replace(body=b"a=1", headers=(("X-One", "1"),), credentials=(("X-Two", "2"),))
+        async with self.wire(connections=1) as wire:
+            for request in (plain, form, plain, form):
+                await wire.exchange(request)
+
+        assert server.seen[0] == server.seen[2]
+        assert server.seen[1] == server.seen[3]
+        assert server.seen[0].method == "GET"
+
+    # Redirects.
+
+    async def test_follows_a_redirect(self, any_server: WireServer) -> None:
+        """A redirect within the host is followed, with all headers."""
+        request = Request(any_server.url("/to-ok"), credentials=(("Authorization", "token t"),))
+        async with self.wire() as wire:
+            answer = await wire.exchange(request)
+            streamed = await read(wire, request)
+
+        assert (answer.status, answer.body) == (200, BODY)
+        assert answer.request is request
+        assert streamed == (200, BODY)
+        assert [seen.target for seen in any_server.seen] == ["/to-ok", "/ok?from=1"] * 2
+        assert all(seen.headers["authorization"] == "token t" for seen in any_server.seen)
+
+    async def test_a_form_is_not_posted_on(self, server: WireServer) -> None:
+        """After 303 the answer is fetched, not posted for again."""
+        answer = await self.ask(Request(server.url("/form-to-ok"), body=b"a=1"))
+
+        assert answer.body == BODY
+        assert [seen.method for seen in server.seen] == ["POST", "GET"]
+
+    async def test_credentials_stay_with_their_host(self, server: WireServer) -> None:
+        """Another host is asked without the credentials, and with the other headers."""
+        with WireServer(dict(SCRIPT)) as other:
+            server.script["/away"] = (reply(b"", "302 Found", f"Location: {other.url('/ok')}"),)
+            request = Request(
+                server.url("/away"), headers=(("X-One", "1"),), credentials=(("Authorization", "token t"),)
+            )
+            answer = await self.ask(request)
+            (seen,) = other.seen
+
+        assert answer.body == BODY
+        assert "authorization" not in seen.headers
+        assert seen.headers["x-one"] == "1"
+
+    @pytest.mark.parametrize("path", ["/loop", "/nowhere", "/to-plain"])
+    async def test_refuses_a_bad_redirect(self, server: WireServer, path: str) -> None:
+        """Neither a loop, nor a redirect without an address, nor one to plain http elsewhere is followed."""
+        async with self.wire() as wire:
+            answer = await wire.exchange(Request(server.url(path)))
+            with pytest.raises(BrokenStream) as broken:
+                await read(wire, Request(server.url(path)))
+
+        assert answer.failure is not None
+        assert (answer.failure.reason, answer.failure.evidence) == (Reason.REDIRECT, Evidence.ALIVE)
+        assert broken.value.failure.reason is Reason.REDIRECT
+        assert len(server.seen) <= 12
+
+    # Errors.
+
+    @pytest.mark.parametrize(
+        ("path", "reason", "evidence"),
+        [
+            ("/garbage", Reason.PROTOCOL, Evidence.NONE),
+            ("/bad-chunk", Reason.PROTOCOL, Evidence.NONE),
+            ("/silent-close", Reason.RESET, Evidence.NONE),
+            ("/reset", Reason.RESET, Evidence.NONE),
+            ("/reset-midway", Reason.RESET, Evidence.NONE),
+            ("/short", Reason.TRUNCATED, Evidence.NONE),
+            ("/short-chunked", Reason.TRUNCATED, Evidence.NONE),
+            ("/silence", Reason.TIMEOUT, Evidence.NONE),
+            ("/stall", Reason.TIMEOUT, Evidence.NONE),
+        ],
+    )
+    async def test_tells_what_broke(
+        self, server: WireServer, path: str, reason: Reason, evidence: Evidence
+    ) -> None:
+        """A broken answer has the same name on every wire, whichever way it was asked for."""
+        request = Request(server.url(path), timeout_s=0.5)
+        async with self.wire() as wire:
+            with anyio.fail_after(PATIENCE_S):
+                answer = await wire.exchange(request)
+                (in_lane,) = await drive(wire, [request], 1)
+                with pytest.raises(BrokenStream) as broken:
+                    await read(wire, request)
+                after = await wire.exchange(Request(server.url("/ok")))
+
+        for failure in (answer.failure, in_lane.failure, broken.value.failure):
+            assert failure is not None
+            assert (failure.reason, failure.evidence) == (reason, evidence), failure
+            assert failure.detail
+        assert after.body == BODY
+
+    @pytest.mark.parametrize("path", ["/slow-head", "/slow-body", "/silence"])
+    async def test_the_whole_has_a_deadline(self, server: WireServer, path: str) -> None:
+        """An answer that trickles, so that no stall is seen, ends with the deadline for the whole."""
+        answer = await self.ask(Request(server.url(path), timeout_s=5, total_timeout_s=0.5))
+
+        assert answer.failure is not None
+        assert (answer.failure.reason, answer.failure.evidence) == (Reason.TIMEOUT, Evidence.NONE)
+
+    async def test_a_trickle_is_no_stall(self, server: WireServer) -> None:
+        """As long as bytes come the deadline for stalls does not end an answer."""
+        server.script["/slow"] = (
+            b"HTTP/1.1 200 OK\r\n",
+            *((b"X-A: b\r\n", Pause(0.2)) * 5),
+            b"Content-Length: 5\r\n\r\n",
+            *((b"x", Pause(0.2)) * 5),
+        )
+
+        answer = await self.ask(Request(server.url("/slow"), timeout_s=0.6))
+
+        assert (answer.failure, answer.body) == (None, b"xxxxx")
+
+    async def test_refused(self) -> None:
+        """Nobody listens: refused, and the archive out of reach."""
+        failure = (await self.ask(Request(f"http://127.0.0.1:{free_port()}/"))).failure
+
+        assert failure is not None
+        assert (failure.reason, failure.evidence) == (Reason.REFUSED, Evidence.UNREACHABLE)
+
+    async def test_unknown_host(self) -> None:
+        """A name that nobody knows is told apart from a refusal."""
+        failure = (await self.ask(Request("http://nonexistent.invalid/"))).failure
+
+        assert failure is not None
+        assert (failure.reason, failure.evidence) == (Reason.DNS, Evidence.UNREACHABLE)
+
+    async def test_untrusted_certificate(self, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A certificate of an authority that we do not trust ends the connection."""
+        stranger = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        stranger.issue_cert("127.0.0.1").configure_cert(context)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with WireServer(dict(SCRIPT), context) as untrusted:
+            failure = (await self.ask(Request(untrusted.url("/ok")))).failure
+            assert untrusted.seen == []
+
+        assert failure is not None
+        assert (failure.reason, failure.evidence) == (Reason.TLS, Evidence.UNREACHABLE)
+
+    async def test_certificate_of_another_host(self, tls_server: WireServer) -> None:
+        """A trusted certificate of another name does not do."""
+        tls_server.script["/ok"] = (reply(BODY),)
+
+        failure = (await self.ask(Request(tls_server.url("/ok", host="127.0.0.2")))).failure
+
+        assert failure is not None
+        assert failure.reason in (Reason.TLS, Reason.REFUSED)
+        assert failure.evidence is Evidence.UNREACHABLE
+
+    @pytest.mark.parametrize("path", ["/endless", "/bomb", "/big"])
+    async def test_a_body_has_a_cap(self, server: WireServer, path: str) -> None:
+        """A body past its cap is cut off, compressed or not."""
+        failure = (await self.ask(Request(server.url(path), max_bytes=2**20))).failure
+
+        assert failure is not None
+        assert (failure.reason, failure.evidence) == (Reason.TOO_LARGE, Evidence.ALIVE)
+        await until(lambda: server.open == 0)
+
+    async def test_a_body_may_reach_its_cap(self, server: WireServer) -> None:
+        """A body of just the cap is whole."""
+        answer = await self.ask(Request(server.url("/ok"), max_bytes=len(BODY)))
+
+        assert (answer.failure, answer.body) == (None, BODY)
+
+    # Connections.
+
+    async def test_connections_are_kept(self, any_server: WireServer) -> None:
+        """Requests one after another share one connection."""
+        async with self.wire() as wire:
+            for _ in range(10):
+                assert (await wire.exchange(Request(any_server.url("/ok")))).body == BODY
+
+        assert any_server.accepted == 1
+
+    async def test_a_connection_closed_under_us_is_replaced(self, server: WireServer) -> None:
+        """A server that closes a kept connection without saying so costs nobody an answer."""
+        async with self.wire() as wire:
+            for _ in range(5):
+                answer = await wire.exchange(Request(server.url("/close-after")))
+                assert answer.body == BODY
+                await until(lambda: server.open == 0)
+
+        assert server.accepted == 5
+
+    async def test_many_requests_over_few_connections(self, any_server: WireServer) -> None:
+        """Each of 2,000 requests is answered once, and there are never more connections than allowed."""
+        requests = [Request(any_server.url(f"/ok?n={n}"), tag=n) for n in range(2000)]
+        async with self.wire(connections=8) as wire:
+            answers = await drive(wire, requests, 8 + wire.depth)
+
+        assert Counter(answer.request.tag for answer in answers) == Counter(range(2000))
+        assert {(answer.status, answer.body == BODY, answer.failure) for answer in answers} == {(200, True, None)}
+        assert len(any_server.seen) == 2000
+        assert 1 < any_server.peak <= 8
+
+    async def test_good_and_bad_together(self, server: WireServer) -> None:
+        """Each answer in a mixed lot is its own request's."""
+        wanted = {
+            "/ok": None,
+            "/short": Reason.TRUNCATED,
+            "/garbage": Reason.PROTOCOL,
+            "/big": None,
+            "/missing": None,
+        }
+        paths = list(wanted) * 20
+        async with self.wire(connections=8) as wire:
+            answers = await drive(wire, [Request(server.url(p), tag=p) for p in paths], 8)
+
+        assert Counter(answer.request.tag for answer in answers) == Counter(paths)
+        for answer in answers:
+            failure = answer.failure
+            assert (failure and failure.reason) is wanted[str(answer.request.tag)]
+
+    # Cancellation.
+
+    async def test_leaving_a_lane_ends_its_requests(self, server: WireServer) -> None:
+        """A lane that is left, or cancelled, waits for nothing and leaves all places free."""
+        requests = [Request(server.url("/silence")) for _ in range(4)]
+        async with self.wire(connections=4) as wire:
+            for _ in range(3):
+                with anyio.fail_after(PATIENCE_S):
+                    async with wire.lane(lambda: None) as lane:
+                        lane.submit(requests)
+                        await until(lambda: server.open == 4)
+                    with anyio.move_on_after(0.2):
+                        async with wire.lane(lambda: None) as lane:
+                            lane.submit(requests)
+                            await anyio.sleep_forever()
+                await until(lambda: server.open == 0)
+            answers = await drive(wire, [Request(server.url("/ok")) for _ in range(20)], 4)
+
+        assert {answer.status for answer in answers} == {200}
+        assert server.peak <= 4
+
+    async def test_a_cancelled_exchange_ends(self, server: WireServer) -> None:
+        """A single request that is cancelled closes its connection, and the wire goes on."""
+        async with self.wire(connections=1) as wire:
+            for path in ("/silence", "/stall") * 2:
+                with anyio.move_on_after(0.1) as scope:
+                    await wire.exchange(Request(server.url(path)))
+                assert scope.cancelled_caught
+                await until(lambda: server.open == 0)
+            answer = await wire.exchange(Request(server.url("/ok")))
+
+        assert answer.body == BODY
+
+    async def test_a_left_stream_ends(self, server: WireServer) -> None:
+        """A stream that is left early, cancelled or not, closes its connection, and the wire goes on."""
+        async with self.wire(connections=1) as wire:
+            async with wire.stream(Request(server.url("/endless"))) as stream:
+                chunks = stream.chunks()
+                assert await anext(chunks)
+                await chunks.aclose()
+            await until(lambda: server.open == 0)
+            with anyio.move_on_after(0.1):
+                await read(wire, Request(server.url("/stall")))
+            await until(lambda: server.open == 0)
+            answer = await wire.exchange(Request(server.url("/ok")))
+
+        assert answer.body == BODY
+
+    async def test_a_slow_reader_is_waited_for(self, server: WireServer) -> None:
+        """What a stream's reader does not read is not fetched, nor does the pause count as a stall."""
+        size = 96 * 2**20
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+        server.script["/huge"] = (head, *((bytes(2**20),) * 96))
+        async with self.wire() as wire, wire.stream(Request(server.url("/huge"), timeout_s=0.4)) as stream:
+            await anyio.sleep(1)
+            sent = server.sent
+            got = 0
+            async for chunk in stream.chunks():
+                got += len(chunk)
+
+        assert sent < size / 2
+        assert got == size
+
+    async def test_closing_closes_the_connections(self, server: WireServer) -> None:
+        """After `aclose` the server sees nobody, and closing again is harmless."""
+        wire = type(self).make(connections=4)
+        await drive(wire, [Request(server.url("/ok")) for _ in range(8)], 4)
+        await wire.aclose()
+        await wire.aclose()
+
+        await until(lambda: server.open == 0)
+        with pytest.raises(RuntimeError, match="closed"):
+            await wire.exchange(Request(server.url("/ok")))
+
+
+@pytest.mark.filterwarnings("ignore:Async generator '(httpx|httpcore)")  # trio says that they leave theirs behind
+class TestHttpxWire(WireTests):
+    """The contract, by httpx."""
+
+    make = HttpxWire
+
+
+class TestCurlWire(WireTests):
+    """The contract, by libcurl; and what only it promises."""
+
+    make = CurlWire
+
+    async def test_its_limit_holds_for_all_together(self, server: WireServer) -> None:
+        """However much is handed over, lanes, queries and streams share the connections."""
+        requests = [Request(server.url("/50ms")) for _ in range(40)]
+        async with self.wire(connections=3) as wire, anyio.create_task_group() as group:
+            group.start_soon(drive, wire, requests, 40)
+            group.start_soon(drive, wire, requests, 40)
+            for _ in range(5):
+                group.start_soon(wire.exchange, requests[0])
+                group.start_soon(read, wire, requests[0])
+
+        assert len(server.seen) == 90
+        assert server.peak == 3
+
+    async def test_its_limit_goes_down_and_up(self, server: WireServer) -> None:
+        """A lowered limit closes connections as transfers end; a raised one opens more."""
+        requests = [Request(server.url("/50ms")) for _ in range(48)]
+        async with self.wire(connections=8) as wire:
+            await drive(wire, requests, 48)
+            assert server.peak == 8
+            wire.set_limit(2)
+            await drive(wire, requests, 48)
+            await until(lambda: server.open <= 2)
+            server.peak = 0
+            await drive(wire, requests, 48)
+            assert server.peak <= 2
+            wire.set_limit(6)
+            await drive(wire, requests, 48)
+            assert server.peak == 6
+
+    async def test_other_hosts_count_too(self, server: WireServer) -> None:
+        """A kept connection to one host gives way to one that is needed for another."""
+        with WireServer(dict(SCRIPT)) as other:
+            async with self.wire(connections=2) as wire:
+                for _ in range(5):
+                    await drive(wire, [Request(s.url("/ok")) for s in (server, other) * 10], 20)
+                    await until(lambda: server.open + other.open <= 2)
+
+    async def test_lanes_take_turns(self, server: WireServer) -> None:
+        """A small lane beside a large one is not made to wait for its end."""
+        large = [Request(server.url("/50ms?large")) for _ in range(60)]
+        small = [Request(server.url("/50ms?small")) for _ in range(6)]
+        async with self.wire(connections=2) as wire, anyio.create_task_group() as group:
+            group.start_soon(drive, wire, large, 60)
+            await until(lambda: len(server.seen) >= 2)
+            await drive(wire, small, 6)
+            n_large = sum("large" in seen.target for seen in server.seen)
+            group.cancel_scope.cancel()
+
+        assert n_large < 20
+
+    async def test_a_query_goes_first(self, server: WireServer) -> None:
+        """A single request does not wait behind a lane's queue."""
+        many = [Request(server.url("/50ms")) for _ in range(100)]
+        async with self.wire(connections=1) as wire, anyio.create_task_group() as group:
+            group.start_soon(drive, wire, many, 100)
+            await until(lambda: len(server.seen) >= 2)
+            await wire.exchange(Request(server.url("/ok")))
+            assert len(server.seen) < 20
+            group.cancel_scope.cancel()
+
+    async def test_closing_while_busy_answers_all(self, server: WireServer) -> None:
+        """Whoever waits when the wire is closed gets a failure, begun or not, and no thread is left."""
+        ends: list[Failure | None] = []
+        wire = CurlWire(connections=2)
+
+        async def exchange() -> None:
+            ends.append((await wire.exchange(Request(server.url("/silence")))).failure)
+
+        async def stream() -> None:
+            with pytest.raises(BrokenStream) as broken:
+                await read(wire, Request(server.url("/stall")))
+            ends.append(broken.value.failure)
+
+        with anyio.fail_after(PATIENCE_S):
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(stream)
+                await until(lambda: len(server.seen) == 2)
+                for _ in range(3):
+                    group.start_soon(exchange)
+                await anyio.sleep(0.1)
+                await wire.aclose()
+
+        assert [end and end.reason for end in ends] == [Reason.RESET] * 5
+        assert not [t for t in threading.enumerate() if t.name == "psfharvest-curl"]
+
+    async def test_a_url_that_cannot_be_sent_is_an_answer(self, server: WireServer) -> None:
+        """A URL or header that libcurl will not take fails alone."""
+        good = Request(server.url("/ok"))
+        bad = [Request("http://["), Request("http://127.0.0.1/\N{SNOWMAN}"), Request("gopher://127.0.0.1/")]
+        async with self.wire() as wire:
+            answers = await drive(wire, [*bad, good], 4)
+
+        assert sorted(bool(answer.failure) for answer in answers) == [False, True, True, True]
+
+    async def test_it_sleeps_when_idle(self, server: WireServer) -> None:
+        """With a connection kept, a request under way, or a stream paused, the thread uses no processor."""
+        async with self.wire() as wire, anyio.create_task_group() as group:
+            await wire.exchange(Request(server.url("/ok")))
+            group.start_soon(wire.exchange, Request(server.url("/silence")))
+            async with wire.stream(Request(server.url("/endless"))):
+                await anyio.sleep(0.5)
+                before = time.process_time()
+                await anyio.sleep(1)
+                used_s = time.process_time() - before
+            group.cancel_scope.cancel()
+
+        assert used_s < 0.2
+
+    async def test_a_paused_stream_survives_its_servers_end(self, server: WireServer) -> None:
+        """A server that hangs up on a paused stream makes nobody busy, and all that it sent is read."""
+        server.script["/huge"] = (b"HTTP/1.1 200 OK\r\n\r\n", bytes(4 * 2**20), CLOSE)
+        async with self.wire() as wire, wire.stream(Request(server.url("/huge"))) as stream:
+            await anyio.sleep(0.5)
+            got = sum([len(chunk) async for chunk in stream.chunks()])
+
+        assert got == 4 * 2**20
+
+    async def test_it_trusts_the_system(self, monkeypatch: pytest.MonkeyPatch, ca_file: Path) -> None:
+        """Without SSL_CERT_FILE a file that exists is trusted; with a file given, that one."""
+        from psfharvest.archive.curl_wire import handle
+
+        found = dict(handle.common_settings("me", None))
+        assert found[handle.pycurl.CAINFO] == str(ca_file)
+        assert dict(handle.common_settings("me", "/else"))[handle.pycurl.CAINFO] == "/else"
+        monkeypatch.delenv("SSL_CERT_FILE")
+        monkeypatch.setenv("SSL_CERT_DIR", "/some")
+        assert dict(handle.common_settings("me", None))[handle.pycurl.CAPATH] == "/some"
+        monkeypatch.delenv("SSL_CERT_DIR")
+        assert Path(dict(handle.common_settings("me", None))[handle.pycurl.CAINFO]).is_file()
+
+    async def test_it_goes_through_a_proxy(self, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The usual variables name the proxy."""
+        monkeypatch.setenv("http_proxy", server.url(""))
+        server.script["http://archive.invalid/ok"] = (reply(BODY),)
+
+        answer = await self.ask(Request("http://archive.invalid/ok"))
+
+        assert answer.body == BODY
+        assert server.seen[0].target == "http://archive.invalid/ok"
+
+    async def test_a_proxy_that_refuses_a_tunnel(self, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No tunnel means that the archive is out of reach."""
+        monkeypatch.setenv("https_proxy", server.url(""))
+
+        failure = (await self.ask(Request("https://archive.invalid/ok"))).failure
+
+        assert failure is not None
+        assert (failure.reason, failure.evidence) == (Reason.REFUSED, Evidence.UNREACHABLE)
+
+
+@pytest.mark.parametrize("path", ["/ok", "/silence"])
+def test_a_forgotten_wire_does_not_keep_the_interpreter(server: WireServer, path: str) -> None:
+    """A program that never closes its wire, busy or not, ends when it ends."""
+    code = f"""
+        import anyio
+        from psfharvest.archive.curl_wire import CurlWire
+        from psfharvest.archive.wire import Request
+
+        wire = CurlWire()
+
+        async def main():
+            with anyio.move_on_after(0.5):
+                kept = wire.lane(lambda: None)
+                lane = await kept.__aenter__()
+                lane.submit([Request({server.url(path)!r})] * 50)
+                await wire.exchange(Request({server.url(path)!r}))
+
+        anyio.run(main)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_collected_wire_ends_its_thread(server: WireServer) -> None:
+    """A wire that nobody holds any more leaves no thread behind."""
+
+    async def main() -> None:
+        wire = CurlWire()
+        assert (await wire.exchange(Request(server.url("/ok")))).status == 200
+
+    anyio.run(main)
+
+    assert not [t for t in threading.enumerate() if t.name == "psfharvest-curl"]
+
+
+def test_a_wire_serves_one_loop_after_another(server: WireServer) -> None:
+    """The thread outlives an event loop, and what that loop left behind."""
+    wire = CurlWire(connections=2)
+    kept = []
+
+    async def leave_things_behind() -> None:
+        kept.append(wire.lane(lambda: None))
+        lane = await kept[-1].__aenter__()
+        lane.submit([Request(server.url("/50ms"))] * 6)
+        seen = len(server.seen)
+        await until(lambda: len(server.seen) >= seen + 2)
+
+    async def ask() -> None:
+        assert (await wire.exchange(Request(server.url("/ok")))).status == 200
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(leave_things_behind, backend=backend)
+        anyio.run(ask, backend=backend)
+    anyio.run(wire.aclose)
+
+
+class TestCurlTransport:
+    """libcurl inside an httpx client."""
+
+    @pytest.fixture
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(transport=CurlTransport(connections=4)) as client:
+            yield client
+
+    async def test_answers(self, client: httpx.AsyncClient, any_server: WireServer) -> None:
+        """An answer has its status, headers and decoded body."""
+        plain = await client.get(any_server.url("/ok?a=%5B1%5D"), headers={"X-One": "1"})
+        packed = await client.get(any_server.url("/gzip"))
+        busy = await client.get(any_server.url("/busy"))
+
+        assert (plain.status_code, plain.content, plain.http_version) == (200, BODY, "HTTP/1.1")
+        assert plain.headers["content-length"] == str(len(BODY))
+        assert packed.content == BODY
+        assert (busy.status_code, busy.headers["retry-after"]) == (503, "7")
+        seen = any_server.seen[0]
+        assert (seen.target, seen.headers["x-one"]) == ("/ok?a=%5B1%5D", "1")
+        assert seen.headers["user-agent"].startswith("python-httpx")
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    async def test_methods(self, client: httpx.AsyncClient, server: WireServer, method: str) -> None:
+        """Each method arrives as it is, with its body, and the connection can be used again."""
+        server.script["/none"] = (b"HTTP/1.1 204 No Content\r\n\r\n",)
+        body = b"some bytes" if method in ("POST", "PUT", "PATCH", "DELETE") else b""
+        path = "/none" if method == "HEAD" else "/ok"
+        for _ in range(2):
+            response = await client.request(method, server.url(path), content=body)
+            assert response.status_code in (200, 204)
+
+        assert [(seen.method, seen.body) for seen in server.seen] == [(method, body)] * 2
+        assert server.accepted == 1
+
+    async def test_redirects_are_httpxs(self, client: httpx.AsyncClient, server: WireServer) -> None:
+        """The client decides whether a redirect is followed."""
+        left = await client.get(server.url("/to-ok"))
+        followed = await client.get(server.url("/to-ok"), follow_redirects=True)
+
+        assert (left.status_code, left.headers["location"]) == (301, "/ok?from=1")
+        assert followed.content == BODY
+
+    async def test_streams(self, client: httpx.AsyncClient, server: WireServer) -> None:
+        """A body can be read piece by piece, and be left early."""
+        async with client.stream("GET", server.url("/big")) as response:
+            assert b"".join([chunk async for chunk in response.aiter_bytes()]) == BIG
+        async with client.stream("GET", server.url("/endless")) as response:
+            assert response.status_code == 200
+        await until(lambda: server.open <= 1)
+
+    @pytest.mark.parametrize(
+        ("path", "error"),
+        [
+            ("/garbage", httpx.RemoteProtocolError),
+            ("/reset", httpx.ReadError),
+            ("/short", httpx.RemoteProtocolError),
+            ("/silence", httpx.ReadTimeout),
+            ("/stall", httpx.ReadTimeout),
+        ],
+    )
+    async def test_errors(
+        self, client: httpx.AsyncClient, server: WireServer, path: str, error: type[Exception]
+    ) -> None:
+        """Failures are httpx's own exceptions."""
+        with pytest.raises(error):
+            await client.get(server.url(path), timeout=0.4)
+
+    async def test_no_connection(self, client: httpx.AsyncClient, tls_server: WireServer) -> None:
+        """What prevents a connection is a ConnectError, and another scheme is none of ours."""
+        for url in (
+            f"http://127.0.0.1:{free_port()}/",
+            "http://nonexistent.invalid/",
+            tls_server.url("/", "127.0.0.2"),
+        ):
+            with pytest.raises(httpx.ConnectError):
+                await client.get(url)
+        with pytest.raises(httpx.UnsupportedProtocol):
+            await client.get("ftp://127.0.0.1/")
+
+    async def test_cancellation(self, server: WireServer) -> None:
+        """A cancelled request gives its place back."""
+        async with httpx.AsyncClient(transport=CurlTransport(connections=1)) as client:
+            for path in ("/silence", "/stall"):
+                with anyio.move_on_after(0.1):
+                    await client.get(server.url(path))
+                await until(lambda: server.open == 0)
+            assert (await client.get(server.url("/ok"))).content == BODY
+
+    async def test_our_own_httpx_wire_over_it(self, client: httpx.AsyncClient, server: WireServer) -> None:
+        """A caller's client with this transport serves as a wire."""
+        wire = HttpxWire(client)
+        for path, reason in [("/ok", None), ("/short", Reason.TRUNCATED), ("/reset", Reason.RESET)]:
+            failure = (await wire.exchange(Request(server.url(path)))).failure
+            assert (failure and failure.reason) is reason

@@ -1,0 +1,131 @@
+"""The values of a harvest: accounts that add up, and settings that make sense."""
+
+import json
+import math
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfharvest.core.model import (
+    PUBLIC_CEILING,
+    REMEDY,
+    Limits,
+    Reason,
+    Report,
+    RetryPolicy,
+    State,
+    Tally,
+)
+
+COUNTS = st.integers(0, 10**9)
+STOPS = {"interrupted": 130, "terminated": 143, "local_error": 74}
+
+
+def report(done: int = 0, missing: int = 0, failed: int = 0, pending: int = 0, **more: object) -> Report:
+    """Give an account that adds up."""
+    total = done + missing + failed + pending
+    return Report(total, done, missing, failed, pending, bytes=0, elapsed_s=1.23456, requests=0, **more)
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS, st.integers(-5, 5))
+def test_an_account_adds_up_or_is_none(done, missing, failed, pending, error):
+    """A report whose states do not sum up to its total cannot be made."""
+    total = done + missing + failed + pending
+
+    assert total == Tally(done, missing, failed, pending).total
+    if error:
+        with pytest.raises(ValueError, match="does not add up"):
+            Report(total + error, done, missing, failed, pending, bytes=0, elapsed_s=0, requests=0)
+    else:
+        assert total == report(done, missing, failed, pending).total
+
+
+@given(
+    st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.integers(0, 2),
+    st.sampled_from(["", "archive_down", *STOPS]), st.booleans(),
+)  # fmt: skip
+def test_exit_statuses(done, missing, failed, pending, stopped, is_fully_asked):
+    """The exit status is DESIGN 3.1's, whatever the account."""
+    status = report(done, missing, failed, pending, stopped=stopped, is_fully_asked=is_fully_asked).exit_status
+
+    if stopped in STOPS:
+        assert STOPS[stopped] == status
+    elif stopped or pending or not is_fully_asked:
+        assert 75 == status
+    elif missing or failed:
+        assert 3 == status
+    else:
+        assert 0 == status
+
+
+@pytest.mark.parametrize(
+    ("account", "status"),
+    [({}, 0), ({"done": 5}, 0), ({"done": 5, "missing": 1}, 3), ({"failed": 1}, 3), ({"pending": 1}, 75),
+     ({"failed": 1, "pending": 1}, 75), ({"done": 5, "is_fully_asked": False}, 75),
+     ({"pending": 1, "stopped": "archive_down"}, 75), ({"pending": 1, "stopped": "interrupted"}, 130),
+     ({"failed": 1, "stopped": "local_error"}, 74), ({"stopped": "terminated"}, 143)],
+    ids=str,
+)  # fmt: skip
+def test_exit_status_table(account, status):
+    """Each kind of end has its own status."""
+    assert status == report(**account).exit_status
+
+
+def test_a_report_is_plain_json():
+    """The account goes into JSON as it is, with the keys that scripts rely on."""
+    account = report(1, 1, 0, 2, reasons={Reason.NOT_FOUND: 1}, notes=("a sentence",), via={"file": 2})
+    plain = json.loads(json.dumps(account.to_dict()))
+
+    assert {"total", "done", "missing", "failed", "pending", "bytes", "elapsed_s", "requests", "reasons"} <= set(
+        plain
+    )
+    assert (4, {"not_found": 1}, ["a sentence"], 1.235) == (
+        plain["total"], plain["reasons"], plain["notes"], plain["elapsed_s"],
+    )  # fmt: skip
+    assert account == pickle.loads(pickle.dumps(account))
+
+
+NONSENSE = [0, -1, -0.5, math.nan]
+WHOLE = ["max_connections", "max_body_bytes", "page_rows"]
+ANY = ["max_per_second", "connect_timeout_s", "timeout_s", "total_timeout_s"]
+
+
+@pytest.mark.parametrize("name", WHOLE + ANY)
+@pytest.mark.parametrize("value", [*NONSENSE, 1.5, math.inf], ids=str)
+def test_limits_refuse_nonsense(name, value):
+    """A limit is above 0, and whole where it counts things; the message names it."""
+    if name in ANY and value in (1.5, math.inf):
+        assert value == getattr(Limits(**{name: value}), name)
+        return
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["attempts", "first_delay_s", "max_delay_s", "patience_s"])
+@pytest.mark.parametrize("value", [*NONSENSE, 1.5, math.inf], ids=str)
+def test_retry_policies_refuse_nonsense(name, value):
+    """Attempts are whole and at least one, delays above 0, and patience may be nothing but not less."""
+    is_sensible = value in (1.5, math.inf) if name != "attempts" else False
+    if is_sensible or (name == "patience_s" and value == 0):
+        assert value == getattr(RetryPolicy(**{name: value}), name)
+        return
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        RetryPolicy(**{name: value})
+
+
+@given(st.none() | st.integers(1, 10_000))
+def test_the_public_archive_never_gets_more_than_ten_connections(max_connections):
+    """On the public archive 6 is the default and 10 the most; other hosts have no ceiling but the asked one."""
+    limits = Limits(max_connections=max_connections)
+
+    assert PUBLIC_CEILING == 10
+    assert (6 if max_connections is None else min(10, max_connections)) == limits.connections(is_public=True)
+    assert (32 if max_connections is None else max_connections) == limits.connections(is_public=False)
+
+
+def test_every_reason_has_a_remedy():
+    """People are told what to do about each reason."""
+    assert set(Reason) == set(REMEDY)
+    assert ["pending", "done", "missing", "failed"] == list(State)

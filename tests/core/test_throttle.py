@@ -1,0 +1,123 @@
+"""How many connections may be in use, after any sequence of answers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfharvest.core.throttle import SLOW_FLOOR_S, Throttle
+
+ANSWERS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, 100))
+CEILINGS = st.integers(1, 64)
+
+
+@given(CEILINGS, st.integers(0, 100), st.lists(ANSWERS))
+def test_the_limit_stays_between_one_and_the_ceiling(ceiling, start, answers):
+    """Whatever comes back, at least one connection is allowed, and never more than the ceiling."""
+    throttle = Throttle(ceiling, start)
+    for answer in answers:
+        throttle.observe(*answer)
+
+        assert 1 <= throttle.limit <= ceiling
+
+
+@given(CEILINGS, st.integers(1, 64), st.lists(ANSWERS, max_size=30), st.floats(0.01, SLOW_FLOOR_S))
+def test_calm_earns_the_ceiling_back(ceiling, start, answers, mean_s):
+    """After any past, enough quick answers without trouble bring the limit to the ceiling, one a round."""
+    throttle = Throttle(ceiling, start)
+    for answer in answers:
+        throttle.observe(*answer)
+    throttle.observe(0, 0, 0.0)
+    for _ in range(ceiling * (ceiling + 1) + 64):
+        before = throttle.limit
+        throttle.observe(1, 0, mean_s)
+
+        assert before <= throttle.limit <= before + 1 or throttle.limit == before - 1
+
+    assert ceiling == throttle.limit
+
+
+@given(st.integers(2, 64), st.data())
+def test_one_bad_moment_halves_once(ceiling, data):
+    """As many troubles as there were connections, told in any portions, halve the limit once and not again."""
+    throttle = Throttle(ceiling, ceiling)
+    left = ceiling
+    while left:
+        n = data.draw(st.integers(1, left))
+        throttle.observe(0, n, 0.0)
+        left -= n
+
+    assert max(1, ceiling // 2) == throttle.limit
+    assert 1 == throttle.lowered
+
+
+def test_trouble_round_after_round_goes_down_to_one():
+    """An archive that does nothing but fail is left with one connection, and no fewer."""
+    throttle = Throttle(32, 32)
+    limits = []
+    for _ in range(8):
+        throttle.observe(0, throttle.limit, 0.0)
+        limits.append(throttle.limit)
+
+    assert [16, 8, 4, 2, 1, 1, 1, 1] == limits
+    assert 5 == throttle.lowered
+
+
+def test_the_public_start_is_earned_upwards():
+    """From 2 connections, each calm round of answers earns one more, up to the ceiling."""
+    throttle = Throttle(6, 2)
+    limits = [throttle.limit]
+    for _ in range(6):
+        throttle.observe(throttle.limit, 0, 0.3)
+        limits.append(throttle.limit)
+
+    assert [2, 3, 4, 5, 6, 6, 6] == limits
+    assert 0 == throttle.lowered
+
+
+@pytest.mark.parametrize(("slow_s", "after"), [(0.1, 20), (1.9, 20), (3.9, 20), (4.1, 19), (60.0, 19)])
+def test_ever_slower_answers_lower_it(slow_s, after):
+    """A round eight times slower than the best, and slower than two seconds, costs one connection."""
+    throttle = Throttle(20, 20)
+    throttle.observe(20, 0, 0.5)
+    throttle.observe(20, 0, slow_s)
+
+    assert after == throttle.limit
+
+
+def test_slowness_that_lasts_lowers_it_round_by_round():
+    """It goes down while the slowness lasts, and up again afterwards."""
+    throttle = Throttle(20, 20)
+    throttle.observe(20, 0, 0.5)
+    for _ in range(5):
+        throttle.observe(throttle.limit, 0, 30.0)
+
+    assert 15 == throttle.limit
+    for _ in range(5):
+        throttle.observe(throttle.limit, 0, 0.5)
+
+    assert 20 == throttle.limit
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0.001, 10)), min_size=1))
+def test_a_rounds_time_is_the_mean_of_its_answers(portions):
+    """However a round's answers are portioned, what decides is their mean."""
+    total = sum(n for n, _ in portions)
+    mean_s = sum(n * s for n, s in portions) / total
+    throttle = Throttle(total, total)
+    throttle.observe(total, 0, 0.1)
+    for portion_n, portion_s in portions:
+        throttle.observe(portion_n, 0, portion_s)
+    if abs(mean_s - SLOW_FLOOR_S) < 1e-6:
+        return
+
+    assert (total if mean_s < SLOW_FLOOR_S else max(1, total - 1)) == throttle.limit
+
+
+def test_trouble_hides_no_time():
+    """A round with trouble in it says nothing of speed: its failures came fast."""
+    throttle = Throttle(10, 10)
+    throttle.observe(10, 0, 1.0)
+    throttle.observe(5, 5, 0.0)
+    throttle.observe(5, 0, 1.0)
+
+    assert 6 == throttle.limit

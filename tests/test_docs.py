@@ -1,0 +1,77 @@
+"""The documents cannot lie: README's code runs, its tables are the code's, every command explains itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from psfharvest.cli import cli
+from psfharvest.core.model import REMEDY, Reason
+from psfharvest.simulator import Simulator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = cli.list_commands(None)  # type: ignore[arg-type]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_eight_lines_run_as_they_stand(simulator: Simulator, tmp_path: Path) -> None:
+    """README's Python runs with nothing changed but the archive's address."""
+    code = blocks("python")[0]
+    assert 8 == len([line for line in code.splitlines() if line.strip()])
+    code = code.replace("Archive()", f"Archive({simulator.url!r})")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert "total=6, done=6" in done.stdout
+
+
+async def test_the_services_example_runs(simulator: Simulator) -> None:
+    """README's second example runs on both loops."""
+    names: dict = {}
+    exec(blocks("python")[1], names)
+    n, shapes = await names["brightest"](simulator.url)
+
+    assert (10, 10) == (n, len(shapes))
+
+
+def test_the_shell_session_runs(simulator: Simulator, psfharvest) -> None:
+    """Every psfharvest line of README's session succeeds, in its order."""
+    lines = [line for line in blocks("sh")[2].splitlines() if line.startswith("psfharvest")]
+    assert 5 == len(lines)
+    for line in lines:
+        run = psfharvest(*line.split()[1:], env={"PSFHARVEST_ARCHIVE": simulator.url})
+        assert 0 == run.status, (line, run.err)
+
+
+def test_every_reason_is_explained() -> None:
+    """The vocabulary of reasons, its remedies, and README's table are one."""
+    assert set(Reason) == set(REMEDY)
+    for reason, remedy in REMEDY.items():
+        assert f"| `{reason}` | {remedy} |" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_options_explained(psfharvest, name: str) -> None:
+    """--help of each command succeeds, and stands in README."""
+    run = psfharvest(name, "--help")
+
+    assert 0 == run.status
+    assert len(run.out.splitlines()) > 8
+    assert f"psfharvest {name}" in README
+
+
+def test_ci_runs_the_readmes_own_commands() -> None:
+    """CI calls the README's set-up, test and demo commands to the letter."""
+    ci = (ROOT / ".ci/run").read_text()
+    demo, tests = (block.strip() for block in blocks("sh")[:2])
+
+    assert "README.md" in ci
+    assert demo.startswith("python3 -m venv")
+    assert tests.startswith("python3 -m venv")

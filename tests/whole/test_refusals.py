@@ -1,0 +1,136 @@
+"""Bad input: refused with status 2, in words that name the way out, and nothing is changed on disk."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import command
+from psfharvest.simulator import Simulator
+
+HARVEST = ["harvest", "d"]
+REFUSED = {
+    "unknown detector": (["count", "UVS"], "did you mean UVIS"),
+    "misspelt column": (["count", "UVIS", "fliter=F606W"], "did you mean filter"),
+    "column of another detector": (["count", "UVIS", "filter_2=F606W"], "only for WFPC2"),
+    "proptype": (["query", "WFPC2", "--columns", "proptype"], "only for UVIS and IR"),
+    "no value": (["count", "UVIS", "filter"], "column=value"),
+    "empty value": (["count", "UVIS", "filter="], "column=value"),
+    "empty range": (["count", "UVIS", "qfit=1..0"], "lower end comes first"),
+    "range of words": (["count", "UVIS", "qfit=a..b"], "number"),
+    "open range": (["count", "UVIS", "qfit=.."], "at least one end"),
+    "doubled column": (["count", "UVIS", "qfit=1", "qfit=2"], "two criteria"),
+    "flc for IR": ([*HARVEST, "IR", "--suffix", "flc"], "flt (calibrated"),
+    "flt for WFPC2": ([*HARVEST, "WFPC2", "--suffix", "flt"], "c0m (calibrated"),
+    "d0m for WFC3": ([*HARVEST, "UVIS", "--suffix", "raw,d0m"], "UVIS has: raw"),
+    "unknown suffix": ([*HARVEST, "UVIS", "--suffix", "drz"], "unknown suffix 'drz'"),
+    "no suffix": ([*HARVEST, "UVIS"], "--suffix"),
+    "nothing": (HARVEST, "harvest what?"),
+    "both": ([*HARVEST, "UVIS", "--uris", "x"], "either a query or --uris"),
+    "suffix with a list": ([*HARVEST, "--uris", "x", "--suffix", "flt"], "names its product itself"),
+    "no such list": ([*HARVEST, "--uris", "absent.txt"], "absent.txt"),
+    "list without any": ([*HARVEST, "--uris", "junk.txt"], "holds no dataURI"),
+    "no such option": ([*HARVEST, "UVIS", "--sufix", "flt"], "No such option"),
+    "bad size": ([*HARVEST, "UVIS", "--suffix", "flt", "--unsat-size", "0"], "1<=x"),
+    "bad state": ([*HARVEST, "UVIS", "--suffix", "flt", "--retry", "done"], "failed and missing"),
+    "bad ending": (["query", "UVIS", "-o", "t.xls"], ".ecsv, .csv, .fits, .parquet"),
+    "no such folder": (["query", "UVIS", "-o", "no/t.csv"], "make it first"),
+    "not a URI": (["fetch", "http://x/y"], "begins with 'mast:'"),
+    "no harvest": (["status", "."], "no harvest folder"),
+    "nothing to resume": (["resume", "."], "no harvest folder"),
+    "bad fault": (["simulate", "--fault", "explode"], "explode"),
+    "bad archive": (["count", "UVIS", "--archive", "ftp://x"], "base URL"),
+    "token in the clear": (["count", "UVIS", "--token", "x", "--archive", "http://example.org"], "https"),
+    "bad value": (["count", "UVIS", "chip=2", "n_sat_pixels=none"], "onver"),
+    "column unknown to the archive": (["count", "UVIS", "zzz=1"], "Invalid column name 'zzz'"),
+    "columns unknown to the archive": (["query", "UVIS", "--columns", "id,zzz"], "Invalid column name 'zzz'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(simulator: Simulator, psfharvest, tmp_path: Path, name: str) -> None:
+    """The status is 2, standard error names the way out, and no file appears."""
+    words, hint = REFUSED[name]
+    (tmp_path / "junk.txt").write_text("# nothing\nnot a uri\n")
+    run = psfharvest(*words, env={"PSFHARVEST_ARCHIVE": simulator.url})
+
+    assert 2 == run.status
+    assert hint in run.err
+    assert "Traceback" not in run.err
+    assert "" == run.out
+    assert ["junk.txt"] == [p.name for p in tmp_path.iterdir()]
+
+
+def test_another_harvest_on_the_same_folder(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """Another query, list, suffix, size or layout is refused and changes nothing; --extend adds it."""
+    words = ["harvest", "d", "UVIS", "--limit", "20"]
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    assert 0 == psfharvest(*words, "--suffix", "flt", env=env).status
+    (tmp_path / "list.txt").write_text("mast:HST/x.fits\n")
+    before = (tmp_path / "d/manifest.sqlite").read_bytes()
+    others = [
+        [*words, "--suffix", "flc"],
+        [*words, "--suffix", "flt", "--unsat-size", "31"],
+        ["harvest", "d", "IR", "--suffix", "flt"],
+        ["harvest", "d", "--uris", "list.txt"],
+        [*words, "--suffix", "flt", "--layout", "flat"],
+    ]
+    for other in others:
+        run = psfharvest(*other, env=env)
+        assert (2, before) == (run.status, (tmp_path / "d/manifest.sqlite").read_bytes())
+        assert "choose another folder" in run.err
+
+    simulator.forget()
+    more = psfharvest(*others[0], "--extend", "--json", env=env)
+    assert (0, 40, 20) == (more.status, more.account["total"], simulator.count("file"))
+    assert simulator.count("any") == more.account["requests"]
+
+
+def test_a_full_disk_is_74_and_the_same_command_continues(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """When storage fails the run stops with the account, and goes on once there is room."""
+    words = ["harvest", "d", "UVIS", "--limit", "300", "--suffix", "flt", "--archive", simulator.url, "--json"]
+
+    def small_files_only() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (18_000, resource.RLIM_INFINITY))
+
+    broken = subprocess.run(
+        command(*words),
+        cwd=tmp_path,
+        preexec_fn=small_files_only,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    again = psfharvest(*words)
+
+    assert 74 == broken.returncode, broken.stderr
+    assert "Traceback" not in broken.stderr
+    assert (0, 300) == (again.status, again.account["done"])
+
+
+def test_a_folder_that_cannot_be_made_is_74(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """A path through a file is a local failure, told with its name."""
+    (tmp_path / "file").write_text("")
+    words = ["harvest", "file/d", "UVIS", "--limit", "3", "--suffix", "flt", "--archive", simulator.url]
+    run = psfharvest(*words)
+
+    assert 74 == run.status
+    assert "file/d" in run.err
+
+
+def test_a_damaged_manifest_is_74_and_stays_as_it_is(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """A manifest that cannot be read is told, and nothing is written over it."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/manifest.sqlite").write_bytes(b"damaged" * 1000)
+    for words in (["status", "d"], ["resume", "d", "--archive", simulator.url]):
+        run = psfharvest(*words)
+
+        assert 74 == run.status
+        assert "manifest.sqlite" in run.err
+    assert b"damaged" * 1000 == (tmp_path / "d/manifest.sqlite").read_bytes()

@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM: the run ends at once, with the account, and goes on later."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import command
+from psfharvest.simulator import Fault, Settings, Simulator
+
+
+@pytest.mark.parametrize(
+    ("signum", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_signal_ends_the_run_with_its_account(
+    tmp_path: Path, psfharvest, signum: int, status: int, word: str, stalled: bool
+) -> None:
+    """The status tells the signal, the account adds up, and the same command finishes the work."""
+    with Simulator(Settings(sources=2000, latency_s=0.02)) as simulator:
+        if stalled:
+            simulator.faults = [Fault("stall", seconds=600, service="file", start=100)]
+        words = ["harvest", "d", "UVIS", "--limit", "300", "--suffix", "flt", "--archive", simulator.url, "--json"]
+        with subprocess.Popen(
+            command(*words), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as busy:
+            while simulator.count("file") < 120:
+                assert busy.poll() is None
+            busy.send_signal(signum)
+            out, err = busy.communicate(timeout=10)
+        account = json.loads(out.splitlines()[-1])
+
+        assert status == busy.returncode, err
+        assert word == account["stopped"]
+        assert account["total"] == account["done"] + account["pending"]
+        assert account["done"] >= 60
+        assert "the same command continues" in err
+
+        simulator.faults = []
+        simulator.forget()
+        again = psfharvest(*words)
+        assert (0, 300) == (again.status, again.account["done"])
+        assert 300 - account["done"] == simulator.count("file")
+
+
+@pytest.mark.parametrize(
+    "words", [["count", "UVIS"], ["fetch", "mast:HST/x.fits"], ["harvest", "d", "IR", "--suffix", "raw"]]
+)
+def test_an_interrupt_before_the_first_answer(tmp_path: Path, words: list[str]) -> None:
+    """Commands that wait for their first answer end with 130 and leave nothing behind."""
+    with Simulator(Settings(sources=100), faults=[Fault("stall", seconds=600, service="any")]) as simulator:
+        with subprocess.Popen(
+            command(*words, "--archive", simulator.url), cwd=tmp_path, stderr=subprocess.PIPE
+        ) as busy:
+            while not simulator.count("any"):
+                assert busy.poll() is None
+            busy.send_signal(signal.SIGINT)
+            busy.communicate(timeout=10)
+
+    assert 130 == busy.returncode
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_waiting_for_standard_input(tmp_path: Path) -> None:
+    """A pipe that gives nothing more does not hold an interrupt back."""
+    with Simulator(Settings(sources=100)) as simulator:
+        words = command("harvest", "d", "--uris", "-", "--archive", simulator.url, "--json")
+        with subprocess.Popen(
+            words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as busy:
+            assert busy.stdin is not None
+            busy.stdin.write("mast:HST/nothing.fits\n")
+            busy.stdin.flush()
+            while not simulator.count("file"):
+                assert busy.poll() is None
+            busy.send_signal(signal.SIGINT)
+            assert 130 == busy.wait(timeout=10)
+            account = json.loads(busy.stdout.read().splitlines()[-1])
+
+    assert 1 == account["total"]
