@@ -110,7 +110,8 @@ def _head(report: Mapping[str, Any]) -> str:
     share = "a core each for server and client" if where["cores"] > 1 else "server and client on one core"
     return (
         f"# Benchmarks, {report['when'][:10]}\n\n{facts}, Python {where['python']}; {share}. "
-        f"A {report['effort']} run, medians of {report['rounds']} rounds. Rates are marginal: nobody's start-up counts. "
+        f"A {report['effort']} run, medians of {report['rounds']} rounds. "
+        "Rates are marginal: nobody's start-up counts. "
         "CPU is the client's; memory is its peak, all processes added up."
     )
 

@@ -85,8 +85,7 @@ SCENARIOS = (
         Scenario(
             f"latency-{n}",
             f"a server with {LATENCY_S * 1000:.0f} ms latency, {n} connections, in memory",
-            (SHARDS, CURL_AND_TAR = "curl + tar"
-CURL, ARIA2C, "aiohttp", "httpx"),
+            (SHARDS, CURL, ARIA2C, "aiohttp", "httpx"),
             on="tmpfs",
             connections=n,
             latency_s=LATENCY_S,

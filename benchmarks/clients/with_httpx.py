@@ -7,10 +7,14 @@ from pathlib import Path
 
 import httpx
 
-try:
-    from uvloop import new_event_loop
-except ImportError:
-    from asyncio import new_event_loop
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return the fastest event loop there is."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def work(client: httpx.AsyncClient, lines: Iterator[str], out: str) -> None:
@@ -31,5 +35,5 @@ async def main(listing: str, out: str, connections: int) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -58,6 +58,10 @@ class Sink(Protocol):
         """Store the bodies durably; raise `SinkError`."""
         ...
 
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return what the manifest must record together with a claim."""
+        ...
+
     def close(self) -> None:
         """Let go of everything."""
         ...
@@ -181,6 +185,7 @@ class Campaign:
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
             self.manifest.record(stored)
+            self.manifest.set(**self.sink.checkpoint())
             self._note_run()
 
     def _note_run(self, **more: Any) -> None:

@@ -122,7 +122,7 @@ async def drive(wire: Wire, requests: Sequence[Request], width: int) -> list[Ans
     answers: list[Answer] = []
     woken = anyio.Event()
     n_sent = 0
-    async with wire.lane(lambda: woken.set()) as lane:
+    async with wire.lane(lambda: woken.set()) as lane:  # noqa: PLW0108 - each time another event
         while len(answers) < len(requests):
             woken = anyio.Event()
             answers += lane.take()
@@ -138,7 +138,7 @@ async def drive(wire: Wire, requests: Sequence[Request], width: int) -> list[Ans
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
     with anyio.fail_after(PATIENCE_S):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - a server in another thread tells nobody
             await anyio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A raw-socket HTTP server whose every byte, pause and reset is data; it records what it was asked, and by how many."""
+"""A raw-socket HTTP server: every byte, pause and reset is data, and what it was asked is recorded."""
 
 from __future__ import annotations
 
@@ -126,7 +126,10 @@ class WireServer:
         connection = raw
         try:
             if self.tls is not None:
-                connection = self.tls.wrap_socket(raw, server_side=True)
+                connection = self.tls.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+                with self._lock:
+                    self._sockets.add(connection)
+                connection.do_handshake()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with connection.makefile("rb") as reader:
                 while seen := _read(reader):
@@ -139,7 +142,7 @@ class WireServer:
         finally:
             with self._lock:
                 self.open -= 1
-                self._sockets.discard(raw)
+                self._sockets -= {raw, connection}
             connection.close()
             raw.close()
 

@@ -27,7 +27,7 @@ def written(*units: fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU) -> bytes
 
 def scaled(pixels: np.ndarray, scale: float, zero: float) -> bytes:
     """Give a file whose stored whole numbers are scaled by its header, as BSCALE and BZERO have it."""
-    body = written(fits.PrimaryHDU(pixels, fits.Header({"BLANKCARD": 1})))
+    body = written(fits.PrimaryHDU(pixels))
     cards = fits.Header({"BSCALE": scale, "BZERO": zero}).tostring(endcard=False, padding=False)
     end = body.index(b"END" + b" " * 77)
     return body[:end] + cards.encode() + body[end : 2880 - len(cards)].ljust(2880 - end - len(cards)) + body[2880:]

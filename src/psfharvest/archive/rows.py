@@ -153,7 +153,11 @@ def parse(body: bytes) -> dict[str, Any]:
     layout: list[str] = []
 
     def pack(found: dict[str, Any]) -> Any:
-        if not _NOT_A_ROW.isdisjoint(found) or ("name" in found and "type" in found and "id" not in found):
+        if (
+            not found
+            or not _NOT_A_ROW.isdisjoint(found)
+            or ("name" in found and "type" in found and "id" not in found)
+        ):
             return found
         if not layout:
             layout.extend(found)

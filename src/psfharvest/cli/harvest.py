@@ -83,7 +83,9 @@ def run_options(command: F) -> F:
     "--via", type=click.Choice(["auto", "file"]), default="auto", show_default=True, help="How they travel."
 )
 @click.option(
-    "--sink", type=click.Choice(["files"]), help="How they are stored; fixed for a folder's life.  [default: files]"
+    "--sink",
+    type=click.Choice(["files", "shards"]),
+    help="How they are stored; fixed for a folder's life.  [default: files]",
 )
 @click.option(
     "--layout",

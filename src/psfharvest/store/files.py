@@ -10,10 +10,10 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from psfharvest.core.errors import SinkError
+from psfharvest.core.errors import cannot_store
 from psfharvest.core.model import Item, Outcome
 from psfharvest.store.manifest import Stored
 
@@ -49,7 +49,7 @@ class FileSink:
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
             (folder / PARTIAL).mkdir()
         except OSError as error:
-            raise _told(error, str(folder)) from error
+            raise cannot_store(error, str(folder)) from error
 
     def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
         """
@@ -66,7 +66,7 @@ class FileSink:
             try:
                 location = self._put(location, outcome)
             except OSError as error:
-                raise _told(error, location) from error
+                raise cannot_store(error, location) from error
             folders.add(location.rpartition("/")[0])
             stored.append(Stored(outcome, None, None if self._is_derived(outcome.item, location) else location))
         if self._fsync:
@@ -77,6 +77,10 @@ class FileSink:
     def needs_sources(self) -> bool:
         """False: a file holds nothing of the catalogue."""
         return False
+
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return nothing: a file under its final name is all there is."""
+        return {}
 
     def close(self) -> None:
         """Take the temporary folder away."""
@@ -141,7 +145,7 @@ class FileSink:
                 finally:
                     os.close(handle)
             except OSError as error:
-                raise _told(error, name) from error
+                raise cannot_store(error, name) from error
 
 
 def _parents(name: str) -> list[str]:
@@ -153,7 +157,3 @@ def _write_all(handle: int, body: bytes) -> None:
     written = os.write(handle, body)
     while written < len(body):
         written += os.write(handle, body[written:])
-
-
-def _told(error: OSError, what: str) -> SinkError:
-    return SinkError(f"cannot store {what}: {error.strerror or error}; mend that, then run the same command again")

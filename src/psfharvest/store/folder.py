@@ -17,8 +17,9 @@ from psfharvest.store.asks import Ask
 from psfharvest.store.files import FileSink
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.shards import ShardSink
 
-SINKS = ("files",)
+SINKS = ("files", "shards")
 LAYOUTS = ("tree", "flat")
 
 
@@ -60,7 +61,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
         Manifest.create(folder, **meta).close()
-        with Manifest.open(folder, durable=settings.fsync) as manifest:
+        with Manifest.open(folder, durable=settings.fsync or settings.sink == "shards") as manifest:
             yield manifest
 
 
@@ -69,12 +70,15 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Open an existing harvest folder and hold it."""
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
-    with folder_lock(folder), Manifest.open(folder, durable=settings.fsync) as manifest:
+        durable = settings.fsync or manifest.setting("sink") == "shards"
+    with folder_lock(folder), Manifest.open(folder, durable=durable) as manifest:
         yield manifest
 
 
-def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink:
+def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink | ShardSink:
     """Return the folder's sink, ready to store."""
+    if manifest.setting("sink") == "shards":
+        return ShardSink(folder, shard=manifest.setting("shard", 0), end=manifest.setting("shard_end", 0))
     return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
 
 

@@ -132,6 +132,10 @@ class Manifest:
             row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return absent if row is None else row[0]
 
+    def set(self, **settings: int | str) -> None:
+        """Set values of the folder's life; within `transaction`."""
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(settings.items()))
+
     # -- asking
 
     def sources(self, detector: str, columns: Sequence[str], values: Iterable[Sequence[Any]]) -> list[int]:

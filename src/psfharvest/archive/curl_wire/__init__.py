@@ -43,7 +43,7 @@ class CurlWire:
         self, *, connections: int = 32, user_agent: str = "psfharvest", ca_file: str | None = None
     ) -> None:
         self._settings = common_settings(user_agent, ca_file)
-        self._limit = connections
+        self._limit = max(1, connections)
         self._thread: CurlThread | None = None
         self._is_closed = False
 
@@ -94,9 +94,11 @@ class CurlWire:
 
     def set_limit(self, connections: int) -> None:
         """Use at most so many connections from now on; those above end with the transfers on them."""
-        self._limit = max(1, connections)
-        if self._thread is not None:
-            self._thread.set_limit(self._limit)
+        connections = max(1, connections)
+        if connections != self._limit:
+            self._limit = connections
+            if self._thread is not None:
+                self._thread.set_limit(connections)
 
     async def aclose(self) -> None:
         """End all transfers and the thread; what still waits for an answer gets a failure."""

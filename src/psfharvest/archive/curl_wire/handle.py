@@ -211,6 +211,8 @@ def _set_method(curl: Any, method: str, body: bytes | None) -> None:
 
 def _header_lines(hop: Request, *, is_bare: bool) -> list[str]:
     headers = (*hop.headers, *hop.credentials)
+    if any(c in "\r\n\0" for name, value in headers for c in name + value):
+        raise ValueError("a header with a line break")
     given = {name.lower() for name, _ in headers}
     # "name;" sends an empty value and "name:" nothing at all: libcurl adds these three on its own otherwise.
     quiet = ("expect", "content-type", "accept") if is_bare else ("expect", "content-type")

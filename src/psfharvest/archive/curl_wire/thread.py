@@ -57,7 +57,8 @@ class CurlThread:
         self._poller = make_poller()
         self._watched: set[int] = set()
         self._active: dict[Any, Transfer] = {}
-        self._waiting: deque[Source] = deque()
+        self._urgent: deque[Source] = deque()
+        self._ordinary: deque[Source] = deque()
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
         self._unshown = 0
@@ -106,7 +107,10 @@ class CurlThread:
             raise RuntimeError("the wire is closed")
         self._inbox.append((what, args))
         if self._is_asleep:  # looked at after the append, and set by the thread before its last look at the inbox
+            self._is_asleep = False  # one ring is enough
             self._ring()
+        if self._is_over:
+            raise RuntimeError("the wire is closed")
 
     def _ring(self) -> None:
         try:
@@ -139,8 +143,7 @@ class CurlThread:
     def _turn(self) -> None:
         if self._inbox:
             self._obey()
-        if self._waiting:
-            self._fill()
+        self._fill()
         now = monotonic()
         if self._timer_at <= now:
             self._timer_at = math.inf
@@ -157,7 +160,7 @@ class CurlThread:
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
         self._is_asleep = True
-        busy = self._inbox or self._is_closing or (self._waiting and len(self._active) < self._limit)
+        busy = self._inbox or self._is_closing
         due_at = min(self._timer_at, self._watch_at)
         pause_s = 0.0 if busy else None if due_at == math.inf else max(0.0, due_at - monotonic())
         events = self._poller.poll(pause_s)
@@ -183,41 +186,44 @@ class CurlThread:
         if source.is_closed:
             return
         if not source.queue and requests:
-            if source.is_urgent:
-                self._waiting.appendleft(source)
-            else:
-                self._waiting.append(source)
+            self._line(source).append(source)
         source.queue.extend(requests)
 
     def _drop(self, source: Source) -> None:
         if source.queue:
             source.queue.clear()
-            self._waiting.remove(source)
+            self._line(source).remove(source)
         for transfer in tuple(source.active):
             self._remove(transfer)
             self._keep(transfer)
         self._dirty.discard(source)
 
     def _resume(self, source: Source) -> None:
-        for transfer in source.active:
-            transfer.curl.pause(pycurl.PAUSE_CONT)
+        for transfer in tuple(source.active):
+            try:
+                transfer.curl.pause(pycurl.PAUSE_CONT)
+            except pycurl.error as error:
+                self._finish(transfer, monotonic(), *error.args)
 
     def _set_limit(self, limit: int) -> None:
-        self._limit = max(1, limit)
+        self._limit = limit
         # Kept connections count: with both, an idle one is closed before a new one is opened beyond the limit.
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._limit)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._limit)
 
     def _fill(self) -> None:
-        waiting, active = self._waiting, self._active
-        while waiting and len(active) < self._limit:
-            source = waiting[0]
+        active = self._active
+        while (line := self._urgent or self._ordinary) and len(active) < self._limit:
+            source = line[0]
             request = source.queue.popleft()
             if not source.queue:
-                waiting.popleft()
-            elif len(waiting) > 1:
-                waiting.rotate(-1)  # lanes take turns
+                line.popleft()
+            elif len(line) > 1:
+                line.rotate(-1)  # lanes take turns
             self._start(source, request, request, 0, monotonic())
+
+    def _line(self, source: Source) -> deque[Source]:
+        return self._urgent if source.is_urgent else self._ordinary
 
     def _start(self, source: Source, request: Request, hop: Request, n_hops: int, begun_at: float) -> None:
         transfer = source.transfer(self._spare, self._settings)
@@ -293,6 +299,9 @@ class CurlThread:
         source, request = transfer.source, transfer.request
         location = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL)
         hop = next_hop(transfer.hop, status, location and location.decode("utf-8", "replace"), transfer.n_hops)
+        if isinstance(hop, Request) and request.total_timeout_s is not None:
+            left_s = transfer.started + request.total_timeout_s - monotonic()
+            hop = hop._replace(total_timeout_s=max(0.001, left_s))  # the deadline is for all hops together
         self._remove(transfer)
         self._keep(transfer)
         if isinstance(hop, Failure):
@@ -320,22 +329,28 @@ class CurlThread:
         self.tell(source)
 
     def _show(self) -> None:
+        self._unshown = 0
         if self._dirty:
-            for source in self._dirty:
+            sources, self._dirty = self._dirty, set()
+            for source in sources:
                 source.hand_over()
-            self._dirty.clear()
-            self._unshown = 0
+                if source.is_closed:
+                    self._drop(source)
 
     def _end(self, failure: Failure) -> None:
-        self._obey()
         for transfer in tuple(self._active.values()):
             source, request = transfer.source, transfer.request
             self._remove(transfer)
             transfer.curl.close()
             self._tell_end(source, Answer(request, failure=failure))
-        for source in self._waiting:
+        self._is_over = True  # whoever posts from here on is told so
+        self._obey()
+        for source in (*self._urgent, *self._ordinary):
             for request in source.queue:
                 self._tell_end(source, Answer(request, failure=failure))
+            source.queue.clear()
+        self._urgent.clear()
+        self._ordinary.clear()
         self._show()
         for transfer in self._spare:
             transfer.curl.close()
@@ -344,7 +359,6 @@ class CurlThread:
         self._poller.close()
         self._ear.close()
         self._bell.close()
-        self._is_over = True
         while self._at_end:
             self._at_end.popleft()()
 

@@ -1,0 +1,199 @@
+"""
+Plain tar shards: bytes first, then their claim; a shard only grows, and is cut back to its claimed end after a death.
+
+Each cutout is two members, WebDataset's way: ``<key>.fits``, byte for byte the archive's, and ``<key>.json``, its
+dataURI and catalogue row. A batch is one write and one fdatasync. What the manifest knows is the shard's number and
+the offset of the first byte, so that one cutout is read without scanning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from psfharvest.core.errors import SinkError, cannot_store
+from psfharvest.core.model import Item, Outcome
+from psfharvest.store.manifest import Stored
+
+FOLDER = "shards"
+SHARD_BYTES = 10**9
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""Two empty blocks end a tar; they stand behind the claimed end and are written over when the shard goes on."""
+IOV_MAX = 1024
+_NAME = re.compile(r"(\d{6,})\.tar")
+
+
+class ShardSink:
+    """
+    Append cutouts to the folder's shards.
+
+    Parameters
+    ----------
+    folder
+        The harvest folder.
+    shard, end
+        Where the manifest's last claim ends: a shard's number and its length; what lies behind was never claimed.
+    shard_bytes
+        The size at which a shard is closed and the next begun.
+
+    Raises
+    ------
+    SinkError
+        When the folder cannot be written, or holds less than was claimed.
+    """
+
+    def __init__(self, folder: Path, *, shard: int = 0, end: int = 0, shard_bytes: int = SHARD_BYTES) -> None:
+        self._folder = folder / FOLDER
+        self._shard = shard
+        self._end = end
+        self._shard_bytes = shard_bytes
+        try:
+            self._folder.mkdir(exist_ok=True)
+            self._drop_unclaimed()
+            self._handle = self._open(os.O_CREAT)
+            self._cut_back()
+        except OSError as error:
+            raise cannot_store(error, str(self._folder)) from error
+
+    @property
+    def needs_sources(self) -> bool:
+        """True: the catalogue row goes into the shard."""
+        return True
+
+    def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
+        """
+        Append the bodies; when this returns they are on the disk, also for a power loss.
+
+        Raises
+        ------
+        SinkError
+            When they could not be written; nothing of the batch may be claimed then.
+        """
+        stored: list[Stored] = []
+        pieces: list[bytes] = []
+        end = self._end
+        try:
+            for outcome in outcomes:
+                body = outcome.body or b""
+                if end >= self._shard_bytes:
+                    self._append(pieces)
+                    self._roll()
+                    pieces, end = [], 0
+                name = stem(outcome.item)
+                note = _note(outcome.item)
+                head = header(name, len(body))
+                stored.append(Stored(outcome, self._shard, end + len(head)))
+                tail = header(f"{name.rpartition('.')[0]}.json", len(note))
+                pieces += (head, body, _padding(body), tail, note, _padding(note))
+                end += len(head) + _padded(body) + len(tail) + _padded(note)
+            self._append(pieces)
+        except OSError as error:
+            raise cannot_store(error, f"{FOLDER}/{self._shard:06d}.tar") from error
+        return stored
+
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return what the manifest must record together with the claim of the last batch."""
+        return {"shard": self._shard, "shard_end": self._end}
+
+    def close(self) -> None:
+        """End the open shard as a tar ends; it goes on from its claimed end another time."""
+        try:
+            os.pwrite(self._handle, END, self._end)
+        except OSError:
+            pass  # a full disk: the shard is readable without its end, too
+        finally:
+            os.close(self._handle)
+
+    def _append(self, pieces: list[bytes]) -> None:
+        os.lseek(self._handle, self._end, os.SEEK_SET)
+        for start in range(0, len(pieces), IOV_MAX):
+            self._end += _write_all(self._handle, pieces[start : start + IOV_MAX])
+        os.fdatasync(self._handle)
+
+    def _roll(self) -> None:
+        os.pwrite(self._handle, END, self._end)
+        os.fdatasync(self._handle)
+        os.close(self._handle)
+        self._shard, self._end = self._shard + 1, 0
+        self._handle = self._open(os.O_CREAT | os.O_TRUNC)
+
+    def _open(self, flags: int) -> int:
+        handle = os.open(self._folder / f"{self._shard:06d}.tar", os.O_RDWR | flags, 0o666)
+        directory = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return handle
+
+    def _cut_back(self) -> None:
+        size = os.fstat(self._handle).st_size
+        if size < self._end:
+            raise SinkError(
+                f"{FOLDER}/{self._shard:06d}.tar has {size} bytes, {self._end} were claimed: it was cut or replaced; "
+                "put it back, or run: psfharvest verify --repair"
+            )
+        os.ftruncate(self._handle, self._end)
+
+    def _drop_unclaimed(self) -> None:
+        for path in self._folder.iterdir():
+            found = _NAME.fullmatch(path.name)
+            if found and int(found[1]) > self._shard:
+                path.unlink()
+
+
+def stem(item: Item) -> str:
+    """
+    Return a member's name: one dot, before its ending, since WebDataset takes all before the first dot for the key.
+    """
+    folder, slash, name = item.key.rpartition("/")
+    if name.endswith(".fits"):
+        return f"{folder}{slash}{name[:-5].replace('.', '%2E')}.fits"
+    return f"{folder}{slash}{name.replace('.', '%2E')}%00.bin"
+
+
+def header(name: str, size: int) -> bytes:
+    """Return the tar header of a regular file: one ustar block, or pax where the name is long."""
+    raw = name.encode()
+    if len(raw) > 100:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, 0o644
+        return info.tobuf(tarfile.PAX_FORMAT)
+    digits = b"%011o" % size
+    total = _TEMPLATE_SUM + sum(raw) + sum(digits)
+    return raw + _ZEROS[len(raw) : 100] + _BEFORE_SIZE + digits + _BEFORE_SUM + b"%06o\0 " % total + _BEHIND_SUM
+
+
+_ZEROS = bytes(100)
+_BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
+_BEFORE_SUM = b"\0" + b"00000000000\0"
+_BEHIND_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(155) + bytes(12)
+_TEMPLATE_SUM = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_BEHIND_SUM)
+
+
+def _note(item: Item) -> bytes:
+    uri = json.dumps(item.uri)
+    return (f'{{"uri": {uri}, {item.source[1:]}' if len(item.source) > 2 else f'{{"uri": {uri}}}').encode()
+
+
+def _padded(body: bytes) -> int:
+    return (len(body) + BLOCK - 1) // BLOCK * BLOCK
+
+
+def _padding(body: bytes) -> bytes:
+    return END[: -len(body) % BLOCK]
+
+
+def _write_all(handle: int, pieces: list[bytes]) -> int:
+    total = sum(map(len, pieces))
+    written = os.writev(handle, pieces)
+    if written < total:
+        rest = memoryview(b"".join(pieces))[written:]
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+    return total

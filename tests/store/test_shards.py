@@ -1,0 +1,127 @@
+"""The shard sink: plain tars, in WebDataset's naming, cut back to the claim after a death."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sink_contract import BODY, PATHS, SinkTests, cutout_uri, item_of, outcome_of
+
+from psfharvest.core.errors import SinkError
+from psfharvest.store.manifest import Stored
+from psfharvest.store.shards import ShardSink, header, stem
+
+
+class TestShards(SinkTests):
+    def open(self, folder: Path) -> ShardSink:
+        return ShardSink(folder, shard_bytes=100_000)
+
+    def read(self, folder: Path, stored: Stored) -> bytes:
+        with (folder / f"shards/{stored.shard:06d}.tar").open("rb") as file:
+            file.seek(int(stored.place or 0))
+            return file.read(len(stored.outcome.body or b""))
+
+
+@given(path=PATHS)
+def test_any_path_of_the_archives_stays_inside(path: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever follows ``mast:``, the bytes land in the shard and no member leads elsewhere."""
+    outer = tmp_path_factory.mktemp("any")
+    TestShards().check_any_path(path, outer)
+    with tarfile.open(outer / "home/shards/000000.tar") as tar:
+        for name in tar.getnames():
+            assert not name.startswith(("/", "."))
+            assert ".." not in name.split("/")
+
+
+@given(
+    name=st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=200),
+    size=st.integers(0, 8**11 - 1),
+)
+def test_headers_are_what_tarfile_reads(name: str, size: int) -> None:
+    """A header of ours is read back by the standard library, long names as well."""
+    with tarfile.open(fileobj=io.BytesIO(header(name, size) + bytes(1024)), mode="r:") as tar:
+        member = tar.next()
+
+    assert (name, size, True) == (member.name, member.size, member.isreg())
+
+
+def test_shards_are_plain_tars_with_webdataset_names(tmp_path: Path) -> None:
+    """GNU tar and tarfile list the members, two a cutout with one key; the rows are JSON."""
+    sink = ShardSink(tmp_path, shard_bytes=200_000)
+    stored = sink.store([outcome_of(cutout_uri(k), BODY, k) for k in range(1, 31)])
+    sink.close()
+
+    shards = sorted((tmp_path / "shards").iterdir())
+    assert ["000000.tar", "000001.tar", "000002.tar"] == [p.name for p in shards]
+    assert {0, 1, 2} == {s.shard for s in stored}
+    names: list[str] = []
+    for path in shards:
+        listed = subprocess.run(["tar", "-tf", path], capture_output=True, text=True, check=True)
+        assert "" == listed.stderr
+        names += listed.stdout.split()
+        with tarfile.open(path) as tar:
+            for member in tar:
+                body = tar.extractfile(member).read()
+                if member.name.endswith(".json"):
+                    assert {"uri", "id"} == set(json.loads(body))
+                else:
+                    assert BODY == body
+    keys = [name.split(".")[0] for name in names]
+    assert 60 == len(names)
+    assert 30 == len(set(keys))
+    assert all(a == b for a, b in zip(keys[::2], keys[1::2], strict=True))
+
+
+def test_after_a_death_the_shard_goes_on_from_its_claim(tmp_path: Path) -> None:
+    """Unclaimed bytes and shards are dropped, claimed ones stay where they are, and the whole is a tar again."""
+    sink = ShardSink(tmp_path, shard_bytes=200_000)
+    claimed = sink.store([outcome_of(cutout_uri(k), BODY, k) for k in range(1, 6)])
+    claim = dict(sink.checkpoint())
+    sink.store([outcome_of(cutout_uri(k), BODY, k) for k in range(6, 40)])
+    with (tmp_path / "shards/000000.tar").open("ab") as file:
+        file.write(b"torn")
+
+    sink = ShardSink(tmp_path, shard=claim["shard"], end=claim["shard_end"], shard_bytes=200_000)
+    assert ["000000.tar"] == [p.name for p in (tmp_path / "shards").iterdir()]
+    more = sink.store([outcome_of(cutout_uri(k), BODY + bytes([k]), k) for k in range(50, 60)])
+    sink.close()
+
+    reader = TestShards()
+    for stored in claimed + more:
+        assert stored.outcome.body == reader.read(tmp_path, stored)
+    names: list[str] = []
+    for path in sorted((tmp_path / "shards").iterdir()):
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert [stem(s.outcome.item) for s in claimed + more] == [n for n in names if n.endswith(".fits")]
+
+
+def test_a_shard_shorter_than_its_claim_is_told(tmp_path: Path) -> None:
+    """When claimed bytes are gone, nothing is written over what is left."""
+    ShardSink(tmp_path).close()
+
+    with pytest.raises(SinkError, match="were claimed"):
+        ShardSink(tmp_path, shard=0, end=10_000)
+
+
+def test_names_have_one_dot_and_differ() -> None:
+    """WebDataset's keys are unique, also for what is no cutout."""
+    uris = [
+        "mast:x",
+        "mast:x.fits",
+        "mast:x.jpg",
+        "mast:x.tar.gz",
+        "mast:a.b/x.fits",
+        cutout_uri(1),
+        cutout_uri(1, "F.1"),
+    ]
+    names = [stem(item_of(uri)) for uri in uris]
+
+    assert len(uris) == len({name.rpartition("/")[2].split(".")[0] + name.rpartition("/")[0] for name in names})
+    assert all(1 == name.rpartition("/")[2].count(".") for name in names)
