@@ -56,7 +56,8 @@ def become(command: list[str], core: str, output: str) -> None:
 
 def watch(pid: int, deadline: float) -> tuple[int, bool]:
     """Wait for the end; return the largest sum of resident memory seen, and whether time ran out."""
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(pid, signal.SIGKILL))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.killpg(pid, signal.SIGKILL))
     poll = select.poll()
     poll.register(os.pidfd_open(pid), select.POLLIN)
     peak = 0

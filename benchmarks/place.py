@@ -145,7 +145,7 @@ def fresh_ext4(size_bytes: int, n_files: int, scratch: Path) -> Iterator[Place]:
         try:
             yield Place(f"a fresh ext4 (an image {'in memory' if _is_memory(image) else 'on the disk'})", mount)
         finally:
-            _run("umount", str(mount))
+            _run("umount", "--lazy", str(mount))  # also where an ended client is still letting go of it
 
 
 def _can_mount() -> bool:

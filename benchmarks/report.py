@@ -108,12 +108,11 @@ def _head(report: Mapping[str, Any]) -> str:
     where = report["machine"]
     facts = f"{where['processor']}, {where['cores']} cores, {where['memory_gb']} GB, {where['system']}"
     share = "a core each for server and client" if where["cores"] > 1 else "server and client on one core"
-    return (
-        f"# Benchmarks, {report['when'][:10]}\n\n{facts}, Python {where['python']}; {share}. "
-        f"A {report['effort']} run, medians of {report['rounds']} rounds. "
-        "Rates are marginal: nobody's start-up counts. "
-        "CPU is the client's; memory is its peak, all processes added up."
-    )
+    words = [f"{facts}, Python {where['python']}; {share}. A {report['effort']} run."]
+    if report.get("scenarios"):
+        words.append(f"Medians of {report['rounds']} rounds. Rates are marginal: nobody's start-up counts.")
+    words.append("CPU is the client's; memory is its peak, all processes added up.")
+    return f"# Benchmarks, {report['when'][:10]}\n\n{' '.join(words)}"
 
 
 def _outcome_text(found: Mapping[str, Any]) -> str:
@@ -156,7 +155,7 @@ def _scale_text(found: Mapping[str, Any]) -> str:
         for one in found["points"]
     ]
     columns = ("client", "cutouts", "wall s", "CPU s/1,000", "peak MB", "manifest bytes a cutout", "faults")
-    head = f"## Scale\n\nServer: {found['server']}. Stored on {found['place']}."
+    head = f"## Scale\n\nServer: {found['server']}. Stored on {found['place']}. One run each, start-up included."
     return f"{head}\n\n{_table(columns, points)}\n\n{_list(found['facts'])}"
 
 

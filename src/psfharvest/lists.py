@@ -44,7 +44,7 @@ def read_line(text: str, number: int) -> Asked | BadLine | None:
     if not text or text.startswith("#"):
         return None
     try:
-        return Asked(datauri.check(text))
+        return Asked(text, None, datauri.parse(text))
     except BadURI as error:
         clean = text[:200].encode("utf-8", "replace").decode()
         return BadLine(clean, f"line {number}: {str(error).rpartition(': ')[2]}")

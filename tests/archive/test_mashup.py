@@ -277,7 +277,7 @@ OWN_FAULTS = [
 ]
 PASSING = [
     "Cannot continue the execution because the session is in the kill state.",
-    "Cannot open database \"GR6Plus7\" requested by the login. The login failed.\nLogin failed for user 'webaccess'.",
+    "Cannot open database \"GR6Plus7\" requested by the login.\nLogin failed for user 'webaccess'.",
     "Timeout Expired.  The timeout period elapsed prior to completion of the operation.",
     "",
 ]
@@ -371,7 +371,7 @@ async def test_rows_broken_half_way_are_asked_for_again(start):
     "fault", [Fault("outage"), Fault("status", code=500, service="query")], ids=lambda f: f.kind
 )
 async def test_an_outage_at_the_first_query(start, fault):
-    """An archive that gives nothing but 5xx from the start is down once the patience ends, and few requests are spent."""
+    """An archive that gives nothing but 5xx from the start is down once the patience ends, for few requests."""
     sim = start(fault)
     async with asking(sim, RetryPolicy(first_delay_s=0.05, max_delay_s=1, patience_s=0.5)) as mashup:
         with pytest.raises(ArchiveDown, match="run again later"):

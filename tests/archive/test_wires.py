@@ -489,6 +489,7 @@ class WireTests:
                     async with wire.lane(lambda: None) as lane:
                         lane.submit(requests)
                         await until(lambda: server.open == 4)
+                    await until(lambda: server.open == 0)
                     with anyio.move_on_after(0.2):
                         async with wire.lane(lambda: None) as lane:
                             lane.submit(requests)

@@ -174,7 +174,7 @@ def test_the_name_of_an_extension_counts():
     ids=lambda v: repr(v[:20]) if isinstance(v, bytes) else str(v),
 )  # fmt: skip
 def test_what_is_no_fits(body, for_cutout, for_file):
-    """Error pages are told apart by what they are; a file that is no cutout may be anything but a page or a part."""
+    """Error pages are told apart by what they are; another file may be anything but a page or a part."""
     assert for_cutout is flaw(body, 51).reason
     assert for_file is getattr(flaw(body, None), "reason", None)
 

@@ -107,14 +107,11 @@ def test_the_real_key():
 @pytest.mark.parametrize(
     ("uri", "key"),
     [("mast:HST/product/ib_flc.fits", "HST/product/ib_flc.fits"),
-     ("mast:HLA/url/cgi-bin/x.cgi?red=a&format=fits/a b.fits", "HLA/url/cgi-bin/x.cgi/red=a%26format=fits_a%20b.fits"),
-     ("mast:../x", "_../x"), ("mast:shards/0.tar", "_shards/0.tar"), ("mast:/", "_"), ("mast:a?", "a")],
+     ("mast:HLA/url/x.cgi?red=a&format=fits/a b.fits", "HLA/url/x.cgi/red=a%26format=fits_a%20b.fits"),
+     ("mast:../x", "_.._/x"), ("mast:shards/0.tar", "_shards/0.tar"), ("mast:/", "_"), ("mast:a?", "a")],
 )  # fmt: skip
 def test_other_uris_keep_their_path(uri, key):
     """Any other URI's key is its own path, made safe, with what was asked of it at the end."""
-    if uri == "mast:../x":
-        key = f"{safe('..')}/x"
-
     assert key == key_of(uri, None)
 
 

@@ -59,7 +59,7 @@ def harvested(planner: Planner, archive: Archive, max_steps: int = 20_000) -> li
 @example([0, 1, 2**26 - 1, 2**26, HIGHEST], 1, 1, [])
 @example([LOWEST, -1, 0], 1, 1, [Part(-1, -1)])
 def test_every_id_in_the_gaps_comes_exactly_once_in_order(ids, page_rows, cap, finished):
-    """Whatever the ids, the page, the archive's own cap and what was had before: all the rest comes once, ascending."""
+    """Whatever the ids, the page, the archive's cap and what was had before: the rest comes once, ascending."""
     taken = harvested(Planner(page_rows, gaps(finished)), Archive(ids, cap))
     wanted = [i for i in ids if not any(low <= i <= high for low, high in finished)]
 
@@ -129,7 +129,7 @@ def test_an_archive_that_lies_loses_no_row(ids, page_rows, data):
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 5))
 def test_a_single_id_that_is_counted_but_not_given_is_told(where, count):
-    """An archive that contradicts itself about one id is asked again and again, and the planner keeps count of it."""
+    """An archive that contradicts itself about one id is asked again and again, and the planner counts that."""
     planner = Planner(10, [Part(where, where)])
     for n in range(MAX_DISAGREEMENTS):
         assert n == planner.disagreements
@@ -181,7 +181,7 @@ SMALL = st.tuples(st.integers(-12, 30), st.integers(0, 9)).map(lambda t: Part(t[
 
 @given(st.lists(SMALL, max_size=6), st.tuples(st.integers(-5, 25), st.integers(-5, 25)).map(lambda t: Part(*t)))
 def test_gaps_are_what_is_left(finished, whole):
-    """The gaps are exactly the rest, in order, none empty, none touching another; finished parts may overlap anyhow."""
+    """The gaps are exactly the rest, in order, none empty, none touching another."""
     left = gaps(finished, whole)
     rest = set(range(whole.low, whole.high + 1)) - {i for low, high in finished for i in range(low, high + 1)}
 

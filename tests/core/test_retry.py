@@ -41,7 +41,7 @@ def anyio_backend(request):
 
 @given(st.sampled_from(Reason), st.none() | st.floats(0, 1e9), st.integers(1, 60), POLICIES, DRAWS)
 def test_decide(reason, retry_after_s, attempts, policy, draw):
-    """What is missing stays so, what is refused or used up has failed, and all else waits no more than is allowed."""
+    """What is missing stays so, what is refused or used up has failed, all else waits as long as is allowed."""
     decision = decide(Failure(reason, retry_after_s=retry_after_s), attempts, policy, draw)
 
     if reason in MISSING:
@@ -126,7 +126,7 @@ def test_retry_after_without_a_zone_is_in_utc():
      (304, Reason.HTTP_ERROR, Evidence.ALIVE, None), (600, Reason.HTTP_ERROR, Evidence.ALIVE, None)],
 )  # fmt: skip
 def test_statuses(status, reason, evidence, wait_s):
-    """Each status has its reason, and only 5xx and 429 speak against the archive; only 429 and 503 may ask to wait."""
+    """Each status has its reason, and 5xx and 429 speak against the archive; 429 and 503 may ask to wait."""
     assert Failure(reason, f"HTTP {status}: words", wait_s, evidence) == classify_status(status, "9", "words", NOW)
     assert f"HTTP {status}" == classify_status(status, None, "", NOW).detail
 

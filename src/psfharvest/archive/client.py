@@ -18,6 +18,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import ExitStack, aclosing, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -372,6 +373,10 @@ class Archive:
     def _make_wire(self) -> Wire:
         connections = self._limits.connections(is_public=self._endpoints.is_public)
         agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
+        if self._client is None and find_spec("pycurl") is not None:
+            from psfharvest.archive.curl_wire import CurlWire  # noqa: PLC0415 - where libcurl is
+
+            return CurlWire(connections=connections, user_agent=agent)
         return HttpxWire(self._client, connections=connections, user_agent=agent)
 
     def _fetcher(self) -> FileFetcher:

@@ -55,7 +55,7 @@ class FileFetcher:
 
     def room(self) -> int:
         """Return how many requests may start now."""
-        return self._traffic.allowance()
+        return self._traffic.allowance(self._wire.depth)
 
     def submit(self, items: Sequence[Item]) -> None:
         """Send one request an item."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psfharvest.core.detectors import RAW_SUFFIXES, Detector
 from psfharvest.core.errors import BadURI
@@ -33,10 +32,9 @@ _GRAMMAR = re.compile(
 _ANY = re.compile(r"mast:[^\s\x00-\x1f\x7f-\x9f]+")
 
 
-@dataclass(frozen=True, slots=True)
-class CutoutURI:
+class CutoutURI(NamedTuple):
     """
-    The parts of a cutout's dataURI.
+    The parts of a cutout's dataURI; a NamedTuple because one is made for every cutout asked for.
 
     `size_px` is the side of the square; `x` and `y` are 0-based pixel coordinates in the extension, as texts.
     """

@@ -23,6 +23,9 @@ OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 _END = b"END" + b" " * 77
 _INTEGER = re.compile(rb"(?s)= +([+-]?[0-9]{1,18}) *(?:/.*)?")
 _NAMES = (b"ROOTNAME", b"EXPNAME ")
+_PLAIN_START = b"SIMPLE  =                    T "
+_PLAIN_BITPIX = b"BITPIX  =                  -32 "
+_PLAIN_NAXIS = b"NAXIS   =                    2 "
 _IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
 """How headers of images begin; a table has two axes, too."""
 
@@ -65,6 +68,8 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     -------
     Flaw or None
     """
+    if size_px is not None and _is_plain_image(body, size_px):
+        return _other_name(body[: len(body) - _padded(4 * size_px * size_px)], rootname)
     if not body.startswith(b"SIMPLE  ="):
         return _not_fits(body, must_be_fits=size_px is not None)
     units = walk(body)
@@ -111,6 +116,25 @@ def error_text(body: bytes, limit: int = 200) -> str:
     text = re.sub(r"(?is)<(script|style|title)\b[^<>]*>.*?</\1\s*>|<[^<>]*>", " ", text)
     text = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(text.split())[:limit]
+
+
+def _is_plain_image(body: bytes, size_px: int) -> bool:
+    """
+    Return True for what fitscut sends when all is well: float32 pixels, one header, in their fixed places.
+
+    It looks at nothing but the five cards at the start and the last END; whatever else comes is walked.
+    """
+    if body[:31] != _PLAIN_START or body[80:111] != _PLAIN_BITPIX or body[160:191] != _PLAIN_NAXIS:
+        return False
+    side = b"%20d " % size_px
+    if body[240:271] != b"NAXIS1  = " + side or body[320:351] != b"NAXIS2  = " + side:
+        return False
+    end = _header_end(body, 0)
+    return isinstance(end, int) and len(body) == _padded(end + CARD) + _padded(4 * size_px * size_px)
+
+
+def _padded(size: int) -> int:
+    return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
 def _not_fits(body: bytes, *, must_be_fits: bool) -> Flaw | None:
@@ -187,16 +211,19 @@ def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | 
 
 
 def _other_source(units: list[Unit], rootname: str) -> Flaw | None:
-    if not rootname:
+    flaws = (_other_name(unit.header, rootname) for unit in units)
+    return next((flaw for flaw in flaws if flaw is not None), None)
+
+
+def _other_name(header: bytes, rootname: str) -> Flaw | None:
+    if not rootname or b"NAME" not in header:
         return None
-    asked = rootname.casefold()
-    for unit in units:
-        for keyword in _NAMES:
-            card = _card(unit.header, keyword)
-            if card is None:
-                continue
-            value = card[1:].partition(b"/")[0].strip().strip(b"'").strip().decode("ascii", "replace")
-            if value and value.casefold() != asked:
-                name = keyword.decode().strip()
-                return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}")
+    for keyword in _NAMES:
+        card = _card(header, keyword)
+        if card is None:
+            continue
+        value = card[1:].partition(b"/")[0].strip().strip(b"'").strip().decode("ascii", "replace")
+        if value and value.casefold() != rootname.casefold():
+            name = keyword.decode().strip()
+            return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}")
     return None

@@ -32,7 +32,9 @@ def key_of(uri: str, parts: CutoutURI | None, copy: int = 0) -> str:
         How many other dataURIs with this name were asked before; each gets a key of its own.
     """
     if parts is not None:
-        return number(f"{parts.instrument}PSF/{safe(parts.file_name)}", copy)
+        name = parts.file_name
+        is_plain = parts.filter.isalnum() and parts.filter.isascii()  # all else in it is, by the grammar
+        return number(f"{parts.instrument}PSF/{name if is_plain else safe(name)}", copy)
     components = [safe(c) for c in uri.removeprefix("mast:").split("?", 1)[0].split("/") if c]
     question = uri.rpartition("?")[2] if "?" in uri else ""
     if question:

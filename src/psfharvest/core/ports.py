@@ -60,8 +60,8 @@ class Keeper(Protocol):
 class TrafficLight(Protocol):
     """What those who send requests need of the archive's traffic light; see `psfharvest.engine.traffic`."""
 
-    def allowance(self) -> int:
-        """Return how many requests for cutouts may start now."""
+    def allowance(self, ahead: int = 0) -> int:
+        """Return how many requests for cutouts may be handed over now, some of them ahead of their turn."""
         ...
 
     def started(self, n: int = 1) -> None:

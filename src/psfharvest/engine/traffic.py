@@ -21,6 +21,8 @@ from psfharvest.core.throttle import Throttle
 
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""
+AHEAD_FACTOR = 4
+"""Requests waiting at the wire, a connection: enough that none is idle, few enough to be taken back."""
 _OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
 
 
@@ -73,9 +75,22 @@ class Traffic:
         self._listeners.append(wake)
         return lambda: self._listeners.remove(wake)
 
-    def allowance(self) -> int:
-        """Return how many requests for cutouts may start now; queries that wait go first."""
-        return max(0, self._free() - self._waiting_turns)
+    def allowance(self, ahead: int = 0) -> int:
+        """
+        Return how many requests for cutouts may be handed over now; queries that wait go first.
+
+        Parameters
+        ----------
+        ahead
+            How many a wire likes to hold beside those that it can send; granted while all is well.
+        """
+        free = self._free()
+        is_calm = not (
+            self.is_down or self._waiting_turns or self._per_second or self._paused_until > self._clock()
+        )
+        if ahead and is_calm:
+            free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
+        return max(0, free - self._waiting_turns)
 
     def next_change_s(self) -> float | None:
         """Return in how many seconds the allowance may grow by mere time, or None."""

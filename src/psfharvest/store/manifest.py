@@ -26,6 +26,7 @@ MANIFEST_NAME = "manifest.sqlite"
 GROWING_NAME = ".manifest.growing"
 _ITEM_COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter, copy, source, other"
 _LOOK_UP_AT_ONCE = 500
+_NO_PARTS = (None,) * 9
 
 
 class Stored(NamedTuple):
@@ -168,9 +169,11 @@ class Manifest:
             for line, parts in parsed
         ]
         bearers = self._bearers(digests)
-        items, names, refused = [], [], []
+        items: list[tuple[Any, ...]] = []
+        names: list[tuple[bytes, int]] = []
+        refused: list[tuple[Any, ...]] = []
         for (line, parts), digest in zip(parsed, digests, strict=True):
-            text = line.text if isinstance(line, BadLine) else line.uri
+            text = line[0]
             known = bearers.setdefault(digest, [])
             if text in known:
                 continue
@@ -179,15 +182,12 @@ class Manifest:
             known.append(text)
             names.append((digest, n))
             if isinstance(line, BadLine):
-                items.append((n, *[None] * 9, copy, None, text))
+                items.append((n, *_NO_PARTS, copy, None, text))
                 refused.append((n, State.FAILED, None, None, 0, None, None, Reason.BAD_URI, line.detail))
             elif parts is None:
-                items.append((n, *[None] * 9, copy, line.source, text))
+                items.append((n, *_NO_PARTS, copy, line.source, text))
             else:
-                items.append(
-                    (n, parts.instrument, parts.rootname, parts.suffix, parts.extension, parts.size_px,
-                     parts.x, parts.y, parts.source_id, parts.filter, copy, line.source, None)
-                )  # fmt: skip
+                items.append((n, *parts, copy, line.source, None))
         self._db.executemany(f"INSERT INTO item ({_ITEM_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", items)  # noqa: S608
         self._db.executemany("INSERT INTO name VALUES (?, ?)", names)
         self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", refused)
@@ -394,10 +394,9 @@ class Manifest:
 
 
 def _uri(row: Sequence[Any]) -> tuple[str, datauri.CutoutURI | None]:
-    _, instrument, rootname, suffix, extension, size_px, x, y, source_id, name, _, _, other = row
-    if other is not None:
-        return other, None
-    parts = datauri.CutoutURI(instrument, rootname, suffix, extension, size_px, x, y, source_id, name)
+    if row[12] is not None:
+        return row[12], None
+    parts = datauri.CutoutURI(*row[1:10])
     return str(parts), parts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import selectors
 from collections.abc import Sequence
@@ -68,8 +67,10 @@ class EpollPoller:
 
     def unregister(self, fd: int) -> None:
         """Watch it no longer."""
-        with contextlib.suppress(OSError):  # closed already: the kernel has forgotten it
+        try:
             self._epoll.unregister(fd)
+        except OSError:  # closed already: the kernel has forgotten it
+            return
 
     def poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         """Return the sockets that are ready."""
@@ -117,8 +118,10 @@ class SelectorPoller:
 
     def unregister(self, fd: int) -> None:
         """Watch it no longer."""
-        with contextlib.suppress(KeyError, ValueError, OSError):
+        try:
             self._selector.unregister(fd)
+        except (KeyError, ValueError, OSError):
+            return
 
     def poll(self, timeout_s: float | None) -> Sequence[tuple[int, int]]:
         """Return the sockets that are ready; the flags of both libraries are 1 for reading and 2 for writing."""

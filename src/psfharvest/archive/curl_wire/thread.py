@@ -26,8 +26,11 @@ from psfharvest.core.model import Evidence, Failure, Reason
 
 BATCH_MAX = 64
 """Answers that are handed over at once at the latest."""
+GATHER_S = 0.02
+"""How long an answer may wait for company while requests wait here, so that no connection waits for the loop."""
 WATCH_MIN_S = 0.05
 SPARE_MAX = 512
+_NO_INTEREST = (pycurl.POLL_REMOVE, pycurl.POLL_NONE)
 
 
 class CurlThread:
@@ -62,6 +65,7 @@ class CurlThread:
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
         self._unshown = 0
+        self._show_at = math.inf
         self._timer_at = math.inf
         self._watch_at = math.inf
         self._watch_every = math.inf
@@ -151,18 +155,25 @@ class CurlThread:
             self._reap()
         if self._watch_at <= now:
             self._watch(now)
-        events = self._poller.poll(0) if 0 < self._unshown < BATCH_MAX else ()
-        if not events:
+        if self._show_at <= now or self._unshown >= BATCH_MAX:
             self._show()
+        # What has come meanwhile is served before anybody is woken for what came before.
+        events = self._poller.poll(0) if self._unshown else ()
+        if not events:
+            if not self._ordinary:
+                self._show()
             events = self._sleep()
         if events:
             self._serve(events)
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
         self._is_asleep = True
-        busy = self._inbox or self._is_closing
-        due_at = min(self._timer_at, self._watch_at)
-        pause_s = 0.0 if busy else None if due_at == math.inf else max(0.0, due_at - monotonic())
+        due_at = min(self._timer_at, self._watch_at, self._show_at)
+        can_start = (self._urgent or self._ordinary) and len(self._active) < self._limit
+        if self._inbox or self._is_closing or can_start:
+            pause_s: float | None = 0.0
+        else:
+            pause_s = None if due_at == math.inf else max(0.0, due_at - monotonic())
         events = self._poller.poll(pause_s)
         self._is_asleep = False
         return events
@@ -323,6 +334,10 @@ class CurlThread:
         """Have `source` look when the batch is handed over; in the thread."""
         self._dirty.add(source)
         self._unshown += 1
+        if source.is_urgent:
+            self._show_at = 0.0
+        elif self._show_at == math.inf:
+            self._show_at = monotonic() + GATHER_S
 
     def _tell_end(self, source: Source, answer: Answer) -> None:
         source.finished(answer)
@@ -330,6 +345,7 @@ class CurlThread:
 
     def _show(self) -> None:
         self._unshown = 0
+        self._show_at = math.inf
         if self._dirty:
             sources, self._dirty = self._dirty, set()
             for source in sources:
@@ -364,7 +380,7 @@ class CurlThread:
 
     def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """Watch a socket as libcurl asks."""
-        if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
+        if what in _NO_INTEREST:
             # Of a socket that nobody reads not even a hang-up is wanted: it would be reported without end.
             if fd in self._watched:
                 self._watched.discard(fd)
