@@ -60,6 +60,9 @@ def test_trouble_round_after_round_goes_down_to_one():
 
     assert [16, 8, 4, 2, 1, 1, 1, 1] == limits
     assert 5 == throttle.lowered
+    throttle.observe(1, 0, 0.3)
+
+    assert 2 == throttle.limit
 
 
 def test_the_public_start_is_earned_upwards():

@@ -21,7 +21,7 @@ OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 """fitscut's words where a cutout lies wholly outside the image (PROTOCOL 3.3)."""
 
 _END = b"END" + b" " * 77
-_INTEGER = re.compile(rb"(?s)= +([+-]?[0-9]{1,18}) *(?:/.*)?")
+_INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18})(?:[ /].*)?", re.DOTALL)
 _NAMES = (b"ROOTNAME", b"EXPNAME ")
 _PLAIN_START = b"SIMPLE  =                    T "
 _PLAIN_BITPIX = b"BITPIX  =                  -32 "

@@ -306,10 +306,11 @@ class Manifest:
         return self._claimed
 
     def _sum_up(self) -> Tally:
-        counts = Counter[str]()
-        for (state, _), n in self._tally.items():
+        counts, reasons = Counter[str](), Counter[str]()
+        for (state, reason), n in sorted(self._tally.items()):
             counts[state] += n
-        reasons = {reason: n for (_, reason), n in sorted(self._tally.items()) if reason and n}
+            if reason and n:
+                reasons[reason] += n
         settled = counts[State.DONE] + counts[State.MISSING] + counts[State.FAILED]
         return Tally(
             done=counts[State.DONE],
@@ -317,7 +318,7 @@ class Manifest:
             failed=counts[State.FAILED],
             pending=counts["asked"] - settled,
             bytes=self._bytes[State.DONE, ""],
-            reasons=reasons,
+            reasons=dict(reasons),
         )
 
     def examples(self) -> dict[str, str]:

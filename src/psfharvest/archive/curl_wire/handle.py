@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psfharvest.archive.curl_wire.source import Source
 
 BUFFER_BYTES = 64 * 1024
+STREAM_BUFFER_BYTES = 256 * 1024
 _QUICK_EXIT = 322
 _SUPPRESS_CONNECT_HEADERS = 265
 _CA_FILES = (

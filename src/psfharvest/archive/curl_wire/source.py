@@ -15,14 +15,14 @@ import anyio
 import anyio.lowlevel
 import pycurl
 
-from psfharvest.archive.curl_wire.handle import Settings, Transfer
+from psfharvest.archive.curl_wire.handle import STREAM_BUFFER_BYTES, Settings, Transfer
 from psfharvest.archive.wire import REDIRECTS, Answer, BrokenStream, Request
 from psfharvest.core.model import Failure
 
 if TYPE_CHECKING:
     from psfharvest.archive.curl_wire.thread import CurlThread
 
-STREAM_BUFFER_BYTES = 2**20
+UNREAD_MAX = 2**20
 
 
 def loop_caller() -> Callable[[Callable[[], object]], object]:
@@ -229,7 +229,7 @@ class CurlStream(Source):
     def received(self, data: bytes) -> int | None:
         """Take a piece of the body, or have the transfer paused when too much is unread."""
         self._thread.tell(self)
-        if self._n_in - self._n_out >= STREAM_BUFFER_BYTES:
+        if self._n_in - self._n_out >= UNREAD_MAX:
             self._is_paused = True  # whoever reads looks at this after reading, and is woken to do so
             return pycurl.WRITEFUNC_PAUSE  # type: ignore[no-any-return]
         self._chunks.append(data)
@@ -255,6 +255,7 @@ class StreamTransfer(Transfer):
         super().__init__(settings)
         self._stream = stream
         self._reset()
+        self.curl.setopt(pycurl.BUFFERSIZE, STREAM_BUFFER_BYTES)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head)
 
     @property
@@ -303,7 +304,7 @@ class StreamTransfer(Transfer):
     def _write(self, data: bytes) -> int | None:
         self.size += len(data)
         if self.is_redirect:
-            return None if self.size < STREAM_BUFFER_BYTES else -1
+            return None if self.size < UNREAD_MAX else -1
         return self._stream.received(data)
 
 
