@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def shared(command: Command) -> Command:
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Run the benchmarks."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers, clients and images are cleaned up
     if not sys.platform.startswith("linux"):
         raise click.ClickException("the benchmarks pin cores and read /proc: they run on Linux only")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness import Run, command
 from psfharvest.simulator import Settings, Simulator
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,27 +37,6 @@ def simulator(_shared_simulator: Simulator) -> Simulator:
     _shared_simulator.faults = []
     _shared_simulator.forget()
     return _shared_simulator
-
-
-class Run:
-    """A finished command: its exit status, both outputs, and the JSON object at the end of the first."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.status = done.returncode
-        self.out = done.stdout
-        self.err = done.stderr
-
-    @property
-    def account(self) -> dict[str, Any]:
-        """The last line of standard output, read as JSON."""
-        found = json.loads(self.out.splitlines()[-1])
-        assert isinstance(found, dict)
-        return found
-
-
-def command(*words: str | Path) -> list[str]:
-    """The command line of psfharvest as this environment has it."""
-    return [sys.executable, "-m", "psfharvest", *map(str, words)]
 
 
 @pytest.fixture

@@ -46,6 +46,9 @@ class FakeFetcher:
     def room(self) -> int:
         return self.traffic.allowance()
 
+    def exposed(self) -> int:
+        return self.traffic.in_flight
+
     def submit(self, items: Sequence[Item]) -> None:
         self.traffic.started(len(items))
         self.peak = max(self.peak, self.traffic.in_flight)

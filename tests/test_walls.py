@@ -99,8 +99,8 @@ def test_core_has_no_senses(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_every_module_opens_with_its_law_and_stays_short(path: Path) -> None:
-    """A module has a docstring, and not more than 450 lines."""
+    """A module has a docstring, and not more than 480 lines."""
     text = path.read_text()
 
     assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= 450
+    assert len(text.splitlines()) <= 480

@@ -46,6 +46,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class AccountingFetcher(Fetcher, Protocol):
+    """A fetcher that can say what travelled how."""
+
+    def account(self) -> dict[str, Any]:
+        """Return what travelled how, and why, as plain values."""
+        ...
+
+
 class Sink(Protocol):
     """Where bytes go."""
 
@@ -92,7 +100,7 @@ class Campaign:
     sink: Sink
     todo: Sequence[Ask]
     mashup: Mashup
-    fetcher: Fetcher
+    fetcher: AccountingFetcher
     traffic: Traffic
     policy: RetryPolicy
     requests_before: int = 0
@@ -158,6 +166,7 @@ class Campaign:
             stopped=stopped,
             notes=tuple(self.notes),
             is_fully_asked=self._n_left == 0,
+            via=self.fetcher.account(),
         )
 
     def progress(self) -> Progress:
@@ -181,9 +190,13 @@ class Campaign:
         self._room.set()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        taken_back = [o.item.number for o in outcomes if o.state is State.PENDING]
+        if taken_back:
+            outcomes = _last_words(outcomes)
         stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
+            self.manifest.retract(taken_back)
             self.manifest.record(stored)
             self.manifest.set(**self.sink.checkpoint())
             self._note_run()
@@ -194,6 +207,7 @@ class Campaign:
             elapsed_s=self._elapsed_s(),
             requests=self._requests(),
             retried=as_json(self._retried()),
+            via=as_json(self.fetcher.account()),
             **more,
         )
 
@@ -337,6 +351,12 @@ class Campaign:
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
+
+
+def _last_words(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the last outcome of each item, unless that takes the others back."""
+    last = {o.item.number: o for o in outcomes}
+    return [o for o in last.values() if o.state is not State.PENDING]
 
 
 def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterator[Asked | BadLine]:

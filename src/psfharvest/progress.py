@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
+from collections.abc import Iterable
 from typing import Any, Self, TextIO
 
 from psfharvest.core.model import Progress
@@ -87,6 +89,17 @@ class Reporter:
         since_s, before = self._first or (0.0, 0)
         passed_s = progress.elapsed_s - since_s
         return (settled - before) / passed_s if passed_s > 0 else 0.0
+
+
+def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any:
+    """Return the progress bar that fits where we are: a widget in a notebook that has them, else a line of text."""
+    from tqdm import TqdmWarning  # noqa: PLC0415 - only where a bar is drawn
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # no widgets here: a line of text will do
+        from tqdm.auto import tqdm  # noqa: PLC0415
+
+    return tqdm(items, total=total, initial=initial)
 
 
 def _settled(progress: Progress) -> int:

@@ -25,12 +25,6 @@ QUICK = RetryPolicy(first_delay_s=0.01, max_delay_s=0.05, patience_s=20)
 Start = Callable[..., Simulator]
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    """Run every test on both loops."""
-    return request.param
-
-
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start a simulator of 2,000 sources with faults and other settings, for one test."""

@@ -126,6 +126,7 @@ async def drive(wire: Wire, requests: Sequence[Request], width: int) -> list[Ans
         while len(answers) < len(requests):
             woken = anyio.Event()
             answers += lane.take()
+            lane.proceed()
             room = width - (n_sent - len(answers))
             lane.submit(requests[n_sent : n_sent + room])
             n_sent = min(len(requests), n_sent + room)
@@ -270,7 +271,9 @@ class WireTests:
 
         assert server.seen[0] == server.seen[2]
         assert server.seen[1] == server.seen[3]
-        assert server.seen[0].method == "GET"
+        assert [seen.method for seen in server.seen[:2]] == ["GET", "POST"]
+        assert not {"x-one", "x-two"} & server.seen[0].headers.keys()
+        assert {"x-one", "x-two"} <= server.seen[1].headers.keys()
 
     # Redirects.
 
@@ -360,6 +363,15 @@ class WireTests:
     async def test_the_whole_has_a_deadline(self, server: WireServer, path: str) -> None:
         """An answer that trickles, so that no stall is seen, ends with the deadline for the whole."""
         answer = await self.ask(Request(server.url(path), timeout_s=5, total_timeout_s=0.5))
+
+        assert answer.failure is not None
+        assert (answer.failure.reason, answer.failure.evidence) == (Reason.TIMEOUT, Evidence.NONE)
+
+    async def test_the_deadline_is_for_all_redirects_together(self, server: WireServer) -> None:
+        """A redirect does not start the clock anew."""
+        server.script["/hop"] = (Pause(0.3), reply(b"", "302 Found", "Location: /hop"))
+
+        answer = await self.ask(Request(server.url("/hop"), total_timeout_s=0.8))
 
         assert answer.failure is not None
         assert (answer.failure.reason, answer.failure.evidence) == (Reason.TIMEOUT, Evidence.NONE)
@@ -477,6 +489,25 @@ class WireTests:
         for answer in answers:
             failure = answer.failure
             assert (failure and failure.reason) is wanted[str(answer.request.tag)]
+
+    async def test_a_bad_answer_holds_back_what_was_not_sent(self, server: WireServer) -> None:
+        """After a bad answer nothing queued is sent before its owner has said so; it can be taken back unsent."""
+        answers: list[Answer] = []
+        async with self.wire(connections=2) as wire, wire.lane(lambda: None) as lane:
+            n = 2 + wire.depth
+            lane.submit([Request(server.url("/missing" if k < 2 else "/ok"), tag=k) for k in range(n)])
+            with anyio.fail_after(PATIENCE_S):
+                while len(answers) < 2:
+                    await anyio.sleep(0.01)
+                    answers += lane.take()
+                lane.withdraw()
+                while len(answers) < n:
+                    await anyio.sleep(0.01)
+                    answers += lane.take()
+
+        assert set(range(n)) == {answer.request.tag for answer in answers}
+        assert sum(not answer.is_unsent for answer in answers) <= 6
+        assert all(answer.is_unsent == (answer.status == 0) for answer in answers)
 
     # Cancellation.
 
@@ -617,14 +648,18 @@ class TestCurlWire(WireTests):
         assert n_large < 20
 
     async def test_a_query_goes_first(self, server: WireServer) -> None:
-        """A single request does not wait behind a lane's queue."""
+        """A single request does not wait behind what lanes have queued."""
         many = [Request(server.url("/50ms")) for _ in range(100)]
         async with self.wire(connections=1) as wire, anyio.create_task_group() as group:
-            group.start_soon(drive, wire, many, 100)
+            for _ in range(20):
+                group.start_soon(drive, wire, many, 100)
             await until(lambda: len(server.seen) >= 2)
+            n_before = len(server.seen)
             await wire.exchange(Request(server.url("/ok")))
-            assert len(server.seen) < 20
+            n_after = len(server.seen)
             group.cancel_scope.cancel()
+
+        assert n_after - n_before < 10
 
     async def test_closing_while_busy_answers_all(self, server: WireServer) -> None:
         """Whoever waits when the wire is closed gets a failure, begun or not, and no thread is left."""

@@ -99,6 +99,18 @@ def test_a_cutouts_key_is_its_folder_and_file_name(instrument, name, source_id):
         assert [parts.file_name] == rest
 
 
+@given(st.integers(1, 1000))
+def test_a_long_exposure_name_gives_no_long_component(length):
+    """No rootname, however long, makes a key that a file system would refuse."""
+    uri = REAL_URI.replace("ibe802npq", "a" * length)
+    try:
+        key = key_of(uri, datauri.parse(uri))
+    except BadURI:
+        return
+
+    assert max(map(len, key.split("/"))) <= MAX_COMPONENT
+
+
 def test_the_real_key():
     """The example's key is what DESIGN 3.2 calls the flat layout."""
     assert "WFC3PSF/ibe802npq_27404778_F606W_flc_cutout.fits" == key_of(REAL_URI, datauri.parse(REAL_URI))

@@ -33,12 +33,6 @@ MISSING = {Reason.NOT_FOUND, Reason.OFF_DETECTOR}
 NEVER_AGAIN = {Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.BAD_URI}
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    """Run what is awaited on both loops."""
-    return request.param
-
-
 @given(st.sampled_from(Reason), st.none() | st.floats(0, 1e9), st.integers(1, 60), POLICIES, DRAWS)
 def test_decide(reason, retry_after_s, attempts, policy, draw):
     """What is missing stays so, what is refused or used up has failed, all else waits as long as is allowed."""

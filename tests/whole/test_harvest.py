@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import sqlite3
 import subprocess
 from pathlib import Path
 
 import anyio
 import numpy as np
 import pytest
-from astropy.io import fits
 
-from conftest import command
+from harness import check_every_file, command, rows_of
 from psfharvest import Archive, Limits, Query
 from psfharvest.core import datauri
 from psfharvest.simulator import Fault, Settings, Simulator
@@ -26,41 +22,6 @@ REAL = [
 ]  # fmt: skip
 NOTEBOOK = ["psf_x_center=100..102", "psf_y_center=100..102", "n_sat_pixels=0"]
 KEYS = {"total", "done", "missing", "failed", "pending", "bytes", "elapsed_s", "requests", "reasons"}
-
-
-def rows_of(folder: Path) -> list[dict]:
-    with sqlite3.connect(folder / "manifest.sqlite") as db:
-        db.row_factory = sqlite3.Row
-        rows = [dict(row) for row in db.execute("SELECT * FROM cutout")]
-    db.close()
-    return rows
-
-
-def files_of(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*.fits")}
-
-
-def stored_bytes(folder: Path, row: dict) -> bytes:
-    """Read one cutout by its location alone, as the design describes it."""
-    path, colon, offset = row["location"].partition(":")
-    with (folder / path).open("rb") as file:
-        file.seek(int(offset) if colon else 0)
-        return file.read(row["size_bytes"] if colon else -1)
-
-
-def check_every_file(folder: Path, simulator: Simulator) -> int:
-    """Hold every stored file against the manifest, astropy, and what the archive renders for its dataURI."""
-    rows = rows_of(folder)
-    done = [r for r in rows if r["state"] == "done"]
-    assert {r["location"] for r in done if ":" not in r["location"]} == files_of(folder)
-    for row in done:
-        body = stored_bytes(folder, row)
-        assert simulator.render(row["uri"]) == body
-        assert (len(body), hashlib.sha256(body).hexdigest()) == (row["size_bytes"], row["sha256"])
-        parts = datauri.parse(row["uri"])
-        assert parts is not None
-        assert (parts.size_px, parts.size_px) == fits.getdata(io.BytesIO(body)).shape
-    return len(done)
 
 
 def test_real_rows_by_command_line(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
@@ -246,7 +207,7 @@ def test_status_while_another_process_harvests(psfharvest, tmp_path: Path) -> No
     """The account can be read at any time, a second harvester is told who holds the folder."""
     with Simulator(Settings(sources=2000, latency_s=0.05)) as simulator:
         words = ["harvest", "d", "UVIS", "--limit", "400", "--suffix", "flt", "--archive", simulator.url]
-        words += ["--max-connections", "4"]
+        words += ["--max-connections", "4", "--via", "file"]
         with subprocess.Popen(command(*words), cwd=tmp_path, stderr=subprocess.PIPE) as busy:
             while simulator.count("file") < 40:
                 assert busy.poll() is None

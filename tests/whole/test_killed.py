@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_harvest import check_every_file, rows_of, stored_bytes
 
-from conftest import command
+from harness import command
 from psfharvest.simulator import Simulator
 
 N_CUTOUTS = 2000

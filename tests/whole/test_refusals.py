@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import command
+from harness import command
 from psfharvest.simulator import Simulator
 
 HARVEST = ["harvest", "d"]

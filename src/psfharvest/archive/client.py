@@ -26,10 +26,12 @@ import anyio
 import anyio.to_thread
 
 from psfharvest import lists
+from psfharvest.archive.bundle import BundleFetcher
 from psfharvest.archive.download import FileFetcher
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.httpx_wire import HttpxWire
 from psfharvest.archive.mashup import Mashup
+from psfharvest.archive.routed import RoutedFetcher
 from psfharvest.archive.rows import Rows
 from psfharvest.archive.wire import Wire
 from psfharvest.campaign import Campaign, Uris, query_ask, uris_of
@@ -37,7 +39,9 @@ from psfharvest.core import datauri, keys
 from psfharvest.core.cutout import Cutout
 from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing
 from psfharvest.core.model import Asked, Item, Limits, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.ports import Fetcher
 from psfharvest.core.query import Query
+from psfharvest.core.route import Route
 from psfharvest.engine.outlet import STREAM_BUFFER, Channel, CutoutStream
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.traffic import Traffic
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
 
 SHORT_PATIENCE_S = 60.0
 LONG_PATIENCE_S = 3600.0
+VIAS = ("auto", "file", "bundle")
 
 What = Query | Uris
 
@@ -156,7 +161,13 @@ class Archive:
 
     @asynccontextmanager
     async def stream(
-        self, what: What, *, suffixes: Sequence[str] = (), unsat_size: int = 51, sat_size: int = 101
+        self,
+        what: What,
+        *,
+        suffixes: Sequence[str] = (),
+        unsat_size: int = 51,
+        sat_size: int = 101,
+        via: str = "auto",
     ) -> AsyncIterator[CutoutStream]:
         """
         Yield cutouts in memory as they arrive, in no particular order; nothing is stored.
@@ -169,6 +180,8 @@ class Archive:
             For a query: which products of each source.
         unsat_size, sat_size
             Side of the cutouts, in pixels, of unsaturated and saturated sources.
+        via
+            ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
 
         Yields
         ------
@@ -179,7 +192,7 @@ class Archive:
         source = self._items_of(what, suffixes, unsat_size_px=unsat_size, sat_size_px=sat_size)
         send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
         cutouts = CutoutStream(receive)
-        pump = Pump(self._fetcher(), Channel(send), traffic, policy)
+        pump = Pump(self._stream_fetcher(via), Channel(send), traffic, policy)
         error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(cutouts.fill, pump, source, send)
@@ -224,6 +237,7 @@ class Archive:
         sat_size: int = 101,
         sink: str | None = None,
         layout: str | None = None,
+        via: str = "auto",
         fsync: bool = False,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
@@ -242,6 +256,8 @@ class Archive:
             For a query: which products of each source.
         unsat_size, sat_size
             Side of the cutouts, in pixels, of unsaturated and saturated sources.
+        via
+            How they travel: ``file`` by file, in a ``bundle``, or ``auto``: whichever proves faster.
         sink, layout
             How cutouts are stored: ``files`` in a ``tree`` or ``flat``; fixed for a folder's life.
         fsync
@@ -275,13 +291,14 @@ class Archive:
             todo = folders.todo(manifest, ask, extend=extend)
             streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
             return await self._campaign(
-                stack, path, manifest, settings, todo, retry_states, progress, streams, before
+                stack, path, manifest, settings, todo, via, retry_states, progress, streams, before
             )
 
     async def resume(
         self,
         folder: str | Path,
         *,
+        via: str = "auto",
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
         progress: Callable[[Progress], None] | None = None,
@@ -293,7 +310,7 @@ class Archive:
             manifest = stack.enter_context(folders.old_folder(path, settings))
             todo = folders.todo(manifest, None, extend=False)
             return await self._campaign(
-                stack, path, manifest, settings, todo, retry_states, progress, {}, self._light().requests
+                stack, path, manifest, settings, todo, via, retry_states, progress, {}, self._light().requests
             )
 
     async def _campaign(
@@ -303,6 +320,7 @@ class Archive:
         manifest: Manifest,
         settings: Settings,
         todo: Sequence[Ask],
+        via: str,
         retry_states: Sequence[str],
         progress: Callable[[Progress], None] | None,
         streams: Mapping[int, Uris],
@@ -316,7 +334,7 @@ class Archive:
             sink=sink,
             todo=todo,
             mashup=self._mashup(LONG_PATIENCE_S),
-            fetcher=self._fetcher(),
+            fetcher=self._fetcher(via, lambda: manifest.tally().pending),
             traffic=self._light(),
             policy=self._policy(LONG_PATIENCE_S),
             requests_before=requests_before,
@@ -379,8 +397,19 @@ class Archive:
             return CurlWire(connections=connections, user_agent=agent)
         return HttpxWire(self._client, connections=connections, user_agent=agent)
 
-    def _fetcher(self) -> FileFetcher:
-        return FileFetcher(self._open_wire(), self._light(), self._endpoints, self._limits)
+    def _fetcher(self, via: str, n_waiting: Callable[[], int]) -> RoutedFetcher:
+        if via not in VIAS:
+            raise BadInput(f"via {via!r}: one of {', '.join(VIAS)} is allowed")
+        wire, traffic, route = self._open_wire(), self._light(), Route(via)
+        files = FileFetcher(wire, traffic, self._endpoints, self._limits)
+        bundles = BundleFetcher(wire, traffic, self._endpoints, self._limits, route)
+        return RoutedFetcher(files, bundles, traffic, route, n_waiting)
+
+    def _stream_fetcher(self, via: str) -> Fetcher:
+        if via == "fitscut":
+            wire, traffic = self._open_wire(), self._light()
+            return FileFetcher(wire, traffic, self._endpoints, self._limits, at_data_urls=True)
+        return self._fetcher("file" if via == "auto" else via, lambda: 0)
 
     def _mashup(self, patience_s: float) -> Mashup:
         policy = self._policy(patience_s)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.verify import deliver, failure_of
-from psfharvest.archive.wire import Lane, Request, Wire
+from psfharvest.archive.wire import Answer, Lane, Request, Wire
 from psfharvest.core.model import Delivery, Item, Limits
 from psfharvest.core.ports import TrafficLight
 
@@ -22,24 +22,38 @@ class FileFetcher:
     ----------
     wire, traffic, endpoints, limits
         What moves the bytes, who may send, where to, and the caps.
+    at_data_urls
+        Whether cutouts are read at their dataURLs; that is another host than the token's.
     """
 
-    def __init__(self, wire: Wire, traffic: TrafficLight, endpoints: Endpoints, limits: Limits) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        traffic: TrafficLight,
+        endpoints: Endpoints,
+        limits: Limits,
+        *,
+        at_data_urls: bool = False,
+    ) -> None:
         self._wire = wire
         self._traffic = traffic
         self._prefix = endpoints.file_prefix
         self._template = Request(
             "",
             headers=(("Accept", "*/*"),),
-            credentials=endpoints.credentials(),
+            credentials=() if at_data_urls else endpoints.credentials(),
             max_bytes=limits.max_body_bytes,
             connect_timeout_s=limits.connect_timeout_s,
             timeout_s=limits.timeout_s or FILE_TIMEOUT_S,
             total_timeout_s=limits.total_timeout_s,
         )
-        self._file_url = endpoints.file_url
+        self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
         self._lane: Lane | None = None
         self._under_way = 0
+        self.sent = 0
+        """Requests so far."""
+        self.last_taken = (0, 0.0)
+        """How many good answers the last `take` gave, and their mean time in seconds."""
 
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
@@ -57,10 +71,15 @@ class FileFetcher:
         """Return how many requests may start now."""
         return self._traffic.allowance(self._wire.depth)
 
+    def exposed(self) -> int:
+        """Return how many items were sent and not taken."""
+        return self._under_way
+
     def submit(self, items: Sequence[Item]) -> None:
         """Send one request an item."""
         assert self._lane is not None  # noqa: S101 - open() stands around every use
         self._under_way += len(items)
+        self.sent += len(items)
         self._traffic.started(len(items))
         template = self._template
         self._lane.submit([template._replace(url=self._file_url(item.uri), tag=item) for item in items])
@@ -68,23 +87,33 @@ class FileFetcher:
     def take(self) -> list[Delivery]:
         """Return what has arrived, verified."""
         assert self._lane is not None  # noqa: S101 - as above
-        deliveries = []
-        n_good, good_s = 0, 0.0
-        for answer in self._lane.take():
-            self._under_way -= 1
-            item: Item = answer.request.tag  # type: ignore[assignment]  # a tag comes back as it went
-            failure = failure_of(answer)
-            delivery = deliver(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
-            if delivery.failure is None:
-                n_good += 1
-                good_s += answer.elapsed_s
-            else:
-                is_lost = self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s)
-                delivery = delivery._replace(is_lost=is_lost)
-            deliveries.append(delivery)
-        if n_good:
-            self._traffic.succeeded(n_good, good_s / n_good)
+        self._wire.set_limit(self._traffic.connections)
+        answers = self._lane.take()
+        self._under_way -= len(answers)
+        deliveries = [self._deliver(answer) for answer in answers]
+        good_s = [a.elapsed_s for a, d in zip(answers, deliveries, strict=True) if d.body is not None]
+        n_unsent = sum(answer.is_unsent for answer in answers)
+        self.sent -= n_unsent
+        if n_unsent:
+            self._traffic.unsent(n_unsent)
+        self.last_taken = (len(good_s), sum(good_s) / max(1, len(good_s)))
+        if good_s:
+            self._traffic.succeeded(*self.last_taken)
+        if self._traffic.is_holding:
+            self._lane.withdraw()
+        else:
+            self._lane.proceed()
         return deliveries
+
+    def _deliver(self, answer: Answer) -> Delivery:
+        item: Item = answer.request.tag  # type: ignore[assignment]  # a tag comes back as it went
+        if answer.is_unsent:
+            return Delivery(item, None)
+        failure = failure_of(answer)
+        delivery = deliver(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
+        if delivery.failure is None:
+            return delivery
+        return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))
 
     def next_change_s(self) -> float | None:
         """Return None: the traffic light knows."""

@@ -87,6 +87,10 @@ class Endpoints:
         """Return the dataURL of a cutout; see `psfharvest.core.datauri.data_url`."""
         return datauri.data_url(uri, self.root if self.base else datauri.PUBLIC_DATA_URL)
 
+    def quoted_data_url(self, uri: str) -> str:
+        """Return the dataURL as it is sent: what a query may not hold as it is, is escaped."""
+        return quote(self.data_url(uri), safe=":/?=&")
+
     def credentials(self) -> tuple[tuple[str, str], ...]:
         """Return the headers that only the archive's own host may see."""
         return (("Authorization", f"token {self.token}"),) if self.token else ()

@@ -144,6 +144,12 @@ class _HttpxLane:
         answers, self._answers = self._answers, []
         return answers
 
+    def withdraw(self) -> None:
+        """Do nothing: whatever is submitted is sent at once."""
+
+    def proceed(self) -> None:
+        """Do nothing: there is nothing that was not sent."""
+
     async def __aenter__(self) -> Self:
         return self
 

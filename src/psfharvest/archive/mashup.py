@@ -201,7 +201,8 @@ class Mashup:
     async def _poll(self, payload: dict[str, Any], query: Query, n_asked: int) -> dict[str, Any]:
         body = f"request={quote(json.dumps(payload))}".encode()
         pause_s = FIRST_POLL_S
-        with anyio.move_on_after(POLLING_TIMEOUT_S):
+        polling_s = min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s)
+        with anyio.move_on_after(polling_s):
             while True:
                 answer = await self._ask(body, n_asked)
                 status = answer.get("status")
@@ -214,7 +215,7 @@ class Mashup:
                     raise _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE))
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, MAX_POLL_S)
-        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {POLLING_TIMEOUT_S:g} s"))
+        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"))
 
     async def _ask(self, body: bytes, n_asked: int) -> dict[str, Any]:
         async with self._traffic.turn(self._policy.patience_s):

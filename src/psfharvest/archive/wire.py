@@ -48,6 +48,8 @@ class Answer(NamedTuple):
     retry_after: str | None = None
     elapsed_s: float = 0.0
     failure: Failure | None = None
+    is_unsent: bool = False
+    """It was withdrawn before it was sent."""
 
 
 class Stream(Protocol):
@@ -85,6 +87,14 @@ class Lane(Protocol):
 
     def take(self) -> list[Answer]:
         """Return the answers that are ready, each once."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take back what has not been sent; it comes out of `take` as such."""
+        ...
+
+    def proceed(self) -> None:
+        """Go on sending: a lane holds what it has not sent from each bad answer to this word."""
         ...
 
 

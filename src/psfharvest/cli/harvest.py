@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from psfharvest.archive.client import Archive, What
 
 
+via_option = click.option(
+    "--via",
+    type=click.Choice(["auto", "file", "bundle"]),
+    default="auto",
+    show_default=True,
+    help="How they travel: one by one, many at a time, or whichever proves faster.",
+)
+
+
 def run_options(command: F) -> F:
     """Add what ``harvest`` and ``resume`` share."""
     for option in reversed(
@@ -79,12 +88,10 @@ def run_options(command: F) -> F:
 @click.option("--sat-size", type=click.IntRange(1, 99_999), default=101, show_default=True, metavar="PX")
 @click.option("--columns", metavar="A,B", help="Metadata to keep beside the cutouts.  [default: all]")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The N sources with the lowest ids.")
-@click.option(
-    "--via", type=click.Choice(["auto", "file"]), default="auto", show_default=True, help="How they travel."
-)
+@via_option
 @click.option(
     "--sink",
-    type=click.Choice(["files", "shards"]),
+    type=click.Choice(["files", "shards", "parquet"]),
     help="How they are stored; fixed for a folder's life.  [default: files]",
 )
 @click.option(
@@ -109,7 +116,6 @@ def harvest(
     extend: bool,
     **options: Any,
 ) -> int:
-    del via  # one way so far, which both choices mean
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
     if uris is not None and chosen:
@@ -117,14 +123,15 @@ def harvest(
     if uris is None and not chosen:
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
     more = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
-    more |= {"sink": sink, "layout": layout, "extend": extend}
+    more |= {"sink": sink, "layout": layout, "extend": extend, "via": via}
     return _run(folder, lambda archive, **common: archive.harvest(what, folder, **more, **common), **options)
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@via_option
 @run_options
-def resume(folder: Path, **options: Any) -> int:
+def resume(folder: Path, via: str, **options: Any) -> int:
     """
     Go on with what DIR's manifest has recorded.
 
@@ -132,7 +139,7 @@ def resume(folder: Path, **options: Any) -> int:
     psfharvest resume stars
     psfharvest resume stars --retry failed,missing
     """
-    return _run(folder, lambda archive, **common: archive.resume(folder, **common), **options)
+    return _run(folder, lambda archive, **common: archive.resume(folder, via=via, **common), **options)
 
 
 def _what(words: tuple[str, ...], uris: str | None, columns: str | None, limit: int | None) -> What | Path:
@@ -198,6 +205,12 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
     click.echo(f"psfharvest: {words} ({report.bytes / 1e6:,.1f} MB, {report.elapsed_s:.1f} s)", err=True)
     for reason, n in report.reasons.items():
         click.echo(f"psfharvest:   {n:,} {reason}: {REMEDY[Reason(reason)]}", err=True)
+    if report.via.get("bundles"):
+        click.echo(
+            f"psfharvest: {report.via['bundled_cutouts']:,} came in {report.via['bundles']:,} bundles, "
+            f"{report.via['files']:,} requests were for single files: {report.via['why']}",
+            err=True,
+        )
     for note in report.notes:
         click.echo(f"psfharvest: {note}", err=True)
     if report.exit_status in (74, 75, 130, 143):

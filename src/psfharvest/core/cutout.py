@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from psfharvest.core import datauri, fitscheck
+from psfharvest.core import datauri, pixels, thumbnail
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
     from numpy import float32
     from numpy.typing import NDArray
+
+SHOWN = ("id", "rootname", "filter", "filter_1", "chip", "psf_x_center", "psf_y_center", "psf_flux", "qfit")
+"""Columns of the catalogue that a notebook shows beside the picture."""
+PICTURE_PX = 153
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +59,37 @@ class Cutout:
         ValueError
             When the file holds no image (only possible for a dataURI that is no cutout's).
         """
-        import numpy as np  # noqa: PLC0415 - a harvest moves bytes and needs no arrays
-
-        image = self._image()
-        kind = "i" if image.bitpix > 8 else "u" if image.bitpix > 0 else "f"
-        dtype = np.dtype(f">{kind}{abs(image.bitpix) // 8}")
-        pixels = np.frombuffer(self.raw, dtype, count=image.shape[0] * image.shape[1], offset=image.data_start)
-        scale, zero = (float(self.header.get(card, d)) for card, d in (("BSCALE", 1), ("BZERO", 0)))
-        if (scale, zero) != (1.0, 0.0):
-            pixels = pixels * scale + zero
-        return pixels.astype(np.float32).reshape(image.shape)
+        image = pixels.image(self.raw)
+        if image is None:
+            raise ValueError(f"{self.uri} holds no image")
+        return image
 
     @property
     def header(self) -> Header:
         """The image's header."""
         from astropy.io.fits import Header  # noqa: PLC0415 - heavy
 
-        return Header.fromstring(self._image().header)
-
-    def _image(self) -> fitscheck.Unit:
-        units = fitscheck.walk(self.raw)
-        image = None if isinstance(units, fitscheck.Flaw) else fitscheck.first_image(units)
+        image = pixels.find_image(self.raw)
         if image is None:
             raise ValueError(f"{self.uri} holds no image")
-        return image
+        return Header.fromstring(image.header)
+
+    @property
+    def center(self) -> tuple[float, float] | None:
+        """
+        The star's place ``(x, y)`` within the cutout, 0-based, in pixels; None where the dataURI does not tell it.
+        """
+        parts = datauri.parse(self.uri)
+        return None if parts is None else parts.center
+
+    def _repr_html_(self) -> str:
+        """Return a small picture and what is known of the star, for notebooks."""
+        image = pixels.image(self.raw)
+        shape = "no image" if image is None else f"{image.shape[1]} x {image.shape[0]} px"
+        facts = [(name, self.source[name]) for name in SHOWN if self.source.get(name) is not None]
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts)
+        picture = "" if image is None else thumbnail.img(image, width_px=PICTURE_PX)
+        return (
+            f'<div style="display:flex;gap:1em;align-items:center">{picture}<div>'
+            f"<b>{escape(self.file_name)}</b><br>{shape}, {len(self.raw):,} bytes<table>{rows}</table></div></div>"
+        )

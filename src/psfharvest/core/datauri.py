@@ -25,7 +25,7 @@ MAX_LENGTH = 2000
 """A longer text is no dataURI: the grammar gives about 140 characters."""
 
 _GRAMMAR = re.compile(
-    r"mast:(WFC3|WFPC2)PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]+)_(raw|flt|flc|d0m|c0m)\[(0|[1-9][0-9]{0,2})\]"
+    r"mast:(WFC3|WFPC2)PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]{1,40})_(raw|flt|flc|d0m|c0m)\[(0|[1-9][0-9]{0,2})\]"
     r"&size=([1-9][0-9]{0,4})&x=([!-%'-.0-~]{1,40})&y=([!-%'-.0-~]{1,40})&format=fits/"
     r"\2_(0|[1-9][0-9]{0,17})_([!-~]{1,40})_\3_cutout\.fits"
 )
@@ -57,6 +57,22 @@ class CutoutURI(NamedTuple):
     def file_name(self) -> str:
         """The name that the archive gives to the file."""
         return f"{self.rootname}_{self.source_id}_{self.filter}_{self.suffix}_cutout.fits"
+
+    @property
+    def center(self) -> tuple[float, float] | None:
+        """
+        The star's place ``(x, y)`` within the cutout, 0-based, in pixels; None where the coordinates are no numbers.
+
+        fitscut's lower corner is ``floor(x - size // 2 + 0.5)``, so the pixel nearest to the star is the middle one.
+        """
+        try:
+            x, y = float(self.x), float(self.y)
+        except ValueError:
+            return None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return None
+        half = self.size_px // 2
+        return x - math.floor(x - half + 0.5), y - math.floor(y - half + 0.5)
 
 
 def parse(text: str) -> CutoutURI | None:
@@ -174,6 +190,25 @@ def data_url(uri: str, base: str = PUBLIC_DATA_URL) -> str:
     if parse(uri) is None or len(parts) != 5:
         raise BadURI(uri, "only a cutout's dataURI has a dataURL")
     return f"{base.rstrip('/')}/cgi-bin/hla/{parts[3]}&imagename={parts[4]}"
+
+
+def from_data_url(url: str) -> tuple[str, str]:
+    """
+    Return the base and the dataURI of a dataURL: what `data_url` was given.
+
+    Raises
+    ------
+    BadURI
+        When `url` is no dataURL of a cutout.
+    """
+    base, found, rest = url.partition("/cgi-bin/hla/fitscut.cgi?")
+    order, named, name = rest.partition("&imagename=")
+    suffix = order.partition("[")[0].rpartition("_")[2]
+    instrument = "WFPC2" if suffix in ("d0m", "c0m") else "WFC3"
+    uri = f"mast:{instrument}PSF/url/cgi-bin/fitscut.cgi?{order}/{name}"
+    if not (found and named) or _GRAMMAR.fullmatch(uri) is None or data_url(uri, base) != url:
+        raise BadURI(url, "nor the dataURL of a cutout: https://…/cgi-bin/hla/fitscut.cgi?red=…&imagename=…")
+    return base, uri
 
 
 def _extension(row: Mapping[str, Any], detector: Detector) -> int:

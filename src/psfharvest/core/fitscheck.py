@@ -50,7 +50,7 @@ class Unit(NamedTuple):
     end: int
 
 
-def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
+def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: bool = False) -> Flaw | None:
     """
     Return why `body` is not the asked cutout, or None when it is.
 
@@ -64,6 +64,9 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     rootname
         The exposure asked for; compared, where given, with the cards ROOTNAME and EXPNAME, where present.
 
+    must_be_fits
+        Whether bytes that do not claim to be FITS are refused also where no size is given.
+
     Returns
     -------
     Flaw or None
@@ -71,7 +74,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     if size_px is not None and _is_plain_image(body, size_px):
         return _other_name(body[: len(body) - _padded(4 * size_px * size_px)], rootname)
     if not body.startswith(b"SIMPLE  ="):
-        return _not_fits(body, must_be_fits=size_px is not None)
+        return _not_fits(body, must_be_fits=must_be_fits or size_px is not None)
     units = walk(body)
     if isinstance(units, Flaw):
         return units

@@ -148,7 +148,7 @@ class Item(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One item's answer as the fetcher hands it over: a verified body, or a failure."""
+    """One item's answer from the fetcher: a verified body, a failure, or neither: it was not asked after all."""
 
     item: Item
     body: bytes | None
@@ -156,10 +156,12 @@ class Delivery(NamedTuple):
     failure: Failure | None = None
     is_lost: bool = False
     """The request was lost to an outage: it says nothing of the item and is not charged to it."""
+    is_revoked: bool = False
+    """A body handed over before turned out to come from a damaged bundle: it must not count."""
 
 
 class Outcome(NamedTuple):
-    """What became of an item: final, to be stored and recorded."""
+    """What became of an item, to be stored and recorded; ``pending`` takes an earlier outcome back."""
 
     item: Item
     state: State

@@ -18,6 +18,8 @@ LOWEST, HIGHEST = -(2**53) + 1, 2**53 - 1
 FIRST_HIGHEST = 2**26 - 1
 """Known ids lie below 3.4e7: the first cut of a range without an upper end."""
 MAX_DISAGREEMENTS = 5
+MIN_PAGE_ROWS = 500
+"""Trust falls no lower: an answer that gives even less is split all the same."""
 
 
 class Part(NamedTuple):
@@ -110,7 +112,7 @@ class Planner:
             self._todo.pop()
             self.disagreements = 0
             return True
-        self.page_rows = max(1, n_rows, self.page_rows // 2)
+        self.page_rows = min(self.page_rows, max(MIN_PAGE_ROWS, n_rows, self.page_rows // 2))
         if node.part.low == node.part.high:
             self.disagreements += 1
             node.count = None

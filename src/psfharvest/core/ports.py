@@ -25,6 +25,10 @@ class Fetcher(Protocol):
         """Return how many more items it would take now."""
         ...
 
+    def exposed(self) -> int:
+        """Return how many items may have been fetched and were not taken yet: what a kill would cost."""
+        ...
+
     def submit(self, items: Sequence[Item]) -> None:
         """Take charge of items."""
         ...
@@ -60,6 +64,11 @@ class Keeper(Protocol):
 class TrafficLight(Protocol):
     """What those who send requests need of the archive's traffic light; see `psfharvest.engine.traffic`."""
 
+    @property
+    def is_holding(self) -> bool:
+        """True while nobody may send: a pause, or an outage."""
+        ...
+
     def allowance(self, ahead: int = 0) -> int:
         """Return how many requests for cutouts may be handed over now, some of them ahead of their turn."""
         ...
@@ -78,6 +87,15 @@ class TrafficLight(Protocol):
 
     def dropped(self, n: int = 1) -> None:
         """Take note of requests that we ended ourselves."""
+        ...
+
+    def unsent(self, n: int) -> None:
+        """Take note of requests that were taken back before they were sent."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """Connections that may be in use now."""
         ...
 
     def turn(self, patience_s: float) -> AbstractAsyncContextManager[None]:

@@ -50,7 +50,19 @@ class Between:
         return {"paramName": self.column, "values": [{"min": low, "max": high}]}
 
 
-Criterion = AnyOf | Between
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter in Mashup's own words, as JSON, for what the others cannot say: several ranges, free text."""
+
+    column: str
+    text: str
+
+    def wire(self) -> dict[str, Any]:
+        """Return the filter as Mashup takes it."""
+        return dict(json.loads(self.text))
+
+
+Criterion = AnyOf | Between | Filter
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -126,6 +138,30 @@ class Query:
         object.__setattr__(query, "criteria", found)
         return query
 
+    @classmethod
+    def from_filters(
+        cls,
+        detector: str,
+        filters: Iterable[Mapping[str, Any]],
+        *,
+        columns: Iterable[str] | None = None,
+        limit: int | None = None,
+    ) -> Query:
+        """
+        Make a query from filters as Mashup takes them: ``{"paramName": column, "values": [...]}``.
+
+        Raises
+        ------
+        BadQuery
+            When a filter cannot be read, or the query cannot be.
+        """
+        place = _detector(detector)
+        query = cls(place, columns=columns, limit=limit)
+        found = tuple(_from_filter(given, place) for given in filters)
+        _refuse_twice(found)
+        object.__setattr__(query, "criteria", found)
+        return query
+
     def with_columns(self, columns: Iterable[str] | None) -> Query:
         """Return the same query for other columns."""
         return replace_query(self, columns=_columns(columns, self.detector))
@@ -134,12 +170,7 @@ class Query:
         """Return the query as plain values for JSON."""
         return {
             "detector": self.detector.name,
-            "criteria": [
-                {"column": c.column, "values": list(c.values)}
-                if isinstance(c, AnyOf)
-                else {"column": c.column, "low": c.low, "high": c.high}
-                for c in self.criteria
-            ],
+            "criteria": [_plain(c) for c in self.criteria],
             "columns": None if self.columns is None else list(self.columns),
             "limit": self.limit,
         }
@@ -148,10 +179,7 @@ class Query:
     def from_dict(cls, plain: Mapping[str, Any]) -> Query:
         """Return the query that `to_dict` gave as `plain`."""
         query = cls(plain["detector"], columns=plain["columns"], limit=plain["limit"])
-        found = tuple(
-            AnyOf(c["column"], tuple(c["values"])) if "values" in c else Between(c["column"], c["low"], c["high"])
-            for c in plain["criteria"]
-        )
+        found = tuple(_from_plain(c) for c in plain["criteria"])
         object.__setattr__(query, "criteria", found)
         return query
 
@@ -182,6 +210,18 @@ def replace_query(query: Query, **changes: Any) -> Query:
     for name in ("criteria", "columns", "limit"):
         object.__setattr__(new, name, changes.get(name, getattr(query, name)))
     return new
+
+
+def criterion(column: str, value: Any) -> Criterion:
+    """
+    Return what a value asks of a column: one value, a list of values (any of), or a pair (a closed range).
+
+    Raises
+    ------
+    BadQuery
+        For a value that cannot be.
+    """
+    return _criterion(column, value)
 
 
 def _detector(given: str | Detector) -> Detector:
@@ -275,6 +315,45 @@ def _parse(word: str, place: Detector) -> Criterion:
     return _criterion(column, values)
 
 
+def _from_filter(given: Any, place: Detector) -> Criterion:
+    name, values = (given.get(key) if isinstance(given, Mapping) else None for key in ("paramName", "values"))
+    if not isinstance(name, str) or values is None:
+        raise BadQuery(f"filter {given!r}: write {{'paramName': column, 'values': [...]}}")
+    column = known.resolve(name, place)
+    values = [values] if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) else list(values)
+    more = {k: v for k, v in given.items() if k not in ("paramName", "values") and v not in (None, "")}
+    ranges = [_range(column, (v.get("min"), v.get("max"))) for v in values if isinstance(v, Mapping)]
+    others = [v for v in values if not isinstance(v, Mapping)]
+    if not more and len(ranges) == 1 and not others:
+        return ranges[0]
+    if not more and not ranges:
+        return _criterion(column, others)
+    if column == "id":  # the id is what queries are split on
+        raise BadQuery("id: give values, or one range; for several ranges ask once for each", field=column)
+    wire = {"paramName": column, "values": [*(_text(column, v) for v in others)], **more}
+    wire["values"] += [r.wire()["values"][0] for r in ranges]
+    try:
+        return Filter(column, json.dumps(wire, sort_keys=True))
+    except TypeError as error:
+        raise BadQuery(f"{column}: {error}; a filter is made of texts and numbers", field=column) from None
+
+
+def _plain(criterion: Criterion) -> dict[str, Any]:
+    if isinstance(criterion, AnyOf):
+        return {"column": criterion.column, "values": list(criterion.values)}
+    if isinstance(criterion, Filter):
+        return {"column": criterion.column, "filter": criterion.text}
+    return {"column": criterion.column, "low": criterion.low, "high": criterion.high}
+
+
+def _from_plain(plain: Mapping[str, Any]) -> Criterion:
+    if "values" in plain:
+        return AnyOf(plain["column"], tuple(plain["values"]))
+    if "filter" in plain:
+        return Filter(plain["column"], plain["filter"])
+    return Between(plain["column"], plain["low"], plain["high"])
+
+
 def _refuse_twice(criteria: tuple[Criterion, ...]) -> None:
     names = [c.column for c in criteria]
     for name in names:
@@ -287,4 +366,6 @@ def _refuse_twice(criteria: tuple[Criterion, ...]) -> None:
 def _shown(criterion: Criterion) -> str:
     if isinstance(criterion, Between):
         return repr((criterion.low, criterion.high))
+    if isinstance(criterion, Filter):
+        return criterion.text
     return repr(criterion.values[0] if len(criterion.values) == 1 else list(criterion.values))

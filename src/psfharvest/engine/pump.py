@@ -18,12 +18,13 @@ from collections.abc import AsyncIterable, Callable, Sequence
 import anyio
 
 from psfharvest.core.closing import closing
-from psfharvest.core.model import Delivery, Evidence, Item, Outcome, Reason, RetryPolicy, State
+from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
 from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.core.retry import Final, decide
 from psfharvest.engine.traffic import Traffic
 
 UNCLAIMED_MAX = 512
+READY_MAX = 352
 """Cutouts fetched but not yet claimed, beside those on the wire: what a kill can cost."""
 FRESH_MAX = 1024
 RETRIES_MAX = 4096
@@ -181,21 +182,8 @@ class Pump:
                 await self._woken.wait()
 
     def _judge_all(self) -> None:
-        deliveries = self._fetcher.take()
-        self._sent -= len(deliveries)
-        if self._traffic.calm_signals != self._calm_seen and not self._traffic.is_down:
-            self._calm_seen = self._traffic.calm_signals
-            self._believe_failures()
-        now = anyio.current_time()
-        for delivery in deliveries:
-            if delivery.failure is None:
-                item = delivery.item
-                self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
-            else:
-                self._judge_failure(delivery, now)
-        if self._traffic.is_down and not self._was_down:
-            self._refund_failures()
-        self._was_down = self._traffic.is_down
+        if len(self._ready) + self._writing < READY_MAX:  # else the keeper is behind, and the fetcher is held back
+            self._judge_new()
         if self._is_idle():
             self._believe_failures()
         if self._ready:
@@ -203,9 +191,30 @@ class Pump:
             if len(self._ready) >= GATHER_FULL or self._is_draining():
                 self._enough.set()
 
-    def _judge_failure(self, delivery: Delivery, now: float) -> None:
-        item, failure = delivery.item, delivery.failure
-        assert failure is not None  # noqa: S101 - the caller looked
+    def _judge_new(self) -> None:
+        deliveries = self._fetcher.take()
+        self._sent -= len(deliveries)
+        if self._traffic.calm_signals != self._calm_seen and not self._traffic.is_down:
+            self._calm_seen = self._traffic.calm_signals
+            self._believe_failures()
+        now = anyio.current_time()
+        for delivery in deliveries:
+            item = delivery.item
+            if delivery.failure is not None:
+                self._judge_failure(delivery, delivery.failure, now)
+            elif delivery.body is not None:
+                self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
+            else:
+                self._fresh.appendleft(item)
+        if self._traffic.is_down and not self._was_down:
+            self._refund_failures()
+        self._was_down = self._traffic.is_down
+
+    def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
+        item = delivery.item
+        if delivery.is_revoked:
+            self._sent += 1  # it was taken before, as done
+            self._ready.append(Outcome(item, State.PENDING, item.attempts + 1))
         if delivery.is_lost:
             self.retried[failure.reason] += 1
             self._fresh.appendleft(item)
@@ -240,7 +249,7 @@ class Pump:
         self._charged.clear()
 
     def _admit(self) -> None:
-        unclaimed = self._sent + len(self._ready) + self._writing
+        unclaimed = self._fetcher.exposed() + len(self._ready) + self._writing
         room = min(self._fetcher.room(), self._traffic.throttle.limit + UNCLAIMED_MAX - unclaimed)
         batch: list[Item] = []
         now = anyio.current_time()

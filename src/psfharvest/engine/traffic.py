@@ -70,6 +70,16 @@ class Traffic:
         """True while the archive is held to be down."""
         return self.health.is_down
 
+    @property
+    def is_holding(self) -> bool:
+        """True while nobody may send: a pause, or an outage."""
+        return self.is_down or self._paused_until > self._clock()
+
+    @property
+    def connections(self) -> int:
+        """Connections that may be in use now."""
+        return self.throttle.limit
+
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` whenever the allowance may have grown; the function returned ends that."""
         self._listeners.append(wake)
@@ -85,10 +95,7 @@ class Traffic:
             How many a wire likes to hold beside those that it can send; granted while all is well.
         """
         free = self._free()
-        is_calm = not (
-            self.is_down or self._waiting_turns or self._per_second or self._paused_until > self._clock()
-        )
-        if ahead and is_calm:
+        if ahead and not (self.is_holding or self._waiting_turns or self._per_second):
             free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
         return max(0, free - self._waiting_turns)
 
@@ -151,7 +158,10 @@ class Traffic:
         else:
             self.throttle.observe(1, 0, elapsed_s)
         if failure.reason is Reason.RATE_LIMITED:
-            self._paused_until = max(self._paused_until, now + min(failure.retry_after_s or 1.0, MAX_SLEEP_S))
+            self._paused_until = max(
+                self._paused_until,
+                now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
+            )
         if failure.evidence is Evidence.ALIVE:
             self.calm_signals += 1
         is_lost = self.health.trouble(failure, subject, now, self._draw())
@@ -161,6 +171,12 @@ class Traffic:
     def dropped(self, n: int = 1) -> None:
         """Take note of requests that we ended ourselves."""
         self.in_flight -= n
+        self._announce()
+
+    def unsent(self, n: int) -> None:
+        """Take note of requests that were taken back before they were sent."""
+        self.in_flight -= n
+        self.requests -= n
         self._announce()
 
     @asynccontextmanager

@@ -121,5 +121,7 @@ def describe(ask: Ask) -> str:
 def _criterion(plain: Mapping[str, Any]) -> str:
     if "values" in plain:
         return f"{plain['column']}={','.join(plain['values'])}"
+    if "filter" in plain:
+        return str(plain["filter"])
     low, high = ("" if end is None else f"{end:g}" for end in (plain["low"], plain["high"]))
     return f"{plain['column']}={low}..{high}"

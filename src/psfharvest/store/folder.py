@@ -13,13 +13,17 @@ from pathlib import Path
 
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
 from psfharvest.store import asks
+from psfharvest.store.arrow import require_pyarrow
 from psfharvest.store.asks import Ask
 from psfharvest.store.files import FileSink
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.parquet import ParquetSink
 from psfharvest.store.shards import ShardSink
 
-SINKS = ("files", "shards")
+SINKS = ("files", "shards", "parquet")
+SYNCED = ("shards", "parquet")
+"""Sinks that sync each batch: their claims survive power loss, if the manifest's do."""
 LAYOUTS = ("tree", "flat")
 
 
@@ -34,6 +38,8 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, SINKS)
         _one_of("layout", self.layout, LAYOUTS)
+        if self.sink == "parquet":
+            require_pyarrow()
 
 
 def is_harvest(folder: Path) -> bool:
@@ -61,7 +67,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
         Manifest.create(folder, **meta).close()
-        with Manifest.open(folder, durable=settings.fsync or settings.sink == "shards") as manifest:
+        with Manifest.open(folder, durable=settings.fsync or settings.sink in SYNCED) as manifest:
             yield manifest
 
 
@@ -70,15 +76,22 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Open an existing harvest folder and hold it."""
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
-        durable = settings.fsync or manifest.setting("sink") == "shards"
+        durable = settings.fsync or manifest.setting("sink") in SYNCED
     with folder_lock(folder), Manifest.open(folder, durable=durable) as manifest:
         yield manifest
 
 
-def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink | ShardSink:
+def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink | ShardSink | ParquetSink:
     """Return the folder's sink, ready to store."""
+
+    def claimed() -> tuple[int, int]:
+        return manifest.setting("shard", 0), manifest.setting("shard_end", 0)
+
+    shard, end = claimed()
     if manifest.setting("sink") == "shards":
-        return ShardSink(folder, shard=manifest.setting("shard", 0), end=manifest.setting("shard_end", 0))
+        return ShardSink(folder, shard=shard, end=end)
+    if manifest.setting("sink") == "parquet":
+        return ParquetSink(folder, shard=shard, end=end, claimed=claimed)
     return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
 
 

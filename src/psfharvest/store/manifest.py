@@ -286,6 +286,18 @@ class Manifest:
         self._bytes[State.DONE, ""] += sum(r[2] or 0 for r in rows)
         self._given.difference_update(r[0] for r in rows)
 
+    def retract(self, numbers: Sequence[int]) -> None:
+        """Take claims back: what of these items was recorded is pending again; within `transaction`."""
+        for number in numbers:
+            row = self._db.execute(
+                "DELETE FROM outcome WHERE n = ? RETURNING state, reason, coalesce(size_bytes, 0)", (number,)
+            ).fetchone()
+            if row is not None:
+                self._count(row[0], row[1] or "", -1)
+                self._bytes[State.DONE, ""] -= row[2]
+            self._given.add(number)
+            self._low_water = min(self._low_water, number - 1)
+
     def reopen(self, states: Sequence[State]) -> int:
         """Make what is `missing` or `failed` pending again; return how many. Bad lines stay what they are."""
         marks = ",".join("?" * len(states))

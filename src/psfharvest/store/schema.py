@@ -37,7 +37,7 @@ CREATE TABLE item (
 CREATE TABLE name (digest BLOB NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (digest, n)) WITHOUT ROWID;
 CREATE TABLE outcome (
     n INTEGER PRIMARY KEY, state TEXT NOT NULL, size_bytes INTEGER, sha256 BLOB, attempts INTEGER,
-    shard INTEGER, place, -- an offset in the shard; or a path, where it is not the layout's
+    shard INTEGER, place, -- an offset in the shard, a row of the Parquet file; or a path, not the layout's
     reason TEXT, detail TEXT
 );
 CREATE INDEX trouble ON outcome (state, n) WHERE state IN ('missing', 'failed');
@@ -60,7 +60,10 @@ SELECT
     coalesce(outcome.state, 'pending') AS state,
     CASE
         WHEN outcome.state IS NOT 'done' THEN NULL
-        WHEN outcome.shard IS NOT NULL THEN printf('shards/%06d.tar:%d', outcome.shard, outcome.place)
+        WHEN outcome.shard IS NOT NULL THEN CASE (SELECT value FROM meta WHERE meta.name = 'sink')
+            WHEN 'parquet'
+            THEN printf('parquet/%s/%06d.parquet:%d', coalesce(item.size_px, 'other'), outcome.shard, outcome.place)
+            ELSE printf('shards/%06d.tar:%d', outcome.shard, outcome.place) END
         WHEN outcome.place IS NOT NULL THEN outcome.place
         ELSE instrument || 'PSF/'
             || CASE (SELECT value FROM meta WHERE meta.name = 'layout')

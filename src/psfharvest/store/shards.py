@@ -1,5 +1,5 @@
 """
-Plain tar shards: bytes first, then their claim; a shard only grows, and is cut back to its claimed end after a death.
+Plain tar shards: bytes first, then their claim; after a death a shard is cut back to its claimed end and goes on.
 
 Each cutout is two members, WebDataset's way: ``<key>.fits``, byte for byte the archive's, and ``<key>.json``, its
 dataURI and catalogue row. A batch is one write and one fdatasync. What the manifest knows is the shard's number and
@@ -40,6 +40,8 @@ class ShardSink:
         Where the manifest's last claim ends: a shard's number and its length; what lies behind was never claimed.
     shard_bytes
         The size at which a shard is closed and the next begun.
+    subfolder
+        Where in the folder they stand.
 
     Raises
     ------
@@ -47,8 +49,17 @@ class ShardSink:
         When the folder cannot be written, or holds less than was claimed.
     """
 
-    def __init__(self, folder: Path, *, shard: int = 0, end: int = 0, shard_bytes: int = SHARD_BYTES) -> None:
-        self._folder = folder / FOLDER
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shard: int = 0,
+        end: int = 0,
+        shard_bytes: int = SHARD_BYTES,
+        subfolder: str = FOLDER,
+    ) -> None:
+        self._name = subfolder
+        self._folder = folder / subfolder
         self._shard = shard
         self._end = end
         self._shard_bytes = shard_bytes
@@ -93,7 +104,7 @@ class ShardSink:
                 end += len(head) + _padded(body) + len(tail) + _padded(note)
             self._append(pieces)
         except OSError as error:
-            raise cannot_store(error, f"{FOLDER}/{self._shard:06d}.tar") from error
+            raise cannot_store(error, f"{self._name}/{self._shard:06d}.tar") from error
         return stored
 
     def checkpoint(self) -> Mapping[str, int]:
@@ -135,7 +146,7 @@ class ShardSink:
         size = os.fstat(self._handle).st_size
         if size < self._end:
             raise SinkError(
-                f"{FOLDER}/{self._shard:06d}.tar has {size} bytes, {self._end} were claimed: it was cut or replaced; "
+                f"{self._name}/{self._shard:06d}.tar has {size} bytes, {self._end} were claimed: it was cut; "
                 "put it back, or run: psfharvest verify --repair"
             )
         os.ftruncate(self._handle, self._end)
@@ -148,9 +159,7 @@ class ShardSink:
 
 
 def stem(item: Item) -> str:
-    """
-    Return a member's name: one dot, before its ending, since WebDataset takes all before the first dot for the key.
-    """
+    """Return a member's name: its only dot is before its ending, since WebDataset's key ends at the first."""
     folder, slash, name = item.key.rpartition("/")
     if name.endswith(".fits"):
         return f"{folder}{slash}{name[:-5].replace('.', '%2E')}.fits"

@@ -52,6 +52,8 @@ class Source:
         self.active: set[Transfer] = set()
         """Under way; the thread's own."""
         self.is_closed = False
+        self.is_held = False
+        """A bad answer has come: nothing of the queue is sent until its owner has seen it; the thread's own."""
         self._thread = thread
         self._wake = wake
         self._call_soon = loop_caller()
@@ -107,6 +109,15 @@ class CurlLane(Source):
         while batches:
             answers += batches.popleft()
         return answers
+
+    def withdraw(self) -> None:
+        """Take back what has not been sent; it comes out of `take` as such."""
+        self._thread.withdraw(self)
+
+    def proceed(self) -> None:
+        """Go on sending after a bad answer."""
+        if self.is_held:
+            self._thread.proceed(self)
 
     def finished(self, answer: Answer) -> None:
         """Keep an answer until the batch is handed over."""

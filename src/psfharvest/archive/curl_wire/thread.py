@@ -62,6 +62,7 @@ class CurlThread:
         self._active: dict[Any, Transfer] = {}
         self._urgent: deque[Source] = deque()
         self._ordinary: deque[Source] = deque()
+        self._held: set[Source] = set()
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
         self._unshown = 0
@@ -82,6 +83,16 @@ class CurlThread:
         """End whatever `source` has asked for."""
         if not self._is_closing:
             self._post(self._drop, source)
+
+    def withdraw(self, source: Source) -> None:
+        """Hand back what `source` has asked for and was not sent."""
+        if not self._is_closing:
+            self._post(self._withdraw, source)
+
+    def proceed(self, source: Source) -> None:
+        """Send on what `source` has queued: it has seen the bad answer."""
+        if not self._is_closing:
+            self._post(self._proceed, source)
 
     def resume(self, source: Source) -> None:
         """Go on with a paused stream."""
@@ -196,18 +207,38 @@ class CurlThread:
     def _submit(self, source: Source, requests: Sequence[Request]) -> None:
         if source.is_closed:
             return
-        if not source.queue and requests:
+        if not source.queue and requests and not source.is_held:
             self._line(source).append(source)
         source.queue.extend(requests)
 
     def _drop(self, source: Source) -> None:
-        if source.queue:
-            source.queue.clear()
-            self._line(source).remove(source)
+        self._hold(source)
+        self._held.discard(source)
+        source.queue.clear()
         for transfer in tuple(source.active):
             self._remove(transfer)
             self._keep(transfer)
         self._dirty.discard(source)
+
+    def _hold(self, source: Source) -> None:
+        if source.queue and not source.is_held:
+            self._line(source).remove(source)
+        source.is_held = True
+        self._held.add(source)
+        self._show_at = 0.0
+
+    def _proceed(self, source: Source) -> None:
+        if source.is_held and source.queue:
+            self._line(source).append(source)
+        source.is_held = False
+        self._held.discard(source)
+
+    def _withdraw(self, source: Source) -> None:
+        self._hold(source)
+        source.is_held = False
+        self._held.discard(source)
+        while source.queue:
+            self._tell_end(source, Answer(source.queue.popleft(), is_unsent=True))
 
     def _resume(self, source: Source) -> None:
         for transfer in tuple(source.active):
@@ -340,6 +371,8 @@ class CurlThread:
             self._show_at = monotonic() + GATHER_S
 
     def _tell_end(self, source: Source, answer: Answer) -> None:
+        if answer.status != 200 and not answer.is_unsent:
+            self._hold(source)
         source.finished(answer)
         self.tell(source)
 
@@ -361,7 +394,7 @@ class CurlThread:
             self._tell_end(source, Answer(request, failure=failure))
         self._is_over = True  # whoever posts from here on is told so
         self._obey()
-        for source in (*self._urgent, *self._ordinary):
+        for source in {*self._urgent, *self._ordinary, *self._held}:
             for request in source.queue:
                 self._tell_end(source, Answer(request, failure=failure))
             source.queue.clear()

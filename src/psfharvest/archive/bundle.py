@@ -1,0 +1,291 @@
+"""
+Many cutouts a request: bundles are inflated, walked and checked while they stream.
+
+What counts is what arrived: the request's list is held against the members received, by file name. A member
+that a bundle left out, or spoiled, is asked for again, after two bundles singly. The bundle's own manifest page
+is evidence for people, never proof, and no name of the archive's is ever used as a path.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from psfharvest.archive.endpoints import Endpoints, quoted
+from psfharvest.archive.verify import deliver, status_failure
+from psfharvest.archive.wire import BrokenStream, Request, Stream, Wire
+from psfharvest.core import datauri
+from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
+from psfharvest.core.ports import TrafficLight
+from psfharvest.core.route import Route
+from psfharvest.core.tarwalk import Member, TarDamaged, TarWalk
+
+BUNDLE_TIMEOUT_S = 60.0
+INFLATE_AT_ONCE = 256 * 1024
+"""Inflated bytes handled in one go: a gzip that expands without end is bounded by this."""
+OUTBOX_MAX = 128
+"""Members received and not yet taken; beyond that a stream waits."""
+MAX_PAGE_BYTES = 2**20
+MAX_STREAM_FACTOR = 4
+"""A bundle may hold this many times what its cutouts can come to, at most."""
+NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
+"""The archive will not make bundles: singles tell what it says of each cutout."""
+TOO_LARGE = frozenset({413, 414})
+_ROW = re.compile(rb"<tr>\s*<td>(.*?)</td>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>(.*?)</td>", re.DOTALL)
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """One request under way: what it asked for, by file name, and what is still to come."""
+
+    items: list[Item]
+    absent: dict[str, Item]
+    started_at: float
+    given: list[Item] = field(default_factory=list)
+    """Items whose bodies were handed over: taken back when the bundle proves to be damaged."""
+    is_damaged: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class BundleFetcher:
+    """
+    Fetches items many at a time.
+
+    Parameters
+    ----------
+    wire, traffic, endpoints, limits
+        What moves the bytes, who may send, where to, and the caps.
+    route
+        Takes account of what bundles give, and says how large they should be.
+    """
+
+    def __init__(
+        self, wire: Wire, traffic: TrafficLight, endpoints: Endpoints, limits: Limits, route: Route
+    ) -> None:
+        self._wire = wire
+        self._traffic = traffic
+        self._route = route
+        self._max_body_bytes = limits.max_body_bytes
+        self._template = Request(
+            endpoints.bundle_url,
+            headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "*/*")),
+            credentials=endpoints.credentials(),
+            connect_timeout_s=limits.connect_timeout_s,
+            timeout_s=limits.timeout_s or BUNDLE_TIMEOUT_S,
+            total_timeout_s=None,
+        )
+        self._outbox: deque[Delivery] = deque()
+        self._taken = anyio.Event()
+        self.under_way = 0
+        """Bundles being streamed now."""
+        self.bundles = 0
+        self.cutouts = 0
+        """Bundles begun, and whole cutouts received through them."""
+
+    @asynccontextmanager
+    async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """Work within this context."""
+        async with anyio.create_task_group() as self._group:
+            self._wake = wake
+            try:
+                yield
+            finally:
+                self._group.cancel_scope.cancel()
+
+    def exposed(self) -> int:
+        """Return how many items were received and not yet taken."""
+        return len(self._outbox)
+
+    def start(self, items: Sequence[Item]) -> None:
+        """Ask for items, no two of which have one file name, in one bundle."""
+        if not items:
+            return
+        self._traffic.started()
+        self.under_way += 1
+        self.bundles += 1
+        self._group.start_soon(self._run, list(items))
+
+    def take(self) -> list[Delivery]:
+        """Return what has arrived, verified."""
+        taken, self._outbox = list(self._outbox), deque()
+        self._taken.set()
+        return taken
+
+    async def _run(self, items: list[Item]) -> None:
+        bundle = _Bundle(items, {datauri.file_name(i.uri): i for i in items}, anyio.current_time())
+        is_told = False
+        try:
+            failure = await self._stream(bundle)
+            elapsed_s = anyio.current_time() - bundle.started_at
+            is_told = True
+            self._settle(bundle, failure, elapsed_s)
+        finally:
+            if not is_told:
+                self._traffic.dropped()
+            self.under_way -= 1
+        self._wake()
+
+    async def _stream(self, bundle: _Bundle) -> Failure | None:
+        body = "&".join(f"uri={quoted(item.uri)}" for item in bundle.items).encode()
+        try:
+            async with self._wire.stream(self._template._replace(body=body)) as stream:
+                if stream.status != 200:
+                    return await self._refusal(stream)
+                return await self._walk(stream, bundle)
+        except BrokenStream as broken:
+            return broken.failure
+
+    async def _refusal(self, stream: Stream) -> Failure:
+        page = b""
+        async for chunk in stream.chunks():
+            page += chunk
+            if len(page) > MAX_PAGE_BYTES:
+                break
+        if stream.status in NO_BUNDLES:
+            self._route.is_offered = False
+        elif stream.status in TOO_LARGE:
+            self._route.too_large()
+        return status_failure(stream.status, stream.retry_after, page)
+
+    async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
+        walk = TarWalk(self._max_body_bytes, lambda name: _base(name) in bundle.absent or _is_page(name))
+        inflate = _Inflate(MAX_STREAM_FACTOR * (self._max_body_bytes + 2**20) * len(bundle.items))
+        try:
+            async for chunk in stream.chunks():
+                for piece in inflate.pieces(chunk):
+                    for member in walk.feed(piece):
+                        self._receive(member, bundle)
+                    if len(self._outbox) >= OUTBOX_MAX:
+                        await self._wait_for_room()
+                if self._outbox:
+                    self._wake()
+        except (TarDamaged, zlib.error) as error:
+            bundle.is_damaged = True
+            return Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
+        if not walk.is_between_members or not inflate.is_whole:
+            return Failure(Reason.TRUNCATED, "the bundle ended early")
+        return None
+
+    def _receive(self, member: Member, bundle: _Bundle) -> None:
+        name = _base(member.name)
+        if _is_page(member.name) and not member.problem:
+            bundle.notes.update(_statuses(member.body))
+            return
+        item = bundle.absent.get(name)
+        if item is None:
+            return
+        if member.problem:
+            bundle.notes[item.uri] = f"refused member: {member.problem}"
+            return
+        del bundle.absent[name]
+        delivery = deliver(item, member.body)
+        if delivery.failure is None:
+            bundle.given.append(item)
+        self._outbox.append(delivery)
+
+    async def _wait_for_room(self) -> None:
+        while len(self._outbox) >= OUTBOX_MAX:
+            self._taken = anyio.Event()
+            self._wake()
+            await self._taken.wait()
+
+    def _settle(self, bundle: _Bundle, failure: Failure | None, elapsed_s: float) -> None:
+        if bundle.is_damaged:
+            self._take_back(bundle, failure)
+        n_whole = len(bundle.given)
+        self.cutouts += n_whole
+        is_lost = False
+        if failure is None or n_whole:
+            self._traffic.succeeded(1, elapsed_s / len(bundle.items))
+        else:
+            is_lost = self._traffic.failed(failure, bundle, elapsed_s)
+        is_declined = failure is not None and _is_declined(failure)
+        if not is_declined and not is_lost:
+            self._route.bundle(n_whole, elapsed_s)
+        for item in bundle.absent.values():
+            if is_declined:
+                self._outbox.append(Delivery(item, None))
+            else:
+                why = failure or Failure(
+                    Reason.NOT_IN_BUNDLE, bundle.notes.get(item.uri, ""), evidence=Evidence.ALIVE
+                )
+                why = why._replace(retry_after_s=None) if n_whole else why
+                self._outbox.append(Delivery(item, None, failure=why, is_lost=is_lost))
+
+    def _take_back(self, bundle: _Bundle, failure: Failure | None) -> None:
+        """
+        Take back what a damaged bundle gave.
+
+        Where a gzip stream was changed shows only later, by a code or a header that cannot be, or by the checksum
+        at its very end; a cutout in between may have changed pixels and look whole.
+        """
+        why = failure or Failure(Reason.TRUNCATED, "the bundle is damaged", evidence=Evidence.ALIVE)
+        self._outbox.extend(Delivery(item, None, failure=why, is_revoked=True) for item in bundle.given)
+        bundle.given.clear()
+
+
+class _Inflate:
+    """Inflate a gzip stream (or pass a plain tar through) in pieces of bounded size."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._inflater: zlib._Decompress | None = None
+        self._is_plain = False
+        self._left = max_bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the stream may end."""
+        return self._is_plain or self._inflater is None or self._inflater.eof
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a chunk inflates to."""
+        if self._inflater is None and not self._is_plain:
+            self._is_plain = not chunk.startswith(b"\x1f")
+            self._inflater = None if self._is_plain else zlib.decompressobj(wbits=31)
+        if self._inflater is None:
+            yield from self._counted(chunk)
+            return
+        while chunk:
+            if self._inflater.eof:
+                if not chunk.startswith(b"\x1f\x8b"):
+                    return
+                self._inflater = zlib.decompressobj(wbits=31)
+            yield from self._counted(self._inflater.decompress(chunk, INFLATE_AT_ONCE))
+            chunk = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+
+    def _counted(self, piece: bytes) -> Iterator[bytes]:
+        self._left -= len(piece)
+        if self._left < 0:
+            raise TarDamaged("it expands past all that was asked for")
+        yield piece
+
+
+def _is_declined(failure: Failure) -> bool:
+    """Return True where the archive would not make a bundle at all: that says nothing of the cutouts."""
+    return failure.detail.startswith(tuple(f"HTTP {status}" for status in NO_BUNDLES | TOO_LARGE))
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _is_page(name: str) -> bool:
+    return name.count("/") == 1 and _base(name).upper() == "MANIFEST.HTML"
+
+
+def _statuses(page: bytes) -> dict[str, str]:
+    """Return what a manifest page says of each dataURI, where that is not well."""
+    found = {}
+    for uri, status in _ROW.findall(page[:MAX_PAGE_BYTES]):
+        words = html.unescape(status.decode("utf-8", "replace")).strip()
+        if words.upper() not in ("OK", "REMOTE"):
+            text = html.unescape(html.unescape(uri.decode("utf-8", "replace"))).strip()
+            found[text] = f"the bundle's manifest says {words[:100]!r}"
+    return found

@@ -1,0 +1,72 @@
+"""
+A FITS image taken apart into header text and pixels, and put together again to the same bytes.
+
+Nothing is opened by astropy unless a header scales its pixels: these functions run once a cutout.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psfharvest.core import fitscheck
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+BLOCK = fitscheck.BLOCK
+
+
+def find_image(raw: bytes) -> fitscheck.Unit | None:
+    """Return the first two-dimensional image of a whole FITS file, or None when there is none."""
+    units = fitscheck.walk(raw)
+    return None if isinstance(units, fitscheck.Flaw) else fitscheck.first_image(units)
+
+
+def image(raw: bytes) -> NDArray[float32] | None:
+    """
+    Return the pixels of the first image, shape ``(ny, nx)``, native float32, or None when there is no image.
+
+    The array is the caller's own.
+    """
+    unit = find_image(raw)
+    return None if unit is None else _pixels(raw, unit)
+
+
+def take_apart(raw: bytes, size_px: int | None) -> tuple[str, NDArray[float32]] | None:
+    """
+    Return header text and pixels of a cutout, when `put_together` gives the same bytes from them; else None.
+
+    Parameters
+    ----------
+    raw
+        A whole FITS file.
+    size_px
+        The side of the image; None is no image at all.
+    """
+    unit = None if size_px is None else find_image(raw)
+    if unit is None or unit.shape != (size_px, size_px) or unit.bitpix != -32:
+        return None
+    header, pixels = raw[: unit.data_start].decode("latin-1"), _pixels(raw, unit)
+    return (header, pixels) if put_together(header, pixels) == raw else None
+
+
+def put_together(header: str, pixels: NDArray[float32]) -> bytes:
+    """Return the FITS file of one float32 image; `header` is all text before the data, padding included."""
+    data = pixels.astype(">f4").tobytes()
+    return header.encode("latin-1") + data + bytes(-len(data) % BLOCK)
+
+
+def _pixels(raw: bytes, unit: fitscheck.Unit) -> NDArray[float32]:
+    import numpy as np  # noqa: PLC0415 - a harvest moves bytes and needs no arrays
+
+    kind = "i" if unit.bitpix > 8 else "u" if unit.bitpix > 0 else "f"
+    dtype = np.dtype(f">{kind}{abs(unit.bitpix) // 8}")
+    pixels: Any = np.frombuffer(raw, dtype, count=unit.shape[0] * unit.shape[1], offset=unit.data_start)
+    if b"BSCALE  =" in unit.header or b"BZERO   =" in unit.header:
+        from astropy.io.fits import Header  # noqa: PLC0415 - heavy
+
+        header = Header.fromstring(unit.header)
+        pixels = pixels * float(header.get("BSCALE", 1)) + float(header.get("BZERO", 0))
+    result: NDArray[float32] = pixels.astype(np.float32).reshape(unit.shape)
+    return result

@@ -1,0 +1,73 @@
+"""What tests of the whole share: the command as a user runs it, and a harvest folder read without our own code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from astropy.io import fits
+
+from psfharvest.core import datauri
+from psfharvest.simulator import Simulator
+
+
+class Run:
+    """A finished command: its exit status, both outputs, and the JSON object at the end of the first."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.status = done.returncode
+        self.out = done.stdout
+        self.err = done.stderr
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """The last line of standard output, read as JSON."""
+        found = json.loads(self.out.splitlines()[-1])
+        assert isinstance(found, dict)
+        return found
+
+
+def command(*words: str | Path) -> list[str]:
+    """The command line of psfharvest as this environment has it."""
+    return [sys.executable, "-m", "psfharvest", *map(str, words)]
+
+
+def rows_of(folder: Path) -> list[dict]:
+    with sqlite3.connect(folder / "manifest.sqlite") as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute("SELECT * FROM cutout")]
+    db.close()
+    return rows
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*.fits")}
+
+
+def stored_bytes(folder: Path, row: dict) -> bytes:
+    """Read one cutout by its location alone, as the design describes it."""
+    path, colon, offset = row["location"].partition(":")
+    with (folder / path).open("rb") as file:
+        file.seek(int(offset) if colon else 0)
+        return file.read(row["size_bytes"] if colon else -1)
+
+
+def check_every_file(folder: Path, simulator: Simulator) -> int:
+    """Hold every stored file against the manifest, astropy, and what the archive renders for its dataURI."""
+    rows = rows_of(folder)
+    done = [r for r in rows if r["state"] == "done"]
+    assert {r["location"] for r in done if ":" not in r["location"]} == files_of(folder)
+    for row in done:
+        body = stored_bytes(folder, row)
+        assert simulator.render(row["uri"]) == body
+        assert (len(body), hashlib.sha256(body).hexdigest()) == (row["size_bytes"], row["sha256"])
+        parts = datauri.parse(row["uri"])
+        assert parts is not None
+        assert (parts.size_px, parts.size_px) == fits.getdata(io.BytesIO(body)).shape
+    return len(done)
