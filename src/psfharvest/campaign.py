@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ ROWS_AT_ONCE = 1000
 """Rows asked for in one transaction: short, so that an interrupt never waits long."""
 BACKLOG = 100_000
 """Pending cutouts beyond which the next part of a query is left for later."""
+HANDED_MAX = 8
+"""Batches of new items that are kept in memory on their way to the engine."""
 WATCH_S = 0.2
 
 Uris = Iterable[str] | AsyncIterable[str]
@@ -111,6 +114,7 @@ class Campaign:
     _pump: Pump = field(init=False)
     _run: int = 0
     _started_at: float = 0.0
+    _handed: deque[list[Item]] = field(default_factory=deque)
     _asks: list[Ask] = field(default_factory=list)
     _is_asked: bool = False
     _n_left: int = 0
@@ -250,7 +254,7 @@ class Campaign:
         after = 0
         while True:
             news, is_asked = self._news, self._is_asked
-            batch = await self._on_disk(self._pending, after)
+            batch = self._next_handed(after) or await self._on_disk(self._pending, after)
             if batch:
                 after = batch[-1].number
                 yield batch
@@ -260,6 +264,15 @@ class Campaign:
                 await news.wait()
         if self._ask_error is not None:
             raise self._ask_error
+
+    def _next_handed(self, after: int) -> list[Item]:
+        """Return new items that follow at once on what was given before, if they were handed over."""
+        while self._handed and self._handed[0][0].number <= after + 1:
+            items = self._handed.popleft()
+            if items[0].number == after + 1:
+                self.manifest.give(items)
+                return items
+        return []
 
     def _pending(self, after: int) -> list[Item]:
         return self.manifest.pending(after, ITEMS_AT_ONCE, with_source=self.sink.needs_sources)
@@ -327,14 +340,19 @@ class Campaign:
             self._pour_error = error
 
     async def _add_lines(self, ask: Ask, batch: lists.Batch) -> None:
-        def add() -> None:
+        def add() -> list[Item]:
             with self.manifest.transaction():
-                self.manifest.add(batch.asked)
                 asks.advance(self.manifest, ask, batch.position, batch.lines)
+                return self.manifest.add(batch.asked)
 
         if batch.asked:
-            await self._on_disk(add)
+            self._hand_over(await self._on_disk(add))
             self._tell()
+
+    def _hand_over(self, items: list[Item]) -> None:
+        """Let new items go on without being read back, as far as memory allows; the manifest has them all."""
+        if items and len(self._handed) < HANDED_MAX:
+            self._handed.append(items)
 
     def _tell(self) -> None:
         self._news.set()

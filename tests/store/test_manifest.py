@@ -47,7 +47,7 @@ class Ledger(RuleBasedStateMachine):
         with self.manifest.transaction():
             added = self.manifest.add([Asked(u) for u in uris])
 
-        assert new == added
+        assert new == len(added)
         for u in uris:
             self.states.setdefault(u, State.PENDING)
 

@@ -115,7 +115,8 @@ class BundleFetcher:
     def take(self) -> list[Delivery]:
         """Return what has arrived, verified."""
         taken, self._outbox = list(self._outbox), deque()
-        self._taken.set()
+        whoever_waits, self._taken = self._taken, anyio.Event()
+        whoever_waits.set()
         return taken
 
     async def _run(self, items: list[Item]) -> None:
@@ -192,9 +193,9 @@ class BundleFetcher:
 
     async def _wait_for_room(self) -> None:
         while len(self._outbox) >= OUTBOX_MAX:
-            self._taken = anyio.Event()
+            taken = self._taken
             self._wake()
-            await self._taken.wait()
+            await taken.wait()
 
     def _settle(self, bundle: _Bundle, failure: Failure | None, elapsed_s: float) -> None:
         if bundle.is_damaged:

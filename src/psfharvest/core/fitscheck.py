@@ -199,10 +199,14 @@ def _header_end(body: bytes, start: int) -> int | Flaw:
 
 
 def _card(header: bytes, keyword: bytes) -> bytes | None:
-    at = header.find(keyword)
-    while at >= 0 and at % CARD:
-        at = header.find(keyword, at + 1)
-    return None if at < 0 else header[at + 8 : at + CARD]
+    """Return what stands behind a keyword; only the first bytes of cards are looked at, not the whole header."""
+    firsts = header[::CARD]
+    at = firsts.find(keyword[:1])
+    while at >= 0:
+        if header.startswith(keyword, CARD * at):
+            return header[CARD * at + 8 : CARD * (at + 1)]
+        at = firsts.find(keyword[:1], at + 1)
+    return None
 
 
 def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | None:
@@ -219,7 +223,7 @@ def _other_source(units: list[Unit], rootname: str) -> Flaw | None:
 
 
 def _other_name(header: bytes, rootname: str) -> Flaw | None:
-    if not rootname or b"NAME" not in header:
+    if not rootname:
         return None
     for keyword in _NAMES:
         card = _card(header, keyword)

@@ -11,22 +11,18 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from psfharvest.core import datauri, keys
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
-from psfharvest.store import schema
+from psfharvest.store import items, schema
 
 MANIFEST_NAME = "manifest.sqlite"
 GROWING_NAME = ".manifest.growing"
-_ITEM_COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter, copy, source, other"
-_LOOK_UP_AT_ONCE = 500
-_NO_PARTS = (None,) * 9
 
 
 class Stored(NamedTuple):
@@ -50,6 +46,8 @@ class Manifest:
         self._tally: Counter[tuple[str, str]] = Counter()
         self._bytes: Counter[tuple[str, str]] = Counter()
         self._given: set[int] = set()
+        self._settled: list[int] = []
+        self._on_their_way: deque[Sequence[Item]] = deque()
         self._next_item = 1
         self._next_source = 1
         self._low_water = 0
@@ -153,61 +151,18 @@ class Manifest:
         self._next_source = first + len(rows)
         return list(range(first, self._next_source))
 
-    def add(self, asked: Sequence[Asked | BadLine]) -> int:
-        """Ask for dataURIs, each once in the manifest's life; return how many are new. Within `transaction`."""
-        n_new = 0
-        for start in range(0, len(asked), _LOOK_UP_AT_ONCE):
-            n_new += self._add(asked[start : start + _LOOK_UP_AT_ONCE])
-        return n_new
-
-    def _add(self, asked: Sequence[Asked | BadLine]) -> int:
-        parsed = [
-            (line, None if isinstance(line, BadLine) else line.parts or datauri.parse(line.uri)) for line in asked
-        ]
-        digests = [
-            keys.digest(f"\n{line.text}" if isinstance(line, BadLine) else keys.key_of(line.uri, parts))
-            for line, parts in parsed
-        ]
-        bearers = self._bearers(digests)
-        items: list[tuple[Any, ...]] = []
-        names: list[tuple[bytes, int]] = []
-        refused: list[tuple[Any, ...]] = []
-        for (line, parts), digest in zip(parsed, digests, strict=True):
-            text = line[0]
-            known = bearers.setdefault(digest, [])
-            if text in known:
-                continue
-            n, copy = self._next_item, len(known)
-            self._next_item += 1
-            known.append(text)
-            names.append((digest, n))
-            if isinstance(line, BadLine):
-                items.append((n, *_NO_PARTS, copy, None, text))
-                refused.append((n, State.FAILED, None, None, 0, None, None, Reason.BAD_URI, line.detail))
-            elif parts is None:
-                items.append((n, *_NO_PARTS, copy, line.source, text))
-            else:
-                items.append((n, *parts, copy, line.source, None))
-        self._db.executemany(f"INSERT INTO item ({_ITEM_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", items)  # noqa: S608
-        self._db.executemany("INSERT INTO name VALUES (?, ?)", names)
-        self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", refused)
-        self._count("asked", "", len(items))
-        if refused:
-            self._count(State.FAILED, Reason.BAD_URI, len(refused))
-        return len(items)
-
-    def _bearers(self, digests: Sequence[bytes]) -> dict[bytes, list[str]]:
-        marks = ",".join("?" * len(digests))
-        columns = ", ".join(f"item.{c.strip()}" for c in _ITEM_COLUMNS.split(","))
-        rows = self._db.execute(
-            f"SELECT name.digest, {columns} FROM name JOIN item ON item.n = name.n "  # noqa: S608 - no value in it
-            f"WHERE name.digest IN ({marks}) ORDER BY name.n",
-            digests,
-        )
-        found: dict[bytes, list[str]] = {}
-        for digest, *row in rows:
-            found.setdefault(digest, []).append(_uri(row)[0])
-        return found
+    def add(self, asked: Sequence[Asked | BadLine]) -> list[Item]:
+        """Ask for dataURIs, each once in the manifest's life; return those that are new. Within `transaction`."""
+        new: list[Item] = []
+        for start in range(0, len(asked), items.LOOK_UP_AT_ONCE):
+            added = items.add(self._db, asked[start : start + items.LOOK_UP_AT_ONCE], self._next_item)
+            n_new = len(added.items) + added.n_refused
+            self._next_item += n_new
+            self._count("asked", "", n_new)
+            if added.n_refused:
+                self._count(State.FAILED, Reason.BAD_URI, added.n_refused)
+            new += added.items
+        return new
 
     # -- runs
 
@@ -243,19 +198,22 @@ class Manifest:
         with_source
             Whether to fill in the catalogue row, as a JSON object.
         """
-        columns = ", ".join(f"i.{c.strip()}" for c in _ITEM_COLUMNS.split(","))
         with _translated(self.path):
             rows = self._db.execute(
-                f"SELECT {columns} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
+                f"SELECT {items.columns_of('i')} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
                 "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
                 (max(after, self._low_water), limit),
             ).fetchall()
-            items = [_item(row) for row in rows]
+            found = [items.item_of(row) for row in rows]
             if with_source:
-                items = self._with_sources(items, [row[11] for row in rows])
-        self._given.update(item.number for item in items)
-        self._cursor = items[-1].number if items else self._cursor
-        return items
+                found = self._with_sources(found, [row[items.SOURCE_AT] for row in rows])
+        self.give(found)
+        return found
+
+    def give(self, given: Sequence[Item]) -> None:
+        """Take note of items that are on their way, so that the low-water mark stays below them; from any thread."""
+        if given:
+            self._on_their_way.append(given)
 
     def record(self, batch: Sequence[Stored]) -> None:
         """
@@ -284,7 +242,7 @@ class Manifest:
         for state, n in Counter((r[1], r[7] or "") for r in rows).items():
             self._count(*state, n)
         self._bytes[State.DONE, ""] += sum(r[2] or 0 for r in rows)
-        self._given.difference_update(r[0] for r in rows)
+        self._settled.extend(r[0] for r in rows)
 
     def retract(self, numbers: Sequence[int]) -> None:
         """Take claims back: what of these items was recorded is pending again; within `transaction`."""
@@ -379,6 +337,12 @@ class Manifest:
     def _save_counts(self) -> None:
         rows = [(state, reason, n, self._bytes[state, reason]) for (state, reason), n in self._tally.items()]
         self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", rows)
+        while self._on_their_way:
+            given = self._on_their_way.popleft()
+            self._given.update(item.number for item in given)
+            self._cursor = given[-1].number
+        self._given.difference_update(self._settled)
+        self._settled.clear()
         self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
 
@@ -404,19 +368,6 @@ class Manifest:
             item._replace(source=texts.get(n, "")) if n is not None else item
             for item, n in zip(items, numbers, strict=True)
         ]
-
-
-def _uri(row: Sequence[Any]) -> tuple[str, datauri.CutoutURI | None]:
-    if row[12] is not None:
-        return row[12], None
-    parts = datauri.CutoutURI(*row[1:10])
-    return str(parts), parts
-
-
-def _item(row: Sequence[Any]) -> Item:
-    uri, parts = _uri(row)
-    key = keys.key_of(uri, parts, row[10])
-    return Item(row[0], uri, key) if parts is None else Item(row[0], uri, key, parts.size_px, parts.rootname)
 
 
 def _existing(folder: Path) -> Path:

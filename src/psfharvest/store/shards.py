@@ -90,21 +90,20 @@ class ShardSink:
         end = self._end
         try:
             for outcome in outcomes:
-                body = outcome.body or b""
                 if end >= self._shard_bytes:
                     self._append(pieces)
                     self._roll()
                     pieces, end = [], 0
-                name = stem(outcome.item)
-                note = _note(outcome.item)
-                head = header(name, len(body))
+                item, body = outcome.item, outcome.body or b""
+                name, note = stem(item), _note(item)
+                head, tail = header(name, len(body)), header(f"{name.rpartition('.')[0]}.json", len(note))
                 stored.append(Stored(outcome, self._shard, end + len(head)))
-                tail = header(f"{name.rpartition('.')[0]}.json", len(note))
-                pieces += (head, body, _padding(body), tail, note, _padding(note))
-                end += len(head) + _padded(body) + len(tail) + _padded(note)
+                members = (head, body, END[: -len(body) % BLOCK], tail, note, END[: -len(note) % BLOCK])
+                pieces += members
+                end += sum(map(len, members))
             self._append(pieces)
         except OSError as error:
-            raise cannot_store(error, f"{self._name}/{self._shard:06d}.tar") from error
+            raise cannot_store(error, f"{FOLDER}/{self._shard:06d}.tar") from error
         return stored
 
     def checkpoint(self) -> Mapping[str, int]:
@@ -188,14 +187,6 @@ _TEMPLATE_SUM = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_BEHIN
 def _note(item: Item) -> bytes:
     uri = json.dumps(item.uri)
     return (f'{{"uri": {uri}, {item.source[1:]}' if len(item.source) > 2 else f'{{"uri": {uri}}}').encode()
-
-
-def _padded(body: bytes) -> int:
-    return (len(body) + BLOCK - 1) // BLOCK * BLOCK
-
-
-def _padding(body: bytes) -> bytes:
-    return END[: -len(body) % BLOCK]
 
 
 def _write_all(handle: int, pieces: list[bytes]) -> int:
