@@ -43,7 +43,7 @@ async def test_the_services_example_runs(simulator: Simulator) -> None:
 def test_the_shell_session_runs(simulator: Simulator, psfharvest) -> None:
     """Every psfharvest line of README's session succeeds, in its order."""
     lines = [line for line in blocks("sh")[2].splitlines() if line.startswith("psfharvest")]
-    assert 5 == len(lines)
+    assert 6 == len(lines)
     for line in lines:
         run = psfharvest(*line.split()[1:], env={"PSFHARVEST_ARCHIVE": simulator.url})
         assert 0 == run.status, (line, run.err)

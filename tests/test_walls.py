@@ -22,6 +22,10 @@ MAY_IMPORT = {
     "plot": {"core"},
     "version": set(),
     "campaign": {"archive", "core", "engine", "lists", "store"},
+    "background": {"core"},
+    "blocking": {"archive", "background", "core", "engine"},
+    "mast_api_psf": {"archive", "blocking", "core", "notebook", "progress"},
+    "notebook": {"core", "notebook", "store"},
     "__main__": {"cli"},
     "__init__": {"core", "archive", "version"},
 }

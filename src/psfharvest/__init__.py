@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     )
     from psfharvest.core.model import Limits, Progress, Reason, Report, RetryPolicy, State
     from psfharvest.core.query import Query
+    from psfharvest.store.harvest import Harvest
 
 _HOMES = {
     "Archive": "archive.client",
     "Cutout": "core.cutout",
+    "Harvest": "store.harvest",
     "Query": "core.query",
     **dict.fromkeys(("Limits", "Progress", "Reason", "Report", "RetryPolicy", "State"), "core.model"),
     **dict.fromkeys(
@@ -55,6 +57,7 @@ __all__ = [
     "CutoutFailed",
     "CutoutMissing",
     "FolderRefused",
+    "Harvest",
     "Limits",
     "LocalError",
     "ManifestError",

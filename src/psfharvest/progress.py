@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Iterable
-from typing import Any, Self, TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any, Self, TextIO, TypeVar
 
 from psfharvest.core.model import Progress
 
 LINE_EVERY_S = 5.0
+T = TypeVar("T")
 
 
 class Reporter:
@@ -125,3 +126,13 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(things: Iterable[T], total: int, stream: TextIO, *, is_quiet: bool) -> Iterator[T]:
+    """Pass things on and show how many of `total` have passed: a bar on a terminal, nothing elsewhere."""
+    if is_quiet or not stream.isatty():
+        yield from things
+        return
+    from tqdm import tqdm  # noqa: PLC0415 - only where a bar is drawn
+
+    yield from tqdm(things, total=total, unit="cutout", file=stream, dynamic_ncols=True)

@@ -210,5 +210,3 @@ def test_a_full_disk_while_files_are_made_loses_nothing(tmp_path: Path) -> None:
     journal_reader(tmp_path, stored)
     ParquetSink(tmp_path, shard=claim["shard"], end=claim["shard_end"]).close()
     assert 4 == pq.read_metadata(tmp_path / "parquet/51/000000.parquet").num_rows
-
-

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import html
 import re
-import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
+
+try:
+    from isal import isal_zlib as zlib  # a third faster on what bundles hold
+except ImportError:
+    import zlib  # type: ignore[no-redef]
 
 from psfharvest.archive.endpoints import Endpoints, quoted
 from psfharvest.archive.verify import deliver, status_failure
@@ -38,6 +43,7 @@ MAX_STREAM_FACTOR = 4
 NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
 """The archive will not make bundles: singles tell what it says of each cutout."""
 TOO_LARGE = frozenset({413, 414})
+_DAMAGE: tuple[type[Exception], ...] = (TarDamaged, zlib.error)  # type: ignore[assignment]  # isal types it as a value
 _ROW = re.compile(rb"<tr>\s*<td>(.*?)</td>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>(.*?)</td>", re.DOTALL)
 
 
@@ -52,6 +58,8 @@ class _Bundle:
     """Items whose bodies were handed over: taken back when the bundle proves to be damaged."""
     is_damaged: bool = False
     notes: dict[str, str] = field(default_factory=dict)
+    page: bytes = b""
+    """The archive's own manifest page, read only where something is absent."""
 
 
 class BundleFetcher:
@@ -167,7 +175,7 @@ class BundleFetcher:
                         await self._wait_for_room()
                 if self._outbox:
                     self._wake()
-        except (TarDamaged, zlib.error) as error:
+        except _DAMAGE as error:
             bundle.is_damaged = True
             return Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
         if not walk.is_between_members or not inflate.is_whole:
@@ -177,7 +185,7 @@ class BundleFetcher:
     def _receive(self, member: Member, bundle: _Bundle) -> None:
         name = _base(member.name)
         if _is_page(member.name) and not member.problem:
-            bundle.notes.update(_statuses(member.body))
+            bundle.page = member.body
             return
         item = bundle.absent.get(name)
         if item is None:
@@ -210,6 +218,8 @@ class BundleFetcher:
         is_declined = failure is not None and _is_declined(failure)
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
+        if bundle.absent:
+            bundle.notes = _statuses(bundle.page) | bundle.notes
         for item in bundle.absent.values():
             if is_declined:
                 self._outbox.append(Delivery(item, None))
@@ -236,7 +246,7 @@ class _Inflate:
     """Inflate a gzip stream (or pass a plain tar through) in pieces of bounded size."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._inflater: zlib._Decompress | None = None
+        self._inflater: Any = None
         self._is_plain = False
         self._left = max_bytes
 

@@ -23,6 +23,9 @@ _HOMES = {
     "harvest": "harvest",
     "resume": "harvest",
     "status": "status",
+    "verify": "verify",
+    "plot": "plot",
+    "export": "export",
     "simulate": "simulate",
 }
 

@@ -81,19 +81,14 @@ def _verify(folder: Path) -> int:
 
 
 def _draw(folder: Path) -> None:
-    from psfharvest.core.cutout import Cutout  # noqa: PLC0415
-    from psfharvest.core.datauri import file_name  # noqa: PLC0415
-    from psfharvest.plot import contact_sheet, short_title  # noqa: PLC0415
-    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.plot import contact_sheet  # noqa: PLC0415
+    from psfharvest.store.harvest import Harvest  # noqa: PLC0415
 
-    with Manifest.read(folder) as manifest:
-        stored = [
-            row for row, _ in zip(manifest.cutouts("uri, location", "state = 'done'"), range(PANELS), strict=False)
-        ]
-    cutouts = [Cutout(uri, (folder / location).read_bytes()) for uri, location in stored]
     out = folder / "contact-sheet.png"
     try:
-        contact_sheet([c.data for c in cutouts], [short_title(file_name(c.uri)) for c in cutouts], out)
+        with Harvest(folder) as stars:
+            cutouts = stars[:PANELS]
+            contact_sheet(cutouts, out)
         click.echo(f"   and drew {len(cutouts)} of them: {out}")
     except BadInput as error:
         click.echo(f"   no picture: {error}", err=True)

@@ -118,7 +118,8 @@ class TarWalk:
         return None
 
     def _finish(self) -> Iterator[Member]:
-        body = bytes(self._buffer[: self._size])
+        with memoryview(self._buffer) as view:
+            body = bytes(view[: self._size])
         del self._buffer[: self._need]
         kind, self._kind = self._kind, b""
         if kind == b"L":

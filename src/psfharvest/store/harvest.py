@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from psfharvest.core import thumbnail
+from psfharvest.core import pixels, thumbnail
 from psfharvest.core.cutout import Cutout
-from psfharvest.core.errors import BadQuery, LocalError
+from psfharvest.core.errors import LocalError
 from psfharvest.core.query import criterion
 from psfharvest.store import lookup
 from psfharvest.store.manifest import Manifest
@@ -158,11 +158,11 @@ class Harvest(Sequence[Cutout]):
 
     def sizes(self) -> dict[int | None, int]:
         """Return how many done cutouts have each side, in pixels; None counts files that are no cutouts."""
-        counts: dict[int | None, int] = {}
-        manifest, _ = self._open()
-        for size_px, numbers in lookup.by_size(manifest):
-            counts[size_px] = counts.get(size_px, 0) + int(self._done_runs().contains(numbers).sum())
-        return {size_px: n for size_px, n in sorted(counts.items(), key=lambda c: c[0] or 0) if n}
+        counts: dict[int | None, int] = {
+            size_px: n for size_px in lookup.sizes(self._open()[0]) if (n := len(self.done_numbers(size_px)))
+        }
+        rest = len(self) - sum(counts.values())
+        return {**counts, None: rest} if rest else counts
 
     def read(self, found: lookup.Found) -> Cutout:
         """
@@ -257,7 +257,7 @@ class Harvest(Sequence[Cutout]):
         """Return the account and the first few pictures, for notebooks."""
         pictures = ""
         for cutout in self[:PICTURES]:
-            image = cutout._repr_image_()  # noqa: SLF001 - its own maker's
+            image = pixels.image(cutout.raw)
             pictures += "" if image is None else thumbnail.img(image, width_px=PICTURE_PX) + " "
         return f"<div>{escape(repr(self)[1:-1])}<br>{pictures}</div>"
 
@@ -273,7 +273,9 @@ class Harvest(Sequence[Cutout]):
         for _, uri, location, size_bytes in lookup.places(manifest, numbers):
             yield uri, self._bytes(location, size_bytes)
 
-    def _bytes(self, location: str, size_bytes: int) -> bytes:
+    def _bytes(self, location: str | None, size_bytes: int) -> bytes:
+        if location is None:
+            raise LocalError(f"{self._folder}: a cutout was taken back meanwhile; make a new Harvest")
         words = f"{self._folder / location}: "
         try:
             raw = self._open()[1].read(location, size_bytes)

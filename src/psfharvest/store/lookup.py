@@ -94,6 +94,13 @@ def _numbers(manifest: Manifest, sql: str, values: Sequence[Any]) -> Iterator[Nu
             yield np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
 
+def sizes(manifest: Manifest) -> list[int]:
+    """Return the sides of all cutouts asked for, in pixels, ascending."""
+    with manifest.look() as db:
+        found = db.execute("SELECT DISTINCT size_px FROM item WHERE size_px IS NOT NULL ORDER BY 1").fetchall()
+    return [size_px for (size_px,) in found]
+
+
 def places(manifest: Manifest, wanted: Numbers) -> list[tuple[int, str, str, int]]:
     """Return number, dataURI, location and size in bytes of stored cutouts, ascending by number."""
     where, values = _among(wanted)
@@ -196,8 +203,7 @@ def _expression(column: str, kept: Mapping[int, tuple[str, list[str]]]) -> str:
 
 
 _JSON = (
-    "CASE WHEN json_valid(s.vals) THEN s.vals "
-    "ELSE replace(replace(s.vals, 'NaN', 'null'), 'Infinity', '9e999') END"
+    "CASE WHEN json_valid(s.vals) THEN s.vals ELSE replace(replace(s.vals, 'NaN', 'null'), 'Infinity', '9e999') END"
 )
 """Python writes what is no number as NaN, which JSON does not know."""
 

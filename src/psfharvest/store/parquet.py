@@ -297,7 +297,7 @@ def _write(journal: Path, folder: Path, name: str, number: int, kinds: Mapping[s
     schema = arrow.schema(kinds, images, with_bytes=True)
     with arrow.writer(growing, schema) as writer:
         for rows, arrays in _groups(journal, name, size_px):
-            writer.write_table(arrow.table(schema, rows, {column: arrays for column in images}))
+            writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
     _sync(growing)
     return growing, final
 
@@ -333,5 +333,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

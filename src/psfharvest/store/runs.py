@@ -82,5 +82,6 @@ class Runs:
             positions = positions[::-1]
         size = 1_000_000
         return Runs.of(
-            self.numbers(p.start, p.stop, p.step) for p in (positions[i : i + size] for i in range(0, len(positions), size))
+            self.numbers(p.start, p.stop, p.step)
+            for p in (positions[i : i + size] for i in range(0, len(positions), size))
         )

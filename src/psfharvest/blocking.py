@@ -1,0 +1,319 @@
+"""
+The verbs of `Archive` without ``await``: in scripts, in threads, and inside a running event loop (Jupyter).
+
+Each archive has one background thread with an event loop of its own; whatever loop runs where it is called is left
+alone. An interrupt cancels the work, which keeps what is claimed, and is raised again within a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+
+from psfharvest.archive import client as asynchronous
+from psfharvest.archive.client import What
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.background import END, GRACE_S, LOOK_S, Background, Call, Work
+from psfharvest.core.cutout import Cutout
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.query import Query
+from psfharvest.engine import outlet
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Archive", "CutoutStream"]
+
+BUFFER = 64
+"""Cutouts that a stream holds ready; whoever reads slowly is waited for."""
+AT_ONCE = BUFFER // 4
+"""Cutouts taken before the loop is told of it."""
+
+T = TypeVar("T")
+
+
+class Archive:
+    """
+    The PSF databases at MAST, for code without ``await``.
+
+    Its thread begins with the first call, and ends with `close`, with the ``with`` block, or when the archive is
+    forgotten. Calls from several threads may go on at once.
+
+    Parameters
+    ----------
+    url, client, limits, retry, token
+        As in `psfharvest.Archive`; a client of your own must not be in use by another event loop.
+
+    Raises
+    ------
+    BadInput
+        When the URL is none, or the token would be exposed.
+
+    Examples
+    --------
+    >>> with blocking.Archive() as archive:
+    ...     report = archive.harvest(Query("UVIS", filter="F606W"), "stars/", suffixes=["flt"])
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Any = None,
+        limits: Limits | None = None,
+        retry: RetryPolicy | None = None,
+        token: str | None = None,
+    ) -> None:
+        self._archive = asynchronous.Archive(url, client=client, limits=limits, retry=retry, token=token)
+        self._background: Background | None = None
+        self._interrupted: Call[Any] | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is under way, and the thread; the archive cannot be used after that."""
+        self._is_closed = True
+        if self._background is not None:
+            self._background.end()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the archive's paths are."""
+        return self._archive.endpoints
+
+    def count(self, query: Query) -> int:
+        """Return the number of sources that the query matches; see `psfharvest.Archive.count`."""
+        return self._do(lambda _: self._archive.count(query))
+
+    def query(self, query: Query) -> Table:
+        """Return the matching rows of the catalogue, sorted by id; see `psfharvest.Archive.query`."""
+        return self._do(lambda _: self._archive.query(query))
+
+    def fetch(self, uri: str) -> Cutout:
+        """Return one cutout; see `psfharvest.Archive.fetch`."""
+        return self._do(lambda _: self._archive.fetch(uri))
+
+    def stream(
+        self,
+        what: What,
+        *,
+        suffixes: Sequence[str] = (),
+        unsat_size: int = 51,
+        sat_size: int = 101,
+        via: str = "auto",
+    ) -> CutoutStream:
+        """
+        Return cutouts in memory as they arrive, in no particular order; nothing is stored.
+
+        Parameters
+        ----------
+        what, suffixes, unsat_size, sat_size, via
+            As in `psfharvest.Archive.stream`. An iterable of dataURIs is read in the background thread.
+
+        Returns
+        -------
+        CutoutStream
+            Iterate over it, best in a ``with`` block: leaving that ends the requests.
+        """
+        archive = self._archive
+        sizes = {"unsat_size": unsat_size, "sat_size": sat_size}
+        flow = _Flow(lambda: archive.stream(what, suffixes=suffixes, via=via, **sizes))
+        return CutoutStream(flow, self._running().begin(flow.fill))
+
+    def harvest(
+        self,
+        what: What | Path,
+        folder: str | Path,
+        *,
+        suffixes: Sequence[str] = (),
+        unsat_size: int = 51,
+        sat_size: int = 101,
+        sink: str | None = None,
+        layout: str | None = None,
+        via: str = "auto",
+        fsync: bool = False,
+        extend: bool = False,
+        retry_states: Sequence[str] = ("failed",),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """
+        Download cutouts into a folder, resumably: the same call continues where the last one stopped.
+
+        Parameters
+        ----------
+        what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, extend, retry_states
+            As in `psfharvest.Archive.harvest`. An iterable of dataURIs is read in the background thread.
+        progress
+            Called a few times a second, in the thread that called `harvest`.
+
+        Returns
+        -------
+        Report
+            The account.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Within a second of an interrupt; what is claimed is kept, and the same call continues.
+        """
+        return self._do(
+            lambda tell: self._archive.harvest(
+                what,
+                folder,
+                suffixes=suffixes,
+                unsat_size=unsat_size,
+                sat_size=sat_size,
+                sink=sink,
+                layout=layout,
+                via=via,
+                fsync=fsync,
+                extend=extend,
+                retry_states=retry_states,
+                progress=tell if progress else None,
+            ),
+            progress,
+        )
+
+    def resume(
+        self,
+        folder: str | Path,
+        *,
+        via: str = "auto",
+        fsync: bool = False,
+        retry_states: Sequence[str] = ("failed",),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
+        return self._do(
+            lambda tell: self._archive.resume(
+                folder, via=via, fsync=fsync, retry_states=retry_states, progress=tell if progress else None
+            ),
+            progress,
+        )
+
+    def _running(self) -> Background:
+        if self._is_closed:
+            raise BadInput("this Archive is closed; open a new one")
+        with self._lock:
+            if self._background is None:
+                self._background = Background(self._archive)
+        return self._background
+
+    def _do(self, work: Work[T], hear: Callable[[Any], None] | None = None) -> T:
+        background = self._running()
+        while self._interrupted is not None and not self._interrupted.has_ended:
+            self._interrupted.wait(LOOK_S)  # it may hold the very folder that is asked for now
+        call = background.begin(work)
+        try:
+            return call.run(hear)
+        finally:
+            if not call.has_ended:
+                self._interrupted = call
+
+
+class CutoutStream:
+    """
+    Cutouts as they arrive, for a ``for`` loop.
+
+    The requests begin with the first cutout asked for. They end with the last one, with `close`, with the ``with``
+    block, or when the stream is forgotten.
+    """
+
+    def __init__(self, flow: _Flow, call: Call[None]) -> None:
+        self._flow = flow
+        self._call = call
+        self._is_begun = False
+        self._is_over = False
+        self._n_taken = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._call.cancel()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Cutout:
+        if self._is_over:
+            raise StopIteration
+        try:
+            with self._call.or_cancel():
+                message = self._next()
+        except BaseException:
+            self._is_over = True
+            raise
+        if message is not END:
+            return message  # type: ignore[no-any-return]  # `fill` tells nothing else
+        self._is_over = True
+        self._call.result()
+        raise StopIteration
+
+    @property
+    def failures(self) -> Sequence[Outcome]:
+        """Outcomes of what did not come, the last thousand of them."""
+        return () if self._flow.cutouts is None else tuple(self._flow.cutouts.failures)
+
+    @property
+    def states(self) -> Mapping[State, int]:
+        """How many ended in which state."""
+        return {} if self._flow.cutouts is None else dict(self._flow.cutouts.states)
+
+    def close(self) -> None:
+        """End the requests; harmless when they have ended."""
+        self._is_over = True
+        self._call.cancel()
+        if self._is_begun:
+            self._call.wait(GRACE_S)
+
+    def _next(self) -> Any:
+        if not self._is_begun:
+            self._is_begun = True
+            self._call.start()
+        message = self._call.take()
+        self._n_taken += 1
+        if self._n_taken % AT_ONCE == 0:
+            self._call.call_soon(self._flow.took, AT_ONCE)
+        return message
+
+
+class _Flow:
+    """Cutouts on their way from the loop to another thread, never more than a buffer of them."""
+
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[outlet.CutoutStream]]) -> None:
+        self.cutouts: outlet.CutoutStream | None = None
+        self._opened = opened
+        self._n_under_way = 0
+        self._room: anyio.Event | None = None
+
+    async def fill(self, tell: Callable[[Cutout], None]) -> None:
+        """Tell each cutout as it comes, as long as there is room."""
+        async with self._opened() as self.cutouts:
+            async for cutout in self.cutouts:
+                while self._n_under_way >= BUFFER:
+                    self._room = anyio.Event()
+                    await self._room.wait()
+                self._n_under_way += 1
+                tell(cutout)
+
+    def took(self, n: int) -> None:
+        """Take note that `n` cutouts are out of the buffer; in the loop."""
+        self._n_under_way -= n
+        if self._room is not None:
+            self._room.set()

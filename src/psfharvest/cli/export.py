@@ -1,0 +1,60 @@
+"""``export``: a harvest for other programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from psfharvest.cli.options import json_option
+
+LINE_EVERY_S = 2.0
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--size", "sizes", type=int, multiple=True, metavar="PX", help="Only cutouts of this side; repeatable."
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def export(folder: Path, out: Path, sizes: tuple[int, ...], quiet: bool, as_json: bool) -> None:
+    """
+    Write what DIR has stored to OUT: .parquet, .zarr or .npz, by the ending; pixels and metadata together.
+
+    \b
+    psfharvest export stars stars.parquet             one row a cutout; pandas, polars, datasets read it
+    psfharvest export stars stars.zarr                Zarr v3, sharded: 51/images, 51/id, ...
+    psfharvest export stars stars.npz --size 51       numpy.load("stars.npz")["images"]
+
+    It grows under another name and is renamed when it is whole; what stood at OUT is replaced.
+    """
+    from psfharvest import export as exporting  # noqa: PLC0415 - heavy
+    from psfharvest.store.harvest import Harvest  # noqa: PLC0415 - heavy
+
+    exporting.check(out)
+    with Harvest(folder) as stars:
+        done = exporting.export(stars, out, sizes=sizes, progress=None if quiet else _Lines())
+    if not quiet:
+        words = " and ".join(f"{n:,} of {size} x {size} px" for size, n in done["sizes"].items())
+        click.echo(f"psfharvest: {words} in {out}", err=True)
+        if done["left_out"]:
+            click.echo(f"psfharvest: {done['left_out']:,} files that are no cutouts were left out", err=True)
+    if as_json:
+        click.echo(json.dumps(done))
+
+
+class _Lines:
+    """Say every few seconds how far it has come."""
+
+    def __init__(self) -> None:
+        self._shown_at = time.monotonic()
+
+    def __call__(self, n: int, total: int) -> None:
+        if time.monotonic() - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = time.monotonic()
+            click.echo(f"psfharvest: {n:,} of {total:,} cutouts ({100 * n / total:.0f} %)", file=sys.stderr)

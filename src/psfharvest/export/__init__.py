@@ -1,0 +1,147 @@
+"""
+A harvest as one file or folder for other programs: Parquet, Zarr or NPZ, by the ending; pixels and metadata together.
+
+Only what is done is exported, in the order of asking, sizes apart. It grows under another name and is renamed when
+it is whole. Memory does not grow with the number of cutouts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.export.content import Content
+from psfharvest.store.harvest import Harvest
+
+NEEDS = {".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr"), ".npz": ("numpy", "")}
+"""Endings, with the module that each needs, and the extra that brings it."""
+
+
+def export(
+    harvest: Harvest | str | Path,
+    out: str | Path,
+    *,
+    sizes: Sequence[int] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """
+    Write the done cutouts of a harvest for other programs.
+
+    Parameters
+    ----------
+    harvest
+        A `Harvest`, such as a `select` gives, or a harvest folder.
+    out
+        ``.parquet``: one row a cutout, pixels a fixed-size list in column ``image`` (``image_51``, ``image_101``
+        where there are several sizes). ``.zarr``: a Zarr v3 group, sharded; ``51/images`` of shape
+        ``(n, 51, 51)`` beside ``51/id`` and the other columns. ``.npz``: arrays ``images``, ``id``, … (or
+        ``51/images``, … where there are several sizes). What stood there before is replaced.
+    sizes
+        Only cutouts of these sides, in pixels; none is all.
+    progress
+        Called with the number of cutouts written and of all, now and then.
+
+    Returns
+    -------
+    dict
+        ``file``, ``cutouts`` and ``sizes`` (side to number of cutouts), ``left_out`` (files that are no images).
+
+    Raises
+    ------
+    BadInput
+        When the ending is unknown, an extra is missing, or there is nothing to export; nothing was changed.
+    SinkError
+        When it cannot be written.
+    LocalError
+        When a cutout is not where the manifest says.
+    """
+    path = Path(out)
+    check(path)
+    source = harvest if isinstance(harvest, Harvest) else Harvest(harvest)
+    content = Content(source, sizes, progress or (lambda _done, _total: None))
+    with _growing(path) as partial:
+        _writer(path)(content, partial)
+    return {
+        "file": str(path),
+        "cutouts": sum(content.counts.values()),
+        "sizes": {str(size): n for size, n in content.counts.items()},
+        "left_out": content.n_left_out,
+    }
+
+
+def check(out: Path) -> None:
+    """
+    Refuse what cannot be written.
+
+    Raises
+    ------
+    BadInput
+        When the ending is unknown, its extra is missing, or the place is not for it.
+    """
+    needed = NEEDS.get(out.suffix.lower())
+    if needed is None:
+        raise BadInput(f"{out}: the ending says the format; {', '.join(NEEDS)} are allowed")
+    module, extra = needed
+    if find_spec(module) is None:
+        raise BadInput(f"a {out.suffix} export needs {module}: pip install 'psfharvest[{extra}]'")
+    if not out.absolute().parent.is_dir():
+        raise BadInput(f"{out}: the folder {out.parent} does not exist; make it first")
+    is_ours = (out / "zarr.json").is_file() if out.suffix.lower() == ".zarr" else out.is_file()
+    if out.exists() and not is_ours:
+        raise BadInput(f"{out} is there and is something else; choose another name")
+
+
+def _writer(out: Path) -> Callable[[Content, Path], None]:
+    if out.suffix.lower() == ".parquet":
+        from psfharvest.export.parquet_file import write as write_parquet  # noqa: PLC0415 - needs an extra
+
+        return write_parquet
+    if out.suffix.lower() == ".zarr":
+        from psfharvest.export.zarr_folder import write as write_zarr  # noqa: PLC0415 - needs an extra
+
+        return write_zarr
+    from psfharvest.export.npz_file import write as write_npz  # noqa: PLC0415 - heavy
+
+    return write_npz
+
+
+@contextmanager
+def _growing(out: Path) -> Iterator[Path]:
+    """Give a name to grow under; what is there at the end gets the final one."""
+    partial = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        yield partial
+        _replace(partial, out)
+    except OSError as error:
+        raise SinkError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        _remove(partial)
+
+
+def _replace(partial: Path, out: Path) -> None:
+    if not out.is_dir():
+        partial.replace(out)
+        return
+    old = out.with_name(f".{os.getpid()}.old.{out.name}")  # a folder cannot take another's place
+    out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

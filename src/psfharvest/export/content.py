@@ -1,0 +1,131 @@
+"""What is exported: which cutouts, which columns of which type, and all of it in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfharvest.core import pixels
+from psfharvest.core.errors import BadInput, LocalError
+from psfharvest.store.harvest import Harvest
+from psfharvest.store.kinds import Kinds, column
+from psfharvest.store.tables import FILLERS
+
+AT_ONCE = 256
+LEFT_OUT = ("state", "location", "attempts", "reason")
+"""Columns that say how a cutout came, not what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    Some cutouts of one size.
+
+    `rows` are metadata, one mapping a cutout; `headers` the header texts; `images` has shape ``(n, size, size)``.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    headers: Sequence[str]
+    images: NDArray[np.float32]
+
+    def column(self, name: str, kind: str) -> list[Any]:
+        """Return one metadata column as values of its kind; None is filled as astroquery does."""
+        return [FILLERS[kind] if value is None else value for value in column(self.rows, name, kind)]
+
+
+class Content:
+    """
+    The cutouts to export.
+
+    Parameters
+    ----------
+    harvest
+        Where they are.
+    sizes
+        Only these sides, in pixels; none is all.
+    progress
+        Called with the number of cutouts read and of all.
+
+    Raises
+    ------
+    BadInput
+        When there is nothing to export.
+    """
+
+    def __init__(self, harvest: Harvest, sizes: Sequence[int], progress: Callable[[int, int], None]) -> None:
+        there = harvest.sizes()
+        self.counts = {size: n for size, n in there.items() if size is not None and (not sizes or size in sizes)}
+        self.n_left_out = there.get(None, 0)
+        if not self.counts:
+            has = ", ".join(f"{n:,} of {size} px" for size, n in there.items()) or "none that is done"
+            raise BadInput(f"{harvest.folder}: no cutout to export; it has {has}")
+        self._harvest = harvest
+        self._progress = progress
+        self._n_read = 0
+        self._kinds: dict[int, Kinds] = {}
+        self._header_bytes: dict[int, int] = {}
+        for size in self.counts:
+            self._look(size)
+
+    def kinds(self, size: int) -> dict[str, str]:
+        """Return the metadata columns of one size, each with its kind."""
+        return self._kinds[size].all()
+
+    def width(self, size: int, name: str) -> int:
+        """Return how many characters the longest text of a column has."""
+        return self._kinds[size].width(name)
+
+    def header_bytes(self, size: int) -> int:
+        """Return how many bytes the longest header of one size may have."""
+        return self._header_bytes[size]
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """
+        Yield all cutouts of one size, in the order of asking.
+
+        Raises
+        ------
+        LocalError
+            When a cutout is not where the manifest says, or is not of that size.
+        """
+        rows: list[Mapping[str, Any]] = []
+        headers: list[str] = []
+        images: list[NDArray[np.float32]] = []
+        total = sum(self.counts.values())
+        chosen = self._harvest.select(size_px=size)
+        for found in chosen.rows():
+            raw = chosen.read(found).raw
+            header, image = pixels.parts(raw)
+            if image is None or image.shape != (size, size):
+                raise LocalError(
+                    f"{found.ours['uri']}: no image of {size} x {size} px; run: psfharvest verify --repair"
+                )
+            rows.append(_plain({**found.source, **found.ours}))
+            headers.append(header)
+            images.append(image)
+            if len(rows) == AT_ONCE:
+                yield self._batch(rows, headers, images, total)
+                rows, headers, images = [], [], []
+        if rows:
+            yield self._batch(rows, headers, images, total)
+
+    def _batch(self, rows: Any, headers: Any, images: Any, total: int) -> Batch:
+        self._n_read += len(rows)
+        self._progress(self._n_read, total)
+        return Batch(rows, headers, np.stack(images))
+
+    def _look(self, size: int) -> None:
+        kinds, longest = Kinds(), 0
+        for found in self._harvest.select(size_px=size).rows():
+            kinds.look(_plain({**found.source, **found.ours}))
+            longest = max(longest, found.ours["size_bytes"])
+        self._kinds[size] = kinds
+        self._header_bytes[size] = max(80, longest - 4 * size * size)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in LEFT_OUT}
