@@ -40,7 +40,7 @@ ROWS_AT_ONCE = 1000
 """Rows asked for in one transaction: short, so that an interrupt never waits long."""
 BACKLOG = 100_000
 """Pending cutouts beyond which the next part of a query is left for later."""
-HANDED_MAX = 8
+HANDED_MAX = 3
 """Batches of new items that are kept in memory on their way to the engine."""
 WATCH_S = 0.2
 

@@ -20,7 +20,7 @@ from collections.abc import (
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -59,6 +59,8 @@ LONG_PATIENCE_S = 3600.0
 VIAS = ("auto", "file", "bundle")
 
 What = Query | Uris
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Archive:
@@ -287,8 +289,8 @@ class Archive:
         ask = await self._ask_for(what, path, suffixes, unsat_size, sat_size)
         opened = folders.old_folder if folders.is_harvest(path) else folders.new_folder
         with ExitStack() as stack:
-            manifest = stack.enter_context(opened(path, settings))
-            todo = folders.todo(manifest, ask, extend=extend)
+            manifest = await _in_thread(stack.enter_context, opened(path, settings))
+            todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
             streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
             return await self._campaign(
                 stack, path, manifest, settings, todo, via, retry_states, progress, streams, before
@@ -307,8 +309,8 @@ class Archive:
         path = Path(folder)
         settings = Settings(fsync=fsync)
         with ExitStack() as stack:
-            manifest = stack.enter_context(folders.old_folder(path, settings))
-            todo = folders.todo(manifest, None, extend=False)
+            manifest = await _in_thread(stack.enter_context, folders.old_folder(path, settings))
+            todo = await _in_thread(folders.todo, manifest, None, extend=False)
             return await self._campaign(
                 stack, path, manifest, settings, todo, via, retry_states, progress, {}, self._light().requests
             )
@@ -326,8 +328,8 @@ class Archive:
         streams: Mapping[int, Uris],
         requests_before: int,
     ) -> Report:
-        manifest.reopen([State(s) for s in retry_states])
-        sink = folders.open_sink(path, manifest, settings)
+        await _in_thread(manifest.reopen, [State(s) for s in retry_states])
+        sink = await _in_thread(folders.open_sink, path, manifest, settings)
         stack.callback(sink.close)
         campaign = Campaign(
             manifest=manifest,
@@ -436,6 +438,10 @@ async def _strings(uris: Uris) -> AsyncGenerator[str, None]:
     else:
         for uri in uris:
             yield str(uri)
+
+
+async def _in_thread(do: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    return await anyio.to_thread.run_sync(lambda: do(*args, **named))
 
 
 def _stacked(parts: Sequence[Rows]) -> Rows:

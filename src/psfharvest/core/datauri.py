@@ -61,9 +61,9 @@ class CutoutURI(NamedTuple):
     @property
     def center(self) -> tuple[float, float] | None:
         """
-        The star's place ``(x, y)`` within the cutout, 0-based, in pixels; None where the coordinates are no numbers.
+        The star's place ``(x, y)`` within the cutout, 0-based, in pixels; None where they are no numbers.
 
-        fitscut's lower corner is ``floor(x - size // 2 + 0.5)``, so the pixel nearest to the star is the middle one.
+        fitscut's lower corner is ``floor(x - size // 2 + 0.5)``: the pixel nearest to the star is the middle.
         """
         try:
             x, y = float(self.x), float(self.y)
