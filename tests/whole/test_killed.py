@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_harvest import check_every_file, rows_of, stored_bytes
 
-from harness import command
+from harness import check_every_file, command, rows_of, stored_bytes
 from psfharvest.simulator import Simulator
 
 N_CUTOUTS = 2000
@@ -33,7 +32,7 @@ def kill_and_count(words: list[str], folder: Path, simulator: Simulator, after: 
     return simulator.count("file")
 
 
-@pytest.mark.parametrize("sink", ["files", "shards"])
+@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 def test_twenty_kills(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """Twenty seeded kills of a 2,000-cutout harvest: the account stays whole, and refetches stay few."""
     draw = random.Random(20)
@@ -58,4 +57,4 @@ def test_twenty_kills(simulator: Simulator, psfharvest, tmp_path: Path, sink: st
     assert asked <= N_CUTOUTS + N_KILLS * (CONNECTIONS + 512)
     assert N_CUTOUTS == check_every_file(tmp_path / "d", simulator)
     names = {p.name for p in (tmp_path / "d").iterdir()}
-    assert {"manifest.sqlite", ".psfharvest.lock", "WFC3PSF" if sink == "files" else "shards"} == names
+    assert {"manifest.sqlite", ".psfharvest.lock", "WFC3PSF" if sink == "files" else sink} == names
