@@ -1,5 +1,5 @@
 """
-Reading back: stack, iterate, index, table, select, export, of N cutouts in each sink. Usage: reading.py [N] [SINK...]
+Reading back N cutouts from each sink: stack, iterate, index, table, select, export. Usage: reading.py [N] [SINK...]
 
 The harvest is made without an archive: real header text, one seeded noise image a cutout, 10 % of them 101 pixels.
 Prints one JSON object a measurement: seconds, cutouts a second, peak memory of the process that measured.
@@ -7,7 +7,7 @@ Prints one JSON object a measurement: seconds, cutouts a second, peak memory of 
 
 import hashlib
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -82,7 +82,7 @@ def measure(what: str, folder: Path, n: int) -> None:
     from psfharvest import Harvest
 
     stars = Harvest(folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     began, cpu = time.perf_counter(), time.process_time()
     if what == "stack":
         result = stars.stack(51).shape
@@ -107,8 +107,13 @@ def measure(what: str, folder: Path, n: int) -> None:
     print(json.dumps({
         "what": what, "sink": folder.name, "n": n, "seconds": round(elapsed, 2),
         "cpu_s": round(time.process_time() - cpu, 2), "per_second": round(n / elapsed),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "peak_before_mb": before // 1024, "result": result,
+        "peak_mb": peak_mb(), "peak_before_mb": before, "result": result,
     }, default=str), flush=True)  # fmt: skip
+
+
+def peak_mb() -> int:
+    """Peak memory of this program alone: ru_maxrss would begin with that of the process that started it."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 
 def main() -> None:

@@ -46,6 +46,9 @@ class FakeFetcher:
     def room(self) -> int:
         return self.traffic.allowance()
 
+    def is_busy(self) -> bool:
+        return self.traffic.in_flight > 0
+
     def exposed(self) -> int:
         return self.traffic.in_flight
 

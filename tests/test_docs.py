@@ -49,6 +49,17 @@ def test_the_shell_session_runs(simulator: Simulator, psfharvest) -> None:
         assert 0 == run.status, (line, run.err)
 
 
+def test_reading_back_runs(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """README's third example runs on what the shell session's harvest leaves."""
+    words = ["harvest", "stars", "UVIS", "filter=F606W", "n_sat_pixels=0", "--limit", "200", "--suffix", "flc"]
+    assert 0 == psfharvest(*words, env={"PSFHARVEST_ARCHIVE": simulator.url}).status
+    done = subprocess.run(
+        [sys.executable, "-c", blocks("python")[2]], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert 3 == len(done.stdout.splitlines())
+
+
 def test_every_reason_is_explained() -> None:
     """The vocabulary of reasons, its remedies, and README's table are one."""
     assert set(Reason) == set(REMEDY)

@@ -8,7 +8,7 @@ alone. An interrupt cancels the work, which keeps what is claimed, and is raised
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -18,6 +18,7 @@ import anyio
 from psfharvest.archive import client as asynchronous
 from psfharvest.archive.client import What
 from psfharvest.archive.endpoints import Endpoints
+from psfharvest.aside import read_aside
 from psfharvest.background import END, GRACE_S, LOOK_S, Background, Call, Work
 from psfharvest.core.cutout import Cutout
 from psfharvest.core.errors import BadInput
@@ -36,6 +37,7 @@ AT_ONCE = BUFFER // 4
 """Cutouts taken before the loop is told of it."""
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 class Archive:
@@ -120,7 +122,7 @@ class Archive:
         Parameters
         ----------
         what, suffixes, unsat_size, sat_size, via
-            As in `psfharvest.Archive.stream`. An iterable of dataURIs is read in the background thread.
+            As in `psfharvest.Archive.stream`. A generator is read in a thread of its own.
 
         Returns
         -------
@@ -129,7 +131,7 @@ class Archive:
         """
         archive = self._archive
         sizes = {"unsat_size": unsat_size, "sat_size": sat_size}
-        flow = _Flow(lambda: archive.stream(what, suffixes=suffixes, via=via, **sizes))
+        flow = _Flow(lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, **sizes))
         return CutoutStream(flow, self._running().begin(flow.fill))
 
     def harvest(
@@ -154,7 +156,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, extend, retry_states
-            As in `psfharvest.Archive.harvest`. An iterable of dataURIs is read in the background thread.
+            As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             Called a few times a second, in the thread that called `harvest`.
 
@@ -170,7 +172,7 @@ class Archive:
         """
         return self._do(
             lambda tell: self._archive.harvest(
-                what,
+                _at_hand(what),
                 folder,
                 suffixes=suffixes,
                 unsat_size=unsat_size,
@@ -221,6 +223,11 @@ class Archive:
         finally:
             if not call.has_ended:
                 self._interrupted = call
+
+
+def _at_hand(what: W) -> W | AsyncIterable[str]:
+    """Return what can be read without waiting for it: an iterator may take its time, and is read aside."""
+    return read_aside(what) if isinstance(what, Iterator) else what
 
 
 class CutoutStream:

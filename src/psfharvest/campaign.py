@@ -73,6 +73,10 @@ class Sink(Protocol):
         """Return what the manifest must record together with a claim."""
         ...
 
+    def forget(self, items: Sequence[Item]) -> None:
+        """Let go of what claims stood for that were taken back."""
+        ...
+
     def close(self) -> None:
         """Let go of everything."""
         ...
@@ -178,7 +182,7 @@ class Campaign:
         expected = [ask.expected for ask in self._asks]
         return Progress(
             tally=self.manifest.tally(),
-            expected=None if None in expected else sum(e or 0 for e in expected),
+            expected=None if None in expected or self._n_left == 0 else sum(e or 0 for e in expected),
             in_flight=self.traffic.in_flight,
             waiting=self._pump.waiting,
             connections=self.traffic.throttle.limit,
@@ -194,13 +198,15 @@ class Campaign:
         self._room.set()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        taken_back = [o.item.number for o in outcomes if o.state is State.PENDING]
+        taken_back = [o.item for o in outcomes if o.state is State.PENDING]
         if taken_back:
             outcomes = _last_words(outcomes)
+            with self.manifest.transaction():
+                self.manifest.retract([item.number for item in taken_back])
+            self.sink.forget(taken_back)
         stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
-            self.manifest.retract(taken_back)
             self.manifest.record(stored)
             self.manifest.set(**self.sink.checkpoint())
             self._note_run()
@@ -318,20 +324,31 @@ class Campaign:
         if ask.kind == "stream":
             await self._ask_stream(ask)
         else:
-            batches = lists.from_file(Path(ask.spec["path"]), ask.position, ask.lines)
+            path = Path(ask.spec["path"])
+            if await self._on_disk(lists.identity, path) != ask.identity:
+                raise BadInput(
+                    f"{path} has changed since it was first given; harvest it as another list (--extend)"
+                )
+            batches = lists.from_file(path, ask.position, ask.lines)
             while (batch := await self._on_disk(next, batches, None)) is not None:
                 await self._add_lines(ask, batch)
             return
 
     async def _ask_stream(self, ask: Ask) -> None:
         send, receive = anyio.create_memory_object_stream[str](lists.LINES_AT_ONCE)
+        error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(self._pour, self.streams[ask.n], send)
-            async with aclosing(lists.gather(receive)) as batches:
-                async for batch in batches:
-                    await self._add_lines(ask, batch)
-        if self._pour_error is not None:
-            raise self._pour_error
+            try:
+                async with aclosing(lists.gather(receive)) as batches:
+                    async for batch in batches:
+                        await self._add_lines(ask, batch)
+            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
+                error = raised
+                group.cancel_scope.cancel()
+        error = error or self._pour_error
+        if error is not None:
+            raise error
 
     async def _pour(self, uris: Uris, send: MemoryObjectSendStream[str]) -> None:
         try:
@@ -406,7 +423,7 @@ def query_ask(
     query: Query, suffixes: Sequence[str], *, unsat_size_px: int, sat_size_px: int, n_sources: int
 ) -> Ask:
     """Return the ask of a query's cutouts."""
-    chosen = query.detector.check_suffixes(list(suffixes))
+    chosen = query.detector.check_suffixes([suffixes] if isinstance(suffixes, str) else list(suffixes))
     for name, size in (("unsat_size", unsat_size_px), ("sat_size", sat_size_px)):
         if not 1 <= size <= 99_999:
             raise BadInput(f"{name} is {size}: a side of 1 to 99999 pixels is allowed")

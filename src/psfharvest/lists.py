@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 def read_line(text: str, number: int) -> Asked | BadLine | None:
     """Return what a line asks for: a dataURI, a bad line, or nothing (blank, comment)."""
-    text = text.strip()
+    text = text.removeprefix("\ufeff").strip()
     if not text or text.startswith("#"):
         return None
     try:
@@ -61,8 +61,8 @@ def require_some(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            lines = enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1)
-            if any(isinstance(read_line(_text(line), n), Asked) for n, line in lines):
+            lines = enumerate(_lines(file), 1)
+            if any(isinstance(read_line(_text(line), n), Asked) for n, (line, _) in lines):
                 return
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; --uris takes a file of dataURIs, one a line, or -") from error
@@ -79,8 +79,11 @@ def identity(path: Path) -> str:
         When the file cannot be read or holds no dataURI.
     """
     require_some(path)
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return f"file {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return f"file {digest.hexdigest()}"
 
 
 def from_file(path: Path, position: int, lines: int) -> Iterator[Batch]:
@@ -91,16 +94,29 @@ def from_file(path: Path, position: int, lines: int) -> Iterator[Batch]:
 
 
 def _batches(file: BinaryIO, position: int, lines: int) -> Iterator[Batch]:
-    while raw := list(islice(iter(lambda: file.readline(MAX_LINE), b""), LINES_AT_ONCE)):
-        found = [read_line(_text(line), n) for n, line in enumerate(raw, lines + 1)]
-        position += sum(map(len, raw))
+    every = _lines(file)
+    while raw := list(islice(every, LINES_AT_ONCE)):
+        found = [read_line(_text(line), n) for n, (line, _) in enumerate(raw, lines + 1)]
+        position += sum(size for _, size in raw)
         lines += len(raw)
         yield Batch([line for line in found if line is not None], position, lines)
 
 
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line, cut to a length that memory bears, and its whole size in bytes."""
+    while line := file.readline(MAX_LINE):
+        size = len(line)
+        piece = line
+        while piece and not piece.endswith(b"\n"):
+            piece = file.readline(MAX_LINE)
+            size += len(piece)
+        yield line, size
+
+
 async def lines_of(descriptor: int) -> AsyncGenerator[str, None]:
     """Yield the lines of a pipe, terminal or file as they come; waiting can be cancelled."""
-    can_wait = not stat.S_ISREG(os.fstat(descriptor).st_mode) and os.name != "nt"
+    mode = os.fstat(descriptor).st_mode
+    can_wait = os.name != "nt" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor))
     rest = b""
     while True:
         if can_wait:

@@ -31,9 +31,10 @@ class Reporter:
     """
 
     def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
-        self._stream = stream or sys.stderr
-        self._is_quiet = is_quiet
-        self._is_terminal = self._stream.isatty()
+        found = stream or sys.stderr
+        self._is_quiet = is_quiet or found is None  # a daemon may have no standard error at all
+        self._stream = found
+        self._is_terminal = not self._is_quiet and found.isatty()
         self._bar: Any = None
         self._shown_at = float("-inf")
         self._first: tuple[float, int] | None = None
@@ -51,6 +52,12 @@ class Reporter:
             return
         if self._first is None:
             self._first = (progress.elapsed_s, _settled(progress))
+        try:
+            self._show(progress)
+        except OSError:
+            self._is_quiet = True  # nobody can read it any more; the harvest goes on
+
+    def _show(self, progress: Progress) -> None:
         if self._is_terminal:
             self._draw(progress)
         elif time.monotonic() - self._shown_at >= LINE_EVERY_S:

@@ -46,8 +46,8 @@ def is_down_after(story: str, n_subjects: int = 10**6) -> bool:
         ("." + "5" * 90, 9, False), ("." + "5" * 90, 1, False), ("." + "9" * 90, 3, False),
         # nothing but 5xx since the run began
         ("5", 1, True), ("9", 1, False), (".5", 1, False), ("45", 1, False), ("T5", 1, False), ("R5", 1, True),
-        # a longer pause asked for than we sleep
-        (".L", 1, True), (".l", 1, False),
+        # a longer pause asked for than we sleep, for more than one cutout
+        (".L", 1, False), (".LL", 2, True), (".ll", 2, False), (".l", 1, False),
         # one sensible answer ends it
         ("5.", 10, False), ("RRR4", 10, False), (".RRRRRR.R", 10, False), ("RRR4RR", 10, False),
         # no other one does
@@ -76,7 +76,8 @@ def test_the_patience_counts_from_the_first_trouble():
         health.trouble(FAILURES["R"], now, now, 0.5)
 
     assert 100.0 == health.down_since
-    assert 160.0 == health.gives_up_at(60.0)
+    assert 160.0 == health.gives_up_at(60.0, -math.inf)
+    assert 260.0 == health.gives_up_at(60.0, 200.0)
     assert "no connection" == health.words
 
 
@@ -93,7 +94,7 @@ def test_old_trouble_that_passed_is_not_part_of_an_outage():
 
 def test_without_an_outage_nobody_gives_up():
     """The patience is with outages only."""
-    assert math.inf == Health(RetryPolicy()).gives_up_at(0.0)
+    assert math.inf == Health(RetryPolicy()).gives_up_at(0.0, 5.0)
 
 
 def test_probes_back_off():
@@ -185,7 +186,7 @@ class AgainstModel(RuleBasedStateMachine):
             return
 
         assert self.is_down is self.health.is_down
-        assert self.health.gives_up_at(0.0) <= self.now or not self.is_down
+        assert self.health.gives_up_at(0.0, -math.inf) <= self.now or not self.is_down
         assert len(self.health._erring) <= 10
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.partition import HIGHEST, LOWEST, MAX_DISAGREEMENTS, Ask, Part, Planner, gaps
+from psfharvest.core.partition import HIGHEST, LOWEST, MAX_DISAGREEMENTS, MIN_PAGE_ROWS, Ask, Part, Planner, gaps
 
 IDS = st.sets(
     st.integers(0, 60) | st.integers(0, 4 * 10**7) | st.integers(-(10**6), 2**40) | st.integers(LOWEST, HIGHEST),
@@ -155,7 +155,7 @@ def test_the_page_falls_to_what_answers_hold(page_rows, data):
     planner.counted(page_rows)
 
     assert not planner.received(n_rows)
-    assert max(1, n_rows, page_rows // 2) == planner.page_rows
+    assert min(page_rows, max(MIN_PAGE_ROWS, n_rows, page_rows // 2)) == planner.page_rows
 
 
 def test_more_rows_than_counted_are_taken():

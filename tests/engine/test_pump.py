@@ -243,3 +243,76 @@ async def test_an_empty_source_is_done_at_once() -> None:
 
     assert await bench.run(0) == {}
     assert bench.traffic.requests == 0
+
+
+async def test_one_bad_cutout_at_the_head_does_not_hold_the_others_back() -> None:
+    """With one connection and a first cutout that always fails, the next probe asks for another one."""
+    bench = Bench(lambda item, nth: ERROR_500 if item.number == 1 else b"body", connections=1)
+
+    assert {State.DONE: 29, State.FAILED: 1} == await bench.run(30)
+
+
+async def test_patience_begins_with_whoever_waits() -> None:
+    """An outage that an earlier run has left behind does not end the next one before its first probe."""
+    bench = Bench(lambda item, nth: ERROR_500, policy=RetryPolicy(patience_s=20))
+    with pytest.raises(ArchiveDown):
+        await bench.run(5)
+    await anyio.sleep(1000)
+    bench.fetcher.script = whole
+    again = FakeKeeper()
+    await Pump(bench.fetcher, again, bench.traffic, bench.policy).run(source(items(5)))
+
+    assert 5 == len(again.kept)
+
+
+async def test_one_cutouts_absurd_retry_after_is_its_own() -> None:
+    """A 503 that asks for an hour, for one cutout of a live archive, is no outage and uses up its attempts."""
+    hour = Failure(Reason.SERVER_ERROR, "HTTP 503", 3600.0, Evidence.ERRING)
+    bench = Bench(lambda item, nth: hour if item.number == 50 else b"body", policy=RetryPolicy(attempts=3))
+
+    assert {State.DONE: 199, State.FAILED: 1} == await bench.run(200)
+    assert 3 == bench.fetcher.asked.count("mast:X/50.fits")
+
+
+async def test_failures_wait_for_a_verdict_in_bounded_number() -> None:
+    """Final 5xx between broken transfers are believed before they pile up."""
+    reset = Failure(Reason.RESET, "reset", evidence=Evidence.NONE)
+    bench = Bench(
+        lambda item, nth: ERROR_500 if item.number % 2 else (reset if nth < 3 else HTML),
+        policy=RetryPolicy(attempts=1),
+    )
+    peak = 0
+
+    async def look() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, len(bench.pump._suspects))
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        await bench.run(1000)
+        group.cancel_scope.cancel()
+
+    assert bench.once_each(1000)
+    assert peak <= 100
+
+
+@pytest.mark.parametrize("days", [0, 50, 120, 400])
+@pytest.mark.parametrize("rate", [0.5, 3.0, 7.0, 10.0, 50.0])
+async def test_the_rate_never_closes_for_good(days: int, rate: float) -> None:
+    """On a machine that has been up for long, rounding does not close the light."""
+    clock = [days * 86_400.0 + 0.123456789]
+    traffic = Traffic(Limits(max_per_second=rate), RetryPolicy(), is_public=False, clock=lambda: clock[0])
+    sent = 0
+    for _ in range(2000):
+        if traffic.allowance():
+            traffic.started()
+            traffic.succeeded(1, 0.01)
+            sent += 1
+        else:
+            pause_s = traffic.next_change_s()
+            assert pause_s is not None
+            clock[0] += max(pause_s, 1e-4)
+
+    assert sent >= 500

@@ -164,6 +164,33 @@ def test_two_sizes_of_a_source_never_overwrite_each_other(simulator: Simulator, 
         assert len(set(uris)) == check_every_file(tmp_path / layout, simulator)
 
 
+def test_paths_that_meet_by_accident_stay_apart(simulator: Simulator, tmp_path: Path) -> None:
+    """A file whose path is that of a cutout, of a copy, or the same but for a slash, has a place of its own."""
+    cutout = uri_list(simulator, 1)[0]
+    name = datauri.file_name(cutout)
+    root = name.partition("_")[0]
+    others = [
+        "X/a.fits",
+        "X//a.fits",
+        "X/a-2.fits",
+        "X/a~2.fits",
+        f"WFC3PSF/{root[:4]}/{root}/{name}",
+        f"WFC3PSF/{name}",
+    ]
+    from psfharvest.core import keys
+    from psfharvest.core.model import Asked
+    from psfharvest.store.files import FileSink
+    from psfharvest.store.manifest import Manifest
+
+    Manifest.create(tmp_path, sink="files", layout="tree").close()
+    with Manifest.open(tmp_path) as manifest, manifest.transaction():
+        items = manifest.add([Asked(cutout), *(Asked(f"mast:{path}") for path in others)])
+    sink = FileSink(tmp_path)
+
+    assert 7 == len({sink.location(item).casefold() for item in items})
+    assert keys.digest(items[0].key)
+
+
 def test_an_empty_result_says_so(simulator: Simulator, psfharvest) -> None:
     """A query that matches nothing is total 0, status 0, and a sentence."""
     words = ["harvest", "none", "UVIS", "psf_flux=1e29..", "--suffix", "flt", "--archive", simulator.url, "--json"]
@@ -223,7 +250,7 @@ def test_status_while_another_process_harvests(psfharvest, tmp_path: Path) -> No
 
 
 def test_past_the_archives_limits(tmp_path: Path, psfharvest) -> None:
-    """With a small page and a smaller cap of the archive's, all rows come, each once, and parts are not repeated."""
+    """With a small page and a still smaller cap of the archive's, all rows come, each once."""
     with Simulator(Settings(sources=5000, seed=3, max_answer_rows=150)) as simulator:
         n = int(psfharvest("count", "UVIS", "--archive", simulator.url).out)
         words = [

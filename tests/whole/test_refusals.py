@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -31,7 +32,18 @@ REFUSED = {
     "no suffix": ([*HARVEST, "UVIS"], "--suffix"),
     "nothing": (HARVEST, "harvest what?"),
     "both": ([*HARVEST, "UVIS", "--uris", "x"], "either a query or --uris"),
-    "suffix with a list": ([*HARVEST, "--uris", "x", "--suffix", "flt"], "names its product itself"),
+    "suffix with a list": ([*HARVEST, "--uris", "x", "--suffix", "flt"], "goes with a query"),
+    "limit with a list": ([*HARVEST, "--uris", "x", "--limit", "3"], "goes with a query"),
+    "size with a list": ([*HARVEST, "--uris", "x", "--unsat-size", "31"], "goes with a query"),
+    "empty folder": (["harvest", "", "UVIS", "--suffix", "flt"], "an empty name"),
+    "empty archive": (["count", "UVIS", "--archive", ""], "base URL"),
+    "backward infinity": (["count", "UVIS", "psf_flux=inf.."], "open end"),
+    "no number": (["count", "UVIS", "--max-per-second", "nan"], "max_per_second"),
+    "layout of shards": (
+        [*HARVEST, "UVIS", "--suffix", "flt", "--sink", "shards", "--layout", "flat"],
+        "goes with",
+    ),
+    "detector after criteria": (["count", "filter=F606W", "UVIS"], "comes before it"),
     "no such list": ([*HARVEST, "--uris", "absent.txt"], "absent.txt"),
     "list without any": ([*HARVEST, "--uris", "junk.txt"], "holds no dataURI"),
     "no such option": ([*HARVEST, "UVIS", "--sufix", "flt"], "No such option"),
@@ -134,3 +146,62 @@ def test_a_damaged_manifest_is_74_and_stays_as_it_is(simulator: Simulator, psfha
         assert 74 == run.status
         assert "manifest.sqlite" in run.err
     assert b"damaged" * 1000 == (tmp_path / "d/manifest.sqlite").read_bytes()
+
+
+def test_a_folder_is_not_made_for_a_call_that_cannot_be(simulator: Simulator, tmp_path: Path) -> None:
+    """The API refuses wrong words before it touches the disk."""
+    import anyio
+
+    from psfharvest import Archive, BadInput, Query
+
+    async def try_all() -> None:
+        query = Query("UVIS", limit=3)
+        async with Archive(simulator.url) as archive:
+            for what, words in (
+                (query, {"suffixes": ["flt"], "via": "ftp"}),
+                (query, {"suffixes": ["flt"], "retry_states": ["bogus"]}),
+                (query, {"suffixes": ["flt"], "sink": "floppy"}),
+                ("mast:HST/x.fits", {}),
+            ):
+                with pytest.raises(BadInput):
+                    await archive.harvest(what, tmp_path / "d", **words)
+
+    anyio.run(try_all)
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_list_that_changed_is_not_gone_on_with(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """A list whose content changed since it was read in part is refused on resume, not read on in its middle."""
+    path = tmp_path / "list.txt"
+    path.write_text("mast:HST/a.fits\n" * 3)
+    words = ["--archive", simulator.url]
+    psfharvest("harvest", "d", "--uris", "list.txt", *words)
+    with sqlite3.connect(tmp_path / "d/manifest.sqlite") as db:
+        db.execute("UPDATE ask SET is_complete = 0, position = 16")
+    db.close()
+    path.write_text("mast:HST/bbbbbbbbbbbbbbbbbbbbbbbbb.fits\n" * 3)
+    run = psfharvest("resume", "d", *words)
+
+    assert 2 == run.status
+    assert "has changed" in run.err
+
+
+def test_standard_input_from_nowhere_is_an_empty_list(simulator: Simulator, tmp_path: Path) -> None:
+    """A job without a terminal, whose input is the null device, has nothing to do."""
+    words = command("harvest", "d", "--uris", "-", "--archive", simulator.url, "--json")
+    done = subprocess.run(
+        words, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert '"total": 0' in done.stdout
+
+
+def test_an_archive_that_is_down_at_the_first_question_still_gives_an_account(psfharvest) -> None:
+    """The final JSON is printed after every status but 2."""
+    run = psfharvest(
+        "harvest", "d", "UVIS", "--suffix", "flt", "--archive", "http://127.0.0.1:9", "--patience", "1", "--json"
+    )
+
+    assert (75, 0, "archive_down") == (run.status, run.account["total"], run.account["stopped"])

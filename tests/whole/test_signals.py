@@ -52,14 +52,15 @@ def test_a_signal_ends_the_run_with_its_account(
 )
 def test_an_interrupt_before_the_first_answer(tmp_path: Path, words: list[str]) -> None:
     """Commands that wait for their first answer end with 130 and leave nothing behind."""
-    with Simulator(Settings(sources=100), faults=[Fault("stall", seconds=600, service="any")]) as simulator:
-        with subprocess.Popen(
-            command(*words, "--archive", simulator.url), cwd=tmp_path, stderr=subprocess.PIPE
-        ) as busy:
-            while not simulator.count("any"):
-                assert busy.poll() is None
-            busy.send_signal(signal.SIGINT)
-            busy.communicate(timeout=10)
+    stalled = Fault("stall", seconds=600, service="any")
+    with (
+        Simulator(Settings(sources=100), faults=[stalled]) as simulator,
+        subprocess.Popen(command(*words, "--archive", simulator.url), cwd=tmp_path, stderr=subprocess.PIPE) as busy,
+    ):
+        while not simulator.count("any"):
+            assert busy.poll() is None
+        busy.send_signal(signal.SIGINT)
+        busy.communicate(timeout=10)
 
     assert 130 == busy.returncode
     assert [] == list(tmp_path.iterdir())

@@ -54,3 +54,29 @@ def test_damage_is_found_repaired_and_fetched_again(
     (tmp_path / "d/WFC3PSF/stray.fits").unlink(missing_ok=True)
     if sink != "parquet":
         assert 60 == check_every_file(tmp_path / "d", simulator)
+
+
+def test_a_shard_that_was_cut_is_repaired(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """After verify --repair on a shard that lost its end, resume goes on and all is done."""
+    words = [
+        "harvest",
+        "d",
+        "IR",
+        "--limit",
+        "40",
+        "--suffix",
+        "flt",
+        "--sink",
+        "shards",
+        "--archive",
+        simulator.url,
+    ]
+    assert 0 == psfharvest(*words).status
+    shard = tmp_path / "d/shards/000000.tar"
+    with shard.open("r+b") as file:
+        file.truncate(shard.stat().st_size // 2)
+    assert 3 == psfharvest("verify", "d", "--repair").status
+    again = psfharvest("resume", "d", "--archive", simulator.url, "--json")
+
+    assert (0, 40) == (again.status, again.account["done"])
+    assert 40 == check_every_file(tmp_path / "d", simulator)

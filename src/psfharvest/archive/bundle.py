@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -24,11 +25,12 @@ except ImportError:
     import zlib  # type: ignore[no-redef]
 
 from psfharvest.archive.endpoints import Endpoints, quoted
-from psfharvest.archive.verify import deliver, status_failure
+from psfharvest.archive.verify import deliver
 from psfharvest.archive.wire import BrokenStream, Request, Stream, Wire
-from psfharvest.core import datauri
+from psfharvest.core import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.ports import TrafficLight
+from psfharvest.core.retry import classify_status
 from psfharvest.core.route import Route
 from psfharvest.core.tarwalk import Member, TarDamaged, TarWalk
 
@@ -161,7 +163,8 @@ class BundleFetcher:
             self._route.is_offered = False
         elif stream.status in TOO_LARGE:
             self._route.too_large()
-        return status_failure(stream.status, stream.retry_after, page)
+        words = fitscheck.error_text(page)
+        return classify_status(stream.status, stream.retry_after, words, datetime.now(UTC))
 
     async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
         walk = TarWalk(self._max_body_bytes, lambda name: _base(name) in bundle.absent or _is_page(name))

@@ -286,6 +286,8 @@ class Archive:
         path = Path(folder)
         settings = Settings(sink, layout, fsync)
         before = self._light().requests
+        again = _states(retry_states)
+        _check_via(via)
         ask = await self._ask_for(what, path, suffixes, unsat_size, sat_size)
         opened = folders.old_folder if folders.is_harvest(path) else folders.new_folder
         with ExitStack() as stack:
@@ -293,7 +295,7 @@ class Archive:
             todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
             streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
             return await self._campaign(
-                stack, path, manifest, settings, todo, via, retry_states, progress, streams, before
+                stack, path, manifest, settings, todo, via, again, progress, streams, before
             )
 
     async def resume(
@@ -308,11 +310,13 @@ class Archive:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         path = Path(folder)
         settings = Settings(fsync=fsync)
+        again = _states(retry_states)
+        _check_via(via)
         with ExitStack() as stack:
             manifest = await _in_thread(stack.enter_context, folders.old_folder(path, settings))
             todo = await _in_thread(folders.todo, manifest, None, extend=False)
             return await self._campaign(
-                stack, path, manifest, settings, todo, via, retry_states, progress, {}, self._light().requests
+                stack, path, manifest, settings, todo, via, again, progress, {}, self._light().requests
             )
 
     async def _campaign(
@@ -323,12 +327,12 @@ class Archive:
         settings: Settings,
         todo: Sequence[Ask],
         via: str,
-        retry_states: Sequence[str],
+        again: Sequence[State],
         progress: Callable[[Progress], None] | None,
         streams: Mapping[int, Uris],
         requests_before: int,
     ) -> Report:
-        await _in_thread(manifest.reopen, [State(s) for s in retry_states])
+        await _in_thread(manifest.reopen, again)
         sink = await _in_thread(folders.open_sink, path, manifest, settings)
         stack.callback(sink.close)
         campaign = Campaign(
@@ -355,10 +359,12 @@ class Archive:
                 return ask
             n_sources = await self._mashup(LONG_PATIENCE_S).count(what)
             return query_ask(what, suffixes, n_sources=n_sources, **asked)
+        if isinstance(what, (str, bytes)):
+            raise BadInput(f"{what!r} is one text: give a list of dataURIs, or the Path of a file of them")
         if suffixes:
             raise BadInput("suffixes go with a query; a dataURI names its product itself")
         if isinstance(what, Path):
-            identity = await anyio.to_thread.run_sync(lists.identity, what)
+            identity = await anyio.to_thread.run_sync(lists.identity, what, abandon_on_cancel=True)
             return Ask("file", identity, {"path": str(what.absolute())})
         return Ask("stream", "stream", {})
 
@@ -400,18 +406,21 @@ class Archive:
         return HttpxWire(self._client, connections=connections, user_agent=agent)
 
     def _fetcher(self, via: str, n_waiting: Callable[[], int]) -> RoutedFetcher:
-        if via not in VIAS:
-            raise BadInput(f"via {via!r}: one of {', '.join(VIAS)} is allowed")
         wire, traffic, route = self._open_wire(), self._light(), Route(via)
         files = FileFetcher(wire, traffic, self._endpoints, self._limits)
         bundles = BundleFetcher(wire, traffic, self._endpoints, self._limits, route)
         return RoutedFetcher(files, bundles, traffic, route, n_waiting)
 
     def _stream_fetcher(self, via: str) -> Fetcher:
+        wire, traffic = self._open_wire(), self._light()
         if via == "fitscut":
-            wire, traffic = self._open_wire(), self._light()
             return FileFetcher(wire, traffic, self._endpoints, self._limits, at_data_urls=True)
-        return self._fetcher("file" if via == "auto" else via, lambda: 0)
+        if via not in ("auto", "file"):
+            # a bundle may prove damaged at its end, and what was handed to a reader cannot be taken back
+            raise BadInput(
+                f"via {via!r}: a stream travels by file (or fitscut); bundles go into a folder: harvest()"
+            )
+        return FileFetcher(wire, traffic, self._endpoints, self._limits)
 
     def _mashup(self, patience_s: float) -> Mashup:
         policy = self._policy(patience_s)
@@ -438,6 +447,18 @@ async def _strings(uris: Uris) -> AsyncGenerator[str, None]:
     else:
         for uri in uris:
             yield str(uri)
+
+
+def _check_via(via: str) -> None:
+    if via not in VIAS:
+        raise BadInput(f"via {via!r}: one of {', '.join(VIAS)} is allowed")
+
+
+def _states(names: Sequence[str]) -> list[State]:
+    for name in names:
+        if name not in (State.FAILED, State.MISSING):
+            raise BadInput(f"retry_states {name!r}: failed and missing are allowed")
+    return [State(name) for name in names]
 
 
 async def _in_thread(do: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

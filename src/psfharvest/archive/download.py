@@ -71,6 +71,10 @@ class FileFetcher:
         """Return how many requests may start now."""
         return self._traffic.allowance(self._wire.depth)
 
+    def is_busy(self) -> bool:
+        """Return True while a request is under way."""
+        return self._under_way > 0
+
     def exposed(self) -> int:
         """Return how many items were sent and not taken."""
         return self._under_way

@@ -56,7 +56,7 @@ class Endpoints:
     @property
     def root(self) -> str:
         """The base URL of queries and downloads, without a final slash."""
-        return (self.base or PUBLIC_URL).rstrip("/")
+        return (PUBLIC_URL if self.base is None else self.base).rstrip("/")
 
     @property
     def is_public(self) -> bool:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
@@ -31,7 +32,10 @@ _FAILURES: dict[str, tuple[Reason, Evidence]] = {
     "UnsupportedProtocol": (Reason.REDIRECT, Evidence.ALIVE),
     "TransportError": (Reason.PROTOCOL, Evidence.NONE),
     "InvalidURL": (Reason.REDIRECT, Evidence.ALIVE),
+    "SSLError": (Reason.TLS, Evidence.NONE),
+    "OSError": (Reason.RESET, Evidence.NONE),
 }
+_SECRETS = ("authorization", "cookie", "proxy-authorization")
 
 
 class HttpxWire:
@@ -82,7 +86,7 @@ class HttpxWire:
         """Send one request, follow what redirects may be followed, and hand over the last answer."""
         hop, n_hops = request, 0
         while True:
-            response = await self._send(hop)
+            response = await self._send(hop, is_first_host=_host(hop.url) == _host(request.url))
             try:
                 if response.status_code not in REDIRECTS:
                     yield _HttpxStream(response)
@@ -103,7 +107,7 @@ class HttpxWire:
         if self._is_ours:
             await self._client.aclose()
 
-    async def _send(self, hop: Request) -> Any:
+    async def _send(self, hop: Request, *, is_first_host: bool) -> Any:
         headers = {"Accept-Encoding": "identity", **dict(hop.headers), **dict(hop.credentials)}
         try:
             request = self._client.build_request(
@@ -113,7 +117,11 @@ class HttpxWire:
                 headers=headers,
                 timeout=_timeout(hop),
             )
-            return await self._client.send(request, stream=True, follow_redirects=False)
+            if is_first_host:
+                return await self._client.send(request, stream=True, follow_redirects=False)
+            for name in _SECRETS:  # the caller's own client may hold some for the first host
+                request.headers.pop(name, None)
+            return await self._client.send(request, stream=True, follow_redirects=False, auth=None)
         except Exception as error:
             raise BrokenStream(_failure(error)) from error
 
@@ -203,6 +211,11 @@ def _own_client(connections: int, user_agent: str) -> Any:
         ),
         headers={"User-Agent": user_agent},
     )
+
+
+def _host(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return (parts.scheme, parts.hostname, parts.port)
 
 
 def _timeout(hop: Request) -> tuple[float, float, float, None]:

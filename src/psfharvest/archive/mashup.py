@@ -184,7 +184,11 @@ class Mashup:
         except _Trouble as trouble:
             raise ArchiveDown(
                 f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}; "
-                "run again later",
+                + (
+                    f"is {self._template.url} an archive's address?"
+                    if trouble.failure.detail.startswith(("HTTP 404", "HTTP 405", "HTTP 501"))
+                    else "run again later"
+                ),
                 uri=self._template.url,
                 reason=trouble.failure.reason,
             ) from trouble
@@ -201,7 +205,7 @@ class Mashup:
     async def _poll(self, payload: dict[str, Any], query: Query, n_asked: int) -> dict[str, Any]:
         body = f"request={quote(json.dumps(payload))}".encode()
         pause_s = FIRST_POLL_S
-        polling_s = min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s)
+        polling_s = max(self._template.timeout_s, min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s))
         with anyio.move_on_after(polling_s):
             while True:
                 answer = await self._ask(body, n_asked)

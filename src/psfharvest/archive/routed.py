@@ -72,6 +72,10 @@ class RoutedFetcher:
             "why": self._route.why(),
         }
 
+    def is_busy(self) -> bool:
+        """Return True while a request is under way."""
+        return self._files.is_busy() or self._bundles.under_way > 0
+
     def exposed(self) -> int:
         """Return how many items may have been fetched and were not taken."""
         return self._files.exposed() + self._bundles.exposed()

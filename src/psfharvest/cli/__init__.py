@@ -71,6 +71,8 @@ def main() -> None:
     try:
         result = cli.main(standalone_mode=False)
         status = result if isinstance(result, int) else 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code
@@ -81,6 +83,15 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         # the reader of our output has gone: nobody is left to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         status = 141
+    except OSError as error:
+        _close_output()
+        click.echo(f"psfharvest: cannot write the result: {error.strerror or error}", err=True)
+        status = 74
     sys.exit(status)
+
+
+def _close_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter's exit does not stumble over it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ import click
 from psfharvest.cli import loop
 from psfharvest.cli.options import (
     CRITERIA_HELP,
+    FOLDER,
     F,
     archive_options,
     json_option,
@@ -25,7 +26,7 @@ from psfharvest.cli.options import (
     split_all,
     states,
 )
-from psfharvest.core.errors import BadInput, LocalError
+from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.model import REMEDY, Reason, Report
 from psfharvest.progress import Reporter
 
@@ -78,7 +79,7 @@ def run_options(command: F) -> F:
     After 74, 75, 130 and 143 the same command continues.
     """
 )
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.argument("words", nargs=-1, metavar="[DETECTOR [CRITERION]...]")
 @click.option("--uris", metavar="FILE", help="A file of dataURIs, one a line; - reads standard input as it comes.")
 @click.option(
@@ -118,8 +119,8 @@ def harvest(
 ) -> int:
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
-    if uris is not None and chosen:
-        raise BadInput("--suffix goes with a query; a dataURI names its product itself")
+    is_sized = (unsat_size, sat_size) != (51, 101)
+    _refuse_with_list(uris, suffix=chosen, limit=limit is not None, columns=columns, unsat_size=is_sized)
     if uris is None and not chosen:
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
     more = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
@@ -128,7 +129,7 @@ def harvest(
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @via_option
 @run_options
 def resume(folder: Path, via: str, **options: Any) -> int:
@@ -140,6 +141,13 @@ def resume(folder: Path, via: str, **options: Any) -> int:
     psfharvest resume stars --retry failed,missing
     """
     return _run(folder, lambda archive, **common: archive.resume(folder, via=via, **common), **options)
+
+
+def _refuse_with_list(uris: str | None, **given: object) -> None:
+    """Raise `BadInput` for options of a query that stand beside a list."""
+    for name, value in given.items():
+        if uris is not None and value:
+            raise BadInput(f"--{name.replace('_', '-')} goes with a query; a dataURI says all of that itself")
 
 
 def _what(words: tuple[str, ...], uris: str | None, columns: str | None, limit: int | None) -> What | Path:
@@ -172,6 +180,9 @@ def _run(
             report = loop.run(work)
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
+        except ArchiveDown as error:
+            click.echo(f"psfharvest: {error}", err=True)
+            report = _account(folder, "archive_down")
         except LocalError as error:
             click.echo(f"psfharvest: {error}", err=True)
             report = error.report or _account(folder, "local_error")
@@ -213,7 +224,7 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
         )
     for note in report.notes:
         click.echo(f"psfharvest: {note}", err=True)
-    if report.exit_status in (74, 75, 130, 143):
+    if report.exit_status in (74, 75, 130, 143) and (folder / "manifest.sqlite").exists():
         click.echo(
             f"psfharvest: work is left; the same command continues, so does: psfharvest resume {folder}", err=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
     from psfharvest.archive.client import Archive
     from psfharvest.core.query import Query
 
+
+class _Folder(click.Path):
+    """A harvest folder; the empty word, as from a variable that is not set, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name; give the harvest folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder(file_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 CRITERIA_HELP = """
@@ -117,7 +129,7 @@ def make_archive(
     from psfharvest.core.model import PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
 
     made = Archive(
-        archive or None,
+        archive,
         token=token,
         limits=Limits(
             max_connections=max_connections,

@@ -18,7 +18,7 @@ from psfharvest.core.errors import BadInput, LocalError
 @click.option(
     "--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Delay of every answer."
 )
-@click.option("--fault", "faults", multiple=True, metavar="SPEC", help="A fault to show; repeatable (see below).")
+@click.option("--fault", "faults", multiple=True, metavar="SPEC", help="A fault to show; repeatable.")
 @click.option("--static", is_flag=True, help="One body for every cutout of a size, as fast as can be.")
 def simulate(
     host: str, port: int, sources: int, seed: int, latency_s: float, faults: tuple[str, ...], static: bool
@@ -31,7 +31,11 @@ def simulate(
     psfharvest harvest stars UVIS --limit 100 --suffix flt --archive http://127.0.0.1:8000
 
     \b
-    A fault is KIND or KIND:key=value,...; for example
+    A fault is KIND, KIND:VALUE or KIND:key=value,...; KIND is one of
+      status html text empty truncate wrong_length reset stall slow wrong_shape wrong_source endless gzip_bomb
+      redirect close garbage outage mashup_error executing_forever short_answer
+      bundle_drop bundle_corrupt bundle_cut bundle_foreign bundle_double bundle_evil
+    and these say which requests: service nth every first from until rate times match; for example
       --fault status:503,rate=0.1,times=1     one cutout in ten fails once
       --fault truncate:every=20               every twentieth body is cut
       --fault html:service=file,first=50      the first 50 cutouts are web pages

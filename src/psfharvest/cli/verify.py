@@ -50,21 +50,18 @@ def verify(folder: Path, repair: bool, quiet: bool, as_json: bool) -> int:
         strays = sum(1 for _ in audit.strays(folder, manifest))
     if repair and broken:
         audit.repair(folder, broken)
-    _tell(n_checked, len(broken), strays, is_repaired=repair)
+    _tell(n_checked, len(broken), strays, folder if repair else None)
     if as_json:
         account = {"checked": n_checked, "ok": n_checked - len(broken), "broken": len(broken)}
         click.echo(json.dumps({**account, "problems": dict(problems), "uris": uris, "strays": strays}))
     return 3 if broken else 0
 
 
-def _tell(n_checked: int, n_broken: int, n_strays: int, *, is_repaired: bool) -> None:
+def _tell(n_checked: int, n_broken: int, n_strays: int, repaired: Path | None) -> None:
     click.echo(f"psfharvest: {n_checked:,} cutouts read, {n_broken:,} broken", err=True)
     if n_strays:
         click.echo(f"psfharvest: {n_strays:,} files that no claim stands behind were left as they are", err=True)
     if n_broken:
-        way = (
-            "they are pending again: psfharvest resume fetches them"
-            if is_repaired
-            else "--repair makes them pending"
-        )
+        again = f"they are pending again: psfharvest resume {repaired} fetches them"
+        way = "--repair makes them pending" if repaired is None else again
         click.echo(f"psfharvest: {way}", err=True)

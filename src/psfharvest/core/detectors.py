@@ -73,6 +73,10 @@ def detector(name: str) -> Detector:
         raise BadQuery(f"a detector is a word, not {type(name).__name__}; one of UVIS, IR, WFPC2", field="detector")
     found = DETECTORS.get(name.strip().upper())
     if found is None:
+        if "=" in name:
+            raise BadQuery(
+                f"{name!r} is a criterion; a detector comes before it: UVIS, IR or WFPC2", field="detector"
+            )
         near = difflib.get_close_matches(name.upper(), DETECTORS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadQuery(f"unknown detector {name!r}: one of UVIS, IR, WFPC2{hint}", field="detector")

@@ -82,9 +82,9 @@ class Health:
             self._declare(failure, now, draw)
         return self.is_down
 
-    def gives_up_at(self, patience_s: float) -> float:
-        """Return when a patience with the present outage ends."""
-        return float("inf") if self.down_since is None else self.down_since + patience_s
+    def gives_up_at(self, patience_s: float, since: float) -> float:
+        """Return when the patience of one who has waited since then ends; infinity when there is no outage."""
+        return float("inf") if self.down_since is None else max(self.down_since, since) + patience_s
 
     def _count(self, failure: Failure, subject: object) -> None:
         if failure.evidence is Evidence.UNREACHABLE:
@@ -97,7 +97,8 @@ class Health:
             del self._erring[:-ERRING_IN_A_ROW]
 
     def _is_outage(self, failure: Failure) -> bool:
-        asks_too_much = (failure.retry_after_s or 0.0) > MAX_SLEEP_S
+        is_general = failure.reason is Reason.RATE_LIMITED or len(self._erring) > 1
+        asks_too_much = is_general and (failure.retry_after_s or 0.0) > MAX_SLEEP_S
         never_alive = self._only_errors and failure.reason is Reason.SERVER_ERROR
         return (
             self._unreachable >= UNREACHABLE_IN_A_ROW

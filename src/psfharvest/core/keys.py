@@ -15,7 +15,7 @@ from psfharvest.core.datauri import CutoutURI
 
 MAX_COMPONENT = 200
 MAX_KEY = 1000
-_RESERVED = frozenset({"manifest.sqlite", "shards", "parquet", "other", "contact-sheet"})
+_RESERVED = frozenset({"manifest.sqlite", "shards", "parquet", "other", "contact-sheet", "wfc3psf", "wfpc2psf"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+=,@-]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
@@ -45,17 +45,21 @@ def key_of(uri: str, parts: CutoutURI | None, copy: int = 0) -> str:
         components[0] = f"_{components[0]}"
     if sum(map(len, components)) + len(components) > MAX_KEY:  # a path has its limits, too
         components = [components[0], safe("_".join(components[1:]))]
-    return number("/".join(components), copy)
+    return number("/".join(components), copy, mark="~")
 
 
-def number(key: str, copy: int) -> str:
-    """Return `key` with the copy's number before its ending."""
+def number(key: str, copy: int, mark: str = "-") -> str:
+    """
+    Return `key` with the copy's number before its ending.
+
+    No key has the mark there by itself: a cutout's name ends as the grammar says, and ``~`` is escaped elsewhere.
+    """
     if not copy:
         return key
     stem, dot, ending = key.rpartition(".")
     if not dot or "/" in ending:
-        return f"{key}-{copy + 1}"
-    return f"{stem}-{copy + 1}.{ending}"
+        return f"{key}{mark}{copy + 1}"
+    return f"{stem}{mark}{copy + 1}.{ending}"
 
 
 def safe(component: str) -> str:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from psfharvest.core.datauri import CutoutURI
+from psfharvest.core.errors import BadInput
 
 PUBLIC_URL = "https://mast.stsci.edu"
 PUBLIC_CEILING = 10
@@ -245,7 +246,7 @@ class RetryPolicy:
         _positive("first_delay_s", self.first_delay_s)
         _positive("max_delay_s", self.max_delay_s)
         if not self.patience_s >= 0:
-            raise ValueError(f"patience_s is {self.patience_s!r}: a number of seconds, 0 or more, is allowed")
+            raise BadInput(f"patience_s is {self.patience_s!r}: a number of seconds, 0 or more, is allowed")
 
 
 def _positive(name: str, value: float | None, *, whole: bool = False) -> None:
@@ -253,7 +254,7 @@ def _positive(name: str, value: float | None, *, whole: bool = False) -> None:
         return
     if not value > 0 or (whole and value % 1 != 0):
         kind = "a whole number, 1 or more," if whole else "a number above 0"
-        raise ValueError(f"{name} is {value!r}: {kind} is allowed")
+        raise BadInput(f"{name} is {value!r}: {kind} is allowed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ class Fetcher(Protocol):
         """Return how many more items it would take now."""
         ...
 
+    def is_busy(self) -> bool:
+        """Return True while a request is under way: its end may yet take back what it gave."""
+        ...
+
     def exposed(self) -> int:
         """Return how many items may have been fetched and were not taken yet: what a kill would cost."""
         ...

@@ -264,13 +264,13 @@ def _range(column: str, pair: tuple[Any, ...]) -> Between:
             f"{column}={pair!r}: a tuple is a closed range of two ends, (low, high); give a list for 'any of'",
             field=column,
         )
-    low, high = (_end(column, end) for end in pair)
+    low, high = _end(column, pair[0], -math.inf), _end(column, pair[1], math.inf)
     if low is not None and high is not None and low > high:
         raise BadQuery(f"{column}: the range {low:g}..{high:g} is empty; the lower end comes first", field=column)
     return Between(column, low, high)
 
 
-def _end(column: str, end: Any) -> float | None:
+def _end(column: str, end: Any, outward: float) -> float | None:
     if end is None:
         return None
     try:
@@ -279,8 +279,12 @@ def _end(column: str, end: Any) -> float | None:
         raise BadQuery(f"{column}: the end of a range is a number or open, not {end!r}", field=column) from None
     if math.isnan(number):
         raise BadQuery(f"{column}: the end of a range cannot be nan", field=column)
-    if math.isinf(number):
+    if number == outward:
         return None
+    if math.isinf(number):
+        raise BadQuery(
+            f"{column}: nothing lies beyond {end!r}; leave an open end away (None in Python)", field=column
+        )
     return int(number) if number == int(number) and abs(number) < 2**53 else number
 
 

@@ -88,7 +88,10 @@ def retrying(
     return tenacity.AsyncRetrying(
         sleep=sleep,
         wait=lambda state: _query_wait_s(state, policy, draw()),
-        stop=tenacity.stop_before_delay(policy.patience_s),
+        stop=tenacity.stop_all(
+            tenacity.stop_before_delay(policy.patience_s),
+            tenacity.stop_after_attempt(2 if policy.patience_s else 1),
+        ),
         retry=tenacity.retry_if_exception(is_transient),
         reraise=True,
     )

@@ -24,6 +24,8 @@ from psfharvest.core.retry import Final, decide
 from psfharvest.engine.traffic import Traffic
 
 UNCLAIMED_MAX = 512
+SUSPECTS_MAX = 64
+"""Failures that may yet prove to be an outage's; more are believed, since an outage shows after ten."""
 READY_MAX = 352
 """Cutouts fetched but not yet claimed, beside those on the wire: what a kill can cost."""
 FRESH_MAX = 1024
@@ -83,6 +85,7 @@ class Pump:
         self._is_fed = False
         self._has_room = False
         self._error: Exception | None = None
+        self._began_at = 0.0
         self._woken = anyio.Event()
         self._room = anyio.Event()
         self._to_write = anyio.Event()
@@ -107,6 +110,7 @@ class Pump:
             When the keeper could not keep a batch.
         """
         unlisten = self._traffic.listen(self._wake)
+        self._began_at = self._traffic.now()
         try:
             async with self._fetcher.open(self._wake), anyio.create_task_group() as group:
                 group.start_soon(self._feed, source, group.cancel_scope)
@@ -182,7 +186,7 @@ class Pump:
                 await self._woken.wait()
 
     def _judge_all(self) -> None:
-        if len(self._ready) + self._writing < READY_MAX:  # else the keeper is behind, and the fetcher is held back
+        if not self._is_behind():
             self._judge_new()
         if self._is_idle():
             self._believe_failures()
@@ -203,11 +207,14 @@ class Pump:
             if delivery.failure is not None:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:
+                self._refunds.pop(item.number, None)
                 self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
             else:
                 self._fresh.appendleft(item)
         if self._traffic.is_down and not self._was_down:
             self._refund_failures()
+        elif len(self._suspects) > SUSPECTS_MAX:
+            self._believe_failures()
         self._was_down = self._traffic.is_down
 
     def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
@@ -217,9 +224,9 @@ class Pump:
             self._ready.append(Outcome(item, State.PENDING, item.attempts + 1))
         if delivery.is_lost:
             self.retried[failure.reason] += 1
-            self._fresh.appendleft(item)
+            self._fresh.append(item)  # behind the others, so that the next probe asks for another cutout
             return
-        attempts = item.attempts + 1
+        attempts = max(1, item.attempts + 1 - self._refunds.pop(item.number, 0))
         verdict = decide(failure, attempts, self._policy, self._draw())
         if failure.evidence in _AGAINST_THE_ARCHIVE:
             self._charged[item.number] += 1
@@ -242,7 +249,7 @@ class Pump:
         """Take failures back: the archive is down, so what failed on the way to that finding is not to blame."""
         for outcome in self._suspects:
             refunded = outcome.item.attempts + 1 - self._charged.pop(outcome.item.number, 0)
-            self._fresh.appendleft(outcome.item._replace(attempts=max(0, refunded)))
+            self._fresh.append(outcome.item._replace(attempts=max(0, refunded)))
             self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
         self._suspects.clear()
         self._refunds.update(self._charged)
@@ -268,14 +275,21 @@ class Pump:
 
     def _pause_s(self) -> float:
         now = anyio.current_time()
-        pauses = [self._fetcher.next_change_s(), self._traffic.next_change_s()]
+        pauses = [self._traffic.next_change_s()]
+        if not self._is_behind():
+            pauses.append(self._fetcher.next_change_s())
         if self._retries and self._has_room:
             pauses.append(max(0.0, self._retries[0][0] - now))
-        pauses.append(self._traffic.patience_left_s(self._policy.patience_s))
+        pauses.append(self._traffic.patience_left_s(self._policy.patience_s, self._began_at))
         return min((p for p in pauses if p is not None), default=math.inf)
 
+    def _is_behind(self) -> bool:
+        """Return True while the keeper is behind: nothing is taken, so that the fetcher is held back."""
+        return len(self._ready) + self._writing >= READY_MAX
+
     def _is_idle(self) -> bool:
-        return self._is_fed and not self._fresh and not self._retries and not self._sent
+        is_empty = not (self._fresh or self._retries or self._sent)
+        return self._is_fed and is_empty and not self._fetcher.is_busy()
 
     def _is_draining(self) -> bool:
         return self._is_idle() and not self._suspects

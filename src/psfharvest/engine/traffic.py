@@ -107,18 +107,27 @@ class Traffic:
             opens_at = max(opens_at, self.health.probe_at)
             if self.in_flight or opens_at <= now:
                 return None
-        return opens_at - now if opens_at > now else None
+        if opens_at > now:
+            return opens_at - now
+        # a clock of many days is coarse: the light must not be closed by rounding alone, with nothing to open it
+        return 0.001 if self._per_second and self._rate_room(now) < 1 else None
 
-    def patience_left_s(self, patience_s: float) -> float:
+    def now(self) -> float:
+        """Return the time on the clock of this light, in seconds."""
+        return self._clock()
+
+    def patience_left_s(self, patience_s: float, since: float) -> float:
         """
         Return for how long the present outage may still last; infinity when there is none.
+
+        Whoever waits has patience from the time when it began (`since`), however long the outage had lasted then.
 
         Raises
         ------
         ArchiveDown
             When it has lasted too long; with the archive's last words.
         """
-        left_s = self.health.gives_up_at(patience_s) - self._clock()
+        left_s = self.health.gives_up_at(patience_s, since) - self._clock()
         if left_s <= 0:
             raise ArchiveDown(
                 f"the archive has been out of reach for {patience_s:g} s ({self.health.words}); run again later",
@@ -189,15 +198,17 @@ class Traffic:
         ArchiveDown
             When the patience ends first.
         """
+        began_at = self._clock()
         self._waiting_turns += 1
         try:
             while self._free() < 1:
-                left_s = self.patience_left_s(patience_s)
+                left_s = self.patience_left_s(patience_s, began_at)
                 changed, pause_s = self._changed, self.next_change_s()
                 with anyio.move_on_after(left_s if pause_s is None else min(pause_s, left_s)):
                     await changed.wait()
         finally:
             self._waiting_turns -= 1
+            self._announce()
         self.started()
         yield
 
@@ -212,7 +223,7 @@ class Traffic:
     def _rate_room(self, now: float) -> int:
         if not self._per_second:
             return self.throttle.limit
-        return int((now - max(self._next_start, now - self._burst_s())) * self._per_second + 1e-9)
+        return int((now - max(self._next_start, now - self._burst_s())) * self._per_second + 1e-6)
 
     def _rate_ready_at(self) -> float:
         return self._next_start + 1 / self._per_second if self._per_second else 0.0

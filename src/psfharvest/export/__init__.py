@@ -1,7 +1,7 @@
 """
 A harvest as one file or folder for other programs: Parquet, Zarr or NPZ, by the ending; pixels and metadata together.
 
-Only what is done is exported, in the order of asking, sizes apart. It grows under another name and is renamed when
+Only what is done is exported, in the order of asking, sizes apart. It grows under another name and is renamed once
 it is whole. Memory does not grow with the number of cutouts.
 """
 

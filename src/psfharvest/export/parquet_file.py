@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from psfharvest.export.content import Content
 from psfharvest.store import arrow
 
@@ -28,7 +31,8 @@ def write(content: Content, out: Path) -> None:
         for size in sizes:
             for batch in content.batches(size):
                 rows = [{**row, "header": header} for row, header in zip(batch.rows, batch.headers, strict=True)]
-                images = {name: batch.images if s == size else [None] * len(rows) for s, name in names.items()}
+                empty: list[NDArray[np.float32] | None] = [None] * len(rows)
+                images = {name: batch.images if s == size else empty for s, name in names.items()}
                 writer.write_table(arrow.table(schema, rows, images))
 
 

@@ -35,6 +35,12 @@ def require_pyarrow() -> None:
         raise BadInput("Parquet needs pyarrow: pip install 'psfharvest[parquet]'")
 
 
+def load_pyarrow() -> None:
+    """Import what is needed later, when an interrupted run is to end at once; raise as `require_pyarrow` does."""
+    require_pyarrow()
+    import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, and heavy
+
+
 def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: bool = False) -> pa.Schema:
     """
     Return the schema of cutouts.
@@ -64,7 +70,7 @@ def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: b
 def table(
     schema: pa.Schema,
     rows: Sequence[Mapping[str, Any]],
-    images: Mapping[str, Sequence[NDArray[float32] | None]],
+    images: Mapping[str, Sequence[NDArray[float32] | None] | NDArray[float32]],
 ) -> pa.Table:
     """
     Return rows as a table of that schema.
@@ -104,7 +110,7 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def _lists(kind: pa.DataType, images: Sequence[NDArray[float32] | None]) -> pa.Array:
+def _lists(kind: pa.DataType, images: Sequence[NDArray[float32] | None] | NDArray[float32]) -> pa.Array:
     import numpy as np  # noqa: PLC0415 - heavy
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psfharvest.core.errors import FolderRefused
@@ -59,7 +59,7 @@ def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
     known = read_asks(manifest)
     for old in known:
         if old.identity == ask.identity:
-            return old
+            return _moved(manifest, old, ask)
     if known and not extend:
         raise FolderRefused(
             f"{manifest.path.parent} holds another harvest ({describe(known[0])}); "
@@ -71,6 +71,15 @@ def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
             (ask.kind, ask.identity, json.dumps(ask.spec), ask.expected),
         )
     return find_or_add(manifest, ask, extend=extend)
+
+
+def _moved(manifest: Manifest, old: Ask, new: Ask) -> Ask:
+    """Return the folder's own record, with the place where a list is now."""
+    if old.kind != "file" or old.spec == new.spec:
+        return old
+    with manifest.transaction() as db:
+        db.execute("UPDATE ask SET spec = ? WHERE n = ?", (json.dumps(new.spec), old.n))
+    return replace(old, spec=new.spec)
 
 
 def finished_parts(manifest: Manifest, ask: Ask) -> list[Part]:
@@ -114,7 +123,11 @@ def describe(ask: Ask) -> str:
     if ask.kind == "query":
         query = ask.spec["query"]
         criteria = " ".join(_criterion(c) for c in query["criteria"])
-        return f"{query['detector']} {criteria} {','.join(ask.spec['suffixes'])}".replace("  ", " ")
+        words = [query["detector"], criteria, ",".join(ask.spec["suffixes"])]
+        words.append(f"--limit {query['limit']}" if query["limit"] is not None else "")
+        sizes = (ask.spec["unsat_size_px"], ask.spec["sat_size_px"])
+        words.append("" if sizes == (51, 101) else f"at {sizes[0]} and {sizes[1]} px")
+        return " ".join(word for word in words if word)
     return f"the list {ask.spec['path']}" if ask.kind == "file" else "a stream of dataURIs"
 
 

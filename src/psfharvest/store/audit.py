@@ -21,6 +21,8 @@ from psfharvest.store.manifest import Manifest
 from psfharvest.store.reading import Reader
 
 AT_ONCE = 64
+STRAYS_MAX = 1_000_000
+"""Claims held in memory to find strays, at most."""
 OUTSIDE = frozenset({"manifest.sqlite", "contact-sheet.png"})
 """Files of the folder's top that hold no cutout."""
 
@@ -58,7 +60,9 @@ def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> It
 
 
 def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the files in the folder that no claim stands behind (single files only: a shard is a claim's as a whole)."""
+    """Yield the files in the folder that no claim stands behind; nothing is looked for among millions of claims."""
+    if manifest.tally().done > STRAYS_MAX:
+        return
     claimed = {row[0] for row in manifest.cutouts("location", "state = 'done' AND instr(location, ':') = 0")}
     shards = {row[0].rpartition(":")[0] for row in manifest.cutouts("location", "instr(location, ':') > 0")}
     for path in folder.rglob("*"):
@@ -80,7 +84,18 @@ def repair(folder: Path, broken: Iterable[int]) -> int:
     numbers = list(broken)
     with old_folder(folder, Settings()) as manifest, manifest.transaction():
         manifest.retract(numbers)
+        _leave_cut_shard(folder, manifest)
     return len(numbers)
+
+
+def _leave_cut_shard(folder: Path, manifest: Manifest) -> None:
+    """Go on with a new shard where the open one has lost claimed bytes."""
+    if manifest.setting("sink") != "shards":
+        return
+    shard, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
+    path = folder / "shards" / f"{shard:06d}.tar"
+    if end > (path.stat().st_size if path.exists() else 0):
+        manifest.set(shard=shard + 1, shard_end=0)
 
 
 def _check_all(folder: Path, rows: list[tuple[Any, ...]]) -> list[Checked]:

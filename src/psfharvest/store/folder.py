@@ -38,6 +38,8 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, SINKS)
         _one_of("layout", self.layout, LAYOUTS)
+        if self.layout is not None and self.sink not in (None, "files"):
+            raise BadInput(f"layout {self.layout!r} goes with sink 'files'; leave it away for {self.sink!r}")
         if self.sink == "parquet":
             require_pyarrow()
 

@@ -1,8 +1,8 @@
 """
 `Harvest`: what a folder holds, read back without the network.
 
-A harvest is the cutouts that were asked for, in the order of asking; its length, its items and its pixels are those
-of the cutouts that are done. It is a snapshot: what is done later is seen by a `Harvest` made later. Memory does not
+A harvest is the cutouts that were asked for, in the order of asking; its length, items and pixels are those of the
+cutouts that are done. It is a snapshot: what is done later is seen by a `Harvest` made later. Memory does not
 grow with the number of cutouts, but for `table` and an array that was asked for.
 """
 

@@ -211,7 +211,7 @@ class Manifest:
         return found
 
     def give(self, given: Sequence[Item]) -> None:
-        """Take note of items that are on their way, so that the low-water mark stays below them; from any thread."""
+        """Take note of items on their way, so that the low-water mark stays below them; from any thread."""
         if given:
             self._on_their_way.append(given)
 

@@ -20,11 +20,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core import datauri, pixels
 from psfharvest.core.errors import cannot_store
-from psfharvest.core.model import Outcome
+from psfharvest.core.model import Item, Outcome
 from psfharvest.store import arrow
 from psfharvest.store.kinds import Kinds
 from psfharvest.store.manifest import Stored
@@ -32,11 +32,15 @@ from psfharvest.store.shards import BLOCK, ShardSink
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy import float32
+    from numpy.typing import NDArray
 
 FOLDER = "parquet"
 JOURNAL = ".journal"
-JOURNAL_BYTES = 64 * 10**6
-"""How large a journal grows: turning it into Parquet takes well under a second, and keeps Ctrl-C quick."""
+JOURNAL_BYTES = 48 * 10**6
+"""How large a journal grows: turning it into Parquet takes well under a second, so that Ctrl-C stays quick."""
+GROUPS_KEPT = 6
+"""Row groups a reader keeps, of neighbouring rows and each size: the order of asking leads back and forth."""
 OTHER = "other"
 """Where files go that are no images of a known side."""
 _FIRST = ("uri", "size_bytes", "sha256")
@@ -75,7 +79,7 @@ class ParquetSink:
         claimed: Callable[[], tuple[int, int]] | None = None,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        arrow.require_pyarrow()
+        arrow.load_pyarrow()
         self._base = folder / FOLDER
         self._claimed = claimed
         self._journal_bytes = journal_bytes
@@ -113,6 +117,9 @@ class ParquetSink:
             self._rows[name] += 1
         return stored
 
+    def forget(self, items: Sequence[Item]) -> None:
+        """Do nothing: a row without a claim is dead, and stays."""
+
     def checkpoint(self) -> Mapping[str, int]:
         """Return what the manifest must record together with the claim of the last batch."""
         return self._journal.checkpoint()
@@ -145,7 +152,7 @@ class ParquetSink:
     def _open(self, shard: int, end: int) -> None:
         self._journal = ShardSink(self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL)
         path = journal_path(self._base, shard)
-        self._rows = Counter(name for name, *_ in walk(path))
+        self._rows = Counter(entry.name for entry in walk(path))
 
     def _finish(self) -> None:
         shard, is_any = self._shard, self._end > 0
@@ -182,9 +189,9 @@ class ParquetReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: tuple[str, Any] | None = None
-        self._group: tuple[str, int, Any] | None = None
-        self._journal: tuple[int, list[tuple[str, int, int]]] | None = None
+        self._files: dict[str, Any] = {}
+        self._groups: dict[tuple[str, int], Any] = {}
+        self._journal: tuple[int, list[Entry]] | None = None
 
     def read(self, path: str, row: int) -> bytes:
         """
@@ -207,21 +214,25 @@ class ParquetReader:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         try:
-            if self._file is None or self._file[0] != path:
-                self._file = (path, pq.ParquetFile(self._folder / path))
-            return self._row(path, self._file[1], row)
+            file = self._files.get(path)
+            if file is None:
+                file = _keep(self._files, path, pq.ParquetFile(self._folder / path))
+            return self._row(path, file, row)
+        except IndexError:  # a file that has been made anew since
+            self._files.clear()
+            self._groups.clear()
+            raise
         except pa.ArrowInvalid as error:
             raise OSError(5, str(error), path) from error
 
     def _row(self, path: str, file: Any, row: int) -> bytes:
         if row >= file.metadata.num_rows:
-            self._file = self._group = None
             raise IndexError(row)
         number, row = divmod(row, arrow.ROWS_A_GROUP)
-        if self._group is None or self._group[:2] != (path, number):
+        group: pa.Table = self._groups.get((path, number))
+        if group is None:
             names = [n for n in ("header", "image", "fits") if n in file.schema_arrow.names]
-            self._group = (path, number, file.read_row_group(number, columns=names))
-        group: pa.Table = self._group[2]
+            group = _keep(self._groups, (path, number), file.read_row_group(number, columns=names))
         body = group["fits"][row].as_py()
         if body is None:
             flat = group["image"][row].values.to_numpy()
@@ -235,12 +246,20 @@ class ParquetReader:
         with journal.open("rb") as file:
             for is_fresh in (False, True):
                 if self._journal is None or self._journal[0] != number or is_fresh:
-                    self._journal = (number, [(n, start, size) for n, start, size, _ in walk(journal)])
-                places = [place for place in self._journal[1] if place[0] == name]
-                if row < len(places):
-                    file.seek(places[row][1])
-                    return file.read(places[row][2])
+                    self._journal = (number, [e._replace(note={}) for e in walk(journal)])
+                entries = [entry for entry in self._journal[1] if entry.name == name]
+                if row < len(entries):
+                    file.seek(entries[row].start)
+                    return file.read(entries[row].size)
         raise IndexError(row)
+
+
+def _keep(kept: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Keep a value in place of the one kept longest."""
+    while len(kept) >= GROUPS_KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
+    return value
 
 
 def journal_path(base: Path, number: int) -> Path:
@@ -248,8 +267,17 @@ def journal_path(base: Path, number: int) -> Path:
     return base / JOURNAL / f"{number:06d}.tar"
 
 
-def walk(journal: Path) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
-    """Yield for each cutout of a journal its class, where its bytes start, how many they are, and its note."""
+class Entry(NamedTuple):
+    """One cutout of a journal: which file it goes to, where its bytes start, how many they are, and its note."""
+
+    name: str
+    start: int
+    size: int
+    note: dict[str, Any]
+
+
+def walk(journal: Path) -> Iterator[Entry]:
+    """Yield the cutouts of a journal, in their order; a torn end is left out."""
     with journal.open("rb") as file:
         body: tuple[int, int] | None = None
         while len(head := file.read(BLOCK)) == BLOCK and any(head[:100]):
@@ -267,7 +295,7 @@ def walk(journal: Path) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
                 return
             note = json.loads(text)
             parts = datauri.parse(note["uri"])
-            yield _class_of(parts.size_px if parts else None), *body, note
+            yield Entry(_class_of(parts.size_px if parts else None), *body, note)
             body = None
 
 
@@ -280,47 +308,46 @@ def convert(journal: Path, base: Path, number: int) -> None:
     OSError
         When they cannot be written.
     """
-    kinds: dict[str, Kinds] = {}
-    for name, _, _, note in walk(journal):
-        kinds.setdefault(name, Kinds(_FIRST)).look({"size_bytes": 0, "sha256": "", **note})
-    made = [_write(journal, base / name, name, number, found.all()) for name, found in kinds.items()]
+    classes: dict[str, list[Entry]] = {}
+    for entry in walk(journal):
+        classes.setdefault(entry.name, []).append(entry)
+    made = [_write(journal, base / name, number, entries) for name, entries in classes.items()]
     for growing, final in made:
         growing.replace(final)
         _sync(final.parent)
 
 
-def _write(journal: Path, folder: Path, name: str, number: int, kinds: Mapping[str, str]) -> tuple[Path, Path]:
+def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
+    name, kinds = entries[0].name, Kinds(_FIRST)
+    for entry in entries:
+        kinds.look({"size_bytes": 0, "sha256": "", **entry.note})
     growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
-    schema = arrow.schema(kinds, images, with_bytes=True)
-    with arrow.writer(growing, schema) as writer:
-        for rows, arrays in _groups(journal, name, size_px):
+    schema = arrow.schema(kinds.all(), images, with_bytes=True)
+    with arrow.writer(growing, schema) as writer, journal.open("rb") as file:
+        for start in range(0, len(entries), arrow.ROWS_A_GROUP):
+            rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px)
             writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
     _sync(growing)
     return growing, final
 
 
-def _groups(journal: Path, wanted: str, size_px: int | None) -> Iterator[tuple[list[dict[str, Any]], list[Any]]]:
+def _group(
+    file: IO[bytes], entries: Sequence[Entry], size_px: int | None
+) -> tuple[list[dict[str, Any]], list[NDArray[float32] | None]]:
+    """Return the rows of one group, and their pixels."""
     rows: list[dict[str, Any]] = []
-    arrays: list[Any] = []
-    with journal.open("rb") as file:
-        for name, start, size, note in walk(journal):
-            if name != wanted:
-                continue
-            file.seek(start)
-            body = file.read(size)
-            found = pixels.take_apart(body, size_px)
-            header, image = found or (None, None)
-            more = {"size_bytes": size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
-            rows.append({**note, **more, "fits": None if found else body})
-            arrays.append(image)
-            if len(rows) == arrow.ROWS_A_GROUP:
-                yield rows, arrays
-                rows, arrays = [], []
-    if rows:
-        yield rows, arrays
+    arrays: list[NDArray[float32] | None] = []
+    for entry in entries:
+        file.seek(entry.start)
+        body = file.read(entry.size)
+        header, image = pixels.take_apart(body, size_px) or (None, None)
+        more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
+        rows.append({**entry.note, **more, "fits": body if image is None else None})
+        arrays.append(image)
+    return rows, arrays
 
 
 def _class_of(size_px: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Stored bytes by their location, whatever sink put them there: ``path``, ``path.tar:OFFSET``, ``path.parquet:ROW``."""
+"""Stored bytes by location, whatever sink put them there: ``path``, ``path.tar:OFFSET``, ``path.parquet:ROW``."""
 
 from __future__ import annotations
 

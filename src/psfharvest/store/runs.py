@@ -60,7 +60,8 @@ class Runs:
         """Return the numbers at the positions ``range(start, stop, step)``, which must exist."""
         positions = np.arange(start, stop, step, dtype=np.int64)
         run = np.searchsorted(self._before, positions, side="right") - 1
-        return self._starts[run] + (positions - self._before[run])
+        found: Numbers = self._starts[run] + (positions - self._before[run])
+        return found
 
     def pieces(self, size: int) -> Iterator[Numbers]:
         """Yield all numbers, at most `size` at once."""

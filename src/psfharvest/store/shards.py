@@ -66,8 +66,9 @@ class ShardSink:
         try:
             self._folder.mkdir(exist_ok=True)
             self._drop_unclaimed()
+            self._check_claim()
             self._handle = self._open(os.O_CREAT)
-            self._cut_back()
+            os.ftruncate(self._handle, end)
         except OSError as error:
             raise cannot_store(error, str(self._folder)) from error
 
@@ -106,6 +107,9 @@ class ShardSink:
             raise cannot_store(error, f"{FOLDER}/{self._shard:06d}.tar") from error
         return stored
 
+    def forget(self, items: Sequence[Item]) -> None:
+        """Do nothing: bytes without a claim are dead, and stay."""
+
     def checkpoint(self) -> Mapping[str, int]:
         """Return what the manifest must record together with the claim of the last batch."""
         return {"shard": self._shard, "shard_end": self._end}
@@ -141,14 +145,14 @@ class ShardSink:
             os.close(directory)
         return handle
 
-    def _cut_back(self) -> None:
-        size = os.fstat(self._handle).st_size
+    def _check_claim(self) -> None:
+        path = self._folder / f"{self._shard:06d}.tar"
+        size = path.stat().st_size if path.exists() else 0
         if size < self._end:
             raise SinkError(
-                f"{self._name}/{self._shard:06d}.tar has {size} bytes, {self._end} were claimed: it was cut; "
+                f"{FOLDER}/{path.name} has {size} bytes, {self._end} were claimed: it was cut or removed; "
                 "put it back, or run: psfharvest verify --repair"
             )
-        os.ftruncate(self._handle, self._end)
 
     def _drop_unclaimed(self) -> None:
         for path in self._folder.iterdir():

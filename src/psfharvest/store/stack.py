@@ -1,6 +1,4 @@
-"""
-Many cutouts as one array: read in the order of asking, written in stretches, memory-mapped where it is large.
-"""
+"""Many cutouts as one array: read in the order of asking, written in stretches, memory-mapped where it is large."""
 
 from __future__ import annotations
 

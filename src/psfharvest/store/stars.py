@@ -63,7 +63,7 @@ def good_pixels(image: Pixels, source: Mapping[str, Any], saturation: float | No
 
 
 def border_median(image: Pixels) -> float:
-    """Return the median of the outermost pixels that are no NaN, shape ``(ny, nx)``; of all where there are none."""
+    """Return the median of the outermost pixels that are no NaN, or of all where there are none."""
     is_border = np.ones(image.shape, np.bool_)
     is_border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
     finite = np.isfinite(image)

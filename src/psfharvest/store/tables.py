@@ -95,7 +95,7 @@ class TableBuilder:
             parts.append(values.astype(np.str_) if kind == "str" else values)
             masks.append(mask)
         dtype = {"str": np.str_, "int": np.int64, "float": np.float64, "bool": np.bool_}[kind]
-        data = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
+        data: NDArray[Any] = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
         known = COLUMNS.get(name)
         return MaskedColumn(
             data,
