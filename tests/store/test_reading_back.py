@@ -197,7 +197,7 @@ def width_px(image: np.ndarray) -> float:
 
 def test_epsf_stars_weigh_bad_pixels_nothing(stars: Harvest) -> None:
     """NaN and saturated pixels have weight 0, and the centre is the catalogue's, to a fraction of a pixel."""
-    bright = stars.select(size=101, suffix="flt")
+    bright = stars.select(size=101, suffix="flt")[:4]
     for star, cutout in zip(bright.epsf_stars(101), bright, strict=True):
         assert 0 == star.weights[~np.isfinite(cutout.data)].sum()
         assert int(cutout.source["n_sat_pixels"]) <= (star.weights == 0).sum()
@@ -206,7 +206,7 @@ def test_epsf_stars_weigh_bad_pixels_nothing(stars: Harvest) -> None:
         assert (x % 1, y % 1) == pytest.approx(tuple(star.cutout_center % 1), abs=1e-6)
         assert np.all(np.abs(star.cutout_center - 50) <= 0.5)
         assert star.data.shape == (101, 101)
-    level = stars.epsf_stars(51, saturation=100.0)
+    level = stars[:40].epsf_stars(51, saturation=100.0)
     assert all((star.data[star.weights > 0] < 100).all() for star in level)
 
 
