@@ -58,7 +58,7 @@ class FakeFetcher:
         for item in items:
             self._group.start_soon(self._answer, item)
 
-    def take(self) -> list[Delivery]:
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
         done, self._done = self._done, []
         deliveries = []
         for item, answer in done:

@@ -149,11 +149,16 @@ class AgainstModel(RuleBasedStateMachine):
                 break
             recent.append((letter, subject))
         erring = [(letter, subject) for letter, subject in recent if letter != "R"][:10]
+        distinct: list[int] = []
+        for _, subject in erring:
+            if subject in distinct:
+                break
+            distinct.append(subject)
         return (
             [letter for letter, _ in recent[:3]] == ["R"] * 3
             or (len(erring) == 10 and len({subject for _, subject in erring}) == 10)
             or (not set(letters) & set(".4T") and letters[-1] in "5lL")
-            or letters[-1] == "L"
+            or (letters[-1] == "L" and len(distinct) > 1)
         )
 
     def tell(self, letter: str, subject: int) -> None:

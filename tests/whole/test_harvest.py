@@ -107,6 +107,39 @@ async def test_leaving_a_stream_early_leaves_nothing(simulator: Simulator) -> No
     assert simulator.count("file") < 200
 
 
+async def test_a_paused_reader_may_ask_on(simulator: Simulator) -> None:
+    """While a stream waits for its reader, the same archive answers queries, many times over."""
+    counts = set()
+    async with Archive(simulator.url, limits=Limits(max_connections=4)) as archive:
+        async with archive.stream(Query("UVIS", limit=900), suffixes=["flt"]) as cutouts:
+            with anyio.fail_after(60):
+                await anyio.sleep(1.0)
+                async for _ in cutouts:
+                    counts.add(await archive.count(Query("IR", limit=5)))
+                    if len(cutouts.states) and sum(cutouts.states.values()) > 10:
+                        break
+
+    assert {5} == counts
+
+
+async def test_what_a_broken_source_gave_is_fetched(simulator: Simulator, tmp_path: Path) -> None:
+    """A generator of the caller's that raises ends the harvest with its error, after what it gave has come."""
+
+    async def broken(uris: list[str]):
+        for uri in uris:
+            yield uri
+        raise LookupError("the caller's own")
+
+    async with Archive(simulator.url) as archive:
+        table = await archive.query(Query("UVIS", limit=40))
+        place = Query("UVIS").detector
+        uris = [str(datauri.build(row, place, "flt")) for row in map(dict, table)]
+        with pytest.raises(LookupError, match="the caller's own"):
+            await archive.harvest(broken(uris), tmp_path / "d")
+
+    assert 40 == check_every_file(tmp_path / "d", simulator)
+
+
 async def test_an_error_in_the_readers_body_comes_out_as_it_is(simulator: Simulator) -> None:
     """No exception group hides what the caller raised."""
     async with Archive(simulator.url) as archive:

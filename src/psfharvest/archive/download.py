@@ -88,8 +88,9 @@ class FileFetcher:
         template = self._template
         self._lane.submit([template._replace(url=self._file_url(item.uri), tag=item) for item in items])
 
-    def take(self) -> list[Delivery]:
-        """Return what has arrived, verified."""
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
+        """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
+        del is_behind
         assert self._lane is not None  # noqa: S101 - as above
         self._wire.set_limit(self._traffic.connections)
         answers = self._lane.take()

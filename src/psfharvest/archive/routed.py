@@ -100,12 +100,13 @@ class RoutedFetcher:
                 (line if item.attempts < BUNDLES_AT_MOST else self._singles).append(item)
         self._launch()
 
-    def take(self) -> list[Delivery]:
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
         """Return what has arrived, verified; what can be sent meanwhile is sent."""
         deliveries = self._files.take()
         self._route.single(*self._files.last_taken)
-        deliveries += self._bundles.take()
-        self._launch()
+        if not is_behind:
+            deliveries += self._bundles.take()
+            self._launch()
         return deliveries
 
     def next_change_s(self) -> float | None:

@@ -75,7 +75,7 @@ def detector(name: str) -> Detector:
     if found is None:
         if "=" in name:
             raise BadQuery(
-                f"{name!r} is a criterion; a detector comes before it: UVIS, IR or WFPC2", field="detector"
+                f"{name!r} is a criterion; a detector comes before it, one of UVIS, IR, WFPC2", field="detector"
             )
         near = difflib.get_close_matches(name.upper(), DETECTORS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -37,8 +37,15 @@ class Fetcher(Protocol):
         """Take charge of items."""
         ...
 
-    def take(self) -> list[Delivery]:
-        """Return the answers that are ready, each once."""
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
+        """
+        Return the answers that are ready, each once.
+
+        Parameters
+        ----------
+        is_behind
+            The keeper is behind: what can be held back at its source is to stay there.
+        """
         ...
 
     def next_change_s(self) -> float | None:

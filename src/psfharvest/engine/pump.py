@@ -18,6 +18,7 @@ from collections.abc import AsyncIterable, Callable, Sequence
 import anyio
 
 from psfharvest.core.closing import closing
+from psfharvest.core.errors import LocalError
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
 from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.core.retry import Final, decide
@@ -138,8 +139,10 @@ class Pump:
                         await self._room.wait()
                     self._fresh.extend(batch)
                     self._wake()
-        except Exception as error:  # noqa: BLE001 - it is raised again by run(), without an exception group
+        except LocalError as error:
             self._stop(error, scope)
+        except Exception as error:  # noqa: BLE001 - raised by run(), once what the source gave is kept
+            self._error = self._error or error
         self._is_fed = True
         self._wake()
 
@@ -186,8 +189,7 @@ class Pump:
                 await self._woken.wait()
 
     def _judge_all(self) -> None:
-        if not self._is_behind():
-            self._judge_new()
+        self._judge_new()
         if self._is_idle():
             self._believe_failures()
         if self._ready:
@@ -196,7 +198,7 @@ class Pump:
                 self._enough.set()
 
     def _judge_new(self) -> None:
-        deliveries = self._fetcher.take()
+        deliveries = self._fetcher.take(is_behind=self._is_behind())
         self._sent -= len(deliveries)
         if self._traffic.calm_signals != self._calm_seen and not self._traffic.is_down:
             self._calm_seen = self._traffic.calm_signals
@@ -284,7 +286,7 @@ class Pump:
         return min((p for p in pauses if p is not None), default=math.inf)
 
     def _is_behind(self) -> bool:
-        """Return True while the keeper is behind: nothing is taken, so that the fetcher is held back."""
+        """Return True while the keeper is behind, so that bundles are held back while they stream."""
         return len(self._ready) + self._writing >= READY_MAX
 
     def _is_idle(self) -> bool:

@@ -1,5 +1,5 @@
 """
-A harvest as one file or folder for other programs: Parquet, Zarr or NPZ, by the ending; pixels and metadata together.
+A harvest as one file or folder for other programs: Parquet, Zarr or NPZ by the ending; pixels with metadata.
 
 Only what is done is exported, in the order of asking, sizes apart. It grows under another name and is renamed once
 it is whole. Memory does not grow with the number of cutouts.
