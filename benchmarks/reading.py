@@ -55,8 +55,8 @@ def row(k: int) -> tuple:
     x, y = 30 + k % 4000 + 0.25, 40 + k % 1900 + 0.5
     qfit, n_saturated = (0.0, 40) if is_saturated else (0.01 * (1 + k % 30), 0)
     name, where = f"ib{k // 50 % 46656:06x}q", (x, y, x + 25, y)
-    return (8_000_000 + k, name, ("F606W", "F814W")[k % 2], "2", 350.0, x + 1, y + 1, 1e4 + k, 12.5, qfit, n_saturated,
-            0, *where, None, "2014-01-01")  # fmt: skip
+    return (8_000_000 + k, name, ("F606W", "F814W")[k % 2], "2", 350.0, x + 1, y + 1, 1e4 + k, 12.5, qfit,
+            n_saturated, 0, *where, None, "2014-01-01")  # fmt: skip
 
 
 def uri(r: tuple) -> str:

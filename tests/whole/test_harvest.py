@@ -110,14 +110,16 @@ async def test_leaving_a_stream_early_leaves_nothing(simulator: Simulator) -> No
 async def test_a_paused_reader_may_ask_on(simulator: Simulator) -> None:
     """While a stream waits for its reader, the same archive answers queries, many times over."""
     counts = set()
-    async with Archive(simulator.url, limits=Limits(max_connections=4)) as archive:
-        async with archive.stream(Query("UVIS", limit=900), suffixes=["flt"]) as cutouts:
-            with anyio.fail_after(60):
-                await anyio.sleep(1.0)
-                async for _ in cutouts:
-                    counts.add(await archive.count(Query("IR", limit=5)))
-                    if len(cutouts.states) and sum(cutouts.states.values()) > 10:
-                        break
+    async with (
+        Archive(simulator.url, limits=Limits(max_connections=4)) as archive,
+        archive.stream(Query("UVIS", limit=900), suffixes=["flt"]) as cutouts,
+    ):
+        with anyio.fail_after(60):
+            await anyio.sleep(1.0)
+            async for _ in cutouts:
+                counts.add(await archive.count(Query("IR", limit=5)))
+                if sum(cutouts.states.values()) > 10:
+                    break
 
     assert {5} == counts
 
