@@ -85,7 +85,7 @@ class RoutedFetcher:
         held = len(self._singles) + len(self._first) + len(self._again)
         if not self._wants_bundles():
             return max(0, self._files.room() - held)
-        wanted = self._route.size * max(1, self._traffic.allowance())
+        wanted = self._size() * max(1, self._traffic.allowance())
         return max(0, wanted - held)
 
     def submit(self, items: Sequence[Item]) -> None:
@@ -115,6 +115,11 @@ class RoutedFetcher:
             return None
         return max(0.0, self._gathering_since + GATHER_S - anyio.current_time())
 
+    def _size(self) -> int:
+        """Return what the next bundle should hold: near the end less, so that all connections end together."""
+        share = self._n_waiting() // max(1, self._traffic.connections)
+        return min(self._route.size, max(MIN_SIZE, share))
+
     def _wants_bundles(self) -> bool:
         return self._route.wants_bundles(self._n_waiting())
 
@@ -129,8 +134,8 @@ class RoutedFetcher:
             self._bundles.start(
                 _distinct(self._again, max(MIN_SIZE, self._route.size // RETRY_SHARE), self._singles)
             )
-        while self._first and self._traffic.allowance() and (is_due or len(self._first) >= self._route.size):
-            self._bundles.start(_distinct(self._first, self._route.size, self._singles))
+        while self._first and self._traffic.allowance() and (is_due or len(self._first) >= self._size()):
+            self._bundles.start(_distinct(self._first, self._size(), self._singles))
 
     def _launch_singles(self) -> None:
         n = min(len(self._singles), self._files.room())
