@@ -1,9 +1,8 @@
 """
 Files, bundles and auto side by side, on an archive with the real one's latencies.
 
-``python benchmarks/latencies.py [N]``. The simulator answers a single cutout after 0.3 s and a bundle after 0.03 s
-a member, which is what is known of MAST (a few tenths of a second; a bundle of 1,000 in about 30 s); six connections,
-as by default there.
+Usage: latencies.py [N]. The simulator answers a single cutout after 0.3 s, and a bundle after 0.03 s a member: that
+is what is known of MAST (a few tenths of a second; a bundle of 1,000 in about 30 s). Six connections, as there.
 """
 
 from __future__ import annotations
