@@ -1,0 +1,169 @@
+"""Damaged bundles, by property: nothing wrong is ever kept, and what was whole before a cut is."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfharvest.archive.bundle import BundleFetcher
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.wire import Request
+from psfharvest.core import datauri, keys
+from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
+from psfharvest.core.route import Route
+from psfharvest.engine.traffic import Traffic
+from psfharvest.simulator import Settings, Simulator
+
+N = 8
+
+
+def cutout_uri(k: int) -> str:
+    return (
+        f"mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibc302ioq_flt[1]&size=11&x=99.4127&y=100.2683"
+        f"&format=fits/ibc302ioq_{8184981 + k}_F814W_flt_cutout.fits"
+    )
+
+
+@pytest.fixture(scope="module")
+def bodies() -> dict[str, bytes]:
+    """Real cutouts, by dataURI, each with pixels of its own."""
+    found = {}
+    body = Simulator(Settings(sources=0)).render(cutout_uri(0))
+    for k in range(N):
+        found[cutout_uri(k)] = body[:-2000] + bytes([k]) * 4 + body[-1996:]
+    return found
+
+
+def bundle_of(bodies: dict[str, bytes], level: int) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for uri, body in bodies.items():
+            info = tarfile.TarInfo(f"MAST_2026/WFC3PSF/{datauri.file_name(uri)}")
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return gzip.compress(out.getvalue(), level)
+
+
+class Replay:
+    """A wire that answers every bundle with the same bytes, in pieces."""
+
+    depth = 0
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self.status, self.retry_after = 200, None
+        self._data, self._step = data, step
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Replay]:
+        del request
+        yield self
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), self._step):
+            yield self._data[start : start + self._step]
+
+
+def received(data: bytes, step: int, uris: list[str]) -> list[Delivery]:
+    """Send one bundle's bytes through the fetcher and return all that it delivers."""
+
+    async def run() -> list[Delivery]:
+        limits = Limits()
+        traffic = Traffic(limits, RetryPolicy(), is_public=False)
+        fetcher = BundleFetcher(
+            Replay(data, step), traffic, Endpoints("http://127.0.0.1:9"), limits, Route("bundle")
+        )
+        parts = [datauri.parse(uri) for uri in uris]
+        items = [
+            Item(n, u, keys.key_of(u, p), p.size_px, p.rootname)
+            for n, (u, p) in enumerate(zip(uris, parts, strict=True))
+        ]
+        deliveries: list[Delivery] = []
+        async with fetcher.open(lambda: None):
+            fetcher.start(items)
+            while fetcher.under_way:
+                await anyio.lowlevel.checkpoint()
+                deliveries += fetcher.take()
+        assert 0 == traffic.in_flight
+        return deliveries + fetcher.take()
+
+    return anyio.run(run)
+
+
+def kept(deliveries: list[Delivery]) -> dict[str, bytes]:
+    """What counts in the end: bodies that were not taken back."""
+    found: dict[str, bytes] = {}
+    for delivery in deliveries:
+        if delivery.body is not None:
+            found[delivery.item.uri] = delivery.body
+        elif delivery.is_revoked:
+            del found[delivery.item.uri]
+    return found
+
+
+def check_account(deliveries: list[Delivery], bodies: dict[str, bytes]) -> None:
+    """Every item ends once: kept, or with a reason."""
+    failed = [d.item.uri for d in deliveries if d.failure is not None]
+
+    assert sorted(bodies) == sorted([*kept(deliveries), *failed])
+
+
+@given(step=st.integers(1, 40_000), level=st.sampled_from([0, 1, 9]))
+def test_a_whole_bundle_gives_everything(bodies: dict[str, bytes], step: int, level: int) -> None:
+    """However the bytes come in pieces, every member arrives as it went in."""
+    deliveries = received(bundle_of(bodies, level), max(step, 50), list(bodies))
+
+    assert bodies == kept(deliveries)
+    check_account(deliveries, bodies)
+
+
+@given(cut=st.floats(0, 0.999), step=st.integers(500, 40_000))
+def test_a_cut_bundle_keeps_what_was_whole(bodies: dict[str, bytes], cut: float, step: int) -> None:
+    """All members before the cut are kept, and only the rest is asked for again."""
+    data = bundle_of(bodies, 0)
+    deliveries = received(data[: int(len(data) * cut)], step, list(bodies))
+    found = kept(deliveries)
+
+    assert dict(list(bodies.items())[: len(found)]) == found
+    assert len(found) >= int(N * cut) - 1
+    check_account(deliveries, bodies)
+
+
+@given(data=st.data(), level=st.sampled_from([0, 1, 9]), step=st.integers(500, 40_000))
+def test_a_changed_byte_never_ends_in_a_wrong_cutout(
+    bodies: dict[str, bytes], data: st.DataObject, level: int, step: int
+) -> None:
+    """Whatever byte is changed, nothing is kept that differs from the truth."""
+    raw = bytearray(bundle_of(bodies, level))
+    at = data.draw(st.integers(10, len(raw) - 1))  # behind gzip's own header, whose flags and time bind nobody
+    raw[at] ^= data.draw(st.integers(1, 255))
+    deliveries = received(bytes(raw), step, list(bodies))
+
+    assert all(bodies[uri] == body for uri, body in kept(deliveries).items())
+    check_account(deliveries, bodies)
+
+
+@given(junk=st.binary(max_size=4000), step=st.integers(100, 5000))
+def test_junk_gives_nothing(bodies: dict[str, bytes], junk: bytes, step: int) -> None:
+    """Bytes that are no bundle end every item with a reason."""
+    deliveries = received(junk, step, list(bodies))
+
+    assert {} == kept(deliveries)
+    check_account(deliveries, bodies)
+
+
+def test_the_body_is_what_was_asked(tmp_path: Path, bodies: dict[str, bytes]) -> None:
+    """The bundle of these tests is one that tar itself reads."""
+    path = tmp_path / "b.tar.gz"
+    path.write_bytes(bundle_of(bodies, 6))
+    with tarfile.open(path) as tar:
+        assert N == len(tar.getnames())
