@@ -206,7 +206,6 @@ async def test_a_local_failure_stops_the_run() -> None:
         await bench.run(5000)
 
     assert bench.traffic.requests < 2000
-    assert bench.traffic.in_flight == 0 or bench.fetcher.peak
 
 
 async def test_a_source_that_breaks_ends_the_run_with_its_error() -> None:
@@ -278,7 +277,7 @@ async def test_failures_wait_for_a_verdict_in_bounded_number() -> None:
     """Final 5xx between broken transfers are believed before they pile up."""
     reset = Failure(Reason.RESET, "reset", evidence=Evidence.NONE)
     bench = Bench(
-        lambda item, nth: ERROR_500 if item.number % 2 else (reset if nth < 3 else HTML),
+        lambda item, nth: b"body" if item.number <= 8 else ERROR_500 if item.number % 2 else reset,
         policy=RetryPolicy(attempts=1),
     )
     peak = 0
@@ -286,7 +285,7 @@ async def test_failures_wait_for_a_verdict_in_bounded_number() -> None:
     async def look() -> None:
         nonlocal peak
         while True:
-            peak = max(peak, len(bench.pump._suspects))
+            peak = max(peak, bench.pump.waiting)
             await anyio.sleep(0.1)
 
     async with anyio.create_task_group() as group:

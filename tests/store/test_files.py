@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from sink_contract import BODY, PATHS, SinkTests, cutout_uri, outcome_of
+from sink_contract import BODY, PATHS, SinkTests, outcome_of
 
 from psfharvest.core.errors import SinkError
 from psfharvest.store.files import PARTIAL, FileSink
@@ -100,4 +100,3 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(SinkError, match="home"):
         FileSink(tmp_path / "home")
-    assert cutout_uri(1)

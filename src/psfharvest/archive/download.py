@@ -37,7 +37,6 @@ class FileFetcher:
     ) -> None:
         self._wire = wire
         self._traffic = traffic
-        self._prefix = endpoints.file_prefix
         self._template = Request(
             "",
             headers=(("Accept", "*/*"),),
