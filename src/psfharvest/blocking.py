@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
+import numpy as np  # noqa: F401 - an interrupt in its first import would spoil it for the whole process
 
 from psfharvest.archive import client as asynchronous
 from psfharvest.archive.client import What

@@ -330,3 +330,10 @@ def test_a_generator_that_waits_does_not_hold_an_interrupt_back(simulator: Simul
         assert not hold.is_set()
         hold.set()
         assert 3 == archive.harvest(uris, tmp_path / "d").done
+
+
+def test_no_interrupt_can_hit_the_first_import_of_numpy() -> None:
+    """Cut off there, numpy cannot be imported again in that process: it is imported before any waiting begins."""
+    code = "import sys, psfharvest.blocking; print('numpy' in sys.modules)"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "True\n" == child.stdout

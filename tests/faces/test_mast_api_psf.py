@@ -473,21 +473,25 @@ def test_an_interrupt_is_heard_and_the_same_call_continues(tmp_path: Path, work:
             table = archive.query(Query("UVIS", limit=300))
         (tmp_path / "uris.json").write_text(json.dumps(mast_api_psf.make_dataURIs(table, "UVIS", ["flt"])))
         simulator.faults = [Fault("stall", seconds=600, service="any", start=102)]
-        with subprocess.Popen(
-            [sys.executable, "-c", CHILD, work],
-            cwd=tmp_path,
-            env={**os.environ, "PSFHARVEST_ARCHIVE": simulator.url},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as child:
+        told = tmp_path / "told.txt"
+        with (
+            told.open("w") as stderr,
+            subprocess.Popen(
+                [sys.executable, "-c", CHILD, work],
+                cwd=tmp_path,
+                env={**os.environ, "PSFHARVEST_ARCHIVE": simulator.url},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            ) as child,
+        ):
             while simulator.count("any") < 102:
                 assert child.poll() is None
                 time.sleep(0.01)
             child.send_signal(signal.SIGINT)
             assert "interrupted\n" == child.stdout.readline()
-            left = {p.name for p in tmp_path.iterdir()} - {"uris.json"}
+            left = {p.name for p in tmp_path.iterdir()} - {"uris.json", told.name}
             settled(simulator)
             simulator.faults = []
             simulator.forget()
@@ -495,7 +499,7 @@ def test_an_interrupt_is_heard_and_the_same_call_continues(tmp_path: Path, work:
             claimed = sum(r["state"] == "done" for name in left for r in rows_of(tmp_path / name))
             out, _ = child.communicate("\n", timeout=60)
 
-        assert 0 == child.returncode
+        assert 0 == child.returncode, told.read_text()
         if work == "pool":
             assert [out.split("/")[0]] == list(left)
             assert 0 < claimed < 300
