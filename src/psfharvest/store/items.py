@@ -45,25 +45,20 @@ def uri_of(row: Sequence[Any]) -> tuple[str, datauri.CutoutURI | None]:
 def item_of(row: Sequence[Any]) -> Item:
     """Return a row's item."""
     uri, parts = uri_of(row)
-    return _item(row[0], uri, parts, row[10])
+    return _item(row[0], uri, keys.key_of(uri, parts, row[10]), parts)
 
 
 def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
     """Add what is new of a few hundred lines, numbered from `first`, bad lines included."""
-    parsed = [
-        (line, None if isinstance(line, BadLine) else line.parts or datauri.parse(line.uri)) for line in asked
-    ]
-    digests = [
-        keys.digest(f"\n{line.text}" if isinstance(line, BadLine) else keys.key_of(line.uri, parts))
-        for line, parts in parsed
-    ]
+    named = [_named(line) for line in asked]
+    digests = [keys.digest(name) for _, _, name in named]
     bearers = _bearers(db, digests)
     items: list[Item] = []
     rows: list[tuple[Any, ...]] = []
     names: list[tuple[bytes, int]] = []
     refused: list[tuple[Any, ...]] = []
     n = first
-    for (line, parts), digest in zip(parsed, digests, strict=True):
+    for (line, parts, name), digest in zip(named, digests, strict=True):
         text = line[0]
         known = bearers.setdefault(digest, [])
         if text in known:
@@ -75,17 +70,26 @@ def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
             rows.append((n, *_NO_PARTS, copy, None, text))
             refused.append((n, State.FAILED, 0, Reason.BAD_URI, line.detail))
         else:
+            key = keys.key_of(text, parts, copy) if copy else name
             rows.append((n, *(parts or _NO_PARTS), copy, line.source, None if parts else text))
-            items.append(_item(n, text, parts, copy))
+            items.append(_item(n, text, key, parts))
         n += 1
+    names.sort()  # near each other in the tree, too: fewer pages are touched
     db.executemany(f"INSERT INTO item ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
     db.executemany("INSERT INTO name VALUES (?, ?)", names)
     db.executemany("INSERT INTO outcome (n, state, attempts, reason, detail) VALUES (?,?,?,?,?)", refused)
     return Added(items, len(refused))
 
 
-def _item(n: int, uri: str, parts: datauri.CutoutURI | None, copy: int) -> Item:
-    key = keys.key_of(uri, parts, copy)
+def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | None, str]:
+    """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
+    if isinstance(line, BadLine):
+        return line, None, f"\n{line.text}"
+    parts = line.parts or datauri.parse(line.uri)
+    return line, parts, keys.key_of(line.uri, parts)
+
+
+def _item(n: int, uri: str, key: str, parts: datauri.CutoutURI | None) -> Item:
     return Item(n, uri, key) if parts is None else Item(n, uri, key, parts.size_px, parts.rootname)
 
 
