@@ -1,0 +1,23 @@
+"""All that touches the disk runs in one worker thread at a time, and never in the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk:
+    """The way to the disk: one piece of work after the other."""
+
+    def __init__(self) -> None:
+        self._one = anyio.CapacityLimiter(1)
+
+    async def do(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Return what `work` returns; a piece that was begun is ended, whatever happens."""
+        return await anyio.to_thread.run_sync(lambda: work(*args, **named), limiter=self._one)
