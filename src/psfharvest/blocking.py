@@ -17,10 +17,10 @@ import anyio
 import numpy as np  # noqa: F401 - an interrupt in its first import would spoil it for the whole process
 
 from psfharvest.archive import client as asynchronous
-from psfharvest.archive.client import What
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.aside import read_aside
 from psfharvest.background import END, GRACE_S, LOOK_S, Background, Call, Work
+from psfharvest.campaign import What
 from psfharvest.core.cutout import Cutout
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State

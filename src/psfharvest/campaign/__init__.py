@@ -1,11 +1,12 @@
 """
 One harvest of one folder: what is asked flows into the ledger, from there through the engine, and back.
 
-The ledger stands between asking and fetching. `asking` fills it, `run` empties it; `disk` is their way to it.
+The ledger stands between asking and fetching: `asking` fills it, `run` empties it, `job` is one call of a user's.
 """
 
-from psfharvest.campaign.asking import Uris
-from psfharvest.campaign.rows import query_ask, uris_of
+from psfharvest.campaign.job import Job
+from psfharvest.campaign.rows import query_ask
 from psfharvest.campaign.run import Campaign
+from psfharvest.campaign.wanted import What, items_of
 
-__all__ = ["Campaign", "Uris", "query_ask", "uris_of"]
+__all__ = ["Campaign", "Job", "What", "items_of", "query_ask"]

@@ -31,7 +31,8 @@ from psfharvest.core.model import REMEDY, Reason, Report
 from psfharvest.progress import Reporter
 
 if TYPE_CHECKING:
-    from psfharvest.archive.client import Archive, What
+    from psfharvest.archive.client import Archive
+    from psfharvest.campaign import What
 
 
 via_option = click.option(

@@ -1,0 +1,114 @@
+"""One call of `harvest` or `resume`: its words are checked, the folder is opened, a run goes over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio.to_thread
+
+from psfharvest.archive.line import LONG_PATIENCE_S, Line
+from psfharvest.campaign.asking import Uris
+from psfharvest.campaign.run import Campaign
+from psfharvest.campaign.wanted import What, ask_for
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Progress, Report, State
+from psfharvest.core.query import Query
+from psfharvest.store import folder as folders
+from psfharvest.store.asks import Ask
+from psfharvest.store.folder import Settings
+from psfharvest.store.manifest import Manifest
+
+VIAS = ("auto", "file", "bundle")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    What both calls share.
+
+    Parameters
+    ----------
+    line
+        To the archive, open.
+    folder, settings
+        The harvest folder, and how it stores.
+    via
+        How cutouts travel.
+    retry_states
+        Which of ``failed`` and ``missing`` get fresh attempts.
+    progress
+        Called a few times a second.
+
+    Raises
+    ------
+    BadInput
+        When a word is not allowed.
+    """
+
+    line: Line
+    folder: Path
+    settings: Settings
+    via: str
+    retry_states: Sequence[str]
+    progress: Callable[[Progress], None] | None
+
+    def __post_init__(self) -> None:
+        if self.via not in VIAS:
+            raise BadInput(f"via {self.via!r}: one of {', '.join(VIAS)} is allowed")
+        for name in self.retry_states:
+            if name not in (State.FAILED, State.MISSING):
+                raise BadInput(f"retry_states {name!r}: failed and missing are allowed")
+
+    async def harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
+        """Ask for what is wanted, in a new folder or an old one, and run."""
+        before = self.line.traffic.requests
+        ask = await ask_for(self.line.mashup(LONG_PATIENCE_S), what, self.folder, suffixes, **sizes)
+        opened = folders.old_folder if folders.is_harvest(self.folder) else folders.new_folder
+        with ExitStack() as stack:
+            manifest = await _in_thread(stack.enter_context, opened(self.folder, self.settings))
+            todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
+            streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
+            return await self._run(stack, manifest, todo, streams, before)
+
+    async def resume(self) -> Report:
+        """Run over what an old folder has recorded."""
+        before = self.line.traffic.requests
+        with ExitStack() as stack:
+            manifest = await _in_thread(stack.enter_context, folders.old_folder(self.folder, self.settings))
+            todo = await _in_thread(folders.todo, manifest, None, extend=False)
+            return await self._run(stack, manifest, todo, {}, before)
+
+    async def _run(
+        self,
+        stack: ExitStack,
+        manifest: Manifest,
+        todo: Sequence[Ask],
+        streams: Mapping[int, Uris],
+        requests_before: int,
+    ) -> Report:
+        await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
+        sink = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
+        stack.callback(sink.close)
+        return await Campaign(
+            manifest=manifest,
+            sink=sink,
+            todo=todo,
+            mashup=self.line.mashup(LONG_PATIENCE_S),
+            fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending),
+            traffic=self.line.traffic,
+            policy=self.line.policy(LONG_PATIENCE_S),
+            requests_before=requests_before,
+            watch=self.progress,
+            streams=streams,
+        ).run()
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    return await anyio.to_thread.run_sync(lambda: work(*args, **named))
