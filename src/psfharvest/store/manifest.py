@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
-from psfharvest.store import items, schema
+from psfharvest.store import items, manifest_file
+from psfharvest.store.counts import ASKED, Counts
+from psfharvest.store.manifest_file import MANIFEST_NAME, translated
 
-MANIFEST_NAME = "manifest.sqlite"
-GROWING_NAME = ".manifest.growing"
+__all__ = ["MANIFEST_NAME", "Manifest", "Stored", "as_json", "now_text"]
 
 
 class Stored(NamedTuple):
@@ -43,8 +43,7 @@ class Manifest:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db = connection
         self.path = path
-        self._tally: Counter[tuple[str, str]] = Counter()
-        self._bytes: Counter[tuple[str, str]] = Counter()
+        self._counts = Counts()
         self._given: set[int] = set()
         self._settled: list[int] = []
         self._on_their_way: deque[Sequence[Item]] = deque()
@@ -57,54 +56,18 @@ class Manifest:
     @classmethod
     def create(cls, folder: Path, **meta: str | int) -> Self:
         """Make a new manifest in an existing folder, whole or not at all; `meta` holds for its life."""
-        path = folder / MANIFEST_NAME
-        growing = folder / GROWING_NAME
-        growing.unlink(missing_ok=True)
-        connection = _connect(growing, "rwc")
-        with _translated(path), contextlib.closing(connection):
-            connection.execute("PRAGMA journal_mode = MEMORY")
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in schema.TABLES.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
-            connection.execute("COMMIT")
-        try:
-            growing.replace(path)
-        except OSError as error:
-            raise ManifestError(f"{path}: {error.strerror}") from error
+        manifest_file.create(folder, meta)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = False) -> Self:
         """Open an existing manifest to write; `durable` commits survive power loss, too."""
-        path = _existing(folder)
-        connection = _connect(path, "rw")
-        with _translated(path):
-            _check(connection, path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            return cls(connection, path)
+        return cls(manifest_file.to_write(folder, durable=durable), folder / MANIFEST_NAME)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Open an existing manifest to read, also while another process writes, also on a read-only medium."""
-        path = _existing(folder)
-        for mode in ("mode=ro", "mode=ro&immutable=1"):
-            connection = _connect(path, mode.removeprefix("mode="))
-            try:
-                _check(connection, path)
-                return cls(connection, path)
-            except sqlite3.OperationalError as error:
-                connection.close()
-                if "immutable" in mode:
-                    raise ManifestError(f"{path}: {error}") from error
-            except sqlite3.DatabaseError as error:
-                connection.close()
-                raise ManifestError(f"{path} is damaged: {error}; nothing was changed") from error
-        raise AssertionError("one of the two ways returns or raises")
+        return cls(manifest_file.to_read(folder), folder / MANIFEST_NAME)
 
     def close(self) -> None:
         """Close the file; the last one to close folds the journal into it."""
@@ -120,14 +83,14 @@ class Manifest:
     @contextmanager
     def look(self) -> Iterator[sqlite3.Connection]:
         """Run statements that read, or that belong to a transaction opened around them."""
-        with _translated(self.path):
+        with translated(self.path):
             yield self._db
 
     # -- settings
 
     def setting(self, name: str, absent: Any = None) -> Any:
         """Return a value of the folder's life, such as ``sink`` or ``layout``."""
-        with _translated(self.path):
+        with translated(self.path):
             row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return absent if row is None else row[0]
 
@@ -158,9 +121,9 @@ class Manifest:
             added = items.add(self._db, asked[start : start + items.LOOK_UP_AT_ONCE], self._next_item)
             n_new = len(added.items) + added.n_refused
             self._next_item += n_new
-            self._count("asked", "", n_new)
+            self._counts.add(ASKED, "", n_new)
             if added.n_refused:
-                self._count(State.FAILED, Reason.BAD_URI, added.n_refused)
+                self._counts.add(State.FAILED, Reason.BAD_URI, added.n_refused)
             new += added.items
         return new
 
@@ -179,7 +142,7 @@ class Manifest:
     def runs(self) -> list[dict[str, Any]]:
         """Return the record of all runs, the oldest first."""
         names = ("n", "started_at", "elapsed_s", "requests", "retried", "via", "stopped")
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -198,7 +161,7 @@ class Manifest:
         with_source
             Whether to fill in the catalogue row, as a JSON object.
         """
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._db.execute(
                 f"SELECT {items.columns_of('i')} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
                 "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
@@ -240,8 +203,8 @@ class Manifest:
         ]
         self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", rows)
         for state, n in Counter((r[1], r[7] or "") for r in rows).items():
-            self._count(*state, n)
-        self._bytes[State.DONE, ""] += sum(r[2] or 0 for r in rows)
+            self._counts.add(*state, n)
+        self._counts.add(State.DONE, "", 0, sum(r[2] or 0 for r in rows))
         self._settled.extend(r[0] for r in rows)
 
     def retract(self, numbers: Sequence[int]) -> None:
@@ -251,8 +214,8 @@ class Manifest:
                 "DELETE FROM outcome WHERE n = ? RETURNING state, reason, coalesce(size_bytes, 0)", (number,)
             ).fetchone()
             if row is not None:
-                self._count(row[0], row[1] or "", -1)
-                self._bytes[State.DONE, ""] -= row[2]
+                self._counts.add(row[0], row[1] or "", -1)
+                self._counts.add(State.DONE, "", 0, -row[2])
             self._given.add(number)
             self._low_water = min(self._low_water, number - 1)
 
@@ -267,7 +230,7 @@ class Manifest:
             ).fetchall()
             self._db.execute(f"DELETE FROM outcome WHERE {where}", states)  # noqa: S608
             for state, reason, n, first in reasons:
-                self._count(state, reason, -n)
+                self._counts.add(state, reason, -n)
                 self._low_water = self._cursor = min(self._low_water, first - 1)
         return sum(n for _, _, n, _ in reasons)
 
@@ -275,25 +238,9 @@ class Manifest:
         """Return the account as it was last claimed; safe to ask from any thread."""
         return self._claimed
 
-    def _sum_up(self) -> Tally:
-        counts, reasons = Counter[str](), Counter[str]()
-        for (state, reason), n in sorted(self._tally.items()):
-            counts[state] += n
-            if reason and n:
-                reasons[reason] += n
-        settled = counts[State.DONE] + counts[State.MISSING] + counts[State.FAILED]
-        return Tally(
-            done=counts[State.DONE],
-            missing=counts[State.MISSING],
-            failed=counts[State.FAILED],
-            pending=counts["asked"] - settled,
-            bytes=self._bytes[State.DONE, ""],
-            reasons=dict(reasons),
-        )
-
     def examples(self) -> dict[str, str]:
         """Return one dataURI for each reason, with its detail."""
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._db.execute(
                 "SELECT reason, uri, detail FROM cutout WHERE n IN "
                 "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
@@ -304,7 +251,7 @@ class Manifest:
         self, columns: str = "uri, state, location", where: str = "1", order: str = "n"
     ) -> Iterator[tuple[Any, ...]]:
         """Yield rows of the view `cutout`; the arguments are SQL of our own, never a user's."""
-        with _translated(self.path):
+        with translated(self.path):
             yield from self._db.execute(f"SELECT {columns} FROM cutout WHERE {where} ORDER BY {order}")  # noqa: S608
 
     @contextmanager
@@ -317,26 +264,22 @@ class Manifest:
         ManifestError
             When the database refuses; nothing happened then.
         """
-        before = (self._tally.copy(), self._bytes.copy(), self._next_item, self._next_source, self._low_water)
+        before = (self._counts.copy(), self._next_item, self._next_source, self._low_water)
         try:
-            with _translated(self.path):
+            with translated(self.path):
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._save_counts()
                 self._db.execute("COMMIT")
-            self._claimed = self._sum_up()
+            self._claimed = self._counts.tally()
         except BaseException:
-            self._tally, self._bytes, self._next_item, self._next_source, self._low_water = before
+            self._counts, self._next_item, self._next_source, self._low_water = before
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
 
-    def _count(self, state: str, reason: str, n: int) -> None:
-        self._tally[state, reason] += n
-
     def _save_counts(self) -> None:
-        rows = [(state, reason, n, self._bytes[state, reason]) for (state, reason), n in self._tally.items()]
-        self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
         while self._on_their_way:
             given = self._on_their_way.popleft()
             self._given.update(item.number for item in given)
@@ -347,14 +290,12 @@ class Manifest:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
 
     def _load(self) -> None:
-        with _translated(self.path):
-            for state, reason, n, size in self._db.execute("SELECT state, reason, n, bytes FROM tally"):
-                self._tally[state, reason] = n
-                self._bytes[state, reason] = size
+        with translated(self.path):
+            self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
             self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
         self._low_water = int(self.setting("low_water", 0))
-        self._claimed = self._sum_up()
+        self._claimed = self._counts.tally()
 
     def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
         layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
@@ -368,40 +309,6 @@ class Manifest:
             item._replace(source=texts.get(n, "")) if n is not None else item
             for item, n in zip(items, numbers, strict=True)
         ]
-
-
-def _existing(folder: Path) -> Path:
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise FolderRefused(
-            f"{folder} is no harvest folder: it has no {MANIFEST_NAME}; give the folder of a harvest"
-        )
-    return path
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    with _translated(path):
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != schema.APPLICATION_ID:
-        raise ManifestError(f"{path} is no manifest of psfharvest; nothing was changed")
-    if version > schema.VERSION:
-        raise ManifestError(
-            f"{path} is of version {version}, this psfharvest knows up to {schema.VERSION}; install a newer one"
-        )
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise ManifestError(f"{path}: {error}") from error
 
 
 def now_text() -> str:
