@@ -359,6 +359,7 @@ def test_an_outage_past_the_patience_leaves_work_that_goes_on(tmp_path: Path, ps
     """A harvest that meets an outage stops with 75, its account adds up, and the same command ends it."""
     with Simulator(Settings(sources=3000)) as simulator:
         words = ["harvest", "d", "UVIS", "--limit", "600", "--suffix", "flt", "--archive", simulator.url, "--json"]
+        words += ["--via", "file"]
         simulator.faults = [Fault("outage", service="file", start=200)]
         run = psfharvest(*words, "--patience", "2")
 

@@ -25,6 +25,7 @@ def test_a_signal_ends_the_run_with_its_account(
         if stalled:
             simulator.faults = [Fault("stall", seconds=600, service="file", start=100)]
         words = ["harvest", "d", "UVIS", "--limit", "300", "--suffix", "flt", "--archive", simulator.url, "--json"]
+        words += ["--via", "file"]
         with subprocess.Popen(
             command(*words), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as busy:
