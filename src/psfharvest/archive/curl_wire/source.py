@@ -49,8 +49,6 @@ class Source:
     def __init__(self, thread: CurlThread, wake: Callable[[], None]) -> None:
         self.queue: deque[Request] = deque()
         """Not begun yet; the thread's own."""
-        self.active: set[Transfer] = set()
-        """Under way; the thread's own."""
         self.is_closed = False
         self.is_held = False
         """A bad answer has come: nothing of the queue is sent until its owner has seen it; the thread's own."""

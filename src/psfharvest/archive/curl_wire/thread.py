@@ -8,7 +8,6 @@ what has arrived when it would sleep next or when a batch is full, whichever is 
 from __future__ import annotations
 
 import math
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,8 +18,10 @@ import pycurl
 
 from psfharvest.archive.curl_wire import errors
 from psfharvest.archive.curl_wire.handle import Settings, Transfer
+from psfharvest.archive.curl_wire.inbox import Inbox
 from psfharvest.archive.curl_wire.poll import make_poller
 from psfharvest.archive.curl_wire.source import Source, StreamTransfer
+from psfharvest.archive.curl_wire.waiting import Waiting
 from psfharvest.archive.wire import REDIRECTS, Answer, Request, next_hop
 from psfharvest.core.model import Evidence, Failure, Reason
 
@@ -48,21 +49,13 @@ class CurlThread:
     def __init__(self, settings: Settings, limit: int) -> None:
         self._settings = settings
         self._limit = limit
-        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._is_asleep = False
-        self._is_closing = False
-        self._is_over = False
+        self._inbox = Inbox()
+        self._waiting = Waiting()
         self._at_end: deque[Callable[[], object]] = deque()
         self._multi: Any = None
         self._poller = make_poller()
         self._watched: set[int] = set()
         self._active: dict[Any, Transfer] = {}
-        self._urgent: deque[Source] = deque()
-        self._ordinary: deque[Source] = deque()
-        self._held: set[Source] = set()
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
         self._unshown = 0
@@ -77,39 +70,39 @@ class CurlThread:
 
     def submit(self, source: Source, requests: Sequence[Request]) -> None:
         """Send requests; their ends come to `source`."""
-        self._post(self._submit, source, requests)
+        self._inbox.post(self._submit, source, requests)
 
     def drop(self, source: Source) -> None:
         """End whatever `source` has asked for."""
-        if not self._is_closing:
-            self._post(self._drop, source)
+        if not self._inbox.is_closing:
+            self._inbox.post(self._drop, source)
 
     def withdraw(self, source: Source) -> None:
         """Hand back what `source` has asked for and was not sent."""
-        if not self._is_closing:
-            self._post(self._withdraw, source)
+        if not self._inbox.is_closing:
+            self._inbox.post(self._withdraw, source)
 
     def proceed(self, source: Source) -> None:
         """Send on what `source` has queued: it has seen the bad answer."""
-        if not self._is_closing:
-            self._post(self._proceed, source)
+        if not self._inbox.is_closing:
+            self._inbox.post(self._proceed, source)
 
     def resume(self, source: Source) -> None:
         """Go on with a paused stream."""
-        if not self._is_closing:
-            self._post(self._resume, source)
+        if not self._inbox.is_closing:
+            self._inbox.post(self._resume, source)
 
     def set_limit(self, limit: int) -> None:
         """Hold at most so many transfers from now on."""
-        self._post(self._set_limit, limit)
+        self._inbox.post(self._set_limit, limit)
 
     def close(self, at_end: Callable[[], object] | None = None) -> None:
         """End the thread; `at_end` is its last call."""
         if at_end is not None:
             self._at_end.append(at_end)
-        self._is_closing = True
-        self._ring()
-        if self._is_over and at_end is not None:
+        self._inbox.is_closing = True
+        self._inbox.ring()
+        if self._inbox.is_over and at_end is not None:
             at_end()
 
     def join(self, timeout_s: float = 1.0) -> None:
@@ -117,35 +110,19 @@ class CurlThread:
         if self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
-    def _post(self, what: Callable[..., None], *args: Any) -> None:
-        if self._is_closing:
-            raise RuntimeError("the wire is closed")
-        self._inbox.append((what, args))
-        if self._is_asleep:  # looked at after the append, and set by the thread before its last look at the inbox
-            self._is_asleep = False  # one ring is enough
-            self._ring()
-        if self._is_over:
-            raise RuntimeError("the wire is closed")
-
-    def _ring(self) -> None:
-        try:
-            self._bell.send(b"\0")
-        except OSError:  # full: it will wake anyway; or closed
-            return
-
     # In the thread.
 
     def _run(self) -> None:
         failure = Failure(Reason.RESET, "the wire was closed")
         try:
             self._open()
-            while not self._is_closing:
+            while not self._inbox.is_closing:
                 self._turn()
         except BaseException as error:
             failure = Failure(Reason.PROTOCOL, f"the wire's thread broke: {error!r}")
             raise
         finally:
-            self._is_closing = True
+            self._inbox.is_closing = True
             self._end(failure)
 
     def _open(self) -> None:
@@ -153,11 +130,10 @@ class CurlThread:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._set_limit(self._limit)
-        self._poller.register(self._ear.fileno(), 1)
+        self._poller.register(self._inbox.fileno(), 1)
 
     def _turn(self) -> None:
-        if self._inbox:
-            self._obey()
+        self._inbox.obey()
         self._fill()
         now = monotonic()
         if self._timer_at <= now:
@@ -171,77 +147,53 @@ class CurlThread:
         # What has come meanwhile is served before anybody is woken for what came before.
         events = self._poller.poll(0) if self._unshown else ()
         if not events:
-            if not self._ordinary:
+            if not self._waiting.has_ordinary:
                 self._show()
             events = self._sleep()
         if events:
             self._serve(events)
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
-        self._is_asleep = True
+        self._inbox.fall_asleep()
         due_at = min(self._timer_at, self._watch_at, self._show_at)
-        can_start = (self._urgent or self._ordinary) and len(self._active) < self._limit
-        if self._inbox or self._is_closing or can_start:
+        can_start = self._waiting and len(self._active) < self._limit
+        if self._inbox or self._inbox.is_closing or can_start:
             pause_s: float | None = 0.0
         else:
             pause_s = None if due_at == math.inf else max(0.0, due_at - monotonic())
         events = self._poller.poll(pause_s)
-        self._is_asleep = False
+        self._inbox.wake()
         return events
 
     def _serve(self, events: Sequence[tuple[int, int]]) -> None:
-        act, ear = self._multi.socket_action, self._ear.fileno()
+        act, bell = self._multi.socket_action, self._inbox.fileno()
         for fd, flags in events:
-            if fd == ear:
-                self._ear.recv(4096)
+            if fd == bell:
+                self._inbox.hear()
             else:
                 act(fd, flags)
         self._reap()
 
-    def _obey(self) -> None:
-        inbox = self._inbox
-        while inbox:
-            what, args = inbox.popleft()
-            what(*args)
-
     def _submit(self, source: Source, requests: Sequence[Request]) -> None:
-        if source.is_closed:
-            return
-        if not source.queue and requests and not source.is_held:
-            self._line(source).append(source)
-        source.queue.extend(requests)
+        if not source.is_closed:
+            self._waiting.add(source, requests)
 
     def _drop(self, source: Source) -> None:
-        self._hold(source)
-        self._held.discard(source)
-        source.queue.clear()
-        for transfer in tuple(source.active):
-            self._remove(transfer)
-            self._keep(transfer)
+        self._waiting.take_back(source)
+        for transfer in self._active_of(source):
+            self._release(transfer)
         self._dirty.discard(source)
 
-    def _hold(self, source: Source) -> None:
-        if source.queue and not source.is_held:
-            self._line(source).remove(source)
-        source.is_held = True
-        self._held.add(source)
-        self._show_at = 0.0
-
     def _proceed(self, source: Source) -> None:
-        if source.is_held and source.queue:
-            self._line(source).append(source)
-        source.is_held = False
-        self._held.discard(source)
+        self._waiting.release(source)
 
     def _withdraw(self, source: Source) -> None:
-        self._hold(source)
-        source.is_held = False
-        self._held.discard(source)
-        while source.queue:
-            self._tell_end(source, Answer(source.queue.popleft(), is_unsent=True))
+        self._show_at = 0.0
+        for request in self._waiting.take_back(source):
+            self._tell_end(source, Answer(request, is_unsent=True))
 
     def _resume(self, source: Source) -> None:
-        for transfer in tuple(source.active):
+        for transfer in self._active_of(source):
             try:
                 transfer.curl.pause(pycurl.PAUSE_CONT)
             except pycurl.error as error:
@@ -254,18 +206,9 @@ class CurlThread:
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._limit)
 
     def _fill(self) -> None:
-        active = self._active
-        while (line := self._urgent or self._ordinary) and len(active) < self._limit:
-            source = line[0]
-            request = source.queue.popleft()
-            if not source.queue:
-                line.popleft()
-            elif len(line) > 1:
-                line.rotate(-1)  # lanes take turns
+        while self._waiting and len(self._active) < self._limit:
+            source, request = self._waiting.next()
             self._start(source, request, request, 0, monotonic())
-
-    def _line(self, source: Source) -> deque[Source]:
-        return self._urgent if source.is_urgent else self._ordinary
 
     def _start(self, source: Source, request: Request, hop: Request, n_hops: int, begun_at: float) -> None:
         transfer = source.transfer(self._spare, self._settings)
@@ -278,18 +221,20 @@ class CurlThread:
             self._tell_end(source, Answer(request, failure=failure))
             return
         self._active[transfer.curl] = transfer
-        source.active.add(transfer)
         every = max(WATCH_MIN_S, hop.timeout_s / 4)
         if every < self._watch_every:
             self._watch_every = every
             self._watch_at = min(self._watch_at, begun_at + every)
 
-    def _remove(self, transfer: Transfer) -> None:
+    def _active_of(self, source: Source) -> list[Transfer]:
+        return [transfer for transfer in self._active.values() if transfer.source is source]
+
+    def _release(self, transfer: Transfer) -> None:
         del self._active[transfer.curl]
-        transfer.source.active.discard(transfer)
         self._multi.remove_handle(transfer.curl)
         if not self._active:
             self._watch_at = self._watch_every = math.inf
+        self._keep(transfer)
 
     def _keep(self, transfer: Transfer) -> None:
         if isinstance(transfer, StreamTransfer) or len(self._spare) >= SPARE_MAX:
@@ -323,8 +268,7 @@ class CurlThread:
         else:
             failure = transfer.flaw or self._failure(transfer, code, text, elapsed_s)
             answer = Answer(request, elapsed_s=elapsed_s, failure=failure)
-        self._remove(transfer)
-        self._keep(transfer)
+        self._release(transfer)
         self._tell_end(source, answer)
 
     def _failure(self, transfer: Transfer, code: int, text: str, elapsed_s: float) -> Failure:
@@ -344,8 +288,7 @@ class CurlThread:
         if isinstance(hop, Request) and request.total_timeout_s is not None:
             left_s = transfer.started + request.total_timeout_s - monotonic()
             hop = hop._replace(total_timeout_s=max(0.001, left_s))  # the deadline is for all hops together
-        self._remove(transfer)
-        self._keep(transfer)
+        self._release(transfer)
         if isinstance(hop, Failure):
             self._tell_end(source, Answer(request, failure=hop))
         else:
@@ -357,8 +300,7 @@ class CurlThread:
             source, timeout_s = transfer.source, transfer.hop.timeout_s
             failure = Failure(Reason.TIMEOUT, f"no byte for {timeout_s:g} s")
             answer = Answer(transfer.request, elapsed_s=now - transfer.started, failure=failure)
-            self._remove(transfer)
-            self._keep(transfer)
+            self._release(transfer)
             self._tell_end(source, answer)
 
     def tell(self, source: Source) -> None:
@@ -372,7 +314,8 @@ class CurlThread:
 
     def _tell_end(self, source: Source, answer: Answer) -> None:
         if answer.status != 200 and not answer.is_unsent:
-            self._hold(source)
+            self._waiting.hold(source)
+            self._show_at = 0.0
         source.finished(answer)
         self.tell(source)
 
@@ -389,25 +332,19 @@ class CurlThread:
     def _end(self, failure: Failure) -> None:
         for transfer in tuple(self._active.values()):
             source, request = transfer.source, transfer.request
-            self._remove(transfer)
-            transfer.curl.close()
+            self._release(transfer)
             self._tell_end(source, Answer(request, failure=failure))
-        self._is_over = True  # whoever posts from here on is told so
-        self._obey()
-        for source in {*self._urgent, *self._ordinary, *self._held}:
-            for request in source.queue:
-                self._tell_end(source, Answer(request, failure=failure))
-            source.queue.clear()
-        self._urgent.clear()
-        self._ordinary.clear()
+        self._inbox.is_over = True  # whoever posts from here on is told so
+        self._inbox.obey()
+        for source, request in self._waiting.clear():
+            self._tell_end(source, Answer(request, failure=failure))
         self._show()
         for transfer in self._spare:
             transfer.curl.close()
         if self._multi is not None:
             self._multi.close()
         self._poller.close()
-        self._ear.close()
-        self._bell.close()
+        self._inbox.close()
         while self._at_end:
             self._at_end.popleft()()
 
