@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, place, plot, query, report, scale, table
+from benchmarks import machine, place, plot, query, report, scale, soak, table
 
 ROUNDS = 3
 """Fewer give no median."""
@@ -108,6 +108,31 @@ def grow(largest: int, sink: str, scratch: Path, quick: bool, output: Path) -> N
     found["scale"] = scale.play(min(largest, 10_000) if quick else largest, sink, scratch, _tell)
     _write(found, output, "scale")
     plot.growth(found["scale"], output / "scale.png")
+
+
+@main.command("soak")
+@click.option("--cutouts", type=click.IntRange(min=1000), default=1_000_000, show_default=True)
+@click.option("--sink", type=click.Choice(["shards", "files", "parquet"]), default="shards", show_default=True)
+@click.option(
+    "--scratch",
+    type=FOLDER,
+    default=Path(tempfile.gettempdir()),
+    show_default=True,
+    help="Folder on a disk with room.",
+)
+@shared
+def steep(cutouts: int, sink: str, scratch: Path, quick: bool, output: Path) -> None:
+    """
+    Harvest 1,000,000 cutouts while one answer in a hundred is bad (20 GB of disk, about 5 minutes); needs nginx.
+
+    \b
+    python -m benchmarks soak
+    python -m benchmarks soak --cutouts 100000 --sink files
+    """
+    found = _head("quick" if quick else "full", 1)
+    found["soak"] = soak.play(min(cutouts, 10_000) if quick else cutouts, sink, scratch, _tell)
+    _write(found, output, "soak")
+    plot.soak(found["soak"], output / "soak.png")
 
 
 def _head(effort: str, rounds: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draws how cost and memory grow with the number of cutouts."""
+"""Draws how cost and memory grow with the number of cutouts, and what a long run holds."""
 
 from __future__ import annotations
 
@@ -33,5 +33,34 @@ def growth(found: Mapping[str, Any], path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
     panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def soak(found: Mapping[str, Any], path: Path) -> None:
+    """
+    Draw memory and open files over the time of a long run.
+
+    Parameters
+    ----------
+    found
+        What `benchmarks.soak.play` gave.
+    path
+        Where the figure goes; its ending decides the format.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    at_s = [look["at_s"] for look in found["looks"]]
+    for panel, (quantity, label) in zip(
+        panels, (("rss_mb", "memory (MB)"), ("n_files", "open files")), strict=True
+    ):
+        panel.plot(at_s, [look[quantity] for look in found["looks"]])
+        panel.set(xlabel="seconds", ylabel=label)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -70,6 +70,8 @@ def text(report: Mapping[str, Any]) -> str:
         parts.append(_targets_text(report["targets"]))
     if report.get("scale"):
         parts.append(_scale_text(report["scale"]))
+    if report.get("soak"):
+        parts.append(_facts("Soak: one answer in a hundred is bad", report["soak"]["facts"]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -53,6 +53,7 @@ http {
     tcp_nodelay on;
     keepalive_requests 1000000000;
     open_file_cache max=10 inactive=1h;
+    $trouble
     server {
         listen $host:$port backlog=4096 $tls;
         $certificate
@@ -63,6 +64,23 @@ http {
     }
 }
 """)
+
+
+_TROUBLE = """
+    split_clients $request_id $trouble {
+        0.4% error; 0.2% page; 0.2% cut; 0.1% wait; 0.1% dropped; * "";
+    }
+    map $request_uri $is_missing { "~777_F606W" 1; default 0; }
+"""
+_TROUBLED_ANSWER = """
+            if ($is_missing) { return 404; }
+            if ($trouble = error) { return 500; }
+            if ($trouble = wait) { add_header Retry-After 1 always; return 503; }
+            if ($trouble = dropped) { return 444; }
+            if ($trouble = page) { rewrite ^ /page.html break; }
+            if ($trouble = cut) { rewrite ^ /cut.fits break; }
+            rewrite ^ /cutout.fits break;
+"""
 
 
 class Server(NamedTuple):
@@ -127,6 +145,43 @@ def static(core: int | None, *, tls: bool = False, latency_s: float = 0.0, logs:
             title = title.rpartition(" ")[2] + (" + echo_sleep" if latency_s else "")
             ca = certificate[0] if certificate else None
             yield Server(title, url, lambda: _cpu_s(process.pid), ca, folder / "arrivals.log" if logs else None)
+
+
+@contextmanager
+def troubled(core: int | None) -> Iterator[Server]:
+    """
+    Serve as `static` does, but one answer in a hundred is bad, at random, and one source in a thousand is missing.
+
+    Bad is: 500, an error page with 200, half a file, 503 with Retry-After, or a connection that closes without an
+    answer. Missing are the sources whose number ends in 777.
+
+    Parameters
+    ----------
+    core
+        Where to run.
+
+    Yields
+    ------
+    Server
+
+    Raises
+    ------
+    RuntimeError
+        Where nginx is not installed.
+    """
+    if not _has_nginx(delays=False):
+        raise RuntimeError("nginx is not installed, and the simulator has no random trouble in static mode")
+    with tempfile.TemporaryDirectory(prefix="psfharvest-server-") as name:
+        folder, port = Path(name), _free_port()
+        body = cutout()
+        (folder / "cutout.fits").write_bytes(body)
+        (folder / "cut.fits").write_bytes(body[: len(body) // 2])
+        (folder / "page.html").write_text("<html><body>Something went wrong. Please try again.</body></html>")
+        (folder / "nginx.conf").write_text(_config(folder, port, None, 0.0, logs=True, is_troubled=True))
+        with _nginx(folder, port, core) as process:
+            title = (machine.first_line("nginx", "-v") or "nginx").rpartition(" ")[2]
+            url = f"http://{HOST}:{port}"
+            yield Server(title, url, lambda: _cpu_s(process.pid), None, folder / "arrivals.log")
 
 
 @contextmanager
@@ -198,8 +253,21 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _config(folder: Path, port: int, certificate: tuple[Path, Path] | None, latency_s: float, *, logs: bool) -> str:
+def _config(
+    folder: Path,
+    port: int,
+    certificate: tuple[Path, Path] | None,
+    latency_s: float,
+    *,
+    logs: bool,
+    is_troubled: bool = False,
+) -> str:
     pem, key = certificate or (None, None)
+    answer = "rewrite ^ /cutout.fits break;"
+    if is_troubled:
+        answer = _TROUBLED_ANSWER
+    elif latency_s:
+        answer = f"echo_sleep {latency_s}; echo_exec @cutout;"
     return _CONFIG.substitute(
         modules=f"load_module {_echo_module()};" if latency_s else "",
         folder=folder,
@@ -207,8 +275,9 @@ def _config(folder: Path, port: int, certificate: tuple[Path, Path] | None, late
         port=port,
         tls="ssl" if certificate else "",
         certificate=f"ssl_certificate {pem}; ssl_certificate_key {key};" if certificate else "",
+        trouble=_TROUBLE if is_troubled else "",
         log=f"access_log {folder}/arrivals.log arrival;" if logs else "",
-        answer=f"echo_sleep {latency_s}; echo_exec @cutout;" if latency_s else "rewrite ^ /cutout.fits break;",
+        answer=answer,
     )
 
 
