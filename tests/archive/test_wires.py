@@ -506,8 +506,8 @@ class WireTests:
                     answers += lane.take()
 
         assert set(range(n)) == {answer.request.tag for answer in answers}
-        assert sum(not answer.is_unsent for answer in answers) <= 6
-        assert all(answer.is_unsent == (answer.status == 0) for answer in answers)
+        assert sum(answer.n_sent for answer in answers) <= 6
+        assert all((answer.n_sent == 0) == (answer.status == 0) for answer in answers)
 
     # Cancellation.
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import anyio
+import httpx
 import numpy as np
 import pytest
 
@@ -261,6 +262,25 @@ def test_missing_and_failed_are_told_with_their_reasons(simulator: Simulator, ps
     assert (again.status, again.account["done"], simulator.count("file")) == (3, 18, 1)
     last = psfharvest("resume", "d", "--archive", simulator.url, "--retry", "missing", "--json")
     assert (last.status, last.account["done"]) == (0, 20)
+
+
+@pytest.mark.parametrize("wire", ["curl", "httpx"])
+@pytest.mark.parametrize("kind", ["hang_up", "reset"])
+async def test_every_request_is_counted(tmp_path: Path, kind: str, wire: str) -> None:
+    """A kept connection that dies costs an attempt and a request, also where the wire repeats it by itself."""
+    with Simulator(Settings(sources=3000)) as simulator:
+        simulator.faults = [Fault(kind, every=7, service="file")]
+        async with httpx.AsyncClient() as client:
+            theirs = client if wire == "httpx" else None
+            async with Archive(simulator.url, client=theirs, limits=Limits(max_connections=4)) as archive:
+                report = await archive.harvest(Query("UVIS", limit=120), tmp_path, suffixes=["flt"], via="file")
+        n_files, n_all = simulator.count("file"), simulator.count("any")
+
+    assert (120, 120) == (report.total, report.done)
+    assert n_files > 120
+    assert n_files == 120 + sum(report.retried.values()) == sum(row["attempts"] for row in rows_of(tmp_path))
+    assert n_all == report.requests
+    assert {"reset"} == set(report.retried)
 
 
 def test_status_while_another_process_harvests(psfharvest, tmp_path: Path) -> None:

@@ -96,10 +96,12 @@ class FileFetcher:
         self._under_way -= len(answers)
         deliveries = [self._deliver(answer) for answer in answers]
         good_s = [a.elapsed_s for a, d in zip(answers, deliveries, strict=True) if d.body is not None]
-        n_unsent = sum(answer.is_unsent for answer in answers)
-        self.sent -= n_unsent
-        if n_unsent:
+        n_unsent = sum(not answer.n_sent for answer in answers)
+        n_repeated = sum(delivery.n_repeated for delivery in deliveries)
+        self.sent += n_repeated - n_unsent
+        if n_unsent or n_repeated:
             self._traffic.unsent(n_unsent)
+            self._traffic.repeated(n_repeated)
         self.last_taken = (len(good_s), sum(good_s) / max(1, len(good_s)))
         if good_s:
             self._traffic.succeeded(*self.last_taken)
@@ -111,10 +113,12 @@ class FileFetcher:
 
     def _deliver(self, answer: Answer) -> Delivery:
         item: Item = answer.request.tag  # type: ignore[assignment]  # a tag comes back as it went
-        if answer.is_unsent:
+        if not answer.n_sent:
             return Delivery(item, None)
         failure = failure_of(answer)
         delivery = deliver(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
+        if answer.n_sent > 1:
+            delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:
             return delivery
         return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))

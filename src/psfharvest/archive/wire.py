@@ -48,8 +48,8 @@ class Answer(NamedTuple):
     retry_after: str | None = None
     elapsed_s: float = 0.0
     failure: Failure | None = None
-    is_unsent: bool = False
-    """It was withdrawn before it was sent."""
+    n_sent: int = 1
+    """0: it was withdrawn before it was sent. 2: a kept connection had died, and it was repeated on another."""
 
 
 class Stream(Protocol):

@@ -159,6 +159,8 @@ class Delivery(NamedTuple):
     """The request was lost to an outage: it says nothing of the item and is not charged to it."""
     is_revoked: bool = False
     """A body handed over before turned out to come from a damaged bundle: it must not count."""
+    n_repeated: int = 0
+    """How often the wire had to send the request once more, since a kept connection had died."""
 
 
 class Outcome(NamedTuple):

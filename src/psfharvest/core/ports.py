@@ -100,6 +100,10 @@ class TrafficLight(Protocol):
         """Take note of requests that we ended ourselves."""
         ...
 
+    def repeated(self, n: int) -> None:
+        """Take note of requests that the wire had to send once more."""
+        ...
+
     def unsent(self, n: int) -> None:
         """Take note of requests that were taken back before they were sent."""
         ...

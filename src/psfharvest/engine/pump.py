@@ -206,6 +206,10 @@ class Pump:
         now = anyio.current_time()
         for delivery in deliveries:
             item = delivery.item
+            if delivery.n_repeated:
+                self.retried[Reason.RESET] += delivery.n_repeated
+                item = item._replace(attempts=item.attempts + delivery.n_repeated)
+                delivery = delivery._replace(item=item)  # noqa: PLW2901 - the same one, with its attempts
             if delivery.failure is not None:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:

@@ -182,6 +182,10 @@ class Traffic:
         self.in_flight -= n
         self._announce()
 
+    def repeated(self, n: int) -> None:
+        """Take note of requests that the wire had to send once more."""
+        self.requests += n
+
     def unsent(self, n: int) -> None:
         """Take note of requests that were taken back before they were sent."""
         self.in_flight -= n

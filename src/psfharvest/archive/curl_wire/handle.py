@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 64 * 1024
 STREAM_BUFFER_BYTES = 256 * 1024
+_OWN_BYTES = 100
+"""What libcurl itself writes into a request, about: method, version, User-Agent, Accept-Encoding."""
 _QUICK_EXIT = 322
 _SUPPRESS_CONNECT_HEADERS = 265
 _CA_FILES = (
@@ -52,6 +54,7 @@ class Transfer:
         "head_seen",
         "hop",
         "n_hops",
+        "overhead",
         "request",
         "seen",
         "seen_at",
@@ -67,6 +70,7 @@ class Transfer:
         self.body: list[bytes] = []
         self.size = 0
         self.cap = 0
+        self.overhead = 0
         self.flaw: Failure | None = None
         self.source: Source
         self.request: Request
@@ -95,6 +99,18 @@ class Transfer:
             self.shape = shape
         self.curl.setopt(pycurl.URL, hop.url)
         self._begin(source, request, hop, n_hops, now)
+
+    def n_sent(self) -> int:
+        """
+        Return how often the request went out.
+
+        libcurl repeats it by itself, on another connection, when a kept one turns out to be dead; what it sent in
+        all, held against what one request takes, tells.
+        """
+        if self.hop.body is not None:
+            return 1
+        sent: int = self.curl.getinfo(pycurl.REQUEST_SIZE)
+        return max(1, round(sent / (self.overhead + len(self.hop.url))))
 
     def is_connected(self) -> bool:
         """Return True once the connection has come about, TLS included."""
@@ -134,7 +150,9 @@ class Transfer:
     def _configure(self, hop: Request, method: str, *, decode: bool = True) -> None:
         curl = self.curl
         _set_method(curl, method, hop.body)
-        curl.setopt(pycurl.HTTPHEADER, _header_lines(hop, is_bare=not decode))
+        lines = _header_lines(hop, is_bare=not decode)
+        curl.setopt(pycurl.HTTPHEADER, lines)
+        self.overhead = _OWN_BYTES + sum(map(len, lines))
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(hop.connect_timeout_s))
         total_s = hop.total_timeout_s
         curl.setopt(pycurl.TIMEOUT_MS, 0 if total_s is None else _milliseconds(total_s))

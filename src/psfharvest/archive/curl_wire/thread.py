@@ -190,7 +190,7 @@ class CurlThread:
     def _withdraw(self, source: Source) -> None:
         self._show_at = 0.0
         for request in self._waiting.take_back(source):
-            self._tell_end(source, Answer(request, is_unsent=True))
+            self._tell_end(source, Answer(request, n_sent=0))
 
     def _resume(self, source: Source) -> None:
         for transfer in self._active_of(source):
@@ -258,16 +258,18 @@ class CurlThread:
         source, request, curl = transfer.source, transfer.request, transfer.curl
         status: int = curl.getinfo(pycurl.RESPONSE_CODE)
         elapsed_s = now - transfer.started
+        n_sent = transfer.n_sent()
         if code == 0 and status == 200:
-            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s)
+            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s, None, n_sent)
         elif status in REDIRECTS and self._is_followed(transfer, code):
             self._follow(transfer, status)
             return
         elif code == 0:
-            answer = Answer(request, status, b"".join(transfer.body), _retry_after(curl), elapsed_s)
+            body = b"".join(transfer.body)
+            answer = Answer(request, status, body, _retry_after(curl), elapsed_s, n_sent=n_sent)
         else:
             failure = transfer.flaw or self._failure(transfer, code, text, elapsed_s)
-            answer = Answer(request, elapsed_s=elapsed_s, failure=failure)
+            answer = Answer(request, elapsed_s=elapsed_s, failure=failure, n_sent=n_sent)
         self._release(transfer)
         self._tell_end(source, answer)
 
@@ -313,7 +315,7 @@ class CurlThread:
             self._show_at = monotonic() + GATHER_S
 
     def _tell_end(self, source: Source, answer: Answer) -> None:
-        if answer.status != 200 and not answer.is_unsent:
+        if answer.status != 200 and answer.n_sent:
             self._waiting.hold(source)
             self._show_at = 0.0
         source.finished(answer)
