@@ -251,3 +251,18 @@ def test_a_resume_starts_where_work_is_left(folder: Path) -> None:
     with Manifest.open(folder) as manifest:
         assert int(manifest.setting("low_water")) == 6
         assert [7, *range(61, 101)] == [item.number for item in manifest.pending(0, 100)]
+
+
+def test_a_query_tells_the_row_of_what_was_asked_before(folder: Path) -> None:
+    """A dataURI of a list has no catalogue row; it gets one when a query finds it, too, and keeps it."""
+    with Manifest.open(folder) as manifest:
+        with manifest.transaction():
+            manifest.add([Asked(uri(1)), Asked(uri(2))])
+        with manifest.transaction():
+            first, other = manifest.sources("UVIS", ["id"], [(1,), (7,)])
+            assert not manifest.add([Asked(uri(1), first)])
+        with manifest.transaction():
+            manifest.add([Asked(uri(1), other)])
+        known, unknown = manifest.pending(0, 10, with_source=True)
+
+    assert ('{"id": 1}', "") == (known.source, unknown.source)

@@ -24,6 +24,7 @@ _HOMES = {
     "resume": "harvest",
     "status": "status",
     "verify": "verify",
+    "adopt": "adopt",
     "plot": "plot",
     "export": "export",
     "simulate": "simulate",

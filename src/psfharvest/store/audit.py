@@ -20,11 +20,12 @@ from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest import Manifest
 from psfharvest.store.reading import Reader
 
-AT_ONCE = 64
+AT_ONCE = 512
+"""Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
 STRAYS_MAX = 1_000_000
 """Claims held in memory to find strays, at most."""
-OUTSIDE = frozenset({"manifest.sqlite", "contact-sheet.png"})
-"""Files of the folder's top that hold no cutout."""
+OUTSIDE = frozenset({"manifest.sqlite", "contact-sheet.png", "MANIFEST.HTML"})
+"""Files of the folder's top that hold no cutout; the last is an extracted bundle's."""
 
 
 class Checked(NamedTuple):
@@ -67,7 +68,7 @@ def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
     shards = {row[0].rpartition(":")[0] for row in manifest.cutouts("location", "instr(location, ':') > 0")}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        is_ours = name in OUTSIDE or name.startswith((".", "manifest.sqlite-"))
+        is_ours = name in OUTSIDE or name.startswith((".", "manifest.sqlite-", "parquet/.journal/"))
         if path.is_file() and not is_ours and name not in claimed and name not in shards:
             yield name
 

@@ -68,7 +68,7 @@ class FileSink:
             except OSError as error:
                 raise cannot_store(error, location) from error
             folders.add(location.rpartition("/")[0])
-            stored.append(Stored(outcome, None, None if self._is_derived(outcome.item, location) else location))
+            stored.append(Stored(outcome, None, told_place(outcome.item, location, is_tree=self._is_tree)))
         if self._fsync:
             self._sync_folders(folders)
         return stored
@@ -93,14 +93,7 @@ class FileSink:
 
     def location(self, item: Item) -> str:
         """Return where an item's file belongs, relative to the folder."""
-        if not (self._is_tree and item.rootname):
-            return item.key
-        top, _, name = item.key.partition("/")
-        return f"{top}/{item.rootname[:4]}/{item.rootname}/{name}"
-
-    def _is_derived(self, item: Item, location: str) -> bool:
-        is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
-        return is_plain and location == self.location(item)
+        return place_of(item, is_tree=self._is_tree)
 
     def _put(self, location: str, outcome: Outcome) -> str:
         partial = self._folder / PARTIAL / str(self._n)
@@ -126,8 +119,7 @@ class FileSink:
             partial.rename(self._folder / location)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             # one URI's path is a step of another's: give this one a name that is nobody's path
-            digest = hashlib.blake2b(item.uri.encode(), digest_size=12).hexdigest()
-            location = f"other/{digest}.fits"
+            location = refuge_of(item)
             self._make_parent(location)
             partial.rename(self._folder / location)
         return location
@@ -151,6 +143,25 @@ class FileSink:
                     os.close(handle)
             except OSError as error:
                 raise cannot_store(error, name) from error
+
+
+def place_of(item: Item, *, is_tree: bool) -> str:
+    """Return where an item's file belongs, relative to the folder."""
+    if not (is_tree and item.rootname):
+        return item.key
+    top, _, name = item.key.partition("/")
+    return f"{top}/{item.rootname[:4]}/{item.rootname}/{name}"
+
+
+def refuge_of(item: Item) -> str:
+    """Return where an item's file stands when it cannot stand where it belongs."""
+    return f"other/{hashlib.blake2b(item.uri.encode(), digest_size=12).hexdigest()}.fits"
+
+
+def told_place(item: Item, location: str, *, is_tree: bool) -> str | None:
+    """Return the location where the manifest must be told it, None where it derives it itself."""
+    is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
+    return None if is_plain and location == place_of(item, is_tree=is_tree) else location
 
 
 def _parents(name: str) -> list[str]:

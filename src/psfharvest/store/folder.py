@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
-from psfharvest.store import asks
+from psfharvest.store import asks, wreckage
 from psfharvest.store.arrow import require_pyarrow
 from psfharvest.store.asks import Ask
 from psfharvest.store.files import FileSink
@@ -64,9 +64,11 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
+    _refuse_orphans(folder, settings.sink)
     with folder_lock(folder):
         if is_harvest(folder):
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
+        wreckage.set_aside(folder)
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
         Manifest.create(folder, **meta).close()
         with Manifest.open(folder, durable=settings.fsync or settings.sink in SYNCED) as manifest:
@@ -104,6 +106,17 @@ def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
         if known.kind == "stream":
             asks.reopen(manifest, known)
     return [a for a in asks.read_asks(manifest) if not a.is_complete]
+
+
+def _refuse_orphans(folder: Path, sink: str | None) -> None:
+    """Refuse shards and Parquet without a manifest: a sink drops what no claim stands behind."""
+    orphans = (folder / sink).rglob("[0-9]*.*") if sink in SYNCED else iter(())
+    orphan = next((path for path in orphans if path.suffix in (".tar", ".parquet")), None)
+    if orphan is not None:
+        raise FolderRefused(
+            f"{folder} has {orphan.relative_to(folder)} but no manifest, which was lost: "
+            f"'psfharvest adopt {folder}' makes it anew; or choose another folder"
+        )
 
 
 def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None:

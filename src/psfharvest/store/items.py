@@ -57,27 +57,30 @@ def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
     rows: list[tuple[Any, ...]] = []
     names: list[tuple[bytes, int]] = []
     refused: list[tuple[Any, ...]] = []
+    told: list[tuple[int, int]] = []
     n = first
     for (line, parts, name), digest in zip(named, digests, strict=True):
         text = line[0]
-        known = bearers.setdefault(digest, [])
+        known = bearers.setdefault(digest, {})
         if text in known:
+            told += [] if isinstance(line, BadLine) or line.source is None else [(line.source, known[text])]
             continue
         copy = len(known)
-        known.append(text)
+        known[text] = n
         names.append((digest, n))
         if isinstance(line, BadLine):
             rows.append((n, *_NO_PARTS, copy, None, text))
             refused.append((n, State.FAILED, 0, Reason.BAD_URI, line.detail))
         else:
-            key = keys.key_of(text, parts, copy) if copy else name
             rows.append((n, *(parts or _NO_PARTS), copy, line.source, None if parts else text))
-            items.append(_item(n, text, key, parts))
+            items.append(_item(n, text, keys.key_of(text, parts, copy) if copy else name, parts))
         n += 1
     names.sort()  # near each other in the tree, too: fewer pages are touched
     db.executemany(f"INSERT INTO item ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
     db.executemany("INSERT INTO name VALUES (?, ?)", names)
     db.executemany("INSERT INTO outcome (n, state, attempts, reason, detail) VALUES (?,?,?,?,?)", refused)
+    # what came from a list, or was adopted, has no catalogue row until a query finds it, too
+    db.executemany("UPDATE item SET source = ? WHERE n = ? AND source IS NULL", told)
     return Added(items, len(refused))
 
 
@@ -93,15 +96,15 @@ def _item(n: int, uri: str, key: str, parts: datauri.CutoutURI | None) -> Item:
     return Item(n, uri, key) if parts is None else Item(n, uri, key, parts.size_px, parts.rootname)
 
 
-def _bearers(db: Connection, digests: Sequence[bytes]) -> dict[bytes, list[str]]:
-    """Return which dataURIs bear the names asked for, in their order."""
+def _bearers(db: Connection, digests: Sequence[bytes]) -> dict[bytes, dict[str, int]]:
+    """Return which dataURIs bear the names asked for, in their order, and their numbers."""
     marks = ",".join("?" * len(digests))
     rows = db.execute(
         f"SELECT name.digest, {columns_of('item')} FROM name JOIN item ON item.n = name.n "  # noqa: S608
         f"WHERE name.digest IN ({marks}) ORDER BY name.n",
         digests,
     )
-    found: dict[bytes, list[str]] = {}
+    found: dict[bytes, dict[str, int]] = {}
     for digest, *row in rows:
-        found.setdefault(digest, []).append(uri_of(row)[0])
+        found.setdefault(digest, {})[uri_of(row)[0]] = row[0]
     return found

@@ -1,0 +1,145 @@
+"""``adopt``: a folder of cutouts without a manifest gets one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from psfharvest.cli.options import FOLDER, json_option
+
+if TYPE_CHECKING:
+    from psfharvest.store.adopt import Adopted, Listed, Looked
+
+LINES_SHOWN = 20
+LINE_EVERY_S = 5.0
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--uris",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The dataURIs that DIR is to hold, one a line; files need it, unless the notebook's module or a bundle "
+    "left a list in DIR.",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
+    """
+    Make DIR's manifest anew from the cutouts in it; nothing is asked of the archive, no cutout is touched.
+
+    For a folder whose manifest was lost or damaged, and for cutouts that the notebook's module or an extracted
+    bundle left. What is whole becomes done; what is broken or absent becomes pending: the next harvest fetches it.
+
+    \b
+    psfharvest adopt stars                                 shards and Parquet hold their dataURIs themselves
+    psfharvest adopt stars --uris uris.txt                 files do not: x and y are nowhere in a FITS file
+    psfharvest adopt MAST_2026-11-22T1015                  as the notebook left it (the folder above WFC3PSF)
+    psfharvest resume stars                                goes on
+
+    The same 'harvest' command continues, too; a query is added to an adopted list with --extend, and what is done
+    counts once. FITS files are checked in their structure; a changed pixel is found in Parquet only.
+
+    \b
+    Exit status: 0 nothing was broken; 3 something was; 2 nothing to adopt, or in use; 74 local storage failed.
+    After an interrupt the same command continues.
+    """
+    from psfharvest.store.adopt import adopt as adopted  # noqa: PLC0415
+
+    with _Shown(is_quiet=quiet) as shown:
+        found = adopted(folder, _listed(folder, uris), watch=shown)
+    _tell(found, folder)
+    if as_json:
+        broken_uris = [example.uri for example in found.examples if example.uri]
+        more = {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
+        click.echo(json.dumps({**found.report.to_dict(), **more, "strays": found.strays}))
+    return 3 if found.broken else 0
+
+
+def _listed(folder: Path, uris: Path | None) -> Listed | None:
+    """Return the list that the user gives, or one that was left in the folder."""
+    from psfharvest import lists  # noqa: PLC0415
+    from psfharvest.notebook.dated import LIST_NAME  # noqa: PLC0415
+    from psfharvest.store import bundlepage  # noqa: PLC0415
+    from psfharvest.store.adopt import Listed  # noqa: PLC0415
+    from psfharvest.store.asks import Ask  # noqa: PLC0415
+    from psfharvest.store.recognise import PAGE_NAME  # noqa: PLC0415
+
+    if uris is None and (folder / LIST_NAME).is_file():
+        uris = folder / LIST_NAME
+    if uris is not None:
+        identity = lists.identity(uris)
+        ask = Ask("file", identity, {"path": str(uris.absolute())})
+        return Listed(identity, functools.partial(lists.from_file, uris), ask)
+    page = folder / PAGE_NAME
+    if page.is_file():
+        return Listed(bundlepage.identity(page), functools.partial(bundlepage.read, page))
+    return None
+
+
+def _tell(found: Adopted, folder: Path) -> None:
+    report = found.report
+    for problem, location, uri in found.examples[:LINES_SHOWN]:
+        click.echo(f"psfharvest: {problem}: {location}{f' ({uri})' if uri else ''}", err=True)
+    if found.set_aside:
+        click.echo(f"psfharvest: what was left of the old manifest is {folder / found.set_aside} now", err=True)
+    words = f"{report.done:,} of {report.total:,} cutouts in {folder} adopted, {found.broken:,} broken"
+    click.echo(f"psfharvest: {words} ({found.kind.words}, {report.bytes / 1e6:,.1f} MB)", err=True)
+    if found.strays:
+        click.echo(f"psfharvest: {found.strays:,} files that belong to none were left as they are", err=True)
+    if report.pending:
+        click.echo(f"psfharvest: {report.pending:,} are pending: psfharvest resume {folder} fetches them", err=True)
+    if not found.is_asked:
+        click.echo(
+            "psfharvest: what the folder was asked for is not known any more: the same 'harvest' command, given "
+            "again, tells it",
+            err=True,
+        )
+
+
+class _Shown:
+    """How far it has come: a bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet or sys.stderr is None
+        self._bar: Any = None
+        self._shown_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, looked: Looked) -> None:
+        """Show it."""
+        if self._is_quiet:
+            return
+        try:
+            self._show(looked)
+        except OSError:
+            self._is_quiet = True  # nobody can read it any more; the work goes on
+
+    def _show(self, looked: Looked) -> None:
+        if sys.stderr.isatty():
+            self._draw(looked)
+        elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = time.monotonic()
+            total = "" if looked.total is None else f" of {looked.total:,}"
+            click.echo(f"psfharvest: {looked.n_read:,}{total} cutouts read, {looked.n_broken:,} broken", err=True)
+
+    def _draw(self, looked: Looked) -> None:
+        if self._bar is None:
+            from psfharvest.progress import bar  # noqa: PLC0415
+
+            self._bar = bar(looked.total or 0)
+        self._bar.set_postfix_str(f"{looked.n_broken:,} broken", refresh=False)
+        self._bar.update(looked.n_read - self._bar.n)
