@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -32,6 +33,7 @@ class FakeFetcher:
         self.script = script
         self.takes_s = takes_s
         self.asked: list[str] = []
+        self._n_asked: Counter[str] = Counter()
         self.times: list[float] = []
         self.peak = 0
         self._done: list[tuple[Item, bytes | Failure]] = []
@@ -76,7 +78,8 @@ class FakeFetcher:
     async def _answer(self, item: Item) -> None:
         self.asked.append(item.uri)
         self.times.append(anyio.current_time())
-        nth = self.asked.count(item.uri)
+        self._n_asked[item.uri] += 1
+        nth = self._n_asked[item.uri]
         await anyio.sleep(self.takes_s)
         self._done.append((item, self.script(item, nth)))
         self._wake()

@@ -144,6 +144,42 @@ async def test_with_one_attempt_an_outage_still_fails_nothing() -> None:
     assert await bench.run(500) == {State.DONE: 500}
 
 
+class TiringFetcher(FakeFetcher):
+    """An archive that gives so many answers a second, however many are asked at once: else they wait."""
+
+    def __init__(self, traffic: Traffic, per_second) -> None:
+        super().__init__(traffic, whole)
+        self.per_second = per_second
+        self.limits: list[tuple[float, int]] = []
+
+    @property
+    def takes_s(self) -> float:
+        self.limits.append((anyio.current_time(), self.traffic.throttle.limit))
+        return max(0.1, self.traffic.in_flight / self.per_second(anyio.current_time()))
+
+    @takes_s.setter
+    def takes_s(self, value: float) -> None:
+        """The time follows from the load."""
+
+
+async def test_an_archive_that_tires_is_asked_for_less_until_it_recovers() -> None:
+    """Answers that take ever longer lower the number of connections; when they are quick again, it comes back."""
+    start = anyio.current_time()
+    bench = Bench(whole, connections=20)
+    bench.fetcher = TiringFetcher(bench.traffic, lambda now: 2 if 30 < now - start < 1830 else 200)
+    bench.pump = Pump(bench.fetcher, bench.keeper, bench.traffic, bench.policy)
+
+    assert await bench.run(17_000) == {State.DONE: 17_000}
+    assert {1} == {o.attempts for o in bench.keeper.kept}
+    before, during, after = (
+        {limit for at, limit in bench.fetcher.limits if low < at - start < high}
+        for low, high in ((1, 30), (200, 1830), (1850, 9999))
+    )
+    assert {20} == before
+    assert max(during) < 10
+    assert {20} == after
+
+
 async def test_429_pauses_everybody() -> None:
     """After a 429 with Retry-After nobody sends for that long."""
     start = anyio.current_time()

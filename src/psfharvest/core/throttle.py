@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 SLOW_FACTOR = 8.0
 """An answer this many times slower than the best rounds counts as overload."""
+FORGET = 1.002
+"""By how much the best round's time is let grow in each round: slowness becomes the measure only after hours."""
 SLOW_FLOOR_S = 2.0
 """Below this, slowness is nobody's trouble."""
 
@@ -75,7 +77,7 @@ class Throttle:
 
     def _end_round(self) -> None:
         if not self._troubles:
-            self._best_s = min(self._best_s * 1.01, self._round_s)
+            self._best_s = min(self._best_s * FORGET, self._round_s)
             if self._round_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
                 self._lower(self._limit - 1)
             else:
