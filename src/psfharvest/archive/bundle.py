@@ -9,7 +9,6 @@ is evidence for people, never proof, and no name of the archive's is ever used a
 from __future__ import annotations
 
 import html
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,20 +17,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 try:
     from isal import isal_zlib as zlib  # a third faster on what bundles hold
 except ImportError:
     import zlib  # type: ignore[no-redef]
 
-from psfharvest.archive.endpoints import Endpoints, quoted
-from psfharvest.archive.verify import deliver
+from psfharvest.archive.endpoints import Endpoints, quoted, without
+from psfharvest.archive.verify import deliver, max_body_bytes
 from psfharvest.archive.wire import BrokenStream, Request, Stream, Wire
 from psfharvest.core import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.ports import TrafficLight
 from psfharvest.core.retry import classify_status
-from psfharvest.core.route import Route
+from psfharvest.core.route import MIN_SIZE, Route
 from psfharvest.core.tarwalk import Member, TarDamaged, TarWalk
 
 BUNDLE_TIMEOUT_S = 60.0
@@ -40,13 +40,14 @@ INFLATE_AT_ONCE = 256 * 1024
 OUTBOX_MAX = 128
 """Members received and not yet taken; beyond that a stream waits."""
 MAX_PAGE_BYTES = 2**20
-MAX_STREAM_FACTOR = 4
+MAX_STREAM_FACTOR = 2
 """A bundle may hold this many times what its cutouts can come to, at most."""
+GZIP_MEMBER_BYTES = 2**16
+"""What a further gzip member counts for, though it be empty."""
 NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
 """The archive will not make bundles: singles tell what it says of each cutout."""
 TOO_LARGE = frozenset({413, 414})
 _DAMAGE: tuple[type[Exception], ...] = (TarDamaged, zlib.error)  # type: ignore[assignment]  # isal types it as a value
-_ROW = re.compile(rb"<tr>\s*<td>(.*?)</td>\s*<td>.*?</td>\s*<td>.*?</td>\s*<td>(.*?)</td>", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class BundleFetcher:
         self._traffic = traffic
         self._route = route
         self._max_body_bytes = limits.max_body_bytes
+        self._total_timeout_s = limits.total_timeout_s
         self._template = Request(
             endpoints.bundle_url,
             headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "*/*")),
@@ -145,15 +147,18 @@ class BundleFetcher:
 
     async def _stream(self, bundle: _Bundle) -> Failure | None:
         body = "&".join(f"uri={quoted(item.uri)}" for item in bundle.items).encode()
-        try:
-            async with self._wire.stream(self._template._replace(body=body)) as stream:
-                if stream.status != 200:
-                    return await self._refusal(stream)
-                return await self._walk(stream, bundle)
-        except BrokenStream as broken:
-            return broken.failure
+        # a bundle has as long as its cutouts would have singly: one that only trickles must end, too
+        with anyio.move_on_after(self._total_timeout_s * len(bundle.items)):
+            try:
+                async with self._wire.stream(self._template._replace(body=body)) as stream:
+                    if stream.status != 200:
+                        return await self._refusal(stream, len(bundle.items))
+                    return await self._walk(stream, bundle)
+            except BrokenStream as broken:
+                return broken.failure
+        return Failure(Reason.TIMEOUT, "the whole took too long")
 
-    async def _refusal(self, stream: Stream) -> Failure:
+    async def _refusal(self, stream: Stream, n_asked: int) -> Failure:
         page = b""
         async for chunk in stream.chunks():
             page += chunk
@@ -163,27 +168,36 @@ class BundleFetcher:
             self._route.is_offered = False
         elif stream.status in TOO_LARGE:
             self._route.too_large()
-        words = fitscheck.error_text(page)
+            if n_asked <= MIN_SIZE:  # smaller ones are not made: it would be refused again and again
+                self._route.is_offered = False
+        words = without(self._template.credentials, fitscheck.error_text(page))
         return classify_status(stream.status, stream.retry_after, words, datetime.now(UTC))
 
     async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
-        walk = TarWalk(self._max_body_bytes, lambda name: _base(name) in bundle.absent or _is_page(name))
-        inflate = _Inflate(MAX_STREAM_FACTOR * (self._max_body_bytes + 2**20) * len(bundle.items))
+        caps = [max_body_bytes(item, self._max_body_bytes) for item in bundle.items]
+        walk = TarWalk(max(caps), lambda name: _base(name) in bundle.absent or _is_page(name))
+        inflate = _Inflate(MAX_STREAM_FACTOR * (sum(caps) + MAX_PAGE_BYTES), lambda: walk.is_ended)
         try:
             async for chunk in stream.chunks():
-                for piece in inflate.pieces(chunk):
-                    for member in walk.feed(piece):
-                        self._receive(member, bundle)
-                    if len(self._outbox) >= OUTBOX_MAX:
-                        await self._wait_for_room()
-                if self._outbox:
-                    self._wake()
+                await self._feed(chunk, inflate, walk, bundle)
+                if inflate.n_behind > MAX_PAGE_BYTES:
+                    break  # all is there; what goes on and on behind it is nobody's
         except _DAMAGE as error:
             bundle.is_damaged = True
             return Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
         if not walk.is_between_members or not inflate.is_whole:
             return Failure(Reason.TRUNCATED, "the bundle ended early")
         return None
+
+    async def _feed(self, chunk: bytes, inflate: _Inflate, walk: TarWalk, bundle: _Bundle) -> None:
+        for piece in inflate.pieces(chunk):
+            for member in walk.feed(piece):
+                self._receive(member, bundle)
+            if len(self._outbox) >= OUTBOX_MAX:
+                await self._wait_for_room()
+            await anyio.lowlevel.checkpoint()  # a chunk may inflate to a thousand times its size
+        if self._outbox:
+            self._wake()
 
     def _receive(self, member: Member, bundle: _Bundle) -> None:
         name = _base(member.name)
@@ -197,7 +211,7 @@ class BundleFetcher:
             bundle.notes[item.uri] = f"refused member: {member.problem}"
             return
         del bundle.absent[name]
-        delivery = deliver(item, member.body)
+        delivery = deliver(item, member.body, self._template.credentials)
         if delivery.failure is None:
             bundle.given.append(item)
         self._outbox.append(delivery)
@@ -222,7 +236,9 @@ class BundleFetcher:
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
         if bundle.absent:
-            bundle.notes = _statuses(bundle.page) | bundle.notes
+            secrets = self._template.credentials
+            said = {uri: without(secrets, words) for uri, words in _statuses(bundle.page).items()}
+            bundle.notes = said | bundle.notes
         for item in bundle.absent.values():
             if is_declined:
                 self._outbox.append(Delivery(item, None))
@@ -246,12 +262,15 @@ class BundleFetcher:
 
 
 class _Inflate:
-    """Inflate a gzip stream (or pass a plain tar through) in pieces of bounded size."""
+    """Inflate a gzip stream (or pass a plain tar through) in pieces of bounded size, until the tar is over."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, is_over: Callable[[], bool]) -> None:
+        self.n_behind = 0
+        """Bytes that came behind the end."""
         self._inflater: Any = None
         self._is_plain = False
         self._left = max_bytes
+        self._is_over = is_over
 
     @property
     def is_whole(self) -> bool:
@@ -260,6 +279,9 @@ class _Inflate:
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Yield what a chunk inflates to."""
+        if self._is_over() and self.is_whole:
+            self.n_behind += len(chunk)
+            return
         if self._inflater is None and not self._is_plain:
             self._is_plain = not chunk.startswith(b"\x1f")
             self._inflater = None if self._is_plain else zlib.decompressobj(wbits=31)
@@ -268,9 +290,11 @@ class _Inflate:
             return
         while chunk:
             if self._inflater.eof:
-                if not chunk.startswith(b"\x1f\x8b"):
+                if self._is_over() or not chunk.startswith(b"\x1f\x8b"):
+                    self.n_behind += len(chunk)
                     return
                 self._inflater = zlib.decompressobj(wbits=31)
+                self._left -= GZIP_MEMBER_BYTES
             yield from self._counted(self._inflater.decompress(chunk, INFLATE_AT_ONCE))
             chunk = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
 
@@ -297,7 +321,11 @@ def _is_page(name: str) -> bool:
 def _statuses(page: bytes) -> dict[str, str]:
     """Return what a manifest page says of each dataURI, where that is not well."""
     found = {}
-    for uri, status in _ROW.findall(page[:MAX_PAGE_BYTES]):
+    for row in page[:MAX_PAGE_BYTES].split(b"<tr>")[1:]:  # no pattern: a page may be made to be slow to match
+        cells = [cell.rpartition(b"<td>")[2] for cell in row.split(b"</td>", 4)]
+        if len(cells) < 5:
+            continue
+        uri, status = cells[0], cells[3]
         words = html.unescape(status.decode("utf-8", "replace")).strip()
         if words.upper() not in ("OK", "REMOTE"):
             text = html.unescape(html.unescape(uri.decode("utf-8", "replace"))).strip()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.verify import deliver, failure_of
+from psfharvest.archive.verify import deliver, failure_of, max_body_bytes
 from psfharvest.archive.wire import Answer, Lane, Request, Wire
 from psfharvest.core.model import Delivery, Item, Limits
 from psfharvest.core.ports import TrafficLight
@@ -46,6 +46,8 @@ class FileFetcher:
             timeout_s=limits.timeout_s or FILE_TIMEOUT_S,
             total_timeout_s=limits.total_timeout_s,
         )
+        self._templates: dict[int | None, Request] = {}
+        """By the side of the image asked for: there are few."""
         self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
         self._lane: Lane | None = None
         self._under_way = 0
@@ -84,8 +86,14 @@ class FileFetcher:
         self._under_way += len(items)
         self.sent += len(items)
         self._traffic.started(len(items))
-        template = self._template
-        self._lane.submit([template._replace(url=self._file_url(item.uri), tag=item) for item in items])
+        self._lane.submit([self._request(item) for item in items])
+
+    def _request(self, item: Item) -> Request:
+        template = self._templates.get(item.size_px)
+        if template is None:
+            template = self._template._replace(max_bytes=max_body_bytes(item, self._template.max_bytes))
+            self._templates[item.size_px] = template
+        return template._replace(url=self._file_url(item.uri), tag=item)
 
     def take(self, *, is_behind: bool = False) -> list[Delivery]:
         """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
@@ -116,7 +124,8 @@ class FileFetcher:
         if not answer.n_sent:
             return Delivery(item, None)
         failure = failure_of(answer)
-        delivery = deliver(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
+        secrets = self._template.credentials
+        delivery = deliver(item, answer.body, secrets) if failure is None else Delivery(item, None, failure=failure)
         if answer.n_sent > 1:
             delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 from psfharvest.core import datauri
@@ -38,7 +39,7 @@ class Endpoints:
     """
 
     base: str | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -93,7 +94,26 @@ class Endpoints:
 
     def credentials(self) -> tuple[tuple[str, str], ...]:
         """Return the headers that only the archive's own host may see."""
-        return (("Authorization", f"token {self.token}"),) if self.token else ()
+        return (("Authorization", _Secret(f"token {self.token}")),) if self.token else ()
+
+
+class _Secret(str):
+    """A text that shows only its length where objects are printed: in logs, tracebacks and reprs."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secret characters>"
+
+
+def without(secrets: Sequence[tuple[str, str]], words: str) -> str:
+    """Return the archive's words without what it was sent in confidence: error pages may repeat a request."""
+    for _, value in secrets:
+        secret = value.partition(" ")[2]
+        words = words.replace(secret, "...")
+        cut = next((n for n in range(len(secret) - 1, 3, -1) if words.endswith(secret[:n])), 0)
+        words = f"{words[:-cut]}..." if cut else words  # where the words were cut short, within it
+    return words
 
 
 def quoted(uri: str) -> str:
@@ -107,7 +127,7 @@ def quoted(uri: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Return True for this machine's own addresses."""
-    if host == "localhost" or host.endswith(".localhost"):
+    if host == "localhost":  # names below it are asked of a name server by most systems
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

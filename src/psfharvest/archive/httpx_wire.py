@@ -50,13 +50,22 @@ class HttpxWire:
         The ceiling for a client of ours.
     user_agent
         Sent with every request of a client of ours.
+    is_private
+        Whether a token goes along: then this machine is asked directly, and no proxy sees it in plain text.
     """
 
     depth = 0
 
-    def __init__(self, client: Any = None, *, connections: int = 32, user_agent: str = "psfharvest") -> None:
+    def __init__(
+        self,
+        client: Any = None,
+        *,
+        connections: int = 32,
+        user_agent: str = "psfharvest",
+        is_private: bool = False,
+    ) -> None:
         self._is_ours = client is None
-        self._client = _own_client(connections, user_agent) if client is None else client
+        self._client = _own_client(connections, user_agent, is_private) if client is None else client
 
     @asynccontextmanager
     async def lane(self, wake: Callable[[], None]) -> AsyncIterator[_HttpxLane]:
@@ -202,7 +211,7 @@ async def _read(stream: _HttpxStream, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _own_client(connections: int, user_agent: str) -> Any:
+def _own_client(connections: int, user_agent: str, is_private: bool) -> Any:
     import httpx  # noqa: PLC0415 - heavy: a command that sends nothing should not wait for it
 
     return httpx.AsyncClient(
@@ -210,6 +219,8 @@ def _own_client(connections: int, user_agent: str) -> Any:
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60
         ),
         headers={"User-Agent": user_agent},
+        # not by a proxy: it would see in plain text the token that is meant for this machine only
+        mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")) if is_private else None,
     )
 
 

@@ -44,7 +44,8 @@ class Line:
         self._endpoints = endpoints
         self._limits = limits
         self._retry = retry
-        self._wire = _make_wire(client, limits.connections(is_public=endpoints.is_public))
+        connections = limits.connections(is_public=endpoints.is_public)
+        self._wire = _make_wire(client, connections, is_private=bool(endpoints.token))
         self.traffic = Traffic(limits, self.policy(SHORT_PATIENCE_S), is_public=endpoints.is_public)
 
     async def aclose(self) -> None:
@@ -85,10 +86,10 @@ class Line:
         return FileFetcher(self._wire, self.traffic, self._endpoints, self._limits, at_data_urls=at_data_urls)
 
 
-def _make_wire(client: Any, connections: int) -> Wire:
+def _make_wire(client: Any, connections: int, *, is_private: bool) -> Wire:
     agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
     if client is None and find_spec("pycurl") is not None:
         from psfharvest.archive.curl_wire import CurlWire  # noqa: PLC0415 - where libcurl is
 
-        return CurlWire(connections=connections, user_agent=agent)
-    return HttpxWire(client, connections=connections, user_agent=agent)
+        return CurlWire(connections=connections, user_agent=agent, is_private=is_private)
+    return HttpxWire(client, connections=connections, user_agent=agent, is_private=is_private)

@@ -19,20 +19,26 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.endpoints import Endpoints, without
 from psfharvest.archive.rows import Rows, Unreadable, parse, rows_of
 from psfharvest.archive.verify import failure_of
 from psfharvest.archive.wire import Request, Wire
 from psfharvest.core import columns as known
+from psfharvest.core.criterion import AnyOf, Between, Criterion
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
 from psfharvest.core.partition import HIGHEST, LOWEST, MAX_DISAGREEMENTS, WHOLE, Ask, Part, Planner, gaps
 from psfharvest.core.ports import TrafficLight
-from psfharvest.core.query import AnyOf, Between, Criterion, Query
+from psfharvest.core.query import Query
 from psfharvest.core.retry import retrying
 
 QUERY_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 512 * 2**20
+MAX_ROW_BYTES = 4096
+"""Real rows of 89 columns have 1,500; an answer is read up to what the rows asked for can come to, and this."""
+MAX_FRAME_BYTES = 2**20
+MAX_COUNT = 2**53
+MAX_WORDS = 500
 FIRST_POLL_S, MAX_POLL_S = 0.2, 5.0
 POLLING_TIMEOUT_S = 1800.0
 """How long one query may go on ``EXECUTING`` before it is sent anew."""
@@ -94,7 +100,7 @@ class Mashup:
             endpoints.invoke_url,
             headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/plain")),
             credentials=endpoints.credentials(),
-            max_bytes=MAX_ANSWER_BYTES,
+            max_bytes=MAX_FRAME_BYTES,
             connect_timeout_s=limits.connect_timeout_s,
             timeout_s=limits.timeout_s or QUERY_TIMEOUT_S,
             total_timeout_s=None,
@@ -122,8 +128,9 @@ class Mashup:
         if criteria is None:
             return Rows.none(query.columns, query.detector)
         payload = self._payload(query, _wanted(query), criteria)
-        payload |= {"pagesize": max(expected, self._limits.page_rows), "page": 1}
-        return await self._insist(payload, query, lambda answer: rows_of(answer).distinct_by_id())
+        n_rows = max(expected, self._limits.page_rows)
+        payload |= {"pagesize": n_rows, "page": 1}
+        return await self._insist(payload, query, lambda answer: rows_of(answer).distinct_by_id(), n_rows)
 
     async def parts(self, query: Query, finished: Iterable[Part] = ()) -> AsyncIterator[PartRows]:
         """
@@ -172,11 +179,16 @@ class Mashup:
             "cacheBreaker": str(uuid.uuid4()),
         }
 
-    async def _insist(self, payload: dict[str, Any], query: Query, read: Callable[[dict[str, Any]], T]) -> T:
+    async def _insist(
+        self, payload: dict[str, Any], query: Query, read: Callable[[dict[str, Any]], T], n_rows: int = 0
+    ) -> T:
+        body = f"request={quote(json.dumps(payload))}".encode()
+        max_bytes = min(MAX_ANSWER_BYTES, MAX_FRAME_BYTES + n_rows * MAX_ROW_BYTES)
+        request = self._template._replace(body=body, max_bytes=max_bytes)
         try:
             async for attempt in retrying(self._policy, anyio.sleep, self._draw, self._may_repeat):
                 with attempt:
-                    answer = await self._poll(payload, query, attempt.retry_state.attempt_number)
+                    answer = await self._poll(request, query, attempt.retry_state.attempt_number)
                     try:
                         return await anyio.to_thread.run_sync(read, answer)
                     except Unreadable as error:
@@ -202,36 +214,40 @@ class Mashup:
             return False
         return not (is_http and error.n_asked >= self._policy.attempts)
 
-    async def _poll(self, payload: dict[str, Any], query: Query, n_asked: int) -> dict[str, Any]:
-        body = f"request={quote(json.dumps(payload))}".encode()
+    async def _poll(self, request: Request, query: Query, n_asked: int) -> dict[str, Any]:
         pause_s = FIRST_POLL_S
         polling_s = max(self._template.timeout_s, min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s))
         with anyio.move_on_after(polling_s):
             while True:
-                answer = await self._ask(body, n_asked)
+                answer = await self._ask(request, n_asked)
                 status = answer.get("status")
                 if status == "COMPLETE":
                     return answer
                 if status == "ERROR":
-                    raise _error(str(answer.get("msg") or "no words"), query)
+                    raise _error(self._plain(answer.get("msg") or "no words"), query)
                 if status != "EXECUTING":
-                    words = f"status {str(status)[:100]!r}"
+                    words = f"status {self._plain(status)[:100]!r}"
                     raise _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE))
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, MAX_POLL_S)
         raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"))
 
-    async def _ask(self, body: bytes, n_asked: int) -> dict[str, Any]:
+    def _plain(self, words: object) -> str:
+        """Return the archive's words on one line, cut short before anything is sought in them, safe to print."""
+        text = without(self._template.credentials, str(words)[: 2 * MAX_WORDS])
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
+
+    async def _ask(self, request: Request, n_asked: int) -> dict[str, Any]:
         async with self._traffic.turn(self._policy.patience_s):
             settled = False
             try:
-                reply = await self._wire.exchange(self._template._replace(body=body))
+                reply = await self._wire.exchange(request)
                 failure = failure_of(reply)
                 settled = True
                 if failure is None:
                     self._traffic.succeeded(1, reply.elapsed_s)
                 else:
-                    self._traffic.failed(failure, body, reply.elapsed_s)
+                    self._traffic.failed(failure, request.body, reply.elapsed_s)
                     raise _Trouble(failure, n_asked)
             finally:
                 if not settled:
@@ -244,7 +260,7 @@ class Mashup:
 
 def _error(words: str, query: Query) -> Exception:
     if _OWN_FAULT.search(words) is None:
-        return _Trouble(Failure(Reason.SERVER_ERROR, f"the archive says: {words[:500]}", evidence=Evidence.ALIVE))
+        return _Trouble(Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE))
     found = _COLUMN.search(words)
     hint = ""
     if found is not None:
@@ -252,7 +268,7 @@ def _error(words: str, query: Query) -> Exception:
         every = [c.name for c in known.COLUMNS.values() if query.detector.name in c.only]
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         hint += f" Known columns of {query.detector.name}: {', '.join(every)}"
-    return BadQuery(f"the archive refuses the query: {words[:500]}{hint}", field=found[1] if found else "")
+    return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1] if found else "")
 
 
 def _count_of(answer: dict[str, Any]) -> int:
@@ -263,8 +279,8 @@ def _count_of(answer: dict[str, Any]) -> int:
         count = int(value) if isinstance(row, (dict, tuple)) else -1
     except (TypeError, ValueError, LookupError, OverflowError):
         raise Unreadable("no count in the answer to a count") from None
-    if count < 0:
-        raise Unreadable(f"a count of {count}")
+    if not 0 <= count <= MAX_COUNT:
+        raise Unreadable(f"a count of {str(count)[:40]}")
     return count
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 INT_FILLER = -999
+MAX_STRAYS = 100_000
+"""Lists, and objects that are no rows or lack keys; more of them must at least be worth their memory in bytes."""
+MIN_LIST_BYTES = MIN_STRAY_BYTES = 64
 _NOT_A_ROW = frozenset({"data", "fields", "status", "paging", "pageSize", "rowsTotal"})
 _KINDS = {
     "char": "str", "string": "str", "datetime": "str", "date": "str",
@@ -35,7 +38,13 @@ def _int(value: Any) -> int:
     return number
 
 
-_CASTS: dict[str, Callable[[Any], Any]] = {"str": str, "float": float, "int": _int, "bool": bool}
+def _text(value: Any) -> str:
+    text = str(value)
+    # JSON may hold half a surrogate pair, which no file, database or terminal takes
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {"str": _text, "float": float, "int": _int, "bool": bool}
 _DTYPES = {"float": "float64", "int": "int64", "bool": "bool"}
 
 
@@ -150,29 +159,44 @@ def parse(body: bytes) -> dict[str, Any]:
     Unreadable
         When it is no JSON object of that form.
     """
-    layout: list[str] = []
-
-    def pack(found: dict[str, Any]) -> Any:
-        if (
-            not found
-            or not _NOT_A_ROW.isdisjoint(found)
-            or ("name" in found and "type" in found and "id" not in found)
-        ):
-            return found
-        if not layout:
-            layout.extend(found)
-        if len(found) == len(layout) and all(key in found for key in layout):
-            return tuple(found[key] for key in layout)
-        return found
-
+    if body.count(b"[") * MIN_LIST_BYTES > len(body) + MAX_STRAYS:
+        raise Unreadable("more lists than a table has")
+    packer = _Packer(len(body))
     try:
-        answer = json.loads(body, object_hook=pack)
+        answer = json.loads(body, object_hook=packer)
+    except Unreadable:
+        raise
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"no JSON: {str(error)[:200]}") from None
     if not isinstance(answer, dict):
         raise Unreadable("no JSON object")
-    answer["_layout"] = tuple(layout)
-    return answer
+    return answer | {"_layout": tuple(packer.layout), "_size_bytes": len(body)}
+
+
+class _Packer:
+    """Makes a tuple of each object that is a row; others may be many only where they are worth their memory."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.layout: list[str] = []
+        self._n_strays = 0
+        self._max_strays = max(MAX_STRAYS, size_bytes // MIN_STRAY_BYTES)
+
+    def __call__(self, found: dict[str, Any]) -> Any:
+        layout = self.layout
+        if self._is_row(found):
+            if not layout:
+                layout.extend(found)
+            if len(found) == len(layout) and all(key in found for key in layout):
+                return tuple(found[key] for key in layout)
+        self._n_strays += 1
+        if self._n_strays > self._max_strays:
+            raise Unreadable("too many objects that are no rows")
+        return found
+
+    @staticmethod
+    def _is_row(found: dict[str, Any]) -> bool:
+        is_field = "name" in found and "type" in found and "id" not in found
+        return bool(found) and _NOT_A_ROW.isdisjoint(found) and not is_field
 
 
 def rows_of(answer: dict[str, Any]) -> Rows:
@@ -188,14 +212,16 @@ def rows_of(answer: dict[str, Any]) -> Rows:
     if not isinstance(data, list) or not isinstance(fields, list):
         raise Unreadable("no data or no fields")
     try:
-        kinds = {str(f["name"]): _KINDS.get(str(f["type"]).lower(), "str") for f in fields}
+        kinds = {_text(f["name"]): _KINDS.get(str(f["type"]).lower(), "str") for f in fields}
     except (TypeError, KeyError):
         raise Unreadable("a field without name or type") from None
     kinds.pop("_selected_", None)
     names = tuple(kinds)
     if not all(isinstance(row, (tuple, dict)) for row in data):
         raise Unreadable("a row that is no object")
-    found = {name: place for place, name in enumerate(layout)}
+    if len(names) * len(data) > max(MAX_STRAYS, answer["_size_bytes"]):
+        raise Unreadable(f"{len(names)} columns and {len(data)} rows, in less than a byte for each value")
+    found = {_text(name): place for place, name in enumerate(layout)}
     places = [found.get(name) for name in names]
     values = [_normal(row, places, kinds, names) for row in data]
     return Rows(names, tuple(kinds.values()), values)
@@ -215,4 +241,4 @@ def _normal(
             for place, name in zip(places, names, strict=True)
         )
     except (TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(f"a value of the wrong type: {error}") from None
+        raise Unreadable(f"a value of the wrong type: {str(error)[:200]}") from None

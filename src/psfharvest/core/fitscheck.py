@@ -8,6 +8,7 @@ of ``|BITPIX|/8 * GCOUNT * (PCOUNT + NAXIS1 * ...)`` bytes, padded. Nothing here
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 
 _END = b"END" + b" " * 77
 _INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18})(?:[ /].*)?", re.DOTALL)
+_REAL = re.compile(rb"= *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[EDed][+-]?[0-9]{1,3})?)(?: *|[ ]*/.*)", re.DOTALL)
 _NAMES = (b"ROOTNAME", b"EXPNAME ")
+_E_FOR_D = bytes.maketrans(b"Dd", b"Ee")
 _PLAIN_START = b"SIMPLE  =                    T "
 _PLAIN_BITPIX = b"BITPIX  =                  -32 "
 _PLAIN_NAXIS = b"NAXIS   =                    2 "
@@ -72,7 +75,8 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
     Flaw or None
     """
     if size_px is not None and _is_plain_image(body, size_px):
-        return _other_name(body[: len(body) - _padded(4 * size_px * size_px)], rootname)
+        header = body[: len(body) - _padded(4 * size_px * size_px)]
+        return _bad_scale(header) or _other_name(header, rootname)
     if not body.startswith(b"SIMPLE  ="):
         return _not_fits(body, must_be_fits=must_be_fits or size_px is not None)
     units = walk(body)
@@ -84,7 +88,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
     if image is None or image.shape != (size_px, size_px):
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
         return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
-    return _other_source(units, rootname)
+    return _bad_scale(image.header) or _other_source(units, rootname)
 
 
 def walk(body: bytes) -> list[Unit] | Flaw:
@@ -111,6 +115,12 @@ def walk(body: bytes) -> list[Unit] | Flaw:
 def first_image(units: list[Unit]) -> Unit | None:
     """Return the image: the primary array, or the first image extension with two axes where that is empty."""
     return next((u for u in units if u.data_size and len(u.shape) == 2 and u.header.startswith(_IMAGES)), None)
+
+
+def scale(header: bytes) -> tuple[float, float] | None:
+    """Return by what stored values are multiplied and what is added, or None where that is no finite number."""
+    by, plus = _real(header, b"BSCALE  ", 1.0), _real(header, b"BZERO   ", 0.0)
+    return (by, plus) if math.isfinite(by) and math.isfinite(plus) else None
 
 
 def error_text(body: bytes, limit: int = 200) -> str:
@@ -168,11 +178,11 @@ def _unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
     n_axes = _integer(header, b"NAXIS   ")
     if bitpix not in (8, 16, 32, 64, -32, -64) or n_axes is None or not 0 <= n_axes <= 999:
         return Flaw(Reason.NOT_FITS, f"BITPIX {bitpix}, NAXIS {n_axes}")
-    axes = [_integer(header, b"NAXIS%-3d" % axis) for axis in range(1, n_axes + 1)]
+    axes = _axes(header, n_axes)
     pcount, gcount = (0, 1) if is_primary else (_integer(header, b"PCOUNT  ", 0), _integer(header, b"GCOUNT  ", 1))
     sizes = [*axes, pcount, gcount]
     if any(n is None or n < 0 for n in sizes):
-        return Flaw(Reason.NOT_FITS, f"axes {axes}, PCOUNT {pcount}, GCOUNT {gcount}")
+        return Flaw(Reason.NOT_FITS, f"axes {str(axes)[:100]}, PCOUNT {pcount}, GCOUNT {gcount}")
     shape = tuple(n or 0 for n in reversed(axes))
     pixels = 1 if shape else 0
     for n in shape:
@@ -198,14 +208,14 @@ def _header_end(body: bytes, start: int) -> int | Flaw:
         at += 1
 
 
-def _card(header: bytes, keyword: bytes) -> bytes | None:
-    """Return what stands behind a keyword; only the first bytes of cards are looked at, not the whole header."""
-    firsts = header[::CARD]
-    at = firsts.find(keyword[:1])
+def _card(header: bytes, keyword: bytes, letter: int = 0) -> bytes | None:
+    """Return what stands behind a keyword; one letter of each card is looked at first, not the whole header."""
+    letters, wanted = header[letter::CARD], keyword[letter : letter + 1]
+    at = letters.find(wanted)
     while at >= 0:
         if header.startswith(keyword, CARD * at):
             return header[CARD * at + 8 : CARD * (at + 1)]
-        at = firsts.find(keyword[:1], at + 1)
+        at = letters.find(wanted, at + 1)
     return None
 
 
@@ -215,6 +225,34 @@ def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | 
         return absent
     found = _INTEGER.fullmatch(card)
     return None if found is None else int(found[1])
+
+
+def _axes(header: bytes, n_axes: int) -> list[int | None]:
+    """Return the lengths of all axes; one pass, since a header may have a thousand of them among 36,000 cards."""
+    if n_axes <= 2:
+        return [_integer(header, b"NAXIS%d  " % axis) for axis in range(1, n_axes + 1)]
+    found: dict[bytes, bytes] = {}
+    firsts = header[::CARD]
+    at = firsts.find(b"N")
+    while at >= 0:
+        card = header[CARD * at : CARD * (at + 1)]
+        if card.startswith(b"NAXIS"):
+            found.setdefault(card[:8], card[8:])
+        at = firsts.find(b"N", at + 1)
+    numbers = (_INTEGER.fullmatch(found.get(b"NAXIS%-3d" % axis, b"")) for axis in range(1, n_axes + 1))
+    return [None if number is None else int(number[1]) for number in numbers]
+
+
+def _bad_scale(header: bytes) -> Flaw | None:
+    return None if scale(header) is not None else Flaw(Reason.NOT_FITS, "BSCALE or BZERO is no finite number")
+
+
+def _real(header: bytes, keyword: bytes, absent: float) -> float:
+    card = _card(header, keyword, 4)  # many names begin with B: the distortion's alone are a dozen
+    if card is None:
+        return absent
+    found = _REAL.fullmatch(card)
+    return math.nan if found is None else float(found[1].translate(_E_FOR_D))
 
 
 def _other_source(units: list[Unit], rootname: str) -> Flaw | None:

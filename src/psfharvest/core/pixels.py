@@ -1,7 +1,7 @@
 """
 A FITS image taken apart into header text and pixels, and put together again to the same bytes.
 
-Nothing is opened by astropy unless a header scales its pixels: these functions run once a cutout.
+Nothing is opened by astropy: these functions run once a cutout, and it chokes on cards that are none of ours.
 """
 
 from __future__ import annotations
@@ -68,22 +68,8 @@ def _pixels(raw: bytes, unit: fitscheck.Unit) -> NDArray[float32]:
     kind = "i" if unit.bitpix > 8 else "u" if unit.bitpix > 0 else "f"
     dtype = np.dtype(f">{kind}{abs(unit.bitpix) // 8}")
     pixels: Any = np.frombuffer(raw, dtype, count=unit.shape[0] * unit.shape[1], offset=unit.data_start)
-    if _is_scaled(unit.header):
-        from astropy.io.fits import Header  # noqa: PLC0415 - heavy
-
-        header = Header.fromstring(unit.header)
-        pixels = pixels * float(header.get("BSCALE", 1)) + float(header.get("BZERO", 0))
+    by, plus = fitscheck.scale(unit.header) or (1.0, 0.0)
+    if (by, plus) != (1.0, 0.0):
+        pixels = pixels * by + plus
     result: NDArray[float32] = pixels.astype(np.float32).reshape(unit.shape)
     return result
-
-
-def _is_scaled(header: bytes) -> bool:
-    """Look at the first letters of all cards at once: searching the text takes ten times as long."""
-    letters = header[:: fitscheck.CARD]
-    at = letters.find(b"B")
-    while at >= 0:
-        start = at * fitscheck.CARD
-        if header[start : start + 8] in (b"BSCALE  ", b"BZERO   "):
-            return True
-        at = letters.find(b"B", at + 1)
-    return False

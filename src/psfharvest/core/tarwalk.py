@@ -133,17 +133,20 @@ class TarWalk:
 def _check(head: bytes) -> int:
     """Return a header's size, its checksum being right."""
     try:
-        claimed = int(head[148:156].strip(b"\0 ") or b"0", 8)
-        size = (
-            int(head[124:136].strip(b"\0 ") or b"0", 8)
-            if head[124] < 0x80
-            else int.from_bytes(head[125:136], "big")
-        )
+        claimed = _octal(head[148:156])
+        size = _octal(head[124:136]) if head[124] < 0x80 else int.from_bytes(head[125:136], "big")
     except ValueError:
         raise TarDamaged("a header that is no tar's") from None
     if sum(head) - sum(head[148:156]) + 8 * ord(" ") != claimed:
         raise TarDamaged("a header with a wrong checksum")
     return size
+
+
+def _octal(field: bytes) -> int:
+    digits = field.strip(b"\0 ") or b"0"
+    if not digits.isdigit():  # `int` would take a sign, too, and a negative size
+        raise ValueError
+    return int(digits, 8)
 
 
 def _name(head: bytes) -> str:

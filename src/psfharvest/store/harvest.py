@@ -14,10 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from psfharvest.core import pixels, thumbnail
+from psfharvest.core import criterion, pixels, thumbnail
 from psfharvest.core.cutout import Cutout
 from psfharvest.core.errors import LocalError
-from psfharvest.core.query import criterion
 from psfharvest.store import lookup
 from psfharvest.store.manifest import Manifest
 from psfharvest.store.reading import Reader
@@ -112,7 +111,7 @@ class Harvest(Sequence[Cutout]):
         BadQuery
             When the folder knows no such column; the message names those it knows.
         """
-        asked = [criterion(column, value) for column, value in criteria.items()]
+        asked = [criterion.of(column, value) for column, value in criteria.items()]
         manifest, _ = self._open()
         members = lookup.numbers(manifest, asked)
         done = lookup.numbers(manifest, asked, only_done=True)
@@ -264,7 +263,7 @@ class Harvest(Sequence[Cutout]):
     def done_numbers(self, size: int) -> Runs:
         """Return the manifest's numbers of the done cutouts of one size."""
         manifest, _ = self._open()
-        found = lookup.numbers(manifest, [criterion("size_px", size)], only_done=True)
+        found = lookup.numbers(manifest, [criterion.of("size_px", size)], only_done=True)
         return found if self._members is None else _both(found, self._done_runs())
 
     def bodies(self, numbers: Numbers) -> Iterator[tuple[str, bytes]]:

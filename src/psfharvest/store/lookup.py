@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from psfharvest.core.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.detectors import RAW_SUFFIXES, WFPC2
 from psfharvest.core.errors import BadQuery
-from psfharvest.core.query import AnyOf, Between, Criterion, Filter
 from psfharvest.store.manifest import Manifest
 from psfharvest.store.runs import Numbers, Runs
 

@@ -35,14 +35,21 @@ class CurlWire:
         Sent with every request.
     ca_file
         Whom to trust; None for ``SSL_CERT_FILE``, ``SSL_CERT_DIR``, or the system.
+    is_private
+        Whether a token goes along: then this machine is asked directly, and no proxy sees it in plain text.
     """
 
     depth = 128
 
     def __init__(
-        self, *, connections: int = 32, user_agent: str = "psfharvest", ca_file: str | None = None
+        self,
+        *,
+        connections: int = 32,
+        user_agent: str = "psfharvest",
+        ca_file: str | None = None,
+        is_private: bool = False,
     ) -> None:
-        self._settings = common_settings(user_agent, ca_file)
+        self._settings = common_settings(user_agent, ca_file, is_private=is_private)
         self._limit = max(1, connections)
         self._thread: CurlThread | None = None
         self._is_closed = False

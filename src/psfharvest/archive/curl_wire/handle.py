@@ -163,8 +163,9 @@ class Transfer:
             curl.unsetopt(pycurl.ACCEPT_ENCODING)
 
 
-def common_settings(user_agent: str, ca_file: str | None) -> Settings:
-    """Return the options of every handle."""
+def common_settings(user_agent: str, ca_file: str | None, *, is_private: bool = False) -> Settings:
+    """Return the options of every handle; `is_private` keeps proxies from what is meant for this machine."""
+    own = ((pycurl.NOPROXY, _without_proxy()),) if is_private else ()
     return (
         (pycurl.NOSIGNAL, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
@@ -176,10 +177,21 @@ def common_settings(user_agent: str, ca_file: str | None) -> Settings:
         (pycurl.TCP_KEEPALIVE, 1),
         (pycurl.BUFFERSIZE, BUFFER_BYTES),
         (pycurl.USERAGENT, user_agent),
+        *own,
         (_QUICK_EXIT, 1),  # ending a transfer must not wait for its name to be resolved
         (_SUPPRESS_CONNECT_HEADERS, 1),
         *_trust(ca_file),
     )
+
+
+def _without_proxy() -> str:
+    """
+    Return what is reached without a proxy: this machine's own addresses, and what the user says.
+
+    A proxy would see in plain text what is meant for this machine only, a token among it.
+    """
+    said = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return said if said.strip() == "*" else ",".join(filter(None, ("localhost,127.0.0.0/8,::1", said)))
 
 
 def _trust(ca_file: str | None) -> Settings:

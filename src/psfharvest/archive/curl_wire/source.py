@@ -17,7 +17,7 @@ import pycurl
 
 from psfharvest.archive.curl_wire.handle import STREAM_BUFFER_BYTES, Settings, Transfer
 from psfharvest.archive.wire import REDIRECTS, Answer, BrokenStream, Request
-from psfharvest.core.model import Failure
+from psfharvest.core.model import Failure, Reason
 
 if TYPE_CHECKING:
     from psfharvest.archive.curl_wire.thread import CurlThread
@@ -215,8 +215,8 @@ class CurlStream(Source):
 
     @staticmethod
     def _failure(end: Answer) -> Failure:
-        assert end.failure is not None  # noqa: S101 - without a header there is no success
-        return end.failure
+        # an answer that is not one, such as 101: libcurl takes it for a success
+        return end.failure or Failure(Reason.PROTOCOL, f"HTTP {end.status} where an answer was due")
 
     # From here on in the thread.
 
