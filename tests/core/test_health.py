@@ -59,13 +59,26 @@ def test_outages(story, n_subjects, is_down):
     assert is_down is is_down_after(story, n_subjects)
 
 
-def test_the_tenth_different_cutout_counts_from_the_repeated_one():
-    """A cutout that fails twice takes only what came up to its first failure out of the ten."""
+def test_retries_among_them_do_not_hide_an_outage():
+    """Retries come between new cutouts: ten different ones count, however often each failed."""
     health = Health(RetryPolicy())
     health.alive()
-    verdicts = [health.trouble(FAILURES["5"], subject, 0.0, 0.5) for subject in [0, 1, 2, 3, 4, 0, 5, 6, 7, 8, 9]]
+    subjects = [0, 1, 0, 1, 2, 3, 2, 3, 4, 0, 5, 6, 4, 7, 8, 5, 9]
+    verdicts = [health.trouble(FAILURES["5"], subject, 0.0, 0.5) for subject in subjects]
 
-    assert [False] * 10 + [True] == verdicts
+    assert [False] * 16 + [True] == verdicts
+
+
+def test_what_failed_while_others_were_served_says_nothing_of_the_archive():
+    """Twenty cutouts that met 5xx between good answers use up their attempts; twenty new ones are an outage."""
+    health = Health(RetryPolicy())
+    for subject in range(20):
+        health.alive()
+        health.trouble(FAILURES["5"], subject, 0.0, 0.5)
+    health.alive()
+
+    assert not any(health.trouble(FAILURES["5"], subject, 0.0, 0.5) for _ in range(3) for subject in range(20))
+    assert [False] * 9 + [True] == [health.trouble(FAILURES["5"], subject, 0.0, 0.5) for subject in range(20, 30)]
 
 
 def test_the_patience_counts_from_the_first_trouble():
@@ -139,6 +152,8 @@ class AgainstModel(RuleBasedStateMachine):
         self.now = 0.0
         self.past: list[tuple[str, int]] = []
         self.is_down = False
+        self.known_bad: set[int] = set()
+        self.down: list[bool] = []
 
     def judged(self) -> bool:
         """Give the rules' verdict on the past; only what came since the last good or broken answer counts."""
@@ -148,27 +163,41 @@ class AgainstModel(RuleBasedStateMachine):
             if letter in ".4T":
                 break
             recent.append((letter, subject))
-        erring = [(letter, subject) for letter, subject in recent if letter != "R"][:10]
-        distinct: list[int] = []
-        for _, subject in erring:
-            if subject in distinct:
-                break
-            distinct.append(subject)
+        distinct = {subject for letter, subject in recent if letter != "R" and self.speaks(letter, subject)}
         return (
-            [letter for letter, _ in recent[:3]] == ["R"] * 3
-            or (len(erring) == 10 and len({subject for _, subject in erring}) == 10)
+            self.is_unreachable(recent)
+            or len(distinct) >= 10
             or (not set(letters) & set(".4T") and letters[-1] in "5lL")
             or (letters[-1] == "L" and len(distinct) > 1)
         )
 
+    def speaks(self, letter: str, subject: int) -> bool:
+        """Say whether a failure speaks against the archive: not 5xx for what is known to be bad."""
+        return letter == "9" or subject not in self.known_bad
+
+    def blamed(self) -> set[int]:
+        """What met 5xx since the last good answer, or the last broken one outside an outage."""
+        found = set()
+        for (letter, subject), was_down in zip(reversed(self.past), reversed(self.down), strict=True):
+            if letter == "T" and not was_down:
+                break
+            found |= {subject} if letter in "5lL" else set()
+        return found
+
+    @staticmethod
+    def is_unreachable(recent: list[tuple[str, int]]) -> bool:
+        return [letter for letter, _ in recent[:3]] == ["R"] * 3
+
     def tell(self, letter: str, subject: int) -> None:
         self.now += 1
-        self.past.append((letter, subject))
         if letter in ".4":
-            self.is_down = False
-            self.past = [(".", 0)]
+            self.known_bad |= self.blamed()
+            self.past, self.down, self.is_down = [(".", 0)], [False], False
         else:
-            self.is_down = self.is_down or (letter != "T" and self.judged())
+            is_its_own = letter in "5lL" and subject in self.known_bad and not self.is_down
+            self.past.append((letter, subject))
+            self.down.append(self.is_down)
+            self.is_down = self.is_down or (letter != "T" and not is_its_own and self.judged())
         if letter == ".":
             self.health.alive()
             return
@@ -192,7 +221,7 @@ class AgainstModel(RuleBasedStateMachine):
 
         assert self.is_down is self.health.is_down
         assert self.health.gives_up_at(0.0, -math.inf) <= self.now or not self.is_down
-        assert len(self.health._erring) <= 10
+        assert self.health.is_down or len(self.health._erring) < 10
 
 
 TestAgainstModel = AgainstModel.TestCase

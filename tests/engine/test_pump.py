@@ -133,12 +133,43 @@ async def test_a_handful_of_bad_cutouts_on_a_live_archive_fails_by_itself() -> N
     assert {5} == {o.attempts for o in bench.keeper.kept if o.state is State.FAILED}
 
 
+async def test_many_bad_cutouts_on_a_live_archive_fail_by_themselves() -> None:
+    """Forty cutouts that always meet 500 among others that come are failed, and the run ends."""
+    bench = Bench(lambda item, nth: ERROR_500 if item.number % 10 == 0 else b"body")
+
+    assert await bench.run(400) == {State.DONE: 360, State.FAILED: 40}
+    assert {5} == {o.attempts for o in bench.keeper.kept if o.state is State.FAILED}
+
+
 async def test_with_one_attempt_an_outage_still_fails_nothing() -> None:
     """Failures that turn out to be an outage are taken back, even where each was the last attempt."""
     start = anyio.current_time()
     bench = Bench(
         lambda item, nth: ERROR_500 if 3 < anyio.current_time() - start < 300 else b"body",
         policy=RetryPolicy(attempts=1),
+    )
+
+    assert await bench.run(500) == {State.DONE: 500}
+
+
+@pytest.mark.parametrize(
+    ("failure", "connections", "lasts_s"),
+    [
+        (Failure(Reason.SERVER_ERROR, "HTTP 504", evidence=Evidence.ERRING), 2, 3500),
+        (Failure(Reason.RATE_LIMITED, "HTTP 429", evidence=Evidence.ERRING), 6, 1800),
+        (Failure(Reason.RATE_LIMITED, "HTTP 429", 5.0, Evidence.ERRING), 6, 1800),
+        (Failure(Reason.RATE_LIMITED, "HTTP 429", 30.0, Evidence.ERRING), 6, 1800),
+    ],
+)
+async def test_an_outage_fails_nothing_with_few_connections_either(
+    failure: Failure, connections: int, lasts_s: float
+) -> None:
+    """Retries that come due between new cutouts do not hide an outage."""
+    start = anyio.current_time()
+    bench = Bench(
+        lambda item, nth: failure if 10 < anyio.current_time() - start < 10 + lasts_s else b"body",
+        connections=connections,
+        takes_s=1.0,
     )
 
     assert await bench.run(500) == {State.DONE: 500}

@@ -1,9 +1,12 @@
 """
 Is the archive down? Decided on evidence about the archive, not about a cutout.
 
-An outage is declared when the last three requests found no connection; or the last ten requests, for as many
-different cutouts, all met 5xx or 429; or there has been nothing but 5xx since the run began; or the archive asked
-for a longer pause than we sleep. Then one probe at a time is sent, ever more rarely, until one answers.
+An outage is declared when the last three requests found no connection; or all requests for the last ten different
+cutouts, however often each was asked for, met 5xx or 429; or there has been nothing but 5xx since the run began;
+or the archive asked for a longer pause than we sleep. Then one probe at a time is sent, ever more rarely, until one
+answers.
+
+A cutout that met 5xx while the archive went on serving others is known to be bad: what it meets later is its own.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from psfharvest.core.retry import MAX_SLEEP_S, backoff_s
 
 UNREACHABLE_IN_A_ROW = 3
 ERRING_IN_A_ROW = 10
+KNOWN_BAD_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -31,8 +35,12 @@ class Health:
     _only_errors: bool = True
     _first_trouble_at: float | None = None
     _unreachable: int = 0
-    _erring: list[object] = field(default_factory=list)
-    """The subjects of the last requests that met errors of the archive's: all different, the latest last."""
+    _erring: set[object] = field(default_factory=set)
+    """What met errors of the archive's since its last sensible answer."""
+    _broken: set[object] = field(default_factory=set)
+    """Those of them that met 5xx."""
+    _known_bad: dict[object, None] = field(default_factory=dict)
+    """What met 5xx before a sensible answer, the latest last."""
     _probes: int = 0
 
     @property
@@ -45,7 +53,8 @@ class Health:
         self._only_errors = False
         self.down_since = self._first_trouble_at = None
         self._unreachable = self._probes = 0
-        self._erring.clear()
+        if self._erring:
+            self._blame()
 
     def trouble(self, failure: Failure, subject: object, now: float, draw: float) -> bool:
         """
@@ -73,6 +82,10 @@ class Health:
             self._first_trouble_at = None
             self._unreachable = 0
             self._erring.clear()
+            self._broken.clear()
+            return False
+        if failure.reason is Reason.SERVER_ERROR and subject in self._known_bad and not self.is_down:
+            self._unreachable = 0
             return False
         self.words = failure.detail or failure.reason.value
         if self._first_trouble_at is None:
@@ -91,10 +104,17 @@ class Health:
             self._unreachable += 1
         else:
             self._unreachable = 0
-            if subject in self._erring:
-                del self._erring[: self._erring.index(subject) + 1]
-            self._erring.append(subject)
-            del self._erring[:-ERRING_IN_A_ROW]
+            self._erring.add(subject)
+            if failure.reason is Reason.SERVER_ERROR:
+                self._broken.add(subject)
+
+    def _blame(self) -> None:
+        for subject in self._broken:
+            self._known_bad[subject] = None
+        while len(self._known_bad) > KNOWN_BAD_MAX:
+            del self._known_bad[next(iter(self._known_bad))]
+        self._erring.clear()
+        self._broken.clear()
 
     def _is_outage(self, failure: Failure) -> bool:
         is_general = failure.reason is Reason.RATE_LIMITED or len(self._erring) > 1
