@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
+from psfharvest.store.asks import read_asks
 from psfharvest.store.manifest import MANIFEST_NAME, Manifest, Stored
 
 
@@ -266,3 +267,49 @@ def test_a_query_tells_the_row_of_what_was_asked_before(folder: Path) -> None:
         known, unknown = manifest.pending(0, 10, with_source=True)
 
     assert ('{"id": 1}', "") == (known.source, unknown.source)
+
+
+def test_a_low_water_mark_above_pending_items_is_not_believed(folder: Path) -> None:
+    """What is pending is found again, wherever the mark stands."""
+    with Manifest.open(folder) as manifest:
+        with manifest.transaction():
+            manifest.add([Asked(uri(1)), Asked(uri(2))])
+        with manifest.transaction():
+            manifest.set(low_water=2)
+    with sqlite3.connect(folder / MANIFEST_NAME) as db:
+        db.execute("UPDATE meta SET value = 2 WHERE name = 'low_water'")
+    db.close()
+
+    with Manifest.open(folder) as manifest:
+        assert 2 == len(manifest.pending(0, 10))
+
+
+def test_a_claim_that_failed_leaves_its_items_to_be_found(folder: Path) -> None:
+    """Items whose claim was rolled back stay below no low-water mark, whatever is committed after them."""
+    with Manifest.open(folder) as manifest:
+        with manifest.transaction():
+            manifest.add([Asked(uri(1)), Asked(uri(2))])
+        one, two = manifest.pending(0, 10)
+
+        def claim_and_break() -> None:
+            with manifest.transaction():
+                manifest.record([Stored(Outcome(item, State.DONE, 1, b"x", b"h" * 32)) for item in (one, two)])
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            claim_and_break()
+        with manifest.transaction():
+            pass
+    with Manifest.open(folder) as manifest:
+        assert [one.uri, two.uri] == [item.uri for item in manifest.pending(0, 10)]
+        assert 0 == manifest.setting("low_water")
+
+
+@pytest.mark.parametrize("spoil", ["UPDATE ask SET spec = '{'", "UPDATE ask SET spec = '7'"])
+def test_what_cannot_be_read_is_told_with_the_way_out(folder: Path, spoil: str) -> None:
+    """A value that no psfharvest has written is a damaged manifest, not a traceback."""
+    with Manifest.open(folder) as manifest, manifest.transaction() as db:
+        db.execute("INSERT INTO ask (kind, identity, spec) VALUES ('stream', 'stream', '{}')")
+        db.execute(spoil)
+    with Manifest.open(folder) as manifest, pytest.raises(ManifestError, match="adopt"):
+        read_asks(manifest)

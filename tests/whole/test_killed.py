@@ -1,8 +1,11 @@
-"""Kill -9 at any instant: nothing claimed is lost, nothing is doubled, nothing half stands under a final name."""
+"""
+Kill -9 of the command as a user runs it: a fresh interpreter, default settings, the account whole each time.
+
+Hundreds of deaths, at chosen points and anywhere, in every combination, are in ``test_crash_campaign``.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import subprocess
 import time
@@ -13,41 +16,37 @@ import pytest
 from harness import check_every_file, command, rows_of, stored_bytes
 from psfharvest.simulator import Simulator
 
-N_CUTOUTS = 2000
-N_KILLS = 20
-CONNECTIONS = 8
+N_CUTOUTS = 400
+N_KILLS = 3
+CONNECTIONS = 32
 
 
 def kill_and_count(words: list[str], folder: Path, simulator: Simulator, after: int) -> int:
     """Start the command, kill it once `after` cutouts were asked for, and return how many were."""
     simulator.forget()
-    with subprocess.Popen(
-        command(*words), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as busy:
-        deadline = time.monotonic() + 60
+    null = subprocess.DEVNULL
+    with subprocess.Popen(command(*words), cwd=folder, stdout=null, stderr=null) as busy:
         while simulator.count("file") < after and busy.poll() is None:
-            assert time.monotonic() < deadline
             time.sleep(0.001)
         busy.kill()
     return simulator.count("file")
 
 
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
-def test_twenty_kills(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
-    """Twenty seeded kills of a 2,000-cutout harvest: the account stays whole, and refetches stay few."""
+def test_the_command_is_killed_and_goes_on(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
+    """Whatever was claimed is there after each kill; refetches stay few; in the end all is done and right."""
     draw = random.Random(20)
     words = ["harvest", "d", "UVIS", "--limit", str(N_CUTOUTS), "--suffix", "flt", "--archive", simulator.url]
-    words += ["--max-connections", str(CONNECTIONS), "--sink", sink, "--quiet", "--json"]
+    words += ["--sink", sink, "--quiet", "--json"]
     asked = 0
-    for _ in range(N_KILLS):
-        asked += kill_and_count(words, tmp_path, simulator, draw.choice([0, 1, draw.randrange(150)]))
-        if (tmp_path / "d" / "manifest.sqlite").exists():
-            status = psfharvest("status", "d", "--json").account
-            assert status["total"] == sum(status[k] for k in ("done", "missing", "failed", "pending"))
-            done = [r for r in rows_of(tmp_path / "d") if r["state"] == "done"]
-            assert status["done"] == len(done)
-            for row in done:
-                assert row["sha256"] == hashlib.sha256(stored_bytes(tmp_path / "d", row)).hexdigest()
+    for after in (1, *(draw.randrange(200) for _ in range(N_KILLS - 1))):
+        asked += kill_and_count(words, tmp_path, simulator, after)
+        status = psfharvest("status", "d", "--json").account
+        assert status["total"] == sum(status[k] for k in ("done", "missing", "failed", "pending"))
+        done = [r for r in rows_of(tmp_path / "d") if r["state"] == "done"]
+        assert status["done"] == len(done)
+        for row in done:
+            assert simulator.render(row["uri"]) == stored_bytes(tmp_path / "d", row)
 
     simulator.forget()
     run = psfharvest(*words)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from psfharvest.archive.line import LONG_PATIENCE_S, Line
@@ -71,43 +72,56 @@ class Job:
         before = self.line.traffic.requests
         ask = await ask_for(self.line.mashup(LONG_PATIENCE_S), what, self.folder, suffixes, **sizes)
         opened = folders.old_folder if folders.is_harvest(self.folder) else folders.new_folder
-        with ExitStack() as stack:
-            manifest = await _in_thread(stack.enter_context, opened(self.folder, self.settings))
+        async with _in_threads(opened(self.folder, self.settings)) as manifest:
             todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
             streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
-            return await self._run(stack, manifest, todo, streams, before)
+            return await self._run(manifest, todo, streams, before)
 
     async def resume(self) -> Report:
         """Run over what an old folder has recorded."""
         before = self.line.traffic.requests
-        with ExitStack() as stack:
-            manifest = await _in_thread(stack.enter_context, folders.old_folder(self.folder, self.settings))
+        async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
             todo = await _in_thread(folders.todo, manifest, None, extend=False)
-            return await self._run(stack, manifest, todo, {}, before)
+            return await self._run(manifest, todo, {}, before)
 
     async def _run(
         self,
-        stack: ExitStack,
         manifest: Manifest,
         todo: Sequence[Ask],
         streams: Mapping[int, Uris],
         requests_before: int,
     ) -> Report:
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
-        sink = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
-        stack.callback(sink.close)
-        return await Campaign(
-            manifest=manifest,
-            sink=sink,
-            todo=todo,
-            mashup=self.line.mashup(LONG_PATIENCE_S),
-            fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending),
-            traffic=self.line.traffic,
-            policy=self.line.policy(LONG_PATIENCE_S),
-            requests_before=requests_before,
-            watch=self.progress,
-            streams=streams,
-        ).run()
+        opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
+        async with _in_threads(closing(opened)) as sink:
+            return await Campaign(
+                manifest=manifest,
+                sink=sink,
+                todo=todo,
+                mashup=self.line.mashup(LONG_PATIENCE_S),
+                fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending),
+                traffic=self.line.traffic,
+                policy=self.line.policy(LONG_PATIENCE_S),
+                requests_before=requests_before,
+                watch=self.progress,
+                streams=streams,
+            ).run()
+
+
+@asynccontextmanager
+async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context off the event loop: closing a folder may take the disk a while."""
+    with ExitStack() as stack:
+        entered = await _in_thread(stack.enter_context, context)
+        leave = stack.pop_all()
+    try:
+        yield entered
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await _in_thread(leave.__exit__, type(error), error, error.__traceback__)
+        raise
+    with anyio.CancelScope(shield=True):
+        await _in_thread(leave.close)
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

@@ -41,10 +41,13 @@ def read_asks(manifest: Manifest) -> list[Ask]:
     columns = "n, kind, identity, spec, expected, position, lines, is_complete"
     with manifest.look() as db:
         rows = db.execute(f"SELECT {columns} FROM ask ORDER BY n").fetchall()  # noqa: S608 - no value in it
-    return [
-        Ask(kind, identity, json.loads(spec), n, expected, position, lines, bool(is_complete))
-        for n, kind, identity, spec, expected, position, lines, is_complete in rows
-    ]
+    try:
+        return [
+            Ask(kind, identity, dict(json.loads(spec)), n, expected, position, lines, bool(is_complete))
+            for n, kind, identity, spec, expected, position, lines, is_complete in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise manifest.damaged(f"what was asked for cannot be read: {error}") from error
 
 
 def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:

@@ -7,7 +7,7 @@ Nothing is written before it is clear that the call can be carried out; a refuse
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from psfharvest.store.files import FileSink
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.shards import ShardSink
+from psfharvest.store.shards import ShardSink, sync
 
 SINKS = ("files", "shards", "parquet")
 SYNCED = ("shards", "parquet")
@@ -64,6 +64,8 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
+    with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
+        sync(folder.absolute().parent)
     _refuse_orphans(folder, settings.sink)
     with folder_lock(folder):
         if is_harvest(folder):
@@ -93,10 +95,22 @@ def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink 
 
     shard, end = claimed()
     if manifest.setting("sink") == "shards":
+        _refuse_claims_beyond(manifest, shard, end)
         return ShardSink(folder, shard=shard, end=end)
     if manifest.setting("sink") == "parquet":
         return ParquetSink(folder, shard=shard, end=end, claimed=claimed)
     return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
+
+
+def _refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
+    """Make sure that no claim lies where the sink would cut: a mark that was damaged must not cost a shard."""
+    with manifest.look() as db:
+        beyond = db.execute(
+            "SELECT 1 FROM outcome WHERE state = 'done' AND (shard > ? OR (shard = ? AND place >= ?)) LIMIT 1",
+            (shard, shard, end),
+        ).fetchone()
+    if beyond is not None:
+        raise manifest.damaged(f"shard {shard} is said to end at {end}, and cutouts are claimed beyond")
 
 
 def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
 from psfharvest.store import items, manifest_file
 from psfharvest.store.counts import ASKED, Counts
@@ -85,6 +86,10 @@ class Manifest:
         """Run statements that read, or that belong to a transaction opened around them."""
         with translated(self.path):
             yield self._db
+
+    def damaged(self, words: str) -> ManifestError:
+        """Return the error of a manifest that holds what it cannot hold."""
+        return manifest_file.damaged(self.path, words)
 
     # -- settings
 
@@ -271,9 +276,12 @@ class Manifest:
                 yield self._db
                 self._save_counts()
                 self._db.execute("COMMIT")
+            self._settled.clear()
             self._claimed = self._counts.tally()
         except BaseException:
             self._counts, self._next_item, self._next_source, self._low_water = before
+            self._given.update(self._settled)  # not settled after all: the low-water mark must stay below them
+            self._settled.clear()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
@@ -285,7 +293,6 @@ class Manifest:
             self._given.update(item.number for item in given)
             self._cursor = given[-1].number
         self._given.difference_update(self._settled)
-        self._settled.clear()
         self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
 
@@ -294,11 +301,26 @@ class Manifest:
             self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
             self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
-        self._low_water = int(self.setting("low_water", 0))
         self._claimed = self._counts.tally()
+        self._low_water = int(self.setting("low_water", 0))
+        if self._claimed.pending and not self._is_any_pending():
+            self._low_water = 0  # the mark is wrong: nothing pending may lie below it
+
+    def _is_any_pending(self) -> bool:
+        """Return whether anything is pending above the low-water mark."""
+        with translated(self.path):
+            row = self._db.execute(
+                "SELECT 1 FROM item i WHERE i.n > ? "
+                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) LIMIT 1",
+                (self._low_water,),
+            ).fetchone()
+        return row is not None
 
     def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
-        layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
+        try:
+            layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
+        except (TypeError, ValueError) as error:
+            raise self.damaged(f"the names of columns cannot be read: {error}") from error
         wanted = [n for n in numbers if n is not None]
         marks = ",".join("?" * len(wanted))
         rows = self._db.execute(f"SELECT n, layout, vals FROM source WHERE n IN ({marks})", wanted)  # noqa: S608

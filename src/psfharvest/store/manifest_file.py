@@ -89,9 +89,15 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
-            raise ManifestError(f"{path}: {error}") from error
-        remedy = f"psfharvest adopt {path.parent} makes it anew from what is stored"
-        raise ManifestError(f"{path} is damaged ({error}); {remedy}") from error
+            words = f"{path}: {error}; mend that, then run the same command again"
+            raise ManifestError(words) from error
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, words: str) -> ManifestError:
+    """Return the error of a manifest that holds what it cannot hold."""
+    remedy = f"move it away, and 'psfharvest adopt {path.parent}' makes it anew from what is stored"
+    return ManifestError(f"{path} is damaged ({words}); {remedy}")
 
 
 def _existing(folder: Path) -> Path:

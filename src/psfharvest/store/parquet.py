@@ -28,7 +28,7 @@ from psfharvest.core.model import Item, Outcome
 from psfharvest.store import arrow
 from psfharvest.store.kinds import Kinds
 from psfharvest.store.manifest import Stored
-from psfharvest.store.shards import BLOCK, ShardSink
+from psfharvest.store.shards import BLOCK, ShardSink, sync
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +87,7 @@ class ParquetSink:
             shard, end = shard + 1, 0  # it has become files
         try:
             self._base.mkdir(exist_ok=True)
+            sync(folder)
             self._sweep(shard)
         except OSError as error:
             raise cannot_store(error, str(self._base)) from error
@@ -164,7 +165,7 @@ class ParquetSink:
             path.unlink()
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
-            _sync(self._base)
+            sync(self._base)
         except OSError as error:
             raise cannot_store(error, f"{FOLDER}/*/{shard:06d}.parquet") from error
 
@@ -314,7 +315,8 @@ def convert(journal: Path, base: Path, number: int) -> None:
     made = [_write(journal, base / name, number, entries) for name, entries in classes.items()]
     for growing, final in made:
         growing.replace(final)
-        _sync(final.parent)
+        sync(final.parent)
+    sync(base)
 
 
 def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -> tuple[Path, Path]:
@@ -330,7 +332,7 @@ def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
             rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px)
             writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
-    _sync(growing)
+    sync(growing)
     return growing, final
 
 
@@ -352,11 +354,3 @@ def _group(
 
 def _class_of(size_px: int | None) -> str:
     return OTHER if size_px is None else str(size_px)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

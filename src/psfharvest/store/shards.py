@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psfharvest.core.errors import SinkError, cannot_store
@@ -25,6 +25,7 @@ BLOCK = 512
 END = bytes(2 * BLOCK)
 """Two empty blocks end a tar; they stand behind the claimed end and are written over when the shard goes on."""
 IOV_MAX = 1024
+_datasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has none
 _NAME = re.compile(r"(\d{6,})\.tar")
 
 
@@ -58,7 +59,6 @@ class ShardSink:
         shard_bytes: int = SHARD_BYTES,
         subfolder: str = FOLDER,
     ) -> None:
-        self._name = subfolder
         self._folder = folder / subfolder
         self._shard = shard
         self._end = end
@@ -104,7 +104,7 @@ class ShardSink:
                 end += sum(map(len, members))
             self._append(pieces)
         except OSError as error:
-            raise cannot_store(error, f"{FOLDER}/{self._shard:06d}.tar") from error
+            raise cannot_store(error, str(self._path())) from error
         return stored
 
     def forget(self, items: Sequence[Item]) -> None:
@@ -127,30 +127,30 @@ class ShardSink:
         os.lseek(self._handle, self._end, os.SEEK_SET)
         for start in range(0, len(pieces), IOV_MAX):
             self._end += _write_all(self._handle, pieces[start : start + IOV_MAX])
-        os.fdatasync(self._handle)
+        _datasync(self._handle)
 
     def _roll(self) -> None:
         os.pwrite(self._handle, END, self._end)
-        os.fdatasync(self._handle)
+        _datasync(self._handle)
         os.close(self._handle)
         self._shard, self._end = self._shard + 1, 0
         self._handle = self._open(os.O_CREAT | os.O_TRUNC)
 
     def _open(self, flags: int) -> int:
-        handle = os.open(self._folder / f"{self._shard:06d}.tar", os.O_RDWR | flags, 0o666)
-        directory = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        handle = os.open(self._path(), os.O_RDWR | flags, 0o666)
+        sync(self._folder)
+        sync(self._folder.parent)
         return handle
 
+    def _path(self) -> Path:
+        return self._folder / f"{self._shard:06d}.tar"
+
     def _check_claim(self) -> None:
-        path = self._folder / f"{self._shard:06d}.tar"
+        path = self._path()
         size = path.stat().st_size if path.exists() else 0
         if size < self._end:
             raise SinkError(
-                f"{FOLDER}/{path.name} has {size} bytes, {self._end} were claimed: it was cut or removed; "
+                f"{path} has {size} bytes, {self._end} were claimed: it was cut or removed; "
                 "put it back, or run: psfharvest verify --repair"
             )
 
@@ -159,6 +159,15 @@ class ShardSink:
             found = _NAME.fullmatch(path.name)
             if found and int(found[1]) > self._shard:
                 path.unlink()
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def stem(item: Item) -> str:

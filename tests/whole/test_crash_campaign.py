@@ -1,0 +1,66 @@
+"""
+Killed at any instant: nothing claimed is lost, nothing is doubled, nothing half stands under a final name.
+
+More than 500 lives are ended by SIGKILL: at every chosen point (before and after each rename, record, commit, sync,
+roll of a shard, turn of a journal, checkpoint of a part) in each combination where it applies, and at drawn
+instants; a few by the kernel in the middle of a write. After each death the folder is looked at from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from psfharvest import Query
+from psfharvest.simulator import Fault
+from whole import crash_life
+from whole.crash_campaign import COMBINATIONS, KILLED, Combination, Trial
+from whole.crash_points import POINTS
+from whole.crash_world import World, make_world, open_world
+
+
+def n_random(combination: Combination) -> int:
+    """Return how many deaths a combination gets at drawn instants; ``crash_campaign.py`` has more."""
+    return 3 if combination.points() else 7
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
+def test_deaths_at_every_point_and_anywhere(world: World, tmp_path: Path, combination: Combination) -> None:
+    """Each point is met and survived; in the end all is done, whole, verified, and nothing is asked again."""
+    points = combination.points()
+    score = Trial(world, combination, tmp_path, seed=1).run(points, n_random(combination))
+
+    assert {point.name for point in points} == set(score.hits)
+    assert len(points) + n_random(combination) <= score.kills
+
+
+def test_every_point_is_tried_and_the_deaths_are_many() -> None:
+    """No point of the table is left out by all combinations, and there are five hundred deaths at least."""
+    tried = [point for combination in COMBINATIONS for point in combination.points()]
+
+    assert set(POINTS) == set(tried)
+    assert 500 <= len(tried) + sum(n_random(combination) for combination in COMBINATIONS)
+
+
+@pytest.mark.parametrize("sink", ["files", "shards"])
+def test_a_death_costs_no_more_than_is_promised(world: World, tmp_path: Path, sink: str) -> None:
+    """Killed when most is fetched, a life has claimed all but connections + 512 cutouts of what it asked for."""
+    large = make_world(world.zygote, world.simulator, tmp_path, Query("UVIS", id=(0, 10**9), limit=1100))
+    trial = Trial(large, Combination("curl", sink, "file", "list"), tmp_path, seed=2)
+    try:
+        for after in (1050, 20):
+            world.simulator.faults = [Fault("stall", seconds=600, service="file", start=after + 2)]
+            assert KILLED == trial.live({"rolls": False}, after_requests=after)
+    finally:
+        world.simulator.faults = []
+    trial.finish()
+
+    assert trial.score.again_max <= crash_life.CONNECTIONS + 512
