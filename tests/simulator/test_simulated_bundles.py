@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from psfharvest.simulator import Fault
+
 BROKEN = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -139,6 +141,28 @@ def test_drop(start, uris):
     assert {f"WFC3PSF/{file_of(uris[0])}"} == set(two) - set(one)
 
 
+def test_each_fault_has_its_own_bundles(start, uris):
+    """A fault of members befalls the bundles that hold one of its own, and leaves the others to those behind it."""
+    one, two, three = uris[0], uris[1], uris[2]
+    asker = start(
+        Fault("bundle_drop", match=one), Fault("bundle_corrupt", form="html", match=two), Fault("html", match=three)
+    )
+    found = [asker.bundle([uri, *uris[3:]]).content for uri in (one, two, three)]
+
+    assert f"WFC3PSF/{file_of(one)}" not in below_root(members(found[0]))
+    assert below_root(members(found[1]))[f"WFC3PSF/{file_of(two)}"].startswith(b"<!DOCTYPE html>")
+    assert found[2].startswith(b"<!DOCTYPE html>")
+    assert ["bundle_drop", "bundle_corrupt", "html"] == [seen.fault for seen in asker.sim.requests]
+
+
+def test_a_bundle_counts_for_each_of_its_cutouts(start, uris):
+    """A whole bundle fails once for each of its URIs: what is asked for again comes, in any order and company."""
+    asker = start(Fault("status", code=503, service="bundle", times=1))
+    statuses = [asker.bundle(asked).status_code for asked in (uris[:4], uris[3::-1], uris[3:], uris[4:])]
+
+    assert [503, 200, 200, 503] == statuses
+
+
 def test_drop_of_some(start, uris):
     """Without a condition on URIs, as many members as told are dropped, in the chosen bundles only."""
     asker = start("bundle_drop:members=2,nth=1")
@@ -147,7 +171,7 @@ def test_drop_of_some(start, uris):
     assert sizes == [6, 8]
 
 
-@pytest.mark.parametrize("form", ["cut", "html", "bits"])
+@pytest.mark.parametrize("form", ["cut", "html", "text", "empty", "bits", "shape", "source", "long"])
 def test_corrupt_member(start, uris, form):
     """One member is damaged, and the others are not."""
     asker = start(f"bundle_corrupt:{form},match=ibc302ioq")
@@ -162,6 +186,21 @@ def test_broken_stream(start, uris, fault):
     """A stream that is damaged, or ends early behind an orderly HTTP end, cannot be read to its end."""
     body = start(fault).bundle(uris * 3).content
     with pytest.raises(BROKEN):
+        gzip.decompress(body)
+
+
+def test_a_changed_pixel_shows_in_the_checksum_only(start, uris):
+    """Every member looks whole, one is not what it was, and the stream's checksum is another's."""
+    asker = start("bundle_corrupt:pixel,match=ibc302ioq")
+    body = asker.bundle(uris).content
+    plain = zlib.decompressobj(-15).decompress(body[10:])
+    with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
+        found = {m.name.rpartition("/")[2]: tar.extractfile(m).read() for m in tar.getmembers() if m.isreg()}
+    whole, changed = asker.sim.render(uris[0]), found[file_of(uris[0])]
+
+    assert [len(whole) - 2000] == [at for at in range(len(whole)) if whole[at] != changed[at]]
+    assert asker.sim.render(uris[1]) == found[file_of(uris[1])]
+    with pytest.raises(gzip.BadGzipFile):
         gzip.decompress(body)
 
 

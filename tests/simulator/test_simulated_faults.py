@@ -2,8 +2,10 @@
 
 import email.utils
 import gzip
+import socket
 import time
 import zlib
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfharvest.simulator import KINDS, Fault
+
+FILE_OF = "/api/v0.1/Download/file?uri="
 
 
 @pytest.mark.parametrize(
@@ -272,6 +276,66 @@ def test_close(start, real):
 
     assert b"connection: close" not in head
     assert (len(rest), ending) == (20_160, "end")
+
+
+def test_hang_up(start, real):
+    """The connection closes without a byte."""
+    assert start("hang_up").raw_file(real) == (b"", b"", "end")
+
+
+def test_a_length_of_any_text(start, real):
+    """Content-Length says whatever it is told to."""
+    head, _, _ = start("wrong_length:text=-5").raw_file(real)
+
+    assert b"content-length: -5" in head
+
+
+@pytest.mark.parametrize(("fault", "n_bytes"), [("slow_head:0.01", 100), ("endless_head", 1_000_000)])
+def test_headers_that_never_end(start, real, fault, n_bytes):
+    """Header lines drip, or pour, and no empty line comes."""
+    asker = start(fault)
+    parts = urlsplit(asker.sim.url)
+    received = b""
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        connection.sendall(f"GET {FILE_OF}{quote(real, safe='')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while len(received) < n_bytes:
+            received += connection.recv(65_536)
+
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"\r\n\r\n" not in received
+
+
+def test_false_gzip(start, real):
+    """A plain body says that it is compressed."""
+    asker = start("false_gzip")
+    with asker.http.stream("GET", FILE_OF + quote(real, safe="")) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        assert asker.sim.render(real) == b"".join(answer.iter_raw())
+
+
+def test_endless_zeros(start, real):
+    """What comes behind the body is zeros, for ever."""
+    asker = start("endless:zeros")
+    whole = asker.sim.render(real)
+    received = b""
+    with asker.http.stream("GET", FILE_OF + quote(real, safe="")) as answer:
+        for piece in answer.iter_raw():
+            received += piece
+            if len(received) > 200_000:
+                break
+
+    assert whole == received[: len(whole)]
+    assert not any(received[len(whole) :])
+
+
+@pytest.mark.parametrize("code", [204, 304])
+def test_statuses_without_a_body(start, real, code):
+    """What HTTP gives no body to has none, and the connection can be used on."""
+    asker = start(f"status:{code},nth=1")
+    one, two = asker.file(real), asker.file(real)
+
+    assert (one.status_code, one.content, two.status_code) == (code, b"", 200)
+    assert len({seen.connection for seen in asker.sim.requests}) == 1
 
 
 def test_garbage(start, real):

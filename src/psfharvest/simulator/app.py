@@ -121,9 +121,8 @@ class Archive:
         if fault is None:
             await exchange.reply(answer)
         else:
-            entry.status = (
-                0 if fault.kind == "garbage" or (fault.kind == "reset" and fault.at is None) else entry.status
-            )
+            is_none = fault.kind in {"garbage", "hang_up"} or (fault.kind == "reset" and fault.at is None)
+            entry.status = 0 if is_none else entry.status
             await deliver(exchange, answer, fault)
 
     def _latency_s(self) -> float:

@@ -7,7 +7,7 @@ does not grow with the bytes of the bundle.
 
 import asyncio
 import html
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -84,10 +84,7 @@ class Bundle:
         self._mtime_s = int(now.timestamp())
         self._fault = fault
         self._kind = fault.kind if fault is not None else ""
-        is_partial = self._kind in {"bundle_drop", "bundle_double"} or (
-            self._kind == "bundle_corrupt" and fault is not None and fault.form != "stream"
-        )
-        self._hit = book.members(fault, uris) if fault is not None and is_partial else frozenset()
+        self._hit = book.members(fault, uris) if fault is not None and fault.picks_members else frozenset()
         self._gzip = GzipStream(settings.bundle_level)
         self._statuses: dict[str, str] = {}
 
@@ -171,14 +168,21 @@ class Bundle:
         """Give a member's bytes; None where it is left out."""
         try:
             body = self._fitscut.render(member.uri)
+            if member.uri in self._hit and self._kind == "bundle_corrupt" and self._fault is not None:
+                body = self._damaged(member, body, self._fault.form or "cut")
         except FitscutError as error:
             self._statuses[member.uri] = self._settings.bundle_failed_word
             failed = {"absent": None, "empty": b"", "error": error.text.encode()}
             return failed[self._settings.bundle_failed]
         self._statuses[member.uri] = "OK"
-        if member.uri in self._hit and self._kind == "bundle_corrupt" and self._fault is not None:
-            return _damaged(body, self._fault.form or "cut")
         return body
+
+    def _damaged(self, member: Member, body: bytes, form: str) -> bytes:
+        if form == "shape":
+            return self._fitscut.reshaped(member.uri, None)
+        if form == "source":
+            return self._fitscut.other(member.uri)
+        return _DAMAGED[form](body)
 
     def _file(self, path: str, body: bytes) -> bytes:
         return entry(f"{self.root}/{path}", len(body), self._mtime_s) + padded(body)
@@ -235,14 +239,15 @@ def _packed_once(body: bytes, level: int) -> Packed:
     return packed(padded(body), level)
 
 
-def _damaged(body: bytes, form: str) -> bytes:
-    if form == "html":
-        return _PAGE
-    if form == "bits":
-        return body[:200] + bytes(255 - byte for byte in body[200:400]) + body[400:]
-    return body[: len(body) // 2]
-
-
+_DAMAGED: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "cut": lambda body: body[: len(body) // 2],
+    "html": lambda _: _PAGE,
+    "text": lambda _: b"Timeout Expired.\n",
+    "empty": lambda _: b"",
+    "bits": lambda body: body[:200] + bytes(255 - byte for byte in body[200:400]) + body[400:],
+    "long": lambda body: body + b"and more",
+    "pixel": lambda body: body[:-2_000] + bytes([255 - body[-2_000]]) + body[-1_999:],
+}
 _MANIFEST: Final = """<!DOCTYPE html>
 <html>
     <head>

@@ -33,6 +33,8 @@ def replacement(fault: Fault, exchange: Exchange) -> Answer | None:
         The request.
     """
     if fault.kind in {"status", "outage"}:
+        if fault.code in {204, 304}:
+            return Answer(fault.code, _retry_after(fault), says_length=False)  # HTTP gives them no body
         answer = Answer.html("Service trouble", fault.body, status=fault.code or 503)
         answer.headers.extend(_retry_after(fault))
         return answer
@@ -63,8 +65,8 @@ async def deliver(exchange: Exchange, answer: Answer, fault: Fault) -> None:
     way = _WAYS.get(fault.kind)
     if fault.kind == "bundle_cut":
         way = _bundle_cut
-    if fault.kind == "bundle_corrupt" and fault.form == "stream":
-        answer = Answer(answer.status, answer.headers, _flipped(await answer.whole()), says_length=False)
+    if fault.kind == "bundle_corrupt" and fault.form in _SPOILS:
+        answer = Answer(answer.status, answer.headers, _SPOILS[fault.form](await answer.whole()), says_length=False)
     await (way(exchange, answer, fault) if way else exchange.reply(answer))
 
 
@@ -105,8 +107,8 @@ async def _truncate(exchange: Exchange, answer: Answer, fault: Fault) -> None:
 
 async def _wrong_length(exchange: Exchange, answer: Answer, fault: Fault) -> None:
     body = await answer.whole()
-    length = max(0, len(body) + fault.by)
-    exchange.write_head(answer.status, [*answer.headers, (b"content-length", b"%d" % length)])
+    length = fault.text if fault.text is not None else str(max(0, len(body) + fault.by))
+    exchange.write_head(answer.status, [*answer.headers, (b"content-length", length.encode("latin-1"))])
     exchange.write(body)
     await exchange.hang_up()
 
@@ -145,9 +147,24 @@ async def _slow(exchange: Exchange, answer: Answer, fault: Fault) -> None:
     await exchange.send(b"", more=False)
 
 
-async def _endless(exchange: Exchange, answer: Answer, _: Fault) -> None:
+async def _slow_head(exchange: Exchange, answer: Answer, fault: Fault) -> None:
+    pause_s = 0.1 if fault.seconds is None else fault.seconds
+    exchange.write(b"HTTP/1.1 %d OK\r\n" % answer.status)
+    while not await exchange.gone(pause_s):
+        exchange.write(b"x-wait: a little\r\n")
+
+
+async def _endless_head(exchange: Exchange, answer: Answer, _: Fault) -> None:
+    exchange.write(b"HTTP/1.1 %d OK\r\n" % answer.status)
+    while not await exchange.gone(0.001):  # a client that does not read would otherwise fill our memory
+        exchange.write(b"x-more: and more\r\n" * 1_000)
+
+
+async def _endless(exchange: Exchange, answer: Answer, fault: Fault) -> None:
     await exchange.start(answer.status, answer.headers)
-    piece = await answer.whole() or b"\0" * 1_000
+    body, zeros = await answer.whole(), bytes(1_000)
+    await exchange.send(body, more=True)
+    piece = zeros if fault.form == "zeros" else body or zeros
     while not await exchange.gone(0.0):
         await exchange.send(piece, more=True)
 
@@ -169,8 +186,17 @@ async def _zeros(n_bytes: float) -> AsyncGenerator[bytes, None]:
     yield deflater.flush(zlib.Z_FINISH) + b"\0" * 8
 
 
+async def _false_gzip(exchange: Exchange, answer: Answer, _: Fault) -> None:
+    headers = [*answer.headers, (b"content-encoding", b"gzip")]
+    await exchange.reply(Answer(answer.status, headers, await answer.whole()))
+
+
 async def _close(exchange: Exchange, answer: Answer, _: Fault) -> None:
     await exchange.reply(Answer(answer.status, answer.headers, await answer.whole()))
+    await exchange.hang_up()
+
+
+async def _hang_up(exchange: Exchange, _answer: Answer, _: Fault) -> None:
     await exchange.hang_up()
 
 
@@ -193,9 +219,15 @@ async def _bundle_cut(exchange: Exchange, answer: Answer, fault: Fault) -> None:
         await exchange.hang_up()
 
 
-def _flipped(body: bytes) -> bytes:
-    middle = len(body) // 2
-    return body[:middle] + bytes(255 - byte for byte in body[middle : middle + 64]) + body[middle + 64 :]
+def _flipped(body: bytes, start: int, end: int) -> bytes:
+    return body[:start] + bytes(255 - byte for byte in body[start:end]) + body[end:]
+
+
+_SPOILS: Final[dict[str | None, Callable[[bytes], bytes]]] = {
+    "stream": lambda body: _flipped(body, len(body) // 2, len(body) // 2 + 64),
+    "pixel": lambda body: _flipped(body, len(body) - 8, len(body) - 4),  # as if it were the whole one's checksum
+}
+"""What a form of damage does to a bundle's whole stream."""
 
 
 _Way = Callable[[Exchange, Answer, Fault], Awaitable[None]]
@@ -205,8 +237,12 @@ _WAYS: Final[dict[str, _Way]] = {
     "reset": _reset,
     "stall": _stall,
     "slow": _slow,
+    "slow_head": _slow_head,
     "endless": _endless,
+    "endless_head": _endless_head,
     "gzip_bomb": _gzip_bomb,
+    "false_gzip": _false_gzip,
     "close": _close,
+    "hang_up": _hang_up,
     "garbage": _garbage,
 }

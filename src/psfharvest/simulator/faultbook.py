@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from psfharvest.simulator.faults import MEMBER_KINDS, Fault
+from psfharvest.simulator.faults import Fault
 
 _MAX_KEYS: Final = 1_000_000
 
@@ -74,20 +74,16 @@ class FaultBook:
         Parameters
         ----------
         fault
-            One of ``MEMBER_KINDS``.
+            One that picks members.
         uris
             All URIs of the bundle.
         """
         index = self.faults.index(fault) if fault in self.faults else -1
         is_free = fault.match is None and fault.rate is None and fault.times is None
         room = fault.members if fault.members is not None else (1 if is_free else len(uris))
-        chosen: list[str] = []
         with self._lock:
-            for uri in uris:
-                if len(chosen) >= room:
-                    break
-                if _matches(fault, uri) and _drawn(fault, uri) and self._spend(index, fault, uri):
-                    chosen.append(uri)
+            chosen = [uri for uri in uris if self._may_hit(index, fault, uri)][:room]
+            self._spend(index, fault, chosen)
         return frozenset(chosen)
 
     def _befalls(self, index: int, fault: Fault, case: Case, now_s: float) -> bool:
@@ -95,29 +91,35 @@ class FaultBook:
             return True
         if fault.about not in {"any", case.service} or not _numbered(fault, self._seen[fault.about]):
             return False
-        if fault.kind not in MEMBER_KINDS:  # those choose URIs, not requests, by these three
-            key = "\n".join(case.uris) or case.text
-            if not (_matches(fault, case.text) and _drawn(fault, key) and self._spend(index, fault, key)):
-                return False
+        if fault.picks_members:
+            return any(self._may_hit(index, fault, uri) for uri in case.uris)
+        keys = case.uris or (case.text,)
+        if not (_matches(fault, case.text) and _drawn(fault, "\n".join(keys))):
+            return False
+        if not all(self._has_left(index, fault, key) for key in keys):
+            return False
+        self._spend(index, fault, keys)
         if fault.kind == "outage" and fault.seconds is not None:
             if index in self._outage_ends_s:
                 return False  # it happens once
             self._outage_ends_s[index] = now_s + fault.seconds
         return True
 
-    def _spend(self, index: int, fault: Fault, key: str) -> bool:
-        """Take one of a URI's ``times``; the oldest URIs are forgotten so that the book stays bounded."""
-        if fault.times is None:
-            return True
-        slot = (index, key)
-        if self._suffered[slot] >= fault.times:
-            return False
-        if not self._suffered[slot]:
-            self._order.append(slot)
-            if len(self._order) > _MAX_KEYS:
-                del self._suffered[self._order.popleft()]
-        self._suffered[slot] += 1
-        return True
+    def _may_hit(self, index: int, fault: Fault, uri: str) -> bool:
+        return _matches(fault, uri) and _drawn(fault, uri) and self._has_left(index, fault, uri)
+
+    def _has_left(self, index: int, fault: Fault, key: str) -> bool:
+        return fault.times is None or self._suffered[index, key] < fault.times
+
+    def _spend(self, index: int, fault: Fault, keys: Sequence[str]) -> None:
+        """Take one of each URI's ``times``; the oldest URIs are forgotten so that the book stays bounded."""
+        for key in keys if fault.times is not None else ():
+            slot = (index, key)
+            if slot not in self._suffered:
+                self._order.append(slot)
+                if len(self._order) > _MAX_KEYS:
+                    del self._suffered[self._order.popleft()]
+            self._suffered[slot] += 1
 
 
 def _numbered(fault: Fault, number: int) -> bool:

@@ -18,18 +18,23 @@ empty               200 with no body
 truncate            body ends at *at (bytes, or a fraction below 1; 0.5); ``framing``: ``length`` (a
                     Content-Length that is not kept), ``close`` (no length, connection closed), ``chunked``
                     (no final chunk)
-wrong_length        Content-Length is off *by (+100): the connection ends early, or bytes are left over on it
+wrong_length        Content-Length is off *by (+100), or is this ``text``: the connection ends early, or bytes are
+                    left over on it
 reset               connection reset (RST) *at that byte of the body; by default before any header
 stall               silence for *seconds (3600), then the rest; ``at`` a byte of the body, by default before
                     the headers
 slow                body at *bytes_per_s (1000)
+slow_head           a header that goes on and on, a line every *seconds (0.1)
 wrong_shape         a whole cutout of *size (the asked one less 2)
 wrong_source        a whole cutout whose header names another exposure
-endless             a body that never ends
+endless             a body that never ends: itself again and again, or, ``form=zeros``, zeros behind itself
+endless_head        a header that never ends, as fast as it can be sent
 gzip_bomb           a gzip-encoded body that inflates to *bytes (4e9)
+false_gzip          a plain body that calls itself gzip-encoded
 redirect            302 to *url, where ``{path}`` and ``{query}`` stand for the request's; by default to
                     itself; ``code`` for another status
 close               the connection is closed after the answer, which had not said so
+hang_up             the connection is closed without an answer
 garbage             bytes that are not HTTP
 outage              503 (``code``, ``retry_after``, ``body``): to everything for *seconds from the first
                     request chosen; without seconds, to those chosen
@@ -37,8 +42,10 @@ mashup_error        a query answers ``"status": "ERROR"`` with *msg
 executing_forever   a query never completes
 short_answer        a query's answer holds at most *rows (10) rows and does not tell
 bundle_drop         members are left out
-bundle_corrupt      members are damaged; *form: ``cut`` (half of one), ``html``, ``bits`` (in its header), or
-                    ``stream`` (not members: the gzip stream itself)
+bundle_corrupt      members are damaged; *form: ``cut`` (half of one), ``html``, ``text``, ``empty``, ``bits`` (in
+                    its header), ``shape``, ``source`` (another's name), ``long`` (bytes behind its end), ``pixel``
+                    (one changed: only the stream's checksum tells), or ``stream`` (not members: the gzip stream
+                    itself)
 bundle_cut          the bundle ends *at (bytes of the compressed stream, or a fraction of its members; 0.5);
                     ``framing``: ``chunked`` (no final chunk) or ``clean`` (as if it were whole)
 bundle_foreign      a cutout that nobody asked for is added
@@ -57,13 +64,15 @@ every        every k-th request of that service
 first        the first n requests of that service
 from, until  requests of that service by number, both ends included
 rate         this fraction of URIs, decided by a hash of URI and ``seed``: the same ones at every attempt
-times        at most n times for one URI (of a query: one request text), so that a retry succeeds
+times        at most n times for one URI (of a query: one request text), so that a retry succeeds; a bundle counts
+             for each of its URIs
 match        the URI, or the text of the request, contains this
 ===========  ===============================================================================================
 
 In Python ``from`` is ``start`` and ``bytes`` is ``inflated_bytes``. For ``bundle_drop``, ``bundle_corrupt``
 and ``bundle_double`` the first five conditions choose bundles, while ``rate``, ``times`` and ``match`` choose
-among a bundle's URIs, at most ``members`` of them (1 if none of the three is given).
+among a bundle's URIs, at most ``members`` of them (1 if none of the three is given); a bundle of which they
+choose nothing is left to the faults behind.
 """
 
 from dataclasses import dataclass, fields
@@ -81,16 +90,20 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "text": ("body",),
     "empty": (),
     "truncate": ("at", "framing"),
-    "wrong_length": ("by",),
+    "wrong_length": ("by", "text"),
     "reset": ("at",),
     "stall": ("seconds", "at"),
     "slow": ("bytes_per_s",),
+    "slow_head": ("seconds",),
     "wrong_shape": ("size",),
     "wrong_source": (),
-    "endless": (),
+    "endless": ("form",),
+    "endless_head": (),
     "gzip_bomb": ("bytes",),
+    "false_gzip": (),
     "redirect": ("url", "code"),
     "close": (),
+    "hang_up": (),
     "garbage": (),
     "outage": ("seconds", "retry_after", "code", "body"),
     "mashup_error": ("msg",),
@@ -103,11 +116,12 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "bundle_double": ("members",),
     "bundle_evil": ("form",),
 }
-MEMBER_KINDS: Final = ("bundle_drop", "bundle_corrupt", "bundle_double")
+_MEMBER_KINDS: Final = ("bundle_drop", "bundle_corrupt", "bundle_double")
 _QUERY_KINDS: Final = ("mashup_error", "executing_forever", "short_answer")
 _FILE_KINDS: Final = ("wrong_shape", "wrong_source")
 _FORMS: Final = {
-    "bundle_corrupt": ("cut", "html", "bits", "stream"),
+    "endless": ("again", "zeros"),
+    "bundle_corrupt": ("cut", "html", "text", "empty", "bits", "shape", "source", "long", "pixel", "stream"),
     "bundle_evil": ("absolute", "parent", "link", "hardlink", "device", "fifo", "nul", "huge"),
 }
 _FRAMINGS: Final = {"truncate": ("length", "close", "chunked"), "bundle_cut": ("chunked", "clean")}
@@ -125,6 +139,7 @@ class _Parameters:
     at: float | None = None
     framing: str | None = None
     by: int = 100
+    text: str | None = None
     seconds: float | None = None
     bytes_per_s: float = 1_000.0
     size: int | None = None
@@ -184,6 +199,11 @@ class Fault(_Parameters):
         if self.kind in _FILE_KINDS:
             return "file"
         return "bundle" if self.kind.startswith("bundle_") else "any"
+
+    @property
+    def picks_members(self) -> bool:
+        """Whether it chooses among the URIs of a bundle, not whole bundles."""
+        return self.kind in _MEMBER_KINDS and self.form != "stream"
 
     @property
     def numbers(self) -> tuple[int, ...]:
