@@ -1,8 +1,9 @@
 """
 An archive that tires: how many connections it is given, and what it gives, drawn over time.
 
-Usage: slowing.py [OUT.png]. A server on loopback gives 600 answers a second, then 3 for two minutes, then 600
-again, however many are asked at once: what is beyond waits. A harvest of 16 connections runs against it meanwhile.
+Usage: ``python -m benchmarks.slowing [OUT.png]``. A server on loopback gives 600 answers a second, then 3 for two
+minutes, then 600 again, however many are asked at once: what is beyond waits. A harvest of 16 connections runs
+against it meanwhile.
 """
 
 from __future__ import annotations
