@@ -63,6 +63,8 @@ class _Bundle:
     notes: dict[str, str] = field(default_factory=dict)
     page: bytes = b""
     """The archive's own manifest page, read only where something is absent."""
+    subject: object = field(default_factory=object)
+    """What it is to the judgement whether the archive is down: one thing, however many cutouts it holds."""
 
 
 class BundleFetcher:
@@ -231,7 +233,7 @@ class BundleFetcher:
         if failure is None or n_whole:
             self._traffic.succeeded(1, elapsed_s / len(bundle.items))
         else:
-            is_lost = self._traffic.failed(failure, bundle, elapsed_s)
+            is_lost = self._traffic.failed(failure, bundle.subject, elapsed_s)
         is_declined = failure is not None and _is_declined(failure)
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
