@@ -19,6 +19,13 @@ ROUNDS = 3
 """Fewer give no median."""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 Command = Callable[..., Any]
+scratch_option = click.option(
+    "--scratch",
+    type=FOLDER,
+    default=Path(tempfile.gettempdir()),
+    show_default=True,
+    help="Folder on a disk with room.",
+)
 
 
 def shared(command: Command) -> Command:
@@ -88,13 +95,7 @@ def rows(names: tuple[str, ...], rounds: int, python: str, image: Path, quick: b
 @main.command("scale")
 @click.option("--largest", type=click.IntRange(min=100), default=1_000_000, show_default=True)
 @click.option("--sink", type=click.Choice(["shards", "files"]), default="shards", show_default=True)
-@click.option(
-    "--scratch",
-    type=FOLDER,
-    default=Path(tempfile.gettempdir()),
-    show_default=True,
-    help="Folder on a disk with room.",
-)
+@scratch_option
 @shared
 def grow(largest: int, sink: str, scratch: Path, quick: bool, output: Path) -> None:
     """
@@ -113,13 +114,7 @@ def grow(largest: int, sink: str, scratch: Path, quick: bool, output: Path) -> N
 @main.command("soak")
 @click.option("--cutouts", type=click.IntRange(min=1000), default=1_000_000, show_default=True)
 @click.option("--sink", type=click.Choice(["shards", "files", "parquet"]), default="shards", show_default=True)
-@click.option(
-    "--scratch",
-    type=FOLDER,
-    default=Path(tempfile.gettempdir()),
-    show_default=True,
-    help="Folder on a disk with room.",
-)
+@scratch_option
 @shared
 def steep(cutouts: int, sink: str, scratch: Path, quick: bool, output: Path) -> None:
     """

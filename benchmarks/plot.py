@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def panels(path: Path, rows: int, columns: int, size: tuple[float, float], **shared: Any) -> Iterator[Any]:
+    """
+    Yield panels to draw in, and write them to a file.
+
+    Parameters
+    ----------
+    path
+        Where the figure goes; its ending decides the format.
+    rows, columns
+        How many panels.
+    size
+        Width and height in inches.
+    **shared
+        What else matplotlib's ``subplots`` takes.
+
+    Yields
+    ------
+    array of Axes
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")  # before pyplot looks for a screen
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **shared)
+    for panel in axes.flat:
+        panel.grid(alpha=0.3)
+    yield axes
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def growth(found: Mapping[str, Any], path: Path) -> None:
@@ -18,23 +52,15 @@ def growth(found: Mapping[str, Any], path: Path) -> None:
     path
         Where the figure goes; its ending decides the format.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")  # before pyplot looks for a screen
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     quantities = (("cpu_s_per_1000", "CPU seconds per 1,000 cutouts"), ("peak_mb", "peak memory (MB)"))
-    for panel, (quantity, label) in zip(panels, quantities, strict=True):
-        for client in dict.fromkeys(point["client"] for point in found["points"]):
-            points = [point for point in found["points"] if point["client"] == client]
-            panel.plot([p["n"] for p in points], [p[quantity] for p in points], "o-", label=client)
-        panel.set(xscale="log", xlabel="cutouts", ylabel=label)
-        panel.set_ylim(bottom=0)
-        panel.grid(alpha=0.3)
-    panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with panels(path, 1, 2, (9, 3.6)) as axes:
+        for panel, (quantity, label) in zip(axes, quantities, strict=True):
+            for client in dict.fromkeys(point["client"] for point in found["points"]):
+                points = [point for point in found["points"] if point["client"] == client]
+                panel.plot([p["n"] for p in points], [p[quantity] for p in points], "o-", label=client)
+            panel.set(xscale="log", xlabel="cutouts", ylabel=label)
+            panel.set_ylim(bottom=0)
+        axes[0].legend(frameon=False)
 
 
 def soak(found: Mapping[str, Any], path: Path) -> None:
@@ -48,19 +74,10 @@ def soak(found: Mapping[str, Any], path: Path) -> None:
     path
         Where the figure goes; its ending decides the format.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    quantities = (("rss_mb", "memory (MB)"), ("n_files", "open files"))
     at_s = [look["at_s"] for look in found["looks"]]
-    for panel, (quantity, label) in zip(
-        panels, (("rss_mb", "memory (MB)"), ("n_files", "open files")), strict=True
-    ):
-        panel.plot(at_s, [look[quantity] for look in found["looks"]])
-        panel.set(xlabel="seconds", ylabel=label)
-        panel.set_ylim(bottom=0)
-        panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with panels(path, 1, 2, (9, 3.2)) as axes:
+        for panel, (quantity, label) in zip(axes, quantities, strict=True):
+            panel.plot(at_s, [look[quantity] for look in found["looks"]])
+            panel.set(xlabel="seconds", ylabel=label)
+            panel.set_ylim(bottom=0)

@@ -18,13 +18,15 @@ from pathlib import Path
 import anyio
 from anyio.abc import SocketStream
 
-from benchmarks import asks, server
+from benchmarks import asks, plot, server
 from psfharvest import Archive, Limits
 from psfharvest.core.model import Progress
 
 CONNECTIONS = 16
 FRESH_PER_S, TIRED_PER_S = 600.0, 3.0
 TIRED_FROM_S, TIRED_UNTIL_S, END_S = 20.0, 140.0, 170.0
+STEP = 5
+"""Looks that one rate spans."""
 _END_OF_HEAD = re.compile(rb"\r\n\r\n")
 
 
@@ -95,24 +97,16 @@ async def measure() -> list[tuple[float, int, int]]:
 
 def draw(seen: list[tuple[float, int, int]], path: Path) -> None:
     """Draw connections and rate over time."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True, layout="constrained")
     at_s = [t for t, _, _ in seen]
-    above.step(at_s, [c for _, c, _ in seen], where="post")
-    above.set(ylabel="connections", ylim=(0, CONNECTIONS + 1))
-    step = 5
-    rates = [(b[0], (b[2] - a[2]) / (b[0] - a[0])) for a, b in zip(seen[::step], seen[step::step], strict=False)]
-    below.plot([t for t, _ in rates], [max(r, 0.1) for _, r in rates])
-    below.set(ylabel="cutouts/s", xlabel="seconds", yscale="log")
-    for panel in (above, below):
-        panel.axvspan(TIRED_FROM_S, TIRED_UNTIL_S, color="0.92")
-        panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    steps = list(zip(seen[::STEP], seen[STEP::STEP], strict=False))
+    rates = [(b[0], (b[2] - a[2]) / (b[0] - a[0])) for a, b in steps]
+    with plot.panels(path, 2, 1, (8, 4.6), sharex=True) as (above, below):
+        above.step(at_s, [c for _, c, _ in seen], where="post")
+        above.set(ylabel="connections", ylim=(0, CONNECTIONS + 1))
+        below.plot([t for t, _ in rates], [max(r, 0.1) for _, r in rates])
+        below.set(ylabel="cutouts/s", xlabel="seconds", yscale="log")
+        for panel in (above, below):
+            panel.axvspan(TIRED_FROM_S, TIRED_UNTIL_S, color="0.92")
 
 
 if __name__ == "__main__":
