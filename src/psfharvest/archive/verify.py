@@ -47,8 +47,7 @@ def status_failure(status: int, retry_after: str | None, body: bytes, secrets: H
 
 def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
     """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
-    must_be_fits = item.size_px is not None or item.key.lower().endswith((".fits", ".fit"))
-    flaw = fitscheck.flaw(body, item.size_px, item.rootname, must_be_fits=must_be_fits)
+    flaw = fitscheck.flaw_for(item, body)
     if flaw is None:
         return Delivery(item, body, hashlib.sha256(body).digest())
     evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE

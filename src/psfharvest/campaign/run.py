@@ -135,17 +135,10 @@ class Campaign:
 
     def report(self, stopped: str) -> Report:
         """Return the account as it stands."""
-        tally = self.manifest.tally()
-        return Report(
-            total=tally.total,
-            done=tally.done,
-            missing=tally.missing,
-            failed=tally.failed,
-            pending=tally.pending,
-            bytes=tally.bytes,
+        return Report.of(
+            self.manifest.tally(),
             elapsed_s=self._elapsed_s(),
             requests=self._requests(),
-            reasons=tally.reasons,
             retried=self._retried(),
             stopped=stopped,
             notes=(*self._asking.notes, *self._notes),

@@ -12,7 +12,7 @@ import math
 import re
 from typing import NamedTuple
 
-from psfharvest.core.model import Reason
+from psfharvest.core.model import Item, Reason
 
 BLOCK = 2880
 CARD = 80
@@ -89,6 +89,12 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
         return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
     return _bad_scale(image.header) or _other_source(units, rootname)
+
+
+def flaw_for(item: Item, body: bytes) -> Flaw | None:
+    """Return why `body` is not what an item asks for; what is named as a FITS file must be one."""
+    must_be_fits = item.size_px is not None or item.key.lower().endswith((".fits", ".fit"))
+    return flaw(body, item.size_px, item.rootname, must_be_fits=must_be_fits)
 
 
 def walk(body: bytes) -> list[Unit] | Flaw:

@@ -325,6 +325,20 @@ class Report:
         if self.total != parts:
             raise ValueError(f"the account does not add up: total {self.total}, states {parts}")
 
+    @classmethod
+    def of(cls, tally: Tally, **rest: Any) -> Report:
+        """Return the report of a tally; the rest is what a tally does not hold."""
+        return cls(
+            total=tally.total,
+            done=tally.done,
+            missing=tally.missing,
+            failed=tally.failed,
+            pending=tally.pending,
+            bytes=tally.bytes,
+            reasons=tally.reasons,
+            **rest,
+        )
+
     @property
     def exit_status(self) -> int:
         """The exit status that the command line gives for this account."""

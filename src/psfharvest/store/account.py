@@ -44,21 +44,14 @@ def last_run(folder: Path, stopped: str) -> Report:
 
 
 def _report(manifest: Manifest, runs: list[dict[str, Any]], stopped: str) -> Report:
-    tally = manifest.tally()
     everything = asks.read_asks(manifest)
     retried: Counter[str] = Counter()
     for run in runs:
         retried.update(json.loads(run["retried"]))
-    return Report(
-        total=tally.total,
-        done=tally.done,
-        missing=tally.missing,
-        failed=tally.failed,
-        pending=tally.pending,
-        bytes=tally.bytes,
+    return Report.of(
+        manifest.tally(),
         elapsed_s=sum(run["elapsed_s"] for run in runs),
         requests=sum(run["requests"] for run in runs),
-        reasons=tally.reasons,
         retried=dict(retried),
         stopped=stopped,
         is_fully_asked=all(ask.is_complete for ask in everything),

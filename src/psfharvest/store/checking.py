@@ -97,8 +97,7 @@ def _look_at_path(path: Path, item: Item, location: str) -> Finding:
 
 
 def _look_at_bytes(body: bytes, item: Item, location: str) -> Finding:
-    must_be_fits = item.size_px is not None or item.key.lower().endswith((".fits", ".fit"))
-    flaw = fitscheck.flaw(body, item.size_px, item.rootname, must_be_fits=must_be_fits)
+    flaw = fitscheck.flaw_for(item, body)
     if flaw is not None:
         return Finding(item, location, flaw.reason)
     return Finding(item, location, "", len(body), hashlib.sha256(body).digest())

@@ -85,7 +85,7 @@ class CurlThread:
     def proceed(self, source: Source) -> None:
         """Send on what `source` has queued: it has seen the bad answer."""
         if not self._inbox.is_closing:
-            self._inbox.post(self._proceed, source)
+            self._inbox.post(self._waiting.release, source)
 
     def resume(self, source: Source) -> None:
         """Go on with a paused stream."""
@@ -183,9 +183,6 @@ class CurlThread:
         for transfer in self._active_of(source):
             self._release(transfer)
         self._dirty.discard(source)
-
-    def _proceed(self, source: Source) -> None:
-        self._waiting.release(source)
 
     def _withdraw(self, source: Source) -> None:
         self._show_at = 0.0
