@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 64 * 1024
 STREAM_BUFFER_BYTES = 256 * 1024
-_OWN_BYTES = 100
+_OWN_BYTES = 75
 """What libcurl itself writes into a request, about: method, version, User-Agent, Accept-Encoding."""
 _QUICK_EXIT = 322
 _SUPPRESS_CONNECT_HEADERS = 265
@@ -110,7 +110,8 @@ class Transfer:
         if self.hop.body is not None:
             return 1
         sent: int = self.curl.getinfo(pycurl.REQUEST_SIZE)
-        return max(1, round(sent / (self.overhead + len(self.hop.url))))
+        # a tunnel through a proxy is asked for, too: that is less than half a request more, and no repeat
+        return max(1, int(sent / (self.overhead + len(self.hop.url)) + 0.3))
 
     def is_connected(self) -> bool:
         """Return True once the connection has come about, TLS included."""
