@@ -313,3 +313,14 @@ def test_what_cannot_be_read_is_told_with_the_way_out(folder: Path, spoil: str) 
         db.execute(spoil)
     with Manifest.open(folder) as manifest, pytest.raises(ManifestError, match="adopt"):
         read_asks(manifest)
+
+
+def test_a_catalogue_row_that_cannot_be_read_is_told(folder: Path) -> None:
+    """Nor is a damaged row a traceback."""
+    with Manifest.open(folder) as manifest:
+        with manifest.transaction() as db:
+            (n,) = manifest.sources("UVIS", ["id"], [(1,)])
+            manifest.add([Asked(uri(1), n)])
+            db.execute("UPDATE source SET vals = '[1, 2'")
+        with pytest.raises(ManifestError, match="adopt"):
+            manifest.pending(0, 10, with_source=True)

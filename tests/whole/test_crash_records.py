@@ -11,7 +11,6 @@ never synced.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import re
@@ -21,10 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from psfharvest.core.errors import SinkError
-from psfharvest.core.model import Asked, Outcome, State
 from psfharvest.store.folder import Settings, new_folder, old_folder
-from psfharvest.store.manifest import Manifest, Stored
 from whole.crash_campaign import KILLED, Combination, Trial
 from whole.crash_world import World, open_world
 
@@ -100,23 +96,6 @@ def test_a_damaged_manifest_is_told_or_harmless(world: World, tmp_path: Path, si
     trial.finish()
 
     assert {0, LOCAL} <= set(ends), "damage was never harmful, or never harmless"
-
-
-def test_what_could_not_be_claimed_is_pending_still(tmp_path: Path) -> None:
-    """After a transaction that failed, also once another one succeeded, every item is given out again."""
-    Manifest.create(tmp_path, sink="files", layout="tree").close()
-    with Manifest.open(tmp_path) as manifest:
-        with manifest.transaction():
-            manifest.add([Asked(f"mast:X/{n}.fits") for n in range(30)])
-        items = manifest.pending(0, 30)
-        with contextlib.suppress(SinkError), manifest.transaction():
-            manifest.record([Stored(Outcome(item, State.DONE, 1, b"body", b"h" * 32)) for item in items])
-            raise SinkError("no room")
-        with manifest.transaction():
-            manifest.set(anything=1)
-    with Manifest.open(tmp_path) as manifest:
-        assert items == manifest.pending(0, 100)
-        assert (0, 30) == (manifest.tally().done, manifest.tally().pending)
 
 
 def trail_of(world: World, folder: Path, sink: str, events: list[tuple[str, str, str, str]], **more: object) -> str:

@@ -205,3 +205,20 @@ def test_an_archive_that_is_down_at_the_first_question_still_gives_an_account(ps
     )
 
     assert (75, 0, "archive_down") == (run.status, run.account["total"], run.account["stopped"])
+
+
+def test_a_damaged_mark_costs_no_shard(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """Where the manifest says that a shard ends before its last claim, nothing is cut, and the way out is told."""
+    words = ["harvest", "d", "UVIS", "--limit", "20", "--suffix", "flt", "--sink", "shards"]
+    words += ["--archive", simulator.url, "--json"]
+    assert 0 == psfharvest(*words).status
+    with sqlite3.connect(tmp_path / "d/manifest.sqlite") as db:
+        db.execute("UPDATE meta SET value = 1024 WHERE name = 'shard_end'")
+    db.close()
+    shard = tmp_path / "d/shards/000000.tar"
+    before = shard.read_bytes()
+    run = psfharvest(*words)
+
+    assert 74 == run.status
+    assert "psfharvest adopt d" in run.err
+    assert before == shard.read_bytes()

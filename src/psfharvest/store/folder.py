@@ -19,7 +19,7 @@ from psfharvest.store.files import FileSink
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.shards import ShardSink, sync
+from psfharvest.store.shards import ShardSink, cuts, sync
 
 SINKS = ("files", "shards", "parquet")
 SYNCED = ("shards", "parquet")
@@ -95,7 +95,8 @@ def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink 
 
     shard, end = claimed()
     if manifest.setting("sink") == "shards":
-        _refuse_claims_beyond(manifest, shard, end)
+        if cuts(folder, shard, end):
+            _refuse_claims_beyond(manifest, shard, end)
         return ShardSink(folder, shard=shard, end=end)
     if manifest.setting("sink") == "parquet":
         return ParquetSink(folder, shard=shard, end=end, claimed=claimed)

@@ -1,8 +1,9 @@
 """
 The ledger: every asked cutout is in exactly one state, and the sum is always right.
 
-The only module that says sqlite3. One writer; every change is one transaction that carries the counts with it, so
-that the account is read, never counted. Readers (another process's ``status``) may look at any time.
+With `manifest_file` the only module that says sqlite3. One writer; every change is one transaction that carries the
+counts with it, so that the account is read, never counted. Readers (another process's ``status``) may look at any
+time.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ class Manifest:
         self._next_source = 1
         self._low_water = 0
         self._cursor = 0
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            connection.close()
+            raise
 
     @classmethod
     def create(cls, folder: Path, **meta: str | int) -> Self:
@@ -317,16 +322,16 @@ class Manifest:
         return row is not None
 
     def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
-        try:
-            layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
-        except (TypeError, ValueError) as error:
-            raise self.damaged(f"the names of columns cannot be read: {error}") from error
         wanted = [n for n in numbers if n is not None]
         marks = ",".join("?" * len(wanted))
         rows = self._db.execute(f"SELECT n, layout, vals FROM source WHERE n IN ({marks})", wanted)  # noqa: S608
-        texts = {
-            n: json.dumps(dict(zip(layouts[layout], json.loads(vals), strict=True))) for n, layout, vals in rows
-        }
+        try:
+            layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
+            texts = {
+                n: json.dumps(dict(zip(layouts[layout], json.loads(vals), strict=True))) for n, layout, vals in rows
+            }
+        except (TypeError, ValueError, KeyError) as error:
+            raise self.damaged(f"a catalogue row cannot be read: {error}") from error
         return [
             item._replace(source=texts.get(n, "")) if n is not None else item
             for item, n in zip(items, numbers, strict=True)

@@ -161,6 +161,16 @@ class ShardSink:
                 path.unlink()
 
 
+def cuts(folder: Path, shard: int, end: int) -> bool:
+    """Return whether a sink that opens there drops bytes: after a death, or with a mark that is wrong."""
+    base = folder / FOLDER
+    names = [path.name for path in base.iterdir()] if base.is_dir() else []
+    numbers = [int(found[1]) for name in names if (found := _NAME.fullmatch(name))]
+    if any(number > shard for number in numbers):
+        return True
+    return shard in numbers and (base / f"{shard:06d}.tar").stat().st_size > end + len(END)
+
+
 def sync(path: Path) -> None:
     """Have the system write a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
