@@ -93,7 +93,7 @@ class FileFetcher:
         if template is None:
             template = self._template._replace(max_bytes=max_body_bytes(item, self._template.max_bytes))
             self._templates[item.size_px] = template
-        return template._replace(url=self._file_url(item.uri), tag=item)
+        return Request(self._file_url(item.uri), item, *template[2:])  # once a cutout: half of what _replace takes
 
     def take(self, *, is_behind: bool = False) -> list[Delivery]:
         """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
