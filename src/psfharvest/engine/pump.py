@@ -34,7 +34,8 @@ RETRIES_MAX = 4096
 """Items that wait for another attempt; beyond that no new ones are begun."""
 GATHER_S = 0.05
 """How long the writer waits for company before it keeps a small batch."""
-GATHER_FULL = 256
+GATHER_FULL = 128
+"""A batch that is worth a sync; as many more may arrive while it is written."""
 
 _AGAINST_THE_ARCHIVE = (Evidence.ERRING, Evidence.UNREACHABLE)
 
