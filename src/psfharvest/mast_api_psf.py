@@ -8,7 +8,6 @@ MAST, or what the variable ``PSFHARVEST_ARCHIVE`` names; a token is read from ``
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 from collections import Counter
@@ -25,7 +24,7 @@ from psfharvest.core.detectors import detector as known_detector
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, Progress, Reason
 from psfharvest.core.query import Query
-from psfharvest.notebook import bundlefile, dated, tablerows, verdict
+from psfharvest.notebook import arguments, bundlefile, dated, tablerows, verdict
 from psfharvest.progress import bar
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def set_filters(parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     TypeError
         When `parameters` is no dict.
     """
-    _require(isinstance(parameters, Mapping), "parameters", "dict", parameters)
+    arguments.require(isinstance(parameters, Mapping), "parameters", "dict", parameters)
     return [{"paramName": column, "values": values} for column, values in parameters.items()]
 
 
@@ -117,11 +116,11 @@ def mast_query_psf_database(
     ArchiveDown
         When the archive stays out of reach.
     """
-    _require(isinstance(detector, str), "detector", "string", detector)
-    _require(isinstance(filts, list), "filts", "list", filts)
-    _require(isinstance(columns, list), "columns", "list", columns)
+    arguments.require(isinstance(detector, str), "detector", "string", detector)
+    arguments.require(isinstance(filts, list), "filts", "list", filts)
+    arguments.require(isinstance(columns, list), "columns", "list", columns)
     for column in columns:
-        _require(isinstance(column, str), "a column", "string", column)
+        arguments.require(isinstance(column, str), "a column", "string", column)
     query = Query.from_filters(detector, filts, columns=columns)
     with _archive() as archive:
         return archive.query(query)
@@ -156,13 +155,13 @@ def make_dataURIs(  # noqa: N802 - the notebook's name
         For an unknown detector or suffix, or one that does not fit the other; for a size that cannot be; and for
         a row without coordinates, as `psfharvest.BadURI`.
     """
-    _require(isinstance(detector, str), "detector", "string", detector)
-    _require(isinstance(file_suffix, list), "file_suffix", "list", file_suffix)
+    arguments.require(isinstance(detector, str), "detector", "string", detector)
+    arguments.require(isinstance(file_suffix, list), "file_suffix", "list", file_suffix)
     place = known_detector(detector)
     suffixes = place.check_suffixes(file_suffix)
     sizes = {
-        "unsat_size_px": _whole("unsat_size", unsat_size, 1, 99_999),
-        "sat_size_px": _whole("sat_size", sat_size, 1, 99_999),
+        "unsat_size_px": arguments.whole("unsat_size", unsat_size, 1, 99_999),
+        "sat_size_px": arguments.whole("sat_size", sat_size, 1, 99_999),
     }
     rows, n = tablerows.rows_of(obs, needed(place))
     return list(_dataURIs(bar(n, items=rows), place, suffixes, sizes))
@@ -199,12 +198,12 @@ def download_request_file(dataURI_filename: Sequence[str]) -> str:  # noqa: N803
     CutoutMissing, CutoutFailed
         When the archive has no such cutout, or did not give it whole; nothing is saved.
     """
-    _require(isinstance(dataURI_filename, (list, tuple)), "dataURI_filename", "list", dataURI_filename)
+    arguments.require(isinstance(dataURI_filename, (list, tuple)), "dataURI_filename", "list", dataURI_filename)
     if len(dataURI_filename) != 2:
         raise BadInput(f"dataURI_filename has {len(dataURI_filename)} parts: [dataURI, filename] is allowed")
     uri, filename = dataURI_filename
-    _require(isinstance(uri, str), "the dataURI", "string", uri)
-    path = _target(filename)
+    arguments.require(isinstance(uri, str), "the dataURI", "string", uri)
+    path = arguments.target(filename)
     with _archive() as archive:
         cutout = archive.fetch(str(uri))
     with bundlefile.whole(path) as file:
@@ -237,8 +236,8 @@ def download_request_bundle(dataURIs: list[str], filename: str) -> str:  # noqa:
     CutoutMissing, CutoutFailed
         When not one cutout came; nothing is saved.
     """
-    uris = _dataURIs_of(dataURIs)
-    path = _target(filename)
+    uris = arguments.uris(dataURIs)
+    path = arguments.target(filename)
     statuses = dict.fromkeys(uris, "ERROR")
     with (
         bundlefile.whole(path) as file,
@@ -288,8 +287,8 @@ def download_request_pool(dataURIs: list[str], cpu_count: int = 0) -> str:  # no
     KeyboardInterrupt
         Within a second of an interrupt; what came is in the folder, and the same call continues.
     """
-    uris = _dataURIs_of(dataURIs)
-    connections = _whole("cpu_count", cpu_count, 0, 10_000)
+    uris = arguments.uris(dataURIs)
+    connections = arguments.whole("cpu_count", cpu_count, 0, 10_000)
     folder = dated.folder_of(Path.cwd(), uris)
     with bar(len(uris)) as shown, _archive(connections) as archive:
         report = archive.harvest(folder / dated.LIST_NAME, folder, layout="flat", progress=_shower(shown))
@@ -312,7 +311,7 @@ def convert_dataURIs_to_dataURLs(dataURIs: list[str]) -> list[str]:  # noqa: N80
     BadInput
         A ValueError: for an empty list, or a text that is no cutout's dataURI.
     """
-    uris = _texts("dataURIs", dataURIs)
+    uris = arguments.texts("dataURIs", dataURIs)
     endpoints = Endpoints(_base())
     return [endpoints.data_url(uri) for uri in bar(len(uris), items=uris)]
 
@@ -346,8 +345,8 @@ def extract_cutouts_pool(
         When one did not come: a list with gaps would not be in order. The error's `cutouts` has what came, and
         None for what did not.
     """
-    urls = _texts("dataURLs", dataURLs)
-    connections = _whole("cpu_count", cpu_count, 0, 10_000)
+    urls = arguments.texts("dataURLs", dataURLs)
+    connections = arguments.whole("cpu_count", cpu_count, 0, 10_000)
     hosts: dict[str, dict[str, list[int]]] = {}
     for place, url in enumerate(urls):
         base, uri = datauri.from_data_url(url)
@@ -394,37 +393,3 @@ def _shower(shown: Any) -> Callable[[Progress], None]:
         shown.update(settled - shown.n)
 
     return show
-
-
-def _dataURIs_of(given: Any) -> list[str]:  # noqa: N802 - as above
-    """Return the distinct dataURIs of a list, in order."""
-    return [datauri.check(uri) for uri in dict.fromkeys(_texts("dataURIs", given))]
-
-
-def _texts(name: str, given: Any) -> list[str]:
-    is_listlike = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
-    _require(is_listlike, name, "list", given)
-    texts = list(given)
-    if not texts:
-        raise BadInput(f"{name} is empty: there is nothing to ask for")
-    for text in texts:
-        _require(isinstance(text, str), f"each of {name}", "string", text)
-    return [str(text) for text in texts]
-
-
-def _target(filename: Any) -> Path:
-    _require(isinstance(filename, (str, os.PathLike)), "filename", "string", filename)
-    return bundlefile.target(filename)
-
-
-def _whole(name: str, given: Any, low: int, high: int) -> int:
-    _require(not isinstance(given, bool) and hasattr(given, "__index__"), name, "whole number", given)
-    number = operator.index(given)
-    if not low <= number <= high:
-        raise BadInput(f"{name} is {number}: {low} to {high} is allowed")
-    return number
-
-
-def _require(is_right: bool, name: str, kind: str, given: Any) -> None:
-    if not is_right:
-        raise TypeError(f"{name} must be a {kind}, not {type(given).__name__}")

@@ -16,9 +16,10 @@ from sink_contract import BODY, PATHS, SinkTests, cutout_uri, outcome_of
 from psfharvest.core import pixels
 from psfharvest.core.errors import SinkError
 from psfharvest.core.model import Outcome
-from psfharvest.store import parquet
+from psfharvest.store import parquet_journal
 from psfharvest.store.manifest import Stored
-from psfharvest.store.parquet import ParquetReader, ParquetSink
+from psfharvest.store.parquet import ParquetSink
+from psfharvest.store.parquet_reader import ParquetReader
 
 
 def fits_bytes(image: np.ndarray, *cards: str) -> bytes:
@@ -134,7 +135,7 @@ def die_during(folder: Path, stage: str) -> tuple[list[Stored], dict[str, int]]:
         with (folder / "parquet/.journal/000000.tar").open("ab") as file:
             file.write(b"WFC3PSF/torn" + bytes(400))
     else:
-        journal = parquet.journal_path(folder / "parquet", 0)
+        journal = parquet_journal.journal_path(folder / "parquet", 0)
         kept = folder / "kept.tar"
         shutil.copy(journal, kept)
         sink.close()

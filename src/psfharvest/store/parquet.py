@@ -6,7 +6,7 @@ those of `ShardSink`: ``parquet/.journal/000007.tar``. When it is full, and at t
 ``parquet/51/000007.parquet``, ``parquet/101/000007.parquet``, …: a file for each side of images, its rows in the
 journal's order. They are written under other names and renamed, and only then does the journal go; so a death at
 any instant leaves either the journal or all that came of it. A location, ``parquet/51/000007.parquet:ROW``, never
-changes: until the file is there, `ParquetReader` finds the row in the journal.
+changes: until the file is there, `parquet_reader` finds the row in the journal.
 
 The archive's bytes are kept as header text and pixels where these give them back exactly, else in column ``fits``.
 """
@@ -15,34 +15,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
-from psfharvest.core import datauri, pixels
+from psfharvest.core import pixels
 from psfharvest.core.errors import cannot_store
 from psfharvest.core.model import Item, Outcome
 from psfharvest.store import arrow
 from psfharvest.store.kinds import Kinds
 from psfharvest.store.manifest import Stored
-from psfharvest.store.shards import BLOCK, ShardSink, sync
+from psfharvest.store.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
+from psfharvest.store.shards import ShardSink, sync
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy import float32
     from numpy.typing import NDArray
 
-FOLDER = "parquet"
-JOURNAL = ".journal"
 JOURNAL_BYTES = 48 * 10**6
 """How large a journal grows: turning it into Parquet takes well under a second, so that Ctrl-C stays quick."""
-GROUPS_KEPT = 6
-"""Row groups a reader keeps, of neighbouring rows and each size: the order of asking leads back and forth."""
-OTHER = "other"
-"""Where files go that are no images of a known side."""
 _FIRST = ("uri", "size_bytes", "sha256")
 
 
@@ -113,7 +105,7 @@ class ParquetSink:
             self._open(shard + 1, 0)
         stored = []
         for s in self._journal.store(outcomes):
-            name = _class_of(s.outcome.item.size_px)
+            name = class_of(s.outcome.item.size_px)
             stored.append(s._replace(place=self._rows[name]))
             self._rows[name] += 1
         return stored
@@ -178,128 +170,6 @@ class ParquetSink:
                 (folder / f"{shard:06d}.parquet").unlink(missing_ok=True)
 
 
-class ParquetReader:
-    """
-    Read single cutouts back, from files and from the journal that has not become files yet.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, Any] = {}
-        self._groups: dict[tuple[str, int], Any] = {}
-        self._journal: tuple[int, list[Entry]] | None = None
-
-    def read(self, path: str, row: int) -> bytes:
-        """
-        Return the bytes of one row, just as the archive sent them.
-
-        Raises
-        ------
-        OSError
-            When file or row are not there, or cannot be read.
-        """
-        for _ in range(2):  # a journal may become a file between two looks
-            with contextlib.suppress(FileNotFoundError, IndexError):
-                return self._from_file(path, row)
-            with contextlib.suppress(FileNotFoundError, IndexError):
-                return self._from_journal(path, row)
-        raise FileNotFoundError(2, "no such row", f"{path}:{row}")
-
-    def _from_file(self, path: str, row: int) -> bytes:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        try:
-            file = self._files.get(path)
-            if file is None:
-                file = _keep(self._files, path, pq.ParquetFile(self._folder / path))
-            return self._row(path, file, row)
-        except IndexError:  # a file that has been made anew since
-            self._files.clear()
-            self._groups.clear()
-            raise
-        except pa.ArrowInvalid as error:
-            raise OSError(5, str(error), path) from error
-
-    def _row(self, path: str, file: Any, row: int) -> bytes:
-        if row >= file.metadata.num_rows:
-            raise IndexError(row)
-        number, row = divmod(row, arrow.ROWS_A_GROUP)
-        group: pa.Table = self._groups.get((path, number))
-        if group is None:
-            names = [n for n in ("header", "image", "fits") if n in file.schema_arrow.names]
-            group = _keep(self._groups, (path, number), file.read_row_group(number, columns=names))
-        body = group["fits"][row].as_py()
-        if body is None:
-            flat = group["image"][row].values.to_numpy()
-            body = pixels.put_together(group["header"][row].as_py(), flat)
-        return bytes(body)
-
-    def _from_journal(self, path: str, row: int) -> bytes:
-        _, name, file_name = path.split("/")
-        number = int(file_name.partition(".")[0])
-        journal = journal_path(self._folder / FOLDER, number)
-        with journal.open("rb") as file:
-            for is_fresh in (False, True):
-                if self._journal is None or self._journal[0] != number or is_fresh:
-                    self._journal = (number, [e._replace(note={}) for e in walk(journal)])
-                entries = [entry for entry in self._journal[1] if entry.name == name]
-                if row < len(entries):
-                    file.seek(entries[row].start)
-                    return file.read(entries[row].size)
-        raise IndexError(row)
-
-
-def _keep(kept: dict[Any, Any], key: Any, value: Any) -> Any:
-    """Keep a value in place of the one kept longest."""
-    while len(kept) >= GROUPS_KEPT:
-        del kept[next(iter(kept))]
-    kept[key] = value
-    return value
-
-
-def journal_path(base: Path, number: int) -> Path:
-    """Return where a journal is."""
-    return base / JOURNAL / f"{number:06d}.tar"
-
-
-class Entry(NamedTuple):
-    """One cutout of a journal: which file it goes to, where its bytes start, how many they are, and its note."""
-
-    name: str
-    start: int
-    size: int
-    note: dict[str, Any]
-
-
-def walk(journal: Path) -> Iterator[Entry]:
-    """Yield the cutouts of a journal, in their order; a torn end is left out."""
-    with journal.open("rb") as file:
-        body: tuple[int, int] | None = None
-        while len(head := file.read(BLOCK)) == BLOCK and any(head[:100]):
-            start, size = file.tell(), int(head[124:135], 8)
-            if head[156:157] not in b"0":  # a long name's own record
-                file.seek(start + size + -size % BLOCK)
-                continue
-            if body is None:
-                body = (start, size)
-                file.seek(start + size + -size % BLOCK)
-                continue
-            text = file.read(size)
-            file.seek(-size % BLOCK, os.SEEK_CUR)
-            if len(text) < size:
-                return
-            note = json.loads(text)
-            parts = datauri.parse(note["uri"])
-            yield Entry(_class_of(parts.size_px if parts else None), *body, note)
-            body = None
-
-
 def convert(journal: Path, base: Path, number: int) -> None:
     """
     Turn a journal into files, one for each side of images; they stand under their final names at the end.
@@ -350,7 +220,3 @@ def _group(
         rows.append({**entry.note, **more, "fits": body if image is None else None})
         arrays.append(image)
     return rows, arrays
-
-
-def _class_of(size_px: int | None) -> str:
-    return OTHER if size_px is None else str(size_px)

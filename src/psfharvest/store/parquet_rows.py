@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psfharvest.core.errors import FolderRefused
 from psfharvest.store import arrow, found, shardscan
 from psfharvest.store.found import Candidate, Unit
-from psfharvest.store.parquet import FOLDER, JOURNAL, journal_path
+from psfharvest.store.parquet_journal import FOLDER, JOURNAL, journal_path
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from psfharvest.store.parquet import ParquetReader
+    from psfharvest.store.parquet_reader import ParquetReader
 
 SHARDS_OPEN = 16
 
@@ -41,7 +41,7 @@ class Reader:
             return os.pread(self._shard(path), size_bytes, int(place))
         if path.endswith(".parquet"):
             if self._parquet is None:
-                from psfharvest.store.parquet import ParquetReader  # noqa: PLC0415 - needs an extra
+                from psfharvest.store.parquet_reader import ParquetReader  # noqa: PLC0415 - needs an extra
 
                 self._parquet = ParquetReader(self._folder)
             return self._parquet.read(path, int(place))
