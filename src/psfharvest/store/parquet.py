@@ -143,7 +143,9 @@ class ParquetSink:
         return self._claimed is None or self._claimed() == (self._shard, self._end)
 
     def _open(self, shard: int, end: int) -> None:
-        self._journal = ShardSink(self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL)
+        self._journal = ShardSink(
+            self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL, is_read_soon=True
+        )
         path = journal_path(self._base, shard)
         self._rows = Counter(entry.name for entry in walk(path))
 

