@@ -6,6 +6,9 @@ from pathlib import Path
 
 import requests
 
+SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Early 3.11 has no filters."""
+
 if __name__ == "__main__":
     forms, out, url = sys.argv[1:]
     for form in sorted(Path(forms).iterdir()):
@@ -13,4 +16,4 @@ if __name__ == "__main__":
         archive = Path(out) / f"{form.name}.tar.gz"
         archive.write_bytes(requests.post(url, data=form.read_bytes(), headers=headers).content)
         with tarfile.open(archive) as tar:
-            tar.extractall(Path(out) / form.name, filter="data")
+            tar.extractall(Path(out) / form.name, **SAFELY)
