@@ -69,7 +69,7 @@ def rows(names: tuple[str, ...], rounds: int, python: str, image: Path, quick: b
     """
     Run the rows of the table: this project and its peers, in turns, on one server.
 
-    NAMES choose rows; without any, all are run (under 15 minutes; --quick, about 3).
+    NAMES choose rows; without any, all are run (about 20 minutes; --quick, about 3).
 
     \b
     python -m benchmarks rows

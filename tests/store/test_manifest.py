@@ -284,25 +284,33 @@ def test_a_low_water_mark_above_pending_items_is_not_believed(folder: Path) -> N
         assert 2 == len(manifest.pending(0, 10))
 
 
-def test_a_claim_that_failed_leaves_its_items_to_be_found(folder: Path) -> None:
+BREAK_THE_COMMIT = "INSERT INTO orphan VALUES (1)"
+"""A row without its parent, which SQLite notices in the commit, as it notices a full disk."""
+
+
+@pytest.mark.parametrize("breaks", ["SELECT nonsense", BREAK_THE_COMMIT], ids=["within", "at the commit"])
+def test_a_claim_that_failed_leaves_its_items_to_be_found(folder: Path, breaks: str) -> None:
     """Items whose claim was rolled back stay below no low-water mark, whatever is committed after them."""
     with Manifest.open(folder) as manifest:
+        with manifest.look() as db:
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute("CREATE TEMP TABLE parent (n INTEGER PRIMARY KEY)")
+            db.execute("CREATE TEMP TABLE orphan (n REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
         with manifest.transaction():
             manifest.add([Asked(uri(1)), Asked(uri(2))])
         one, two = manifest.pending(0, 10)
 
         def claim_and_break() -> None:
-            with manifest.transaction():
-                manifest.record([Stored(Outcome(item, State.DONE, 1, b"x", b"h" * 32)) for item in (one, two)])
-                raise RuntimeError
+            with manifest.transaction() as db:
+                manifest.record([done(one), done(two)])
+                db.execute(breaks)
 
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ManifestError):
             claim_and_break()
         with manifest.transaction():
             pass
-    with Manifest.open(folder) as manifest:
-        assert [one.uri, two.uri] == [item.uri for item in manifest.pending(0, 10)]
         assert 0 == manifest.setting("low_water")
+        assert [one.uri, two.uri] == [item.uri for item in manifest.pending(0, 10)]
 
 
 @pytest.mark.parametrize("spoil", ["UPDATE ask SET spec = '{'", "UPDATE ask SET spec = '7'"])

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sink_contract import BODY, PATHS, SinkTests, cutout_uri, item_of, outcome_of
 
-from psfharvest.core.errors import SinkError
-from psfharvest.store.manifest import Stored
+from psfharvest.core.errors import ManifestError, SinkError
+from psfharvest.core.model import Asked, Outcome, State
+from psfharvest.store.folder import Settings, open_sink
+from psfharvest.store.manifest import Manifest, Stored
 from psfharvest.store.shards import ShardSink, header, stem
 
 
@@ -108,6 +110,28 @@ def test_a_shard_shorter_than_its_claim_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(SinkError, match="were claimed"):
         ShardSink(tmp_path, shard=0, end=10_000)
+
+
+def test_a_mark_before_the_claims_cuts_nothing(tmp_path: Path) -> None:
+    """Where the manifest's mark was damaged, the sink is refused, and the shard keeps what was claimed."""
+    Manifest.create(tmp_path, sink="shards", layout="tree").close()
+    with Manifest.open(tmp_path) as manifest:
+        with manifest.transaction():
+            items = manifest.add([Asked(cutout_uri(k)) for k in range(1, 6)])
+        sink = open_sink(tmp_path, manifest, Settings())
+        stored = sink.store([Outcome(item, State.DONE, 1, BODY, b"h" * 32) for item in items])
+        with manifest.transaction():
+            manifest.record(stored)
+            manifest.set(**sink.checkpoint())
+        sink.close()
+        held = (tmp_path / "shards/000000.tar").read_bytes()
+        with manifest.transaction():
+            manifest.set(shard_end=512)
+
+        with pytest.raises(ManifestError, match="claimed beyond"):
+            open_sink(tmp_path, manifest, Settings())
+
+    assert held == (tmp_path / "shards/000000.tar").read_bytes()
 
 
 def test_names_have_one_dot_and_differ() -> None:
