@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from psfharvest.core.datauri import CutoutURI, file_name
+from psfharvest.core.fits.datauri import CutoutURI, file_name
 
 SIZE_PX = 51
 PER_EXPOSURE = 300

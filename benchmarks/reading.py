@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psfharvest.core import pixels
+from psfharvest.core.fits import pixels
 from psfharvest.core.model import Asked, Outcome, State
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings

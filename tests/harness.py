@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 from psfharvest.simulator import Simulator
-from psfharvest.store.reading import Reader
+from psfharvest.store.readers.reader import Reader
 
 
 class Run:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from psfharvest.version import __version__
 
 if TYPE_CHECKING:
-    from psfharvest.archive.client import Archive
-    from psfharvest.core.cutout import Cutout
+    from psfharvest.client import Archive
+    from psfharvest.core.catalog.query import Query
     from psfharvest.core.errors import (
         ArchiveDown,
         ArchiveError,
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
         PsfharvestError,
         SinkError,
     )
+    from psfharvest.core.fits.cutout import Cutout
     from psfharvest.core.model import Limits, Progress, Reason, Report, RetryPolicy, State
-    from psfharvest.core.query import Query
-    from psfharvest.store.harvest import Harvest
+    from psfharvest.store.read.harvest import Harvest
 
 _HOMES = {
-    "Archive": "archive.client",
-    "Cutout": "core.cutout",
-    "Harvest": "store.harvest",
-    "Query": "core.query",
+    "Archive": "client",
+    "Cutout": "core.fits.cutout",
+    "Harvest": "store.read.harvest",
+    "Query": "core.catalog.query",
     **dict.fromkeys(("Limits", "Progress", "Reason", "Report", "RetryPolicy", "State"), "core.model"),
     **dict.fromkeys(
         (

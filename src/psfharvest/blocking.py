@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 import numpy as np  # noqa: F401 - an interrupt in its first import would spoil it for the whole process
 
-from psfharvest.archive import client as asynchronous
+from psfharvest import client as asynchronous
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.aside import read_aside
-from psfharvest.background import END, GRACE_S, LOOK_S, Background, Call, Work
-from psfharvest.campaign import What
-from psfharvest.core.cutout import Cutout
+from psfharvest.concurrency.background_loop import END, GRACE_S, LOOK_S, Background, Call, Work
+from psfharvest.concurrency.threaded_iterator import read_aside
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
-from psfharvest.core.query import Query
-from psfharvest.engine import outlet
+from psfharvest.engine import stream
+from psfharvest.run import What
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -304,8 +304,8 @@ class CutoutStream:
 class _Flow:
     """Cutouts on their way from the loop to another thread, never more than a buffer of them."""
 
-    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[outlet.CutoutStream]]) -> None:
-        self.cutouts: outlet.CutoutStream | None = None
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[stream.CutoutStream]]) -> None:
+        self.cutouts: stream.CutoutStream | None = None
         self._opened = opened
         self._n_under_way = 0
         self._room: anyio.Event | None = None

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from psfharvest import blocking
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.core import datauri, keys
-from psfharvest.core.columns import needed
-from psfharvest.core.detectors import Detector
-from psfharvest.core.detectors import detector as known_detector
+from psfharvest.core.catalog.columns import needed
+from psfharvest.core.catalog.detectors import Detector
+from psfharvest.core.catalog.detectors import detector as known_detector
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Limits, Progress, Reason
-from psfharvest.core.query import Query
 from psfharvest.notebook import arguments, bundlefile, dated, tablerows, verdict
-from psfharvest.progress import bar
+from psfharvest.show.progress import bar
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.archive.bundle import BundleFetcher
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.wire import Request
-from psfharvest.core import datauri, keys
+from psfharvest.archive.fetch.bundle import BundleFetcher
+from psfharvest.archive.wires.base import Request
+from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
-from psfharvest.core.route import Route
+from psfharvest.core.policy.route import Route
 from psfharvest.engine.traffic import Traffic
 from psfharvest.simulator import Settings, Simulator
 

@@ -9,15 +9,15 @@ import anyio
 import numpy as np
 import pytest
 
+from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.archive.catalog.rows import Rows
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.httpx_wire import HttpxWire
-from psfharvest.archive.mashup import Mashup
-from psfharvest.archive.rows import Rows
-from psfharvest.core.columns import needed
+from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.core.catalog.columns import needed
+from psfharvest.core.catalog.partition import HIGHEST, LOWEST, Part
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Limits, RetryPolicy
-from psfharvest.core.partition import HIGHEST, LOWEST, Part
-from psfharvest.core.query import Query
 from psfharvest.engine.traffic import Traffic
 from psfharvest.simulator import Fault, Settings, Simulator
 

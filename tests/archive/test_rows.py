@@ -12,9 +12,9 @@ from astroquery.mast.discovery_portal import _json_to_table
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.archive.rows import Rows, Unreadable, parse, rows_of
-from psfharvest.core.columns import COLUMNS
-from psfharvest.core.detectors import DETECTORS
+from psfharvest.archive.catalog.rows import Rows, Unreadable, parse, rows_of
+from psfharvest.core.catalog.columns import COLUMNS
+from psfharvest.core.catalog.detectors import DETECTORS
 
 DATA = Path(__file__).parents[1] / "data"
 RECORDED = ["mashup_tic.json", "mashup_hsc.json", "mashup_count.json"]

@@ -23,11 +23,11 @@ import pytest
 import trustme
 from wire_server import CLOSE, RESET, Forever, Pause, WireServer, chunked, reply
 
-from psfharvest.archive.curl_transport import CurlTransport
-from psfharvest.archive.curl_wire import CurlWire
-from psfharvest.archive.httpx_wire import HttpxWire
-from psfharvest.archive.verify import failure_of
-from psfharvest.archive.wire import Answer, BrokenStream, Request, Wire
+from psfharvest.archive.fetch.verify import failure_of
+from psfharvest.archive.wires.base import Answer, BrokenStream, Request, Wire
+from psfharvest.archive.wires.curl import CurlWire
+from psfharvest.archive.wires.httpx_over_curl import CurlTransport
+from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.model import Evidence, Failure, Reason
 
 BODY = bytes(range(256)) * 68
@@ -721,16 +721,16 @@ class TestCurlWire(WireTests):
 
     async def test_it_trusts_the_system(self, monkeypatch: pytest.MonkeyPatch, ca_file: Path) -> None:
         """Without SSL_CERT_FILE a file that exists is trusted; with a file given, that one."""
-        from psfharvest.archive.curl_wire import handle
+        from psfharvest.archive.wires.curl import transfer
 
-        found = dict(handle.common_settings("me", None))
-        assert found[handle.pycurl.CAINFO] == str(ca_file)
-        assert dict(handle.common_settings("me", "/else"))[handle.pycurl.CAINFO] == "/else"
+        found = dict(transfer.common_settings("me", None))
+        assert found[transfer.pycurl.CAINFO] == str(ca_file)
+        assert dict(transfer.common_settings("me", "/else"))[transfer.pycurl.CAINFO] == "/else"
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.setenv("SSL_CERT_DIR", "/some")
-        assert dict(handle.common_settings("me", None))[handle.pycurl.CAPATH] == "/some"
+        assert dict(transfer.common_settings("me", None))[transfer.pycurl.CAPATH] == "/some"
         monkeypatch.delenv("SSL_CERT_DIR")
-        assert Path(dict(handle.common_settings("me", None))[handle.pycurl.CAINFO]).is_file()
+        assert Path(dict(transfer.common_settings("me", None))[transfer.pycurl.CAINFO]).is_file()
 
     async def test_it_goes_through_a_proxy(self, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """The usual variables name the proxy."""
@@ -757,8 +757,8 @@ def test_a_forgotten_wire_does_not_keep_the_interpreter(server: WireServer, path
     """A program that never closes its wire, busy or not, ends when it ends."""
     code = f"""
         import anyio
-        from psfharvest.archive.curl_wire import CurlWire
-        from psfharvest.archive.wire import Request
+        from psfharvest.archive.wires.curl import CurlWire
+        from psfharvest.archive.wires.base import Request
 
         wire = CurlWire()
 

@@ -5,9 +5,9 @@ from astropy import units
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from psfharvest.core import columns
-from psfharvest.core.columns import COLUMNS, near_matches, resolve, resolve_all
-from psfharvest.core.detectors import DETECTORS, IR, UVIS, WFPC2
+from psfharvest.core.catalog import columns
+from psfharvest.core.catalog.columns import COLUMNS, near_matches, resolve, resolve_all
+from psfharvest.core.catalog.detectors import DETECTORS, IR, UVIS, WFPC2
 from psfharvest.core.errors import BadQuery
 
 PLACES = st.sampled_from(list(DETECTORS.values()))

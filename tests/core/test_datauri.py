@@ -10,10 +10,11 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core import columns, datauri
-from psfharvest.core.datauri import CutoutURI
-from psfharvest.core.detectors import DETECTORS, IR, UVIS, WFPC2, Detector
+from psfharvest.core.catalog import columns
+from psfharvest.core.catalog.detectors import DETECTORS, IR, UVIS, WFPC2, Detector
 from psfharvest.core.errors import BadURI
+from psfharvest.core.fits import datauri
+from psfharvest.core.fits.datauri import CutoutURI
 
 DATA = Path(__file__).parents[1] / "data"
 REAL_URI = (

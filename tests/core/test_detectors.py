@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.detectors import DETECTORS, SUFFIX_MEANING, detector
+from psfharvest.core.catalog.detectors import DETECTORS, SUFFIX_MEANING, detector
 from psfharvest.core.errors import BadQuery
 
 HAVE = {"UVIS": ["raw", "flt", "flc"], "IR": ["raw", "flt"], "WFPC2": ["d0m", "c0m"]}

@@ -10,7 +10,7 @@ from astropy.io import fits
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.fitscheck import BLOCK, Flaw, error_text, first_image, flaw, walk
+from psfharvest.core.fits.fitscheck import BLOCK, Flaw, error_text, first_image, flaw, walk
 from psfharvest.core.model import Reason
 
 DTYPES = ["u1", ">i2", ">i4", ">i8", ">f4", ">f8"]

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from psfharvest.core.health import Health
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
-from psfharvest.core.retry import MAX_SLEEP_S
+from psfharvest.core.policy.health import Health
+from psfharvest.core.policy.retry import MAX_SLEEP_S
 
 FAILURES = {
     "R": Failure(Reason.REFUSED, "no connection", evidence=Evidence.UNREACHABLE),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core import datauri
 from psfharvest.core.errors import BadURI
-from psfharvest.core.keys import MAX_COMPONENT, MAX_KEY, digest, key_of, number, safe
+from psfharvest.core.fits import datauri
+from psfharvest.core.fits.keys import MAX_COMPONENT, MAX_KEY, digest, key_of, number, safe
 
 REAL_URI = (
     "mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibe802npq_flc[1]&size=51&x=1977.875&y=675.3514"

@@ -6,7 +6,16 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.partition import HIGHEST, LOWEST, MAX_DISAGREEMENTS, MIN_PAGE_ROWS, Ask, Part, Planner, gaps
+from psfharvest.core.catalog.partition import (
+    HIGHEST,
+    LOWEST,
+    MAX_DISAGREEMENTS,
+    MIN_PAGE_ROWS,
+    Ask,
+    Part,
+    Planner,
+    gaps,
+)
 
 IDS = st.sets(
     st.integers(0, 60) | st.integers(0, 4 * 10**7) | st.integers(-(10**6), 2**40) | st.integers(LOWEST, HIGHEST),

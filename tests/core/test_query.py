@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.columns import COLUMNS
-from psfharvest.core.criterion import OPEN_END, AnyOf, Between
-from psfharvest.core.detectors import DETECTORS, UVIS
+from psfharvest.core.catalog.columns import COLUMNS
+from psfharvest.core.catalog.criterion import OPEN_END, AnyOf, Between
+from psfharvest.core.catalog.detectors import DETECTORS, UVIS
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadQuery
-from psfharvest.core.query import Query
 
 NAMES = st.sampled_from(["UVIS", "IR", "WFPC2"])
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e20, 1e20)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy, State
-from psfharvest.core.retry import (
+from psfharvest.core.policy.retry import (
     MAX_SLEEP_S,
     Again,
     Final,

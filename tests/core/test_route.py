@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.route import MAX_SIZE, MIN_SIZE, Route
+from psfharvest.core.policy.route import MAX_SIZE, MIN_SIZE, Route
 
 
 def measured(single_s: float, n: int = 50) -> Route:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.tarwalk import Member, TarDamaged, TarWalk
+from psfharvest.core.tar import Member, TarDamaged, TarWalk
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="\0/\\:", exclude_categories=["Cs", "Cc"]),

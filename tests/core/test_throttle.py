@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.throttle import SLOW_FLOOR_S, Throttle
+from psfharvest.core.policy.throttle import SLOW_FLOOR_S, Throttle
 
 ANSWERS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, 100))
 CEILINGS = st.integers(1, 64)

@@ -20,7 +20,7 @@ from psfharvest import Archive, BadInput, Harvest, Query
 from psfharvest.export import export
 from psfharvest.export.zarr_folder import _Column, images_a_shard
 from psfharvest.simulator import Settings, Simulator
-from psfharvest.store.kinds import Kinds
+from psfharvest.store.column_types import Kinds
 
 SIZES = (51, 101)
 N = 300

@@ -25,7 +25,7 @@ from astropy.table import QTable, Table
 
 from harness import check_every_file, rows_of
 from psfharvest import ArchiveDown, BadQuery, BadURI, CutoutFailed, CutoutMissing, Query, blocking, mast_api_psf
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 from psfharvest.simulator import Fault, Settings, Simulator
 
 COLUMNS = ["id", "rootname", "filter", "x_cal", "y_cal", "x_raw", "y_raw", "chip", "qfit", "subarray"]

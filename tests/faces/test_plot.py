@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.image import imread
 
 from psfharvest import Archive, BadInput, Cutout, Harvest, Query, SinkError
-from psfharvest.core.thumbnail import BLANK_RGB, png
-from psfharvest.plot import BLANK, MARK, Panel, contact_sheet, short_title
+from psfharvest.core.fits.thumbnail import BLANK_RGB, png
+from psfharvest.show.plot import BLANK, MARK, Panel, contact_sheet, short_title
 from psfharvest.simulator import Settings, Simulator
 
 FITS_NAME = "ibc302ioq_8184981_F814W_flt_cutout.fits"

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile import laws, seeds
 from hostile.memory import peak_mib
-from psfharvest.archive import rows
-from psfharvest.core import datauri, fitscheck, keys
+from psfharvest.archive.catalog import rows
 from psfharvest.core.errors import BadURI
-from psfharvest.core.tarwalk import TarDamaged, TarWalk
+from psfharvest.core.fits import datauri, fitscheck, keys
+from psfharvest.core.tar import TarDamaged, TarWalk
 
 CPU_LIMIT_S = 60
 MIB = 2**20

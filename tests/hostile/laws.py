@@ -21,18 +21,18 @@ from urllib.parse import quote
 import anyio
 import numpy as np
 
-from psfharvest import lists
-from psfharvest.archive import rows
+from psfharvest.archive.catalog import rows
+from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.endpoints import Endpoints, quoted
-from psfharvest.archive.mashup import Mashup
-from psfharvest.archive.wire import Answer, Request
-from psfharvest.core import datauri, fitscheck, keys, pixels
+from psfharvest.archive.wires.base import Answer, Request
+from psfharvest.core.catalog.partition import WHOLE
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadInput, BadQuery, BadURI
+from psfharvest.core.fits import datauri, fitscheck, keys, pixels
 from psfharvest.core.model import Asked, BadLine, Failure, Limits, Reason, RetryPolicy
-from psfharvest.core.partition import WHOLE
-from psfharvest.core.query import Query
-from psfharvest.core.tarwalk import Member, TarDamaged, TarWalk
+from psfharvest.core.tar import Member, TarDamaged, TarWalk
 from psfharvest.engine.traffic import Traffic
+from psfharvest.run import uri_lists
 
 SIZE_PX, ROOT = 11, "ibc302ioq"
 CARD, BLOCK = 80, 2880
@@ -304,7 +304,7 @@ def law_list(data: bytes) -> None:
     """A list's lines are dataURIs that can be asked for, or bad lines with their numbers; none is lost."""
     path = scratch() / "list"
     path.write_bytes(data)
-    batches = list(lists.from_file(path, 0, 0))
+    batches = list(uri_lists.from_file(path, 0, 0))
     found = [line for batch in batches for line in batch.asked]
     n_lines = data.count(b"\n") + bool(data and not data.endswith(b"\n"))
 
@@ -319,11 +319,11 @@ def law_list(data: bytes) -> None:
         else:
             assert (line.detail.startswith("line "), len(line.text) <= 200, len(line.detail) < 200) == (True,) * 3
     for batch in batches[:3]:
-        rest = [line for later in lists.from_file(path, batch.position, batch.lines) for line in later.asked]
+        rest = [line for later in uri_lists.from_file(path, batch.position, batch.lines) for line in later.asked]
         assert rest == found[len(found) - len(rest) :]
     is_empty = not any(isinstance(line, Asked) for line in found)
     try:
-        lists.require_some(path)
+        uri_lists.require_some(path)
     except BadInput:
         assert is_empty
     else:

@@ -21,7 +21,7 @@ from harness import rows_of, stored_bytes
 from hostile.laws import with_right_sums
 from hostile.seeds import cutout_uri, render
 from psfharvest import Archive, RetryPolicy
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 
 SINKS = ("files", "shards", "parquet")
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.02)

@@ -20,12 +20,12 @@ from wire_server import CLOSE, Forever, Step, WireServer, reply
 from hostile.seeds import cutout_uri, render
 from hostile.test_bundles import BUNDLE, FILE, MIB, PLAIN, endless_gzip, member
 from psfharvest import Archive, RetryPolicy
-from psfharvest.archive.curl_wire import CurlWire
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.httpx_wire import HttpxWire
-from psfharvest.archive.wire import BrokenStream, Request
-from psfharvest.core import datauri
+from psfharvest.archive.wires.base import BrokenStream, Request
+from psfharvest.archive.wires.curl import CurlWire
+from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import PsfharvestError
+from psfharvest.core.fits import datauri
 
 TOKEN = "0123456789abcdefTOKEN"
 URIS = [cutout_uri(k) for k in range(40)]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from hostile import laws, seeds
 from hostile.mutations import anything
-from psfharvest.archive.rows import Unreadable, parse, rows_of
-from psfharvest.core.fitscheck import MAX_HEADER_BLOCKS, flaw
+from psfharvest.archive.catalog.rows import Unreadable, parse, rows_of
+from psfharvest.core.fits.fitscheck import MAX_HEADER_BLOCKS, flaw
 from psfharvest.core.model import Reason
-from psfharvest.core.tarwalk import TarDamaged
+from psfharvest.core.tar import TarDamaged
 
 
 def fits_file(*cards: str, size: int = 2880) -> bytes:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from hostile.laws import check_key
 from hostile.seeds import WORDS, cutout_uri
-from psfharvest.core import datauri
 from psfharvest.core.errors import BadURI
+from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked, Item, Outcome, State
-from psfharvest.store.files import FileSink
-from psfharvest.store.manifest import Manifest
-from psfharvest.store.shards import ShardSink
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.sinks.files import FileSink
+from psfharvest.store.sinks.shards import ShardSink
 
 FILTERS = ["F814W", "f814w", "F814W-2", "F814W/x", "F814W;x", "..", "F%2F", "~", "-", "a" * 40, "%" * 40, "con"]
 ROOTS = ["ibc302ioq", "IBC302IOQ", "con", "nul", "manifest", "a" * 40]

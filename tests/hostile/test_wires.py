@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire_server import CLOSE, Forever, Step, WireServer, chunked, reply
 
-from psfharvest.archive.curl_wire import CurlWire
-from psfharvest.archive.httpx_wire import HttpxWire
-from psfharvest.archive.verify import failure_of
-from psfharvest.archive.wire import Answer, BrokenStream, Request, Wire
+from psfharvest.archive.fetch.verify import failure_of
+from psfharvest.archive.wires.base import Answer, BrokenStream, Request, Wire
+from psfharvest.archive.wires.curl import CurlWire
+from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.model import Failure, Reason
-from psfharvest.core.retry import parse_retry_after
+from psfharvest.core.policy.retry import parse_retry_after
 
 BODY = b"0123456789" * 50
 GOOD = reply(BODY)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psfharvest.simulator import Catalogue, Settings
-from psfharvest.simulator.synthesis import places
+from psfharvest.simulator.sky.synthesis import places
 
 sizes = st.integers(0, 3_000)
 seeds = st.integers(0, 2**32)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from psfharvest.core import datauri, keys
+from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Item, Outcome, State
-from psfharvest.store.manifest import Stored
+from psfharvest.store.manifest.manifest import Stored
 
 BODY = b"SIMPLE  =" + bytes(17_271)
 

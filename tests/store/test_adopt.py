@@ -18,22 +18,24 @@ from hypothesis import strategies as st
 from sink_contract import outcome_of
 
 from harness import check_every_file, rows_of, stored_bytes
-from psfharvest import Harvest, Query, lists
+from psfharvest import Harvest, Query
 from psfharvest.blocking import Archive
-from psfharvest.core import datauri
-from psfharvest.core.detectors import UVIS
+from psfharvest.core.catalog.detectors import UVIS
 from psfharvest.core.errors import BadInput, FolderRefused, ManifestError
+from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked
+from psfharvest.run import uri_lists
 from psfharvest.simulator import Simulator
-from psfharvest.store import bundlepage, shardscan
-from psfharvest.store.adopt import Adopted, Listed, Looked, adopt
-from psfharvest.store.asks import Ask
-from psfharvest.store.files import FileSink
 from psfharvest.store.folder import Settings, new_folder
 from psfharvest.store.lock import folder_lock
-from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.recognise import recognise
-from psfharvest.store.shards import ShardSink
+from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.readers import shard_scan
+from psfharvest.store.recover import bundle_page
+from psfharvest.store.recover.adopt import Adopted, Listed, Looked, adopt
+from psfharvest.store.recover.detect_layout import recognise
+from psfharvest.store.sinks.files import FileSink
+from psfharvest.store.sinks.parquet import ParquetSink
+from psfharvest.store.sinks.shards import ShardSink
 
 KINDS = {
     "tree": {"sink": "files", "layout": "tree"},
@@ -86,8 +88,10 @@ def list_of(path: Path, uris: list[str]) -> Path:
 
 def listed(path: Path) -> Listed:
     """The list as the command line has it."""
-    identity = lists.identity(path)
-    return Listed(identity, partial(lists.from_file, path), Ask("file", identity, {"path": str(path.absolute())}))
+    identity = uri_lists.identity(path)
+    return Listed(
+        identity, partial(uri_lists.from_file, path), Ask("file", identity, {"path": str(path.absolute())})
+    )
 
 
 def adopted(folder: Path, kind: str, rows: list[dict], **more: object) -> Adopted:
@@ -237,7 +241,7 @@ def test_a_torn_shard_goes_on_behind_its_last_whole_cutout(
     """A shard that was cut anywhere gives all that is whole before the cut, and is a whole tar again later."""
     folder = copied(stores, tmp_path, "shards")
     path = folder / "shards/000000.tar"
-    records = list(shardscan.scan(path))
+    records = list(shard_scan.scan(path))
     os.truncate(path, records[30].start + 7000 if place == "body" else records[30].end - 1)
     lose_manifest(folder)
 
@@ -247,7 +251,7 @@ def test_a_torn_shard_goes_on_behind_its_last_whole_cutout(
     report = harvest(simulator, folder, "shards")
     assert (60, 60) == (report.total, report.done)
     assert 60 == check_every_file(folder, simulator)
-    notes = [record.note for record in shardscan.scan(path)]
+    notes = [record.note for record in shard_scan.scan(path)]
     assert 60 == len(notes)
     assert None not in notes
 
@@ -280,8 +284,8 @@ def test_of_two_copies_in_shards_the_last_right_one_counts(
             shard.seek(int(start) + (4 if row is rows[0] else row["size_bytes"] - 3000))
             shard.write(b"\xff")  # one is broken in its structure, the other in a pixel
     with Archive(simulator.url) as archive:
-        from psfharvest.store import audit
-        from psfharvest.store.manifest import Manifest
+        from psfharvest.store.manifest.manifest import Manifest
+        from psfharvest.store.recover import audit
 
         with Manifest.read(folder) as manifest:
             audit.repair(folder, [found.number for found in audit.audit(folder, manifest) if found.problem])
@@ -455,7 +459,7 @@ def test_any_damage_to_a_shard_costs_only_what_it_hits(
     rows = {row["uri"]: row for row in rows_of(folder)}
     lose_manifest(folder)
     path = folder / "shards/000000.tar"
-    records = list(shardscan.scan(path))
+    records = list(shard_scan.scan(path))
     n_blocks = path.stat().st_size // 512
     hit = data.draw(st.sets(st.integers(0, n_blocks - 1), max_size=4))
     junk = data.draw(st.sampled_from([b"\xff" * 512, bytes(512), b"ustar" * 102 + b"us"]))
@@ -648,11 +652,11 @@ def test_the_folders_lock_is_held(few: Path, tmp_path: Path) -> None:
 def in_tens(path: Path) -> Listed:
     """A list that comes ten lines at a time."""
 
-    def batches(position: int, lines: int) -> Iterator[bundlepage.Page]:
+    def batches(position: int, lines: int) -> Iterator[bundle_page.Page]:
         every = path.read_text().splitlines()
         for at in range(lines, len(every), 10):
             asked = [Asked(uri, None, datauri.parse(uri)) for uri in every[at : at + 10]]
-            yield bundlepage.Page(asked, position + 1, at + len(asked))
+            yield bundle_page.Page(asked, position + 1, at + len(asked))
 
     return Listed(f"tens of {path.name}", batches)
 
@@ -776,6 +780,6 @@ def test_a_bundles_page_gives_its_dataURIs(  # noqa: N802
     path = tmp_path_factory.mktemp("page") / "MANIFEST.HTML"
     path.write_text(f"<html><table><tr><td><b>URI</b></td></tr>{rows}</table></html>", encoding="utf-8")
 
-    found = [asked.uri for page in bundlepage.read(path, 0, skip) for asked in page.asked]
+    found = [asked.uri for page in bundle_page.read(path, 0, skip) for asked in page.asked]
 
     assert uris[skip:] == found

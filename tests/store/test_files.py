@@ -13,8 +13,8 @@ from hypothesis import given
 from sink_contract import BODY, PATHS, SinkTests, outcome_of
 
 from psfharvest.core.errors import SinkError
-from psfharvest.store.files import PARTIAL, FileSink
-from psfharvest.store.manifest import Stored
+from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.sinks.files import PARTIAL, FileSink
 
 
 class TestFiles(SinkTests):
@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_and_leaves_no_final_name(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
         "from sink_contract import cutout_uri, outcome_of\n"
-        "from psfharvest.store.files import FileSink\n"
+        "from psfharvest.store.sinks.files import FileSink\n"
         "try: FileSink(Path(sys.argv[1])).store([outcome_of(cutout_uri(1), bytes(20_000))])\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
-from psfharvest.store.asks import read_asks
-from psfharvest.store.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.targets import read_asks
 
 
 def uri(k: int, size: int = 51) -> str:

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sink_contract import BODY, PATHS, SinkTests, cutout_uri, outcome_of
 
-from psfharvest.core import pixels
 from psfharvest.core.errors import SinkError
+from psfharvest.core.fits import pixels
 from psfharvest.core.model import Outcome
-from psfharvest.store import parquet_journal
-from psfharvest.store.manifest import Stored
-from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.parquet_reader import ParquetReader
+from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.readers.parquet_reader import ParquetReader
+from psfharvest.store.sinks import parquet_journal
+from psfharvest.store.sinks.parquet import ParquetSink
 
 
 def fits_bytes(image: np.ndarray, *cards: str) -> bytes:

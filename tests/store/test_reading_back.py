@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfharvest import Archive, BadInput, BadQuery, Cutout, FolderRefused, Harvest, LocalError, Query
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 from psfharvest.simulator import Fault, Settings, Simulator, fwhm_px
-from psfharvest.store import stack as stacking
-from psfharvest.store.runs import Runs
-from psfharvest.store.stars import border_median, good_pixels
+from psfharvest.store.read import stack as stacking
+from psfharvest.store.read.intervals import Runs
+from psfharvest.store.read.stars import border_median, good_pixels
 
 N = 120
 SINKS = ["files", "shards", "parquet"]

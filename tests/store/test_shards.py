@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sink_contract import BODY, PATHS, SinkTests, cutout_uri, item_of, outcome_of
 
 from psfharvest.core.errors import SinkError
-from psfharvest.store.manifest import Stored
-from psfharvest.store.shards import ShardSink, header, stem
+from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.sinks.shards import ShardSink, header, stem
 
 
 class TestShards(SinkTests):

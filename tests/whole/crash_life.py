@@ -21,24 +21,24 @@ from typing import Any
 import anyio
 import httpx
 
-from psfharvest import Archive, Limits, Query, Report, RetryPolicy, lists
-from psfharvest.archive.bundle import BundleFetcher
-from psfharvest.archive.curl_wire import CurlWire
-from psfharvest.archive.download import FileFetcher
+from psfharvest import Archive, Limits, Query, Report, RetryPolicy
+from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.httpx_wire import HttpxWire
-from psfharvest.archive.mashup import Mashup
-from psfharvest.archive.routed import RoutedFetcher
-from psfharvest.archive.wire import Wire
-from psfharvest.campaign import Campaign, query_ask
+from psfharvest.archive.fetch.auto import RoutedFetcher
+from psfharvest.archive.fetch.bundle import BundleFetcher
+from psfharvest.archive.fetch.single import FileFetcher
+from psfharvest.archive.wires.base import Wire
+from psfharvest.archive.wires.curl import CurlWire
+from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import PsfharvestError
-from psfharvest.core.route import Route
+from psfharvest.core.policy.route import Route
 from psfharvest.engine.traffic import Traffic
+from psfharvest.run import Campaign, query_ask, uri_lists
 from psfharvest.store import folder as folders
-from psfharvest.store.asks import Ask
-from psfharvest.store.manifest import Manifest
-from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.shards import ShardSink
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.sinks.parquet import ParquetSink
+from psfharvest.store.sinks.shards import ShardSink
 from whole import crash_points
 
 BROKEN = 99
@@ -59,8 +59,8 @@ def warm_up() -> None:
     """Import what lives will need, and start nothing."""
     for name in (
         "anyio._backends._asyncio", "encodings.idna", "httpcore", "pandas", "pyarrow.parquet", "pycurl",
-        "psfharvest.archive.client", "psfharvest.archive.curl_wire", "psfharvest.progress",
-        "psfharvest.store.account", "psfharvest.store.audit", "psfharvest.store.lookup",
+        "psfharvest.client", "psfharvest.archive.wires.curl", "psfharvest.show.progress",
+        "psfharvest.store.read.account", "psfharvest.store.recover.audit", "psfharvest.store.read.search",
         *(f"psfharvest.cli.{command}" for command in ("harvest", "status", "verify")),
     ):  # fmt: skip
         importlib.import_module(name)
@@ -157,7 +157,7 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
     bundles = BundleFetcher(wire, traffic, endpoints, limits, route)
     if life.get("list"):
         path = Path(life["list"])
-        ask = Ask("file", lists.identity(path), {"path": str(path)})
+        ask = Ask("file", uri_lists.identity(path), {"path": str(path)})
     else:
         sizes = {"unsat_size_px": SIZES["unsat_size"], "sat_size_px": SIZES["sat_size"]}
         ask = query_ask(query(), ["flt"], n_sources=await mashup.count(query()), **sizes)

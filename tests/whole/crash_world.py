@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import anyio
 
 from psfharvest import Archive, Query
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 from psfharvest.simulator import Settings, Simulator
 from whole import crash_life
 

@@ -19,7 +19,7 @@ import httpx
 
 from psfharvest import Archive, Limits, Report, RetryPolicy
 from psfharvest.simulator import Simulator
-from psfharvest.simulator.record import Seen
+from psfharvest.simulator.http.record import Seen
 from whole.fault_table import ATTEMPTS, Case
 
 AT_ONCE = 12

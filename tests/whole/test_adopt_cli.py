@@ -209,7 +209,7 @@ DIES = """
 import os, signal, sys
 from pathlib import Path
 from psfharvest.cli.adopt import _listed
-from psfharvest.store.adopt import adopt
+from psfharvest.store.recover.adopt import adopt
 
 def watch(looked):
     os.kill(os.getpid(), signal.SIGKILL)

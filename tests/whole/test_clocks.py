@@ -15,9 +15,9 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.health import Health
 from psfharvest.core.model import RetryPolicy, State
-from psfharvest.core.retry import MAX_SLEEP_S, Again, Final, classify_status, decide, parse_retry_after
+from psfharvest.core.policy.health import Health
+from psfharvest.core.policy.retry import MAX_SLEEP_S, Again, Final, classify_status, decide, parse_retry_after
 
 SRC = Path(__file__).parents[2] / "src" / "psfharvest"
 WALL_CLOCK = re.compile(
@@ -25,15 +25,15 @@ WALL_CLOCK = re.compile(
     r"|CURRENT_TIMESTAMP|st_mtime)\b"
 )
 READS_IT = {
-    "archive/verify.py": "turns the date form of Retry-After into seconds",
-    "archive/bundle.py": "the same",
+    "archive/fetch/verify.py": "turns the date form of Retry-After into seconds",
+    "archive/fetch/bundle.py": "the same",
     "store/lock.py": "writes down since when a folder is held, for people",
-    "store/manifest.py": "writes down when a run began, for people",
+    "store/manifest/manifest.py": "writes down when a run began, for people",
     "notebook/dated.py": "names a folder by the minute, as the notebook does",
     "notebook/bundlefile.py": "dates the members of a tar",
-    "simulator/app.py": "names a bundle's folder",
-    "simulator/delivery.py": "writes a Retry-After date",
-    "simulator/wire.py": "writes a Date header",
+    "simulator/http/app.py": "names a bundle's folder",
+    "simulator/http/delivery.py": "writes a Retry-After date",
+    "simulator/http/wire.py": "writes a Date header",
 }
 """Who reads the wall clock, and what for: never to wait, to measure, or to decide what is new."""
 

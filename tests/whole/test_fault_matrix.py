@@ -19,8 +19,8 @@ import pytest
 
 from harness import parquet_bytes, rows_of, stored_bytes
 from psfharvest.simulator import Settings, Simulator
-from psfharvest.store import audit
-from psfharvest.store.manifest import Manifest
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.recover import audit
 from whole.fault_runs import N_GOOD, Run, Spot, run_all
 from whole.fault_table import ALWAYS, BOTH, EVERYWHERE, cases
 

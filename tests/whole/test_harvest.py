@@ -13,7 +13,7 @@ import pytest
 
 from harness import check_every_file, command, rows_of
 from psfharvest import Archive, Limits, Query
-from psfharvest.core import datauri
+from psfharvest.core.fits import datauri
 from psfharvest.simulator import Fault, Settings, Simulator
 
 REAL = [
@@ -214,8 +214,8 @@ def test_paths_that_meet_by_accident_stay_apart(simulator: Simulator, tmp_path: 
         f"WFC3PSF/{name}",
     ]
     from psfharvest.core.model import Asked
-    from psfharvest.store.files import FileSink
-    from psfharvest.store.manifest import Manifest
+    from psfharvest.store.manifest.manifest import Manifest
+    from psfharvest.store.sinks.files import FileSink
 
     Manifest.create(tmp_path, sink="files", layout="tree").close()
     with Manifest.open(tmp_path) as manifest, manifest.transaction():

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from psfharvest.core import datauri
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import datauri
 from psfharvest.core.model import PUBLIC_URL
 
 _ESCAPES = tuple((character, quote(character, safe="")) for character in ":/?=[]&")
@@ -85,7 +85,7 @@ class Endpoints:
         return self.file_prefix + quoted(uri)
 
     def data_url(self, uri: str) -> str:
-        """Return the dataURL of a cutout; see `psfharvest.core.datauri.data_url`."""
+        """Return the dataURL of a cutout; see `psfharvest.core.fits.datauri.data_url`."""
         return datauri.data_url(uri, self.root if self.base else datauri.PUBLIC_DATA_URL)
 
     def quoted_data_url(self, uri: str) -> str:

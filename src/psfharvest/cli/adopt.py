@@ -14,7 +14,7 @@ import click
 from psfharvest.cli.options import FOLDER, json_option
 
 if TYPE_CHECKING:
-    from psfharvest.store.adopt import Adopted, Listed, Looked
+    from psfharvest.store.recover.adopt import Adopted, Listed, Looked
 
 LINES_SHOWN = 20
 LINE_EVERY_S = 5.0
@@ -51,7 +51,7 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     Exit status: 0 nothing was broken; 3 something was; 2 nothing to adopt, or in use; 74 local storage failed.
     After an interrupt the same command continues.
     """
-    from psfharvest.store.adopt import adopt as adopted  # noqa: PLC0415
+    from psfharvest.store.recover.adopt import adopt as adopted  # noqa: PLC0415
 
     with _Shown(is_quiet=quiet) as shown:
         found = adopted(folder, _listed(folder, uris), watch=shown)
@@ -65,22 +65,22 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
 
 def _listed(folder: Path, uris: Path | None) -> Listed | None:
     """Return the list that the user gives, or one that was left in the folder."""
-    from psfharvest import lists  # noqa: PLC0415
     from psfharvest.notebook.dated import LIST_NAME  # noqa: PLC0415
-    from psfharvest.store import bundlepage  # noqa: PLC0415
-    from psfharvest.store.adopt import Listed  # noqa: PLC0415
-    from psfharvest.store.asks import Ask  # noqa: PLC0415
-    from psfharvest.store.recognise import PAGE_NAME  # noqa: PLC0415
+    from psfharvest.run import uri_lists  # noqa: PLC0415
+    from psfharvest.store.manifest.targets import Ask  # noqa: PLC0415
+    from psfharvest.store.recover import bundle_page  # noqa: PLC0415
+    from psfharvest.store.recover.adopt import Listed  # noqa: PLC0415
+    from psfharvest.store.recover.detect_layout import PAGE_NAME  # noqa: PLC0415
 
     if uris is None and (folder / LIST_NAME).is_file():
         uris = folder / LIST_NAME
     if uris is not None:
-        identity = lists.identity(uris)
+        identity = uri_lists.identity(uris)
         ask = Ask("file", identity, {"path": str(uris.absolute())})
-        return Listed(identity, functools.partial(lists.from_file, uris), ask)
+        return Listed(identity, functools.partial(uri_lists.from_file, uris), ask)
     page = folder / PAGE_NAME
     if page.is_file():
-        return Listed(bundlepage.identity(page), functools.partial(bundlepage.read, page))
+        return Listed(bundle_page.identity(page), functools.partial(bundle_page.read, page))
     return None
 
 
@@ -138,7 +138,7 @@ class _Shown:
 
     def _draw(self, looked: Looked) -> None:
         if self._bar is None:
-            from psfharvest.progress import bar  # noqa: PLC0415
+            from psfharvest.show.progress import bar  # noqa: PLC0415
 
             self._bar = bar(looked.total or 0)
         self._bar.set_postfix_str(f"{looked.n_broken:,} broken", refresh=False)

@@ -13,10 +13,10 @@ from psfharvest.cli.harvest import tell
 from psfharvest.cli.simulate import require_simulator
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Report
-from psfharvest.progress import Reporter
+from psfharvest.show.progress import Reporter
 
 if TYPE_CHECKING:
-    from psfharvest.core.query import Query
+    from psfharvest.core.catalog.query import Query
 
 PANELS = 24
 
@@ -39,7 +39,7 @@ def demo(folder: Path, n: int) -> int:
     Running it again shows that nothing is fetched twice.
     """
     require_simulator()
-    from psfharvest.core.query import Query  # noqa: PLC0415
+    from psfharvest.core.catalog.query import Query  # noqa: PLC0415
     from psfharvest.simulator import Settings, Simulator  # noqa: PLC0415 - an extra
 
     query = Query("UVIS", filter=["F606W", "F814W"], n_sat_pixels=0, limit=n)
@@ -61,7 +61,7 @@ def demo(folder: Path, n: int) -> int:
 
 
 async def _harvest(url: str, query: Query, folder: Path, reporter: Reporter) -> Report:
-    from psfharvest.archive.client import Archive  # noqa: PLC0415
+    from psfharvest.client import Archive  # noqa: PLC0415
 
     async with Archive(url) as archive:
         n = await archive.count(query)
@@ -70,8 +70,8 @@ async def _harvest(url: str, query: Query, folder: Path, reporter: Reporter) -> 
 
 
 def _verify(folder: Path) -> int:
-    from psfharvest.store.audit import audit  # noqa: PLC0415
-    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.store.recover.audit import audit  # noqa: PLC0415
 
     with Manifest.read(folder) as manifest:
         findings = list(audit(folder, manifest))
@@ -81,8 +81,8 @@ def _verify(folder: Path) -> int:
 
 
 def _draw(folder: Path) -> None:
-    from psfharvest.plot import contact_sheet  # noqa: PLC0415
-    from psfharvest.store.harvest import Harvest  # noqa: PLC0415
+    from psfharvest.show.plot import contact_sheet  # noqa: PLC0415
+    from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415
 
     out = folder / "contact-sheet.png"
     try:

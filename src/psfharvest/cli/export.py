@@ -34,7 +34,7 @@ def export(folder: Path, out: Path, sizes: tuple[int, ...], quiet: bool, as_json
     It grows under another name and is renamed when it is whole; what stood at OUT is replaced.
     """
     from psfharvest import export as exporting  # noqa: PLC0415 - heavy
-    from psfharvest.store.harvest import Harvest  # noqa: PLC0415 - heavy
+    from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415 - heavy
 
     exporting.check(out)
     with Harvest(folder) as stars:

@@ -15,7 +15,7 @@ from psfharvest.cli.options import archive_options, json_option, make_archive, p
 from psfharvest.core.errors import BadInput, SinkError
 
 if TYPE_CHECKING:
-    from psfharvest.core.cutout import Cutout
+    from psfharvest.core.fits.cutout import Cutout
 
 
 @click.command()
@@ -39,7 +39,7 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     \b
     psfharvest fetch 'mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibe802npq_flc[1]&size=51&x=1977.875&y=675.3514&format=fits/ibe802npq_27404778_F606W_flc_cutout.fits'
     """  # noqa: E501 - a URI cannot be broken
-    from psfharvest.core import datauri, keys  # noqa: PLC0415
+    from psfharvest.core.fits import datauri, keys  # noqa: PLC0415
 
     parts = datauri.parse(uri)
     target = output or Path(keys.key_of(uri, parts).rpartition("/")[2])

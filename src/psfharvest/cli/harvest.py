@@ -28,11 +28,11 @@ from psfharvest.cli.options import (
 )
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.model import REMEDY, Reason, Report
-from psfharvest.progress import Reporter
+from psfharvest.show.progress import Reporter
 
 if TYPE_CHECKING:
-    from psfharvest.archive.client import Archive
-    from psfharvest.campaign import What
+    from psfharvest.client import Archive
+    from psfharvest.run import What
 
 
 via_option = click.option(
@@ -200,7 +200,7 @@ async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common
 
 def _account(folder: Path, stopped: str) -> Report:
     """Return the account of a run that could not give it itself."""
-    from psfharvest.store.account import last_run  # noqa: PLC0415
+    from psfharvest.store.read.account import last_run  # noqa: PLC0415
 
     return last_run(folder, stopped)
 
@@ -232,9 +232,9 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
 
 
 async def _standard_input() -> AsyncIterator[str]:
-    from psfharvest import lists  # noqa: PLC0415
+    from psfharvest.run import uri_lists  # noqa: PLC0415
 
     if sys.stdin is None or sys.stdin.closed:
         raise BadInput("--uris -: there is no standard input")
-    async for line in lists.lines_of(os.dup(sys.stdin.fileno())):
+    async for line in uri_lists.lines_of(os.dup(sys.stdin.fileno())):
         yield line

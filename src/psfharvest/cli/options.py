@@ -11,8 +11,8 @@ import click
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from psfharvest.archive.client import Archive
-    from psfharvest.core.query import Query
+    from psfharvest.client import Archive
+    from psfharvest.core.catalog.query import Query
 
 
 class _Folder(click.Path):
@@ -125,7 +125,7 @@ def make_archive(
     page_rows: int = 50_000,
 ) -> Archive:
     """Return the archive that the shared options describe, not yet open."""
-    from psfharvest.archive.client import Archive  # noqa: PLC0415 - heavy
+    from psfharvest.client import Archive  # noqa: PLC0415 - heavy
     from psfharvest.core.model import PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
 
     made = Archive(
@@ -146,7 +146,7 @@ def make_archive(
 
 def parse_query(words: tuple[str, ...], columns: str | None, limit: int | None) -> Query:
     """Return the query that the words of a command line ask for: a detector, then criteria."""
-    from psfharvest.core.query import Query  # noqa: PLC0415
+    from psfharvest.core.catalog.query import Query  # noqa: PLC0415
 
     detector, *criteria = words
     return Query.parse(detector, criteria, columns=split(columns) or None, limit=limit)

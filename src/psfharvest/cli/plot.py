@@ -14,7 +14,7 @@ from psfharvest.cli.options import json_option
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from psfharvest.plot import Panel
+    from psfharvest.show.plot import Panel
 
 PANELS = 100
 
@@ -46,7 +46,7 @@ def plot(paths: tuple[Path, ...], output: Path, n: int, stretch: str, size: int 
 
     Each has its own range, from its 5th percentile to its brightest pixel; blue grey is no number.
     """
-    from psfharvest.plot import contact_sheet  # noqa: PLC0415 - heavy
+    from psfharvest.show.plot import contact_sheet  # noqa: PLC0415 - heavy
 
     if not output.absolute().parent.is_dir():
         raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
@@ -78,9 +78,9 @@ def _panels(paths: tuple[Path, ...], size: int | None) -> Iterator[Panel]:
 
 
 def _of_harvest(folder: Path, size: int | None) -> Iterator[Panel]:
-    from psfharvest.core import pixels  # noqa: PLC0415
-    from psfharvest.plot import Panel, short_title  # noqa: PLC0415 - heavy
-    from psfharvest.store.harvest import Harvest  # noqa: PLC0415
+    from psfharvest.core.fits import pixels  # noqa: PLC0415
+    from psfharvest.show.plot import Panel, short_title  # noqa: PLC0415 - heavy
+    from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415
 
     with Harvest(folder) as stars:
         for cutout in stars if size is None else stars.select(size_px=size):
@@ -90,8 +90,8 @@ def _of_harvest(folder: Path, size: int | None) -> Iterator[Panel]:
 
 
 def _of_file(path: Path) -> Panel:
-    from psfharvest.core import fitscheck, pixels  # noqa: PLC0415
-    from psfharvest.plot import Panel, short_title  # noqa: PLC0415 - heavy
+    from psfharvest.core.fits import fitscheck, pixels  # noqa: PLC0415
+    from psfharvest.show.plot import Panel, short_title  # noqa: PLC0415 - heavy
 
     try:
         raw = path.read_bytes()

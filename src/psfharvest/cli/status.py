@@ -21,16 +21,16 @@ def status(folder: Path, as_json: bool) -> None:
     Standard output has the table, or with --json one object: total, done, missing, failed, pending, bytes,
     elapsed_s and requests (of all runs), reasons, retried.
     """
-    from psfharvest.store import asks  # noqa: PLC0415
-    from psfharvest.store.account import account  # noqa: PLC0415
-    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.store.manifest import targets  # noqa: PLC0415
+    from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.store.read.account import account  # noqa: PLC0415
 
     report = account(folder)
     if as_json:
         click.echo(json.dumps(report.to_dict()))
         return
     with Manifest.read(folder) as manifest:
-        asked = [(asks.describe(ask), ask.is_complete) for ask in asks.read_asks(manifest)]
+        asked = [(targets.describe(ask), ask.is_complete) for ask in targets.read_asks(manifest)]
         examples = manifest.examples()
         runs = manifest.runs()
     for words, is_complete in asked:

@@ -29,9 +29,9 @@ def verify(folder: Path, repair: bool, quiet: bool, as_json: bool) -> int:
     \b
     Exit status: 0 all as claimed; 3 something was broken, repaired or not; 2 no harvest, or in use (--repair).
     """
-    from psfharvest.progress import counted  # noqa: PLC0415
-    from psfharvest.store import audit  # noqa: PLC0415
-    from psfharvest.store.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.show.progress import counted  # noqa: PLC0415
+    from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
+    from psfharvest.store.recover import audit  # noqa: PLC0415
 
     problems: Counter[str] = Counter()
     broken: list[int] = []

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from psfharvest.core.datauri import CutoutURI
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits.datauri import CutoutURI
 
 PUBLIC_URL = "https://mast.stsci.edu"
 PUBLIC_CEILING = 10

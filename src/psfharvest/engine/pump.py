@@ -17,11 +17,11 @@ from collections.abc import AsyncIterable, Callable, Sequence
 
 import anyio
 
-from psfharvest.core.closing import closing
+from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import LocalError
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
+from psfharvest.core.policy.retry import Final, decide
 from psfharvest.core.ports import Fetcher, Keeper
-from psfharvest.core.retry import Final, decide
 from psfharvest.engine.traffic import Traffic
 
 UNCLAIMED_MAX = 512

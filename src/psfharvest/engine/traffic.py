@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 import anyio
 
 from psfharvest.core.errors import ArchiveDown
-from psfharvest.core.health import Health
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
-from psfharvest.core.retry import MAX_SLEEP_S
-from psfharvest.core.throttle import Throttle
+from psfharvest.core.policy.health import Health
+from psfharvest.core.policy.retry import MAX_SLEEP_S
+from psfharvest.core.policy.throttle import Throttle
 
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from psfharvest.core.errors import BadInput, SinkError
 from psfharvest.export.content import Content
-from psfharvest.store.harvest import Harvest
+from psfharvest.store.read.harvest import Harvest
 
 NEEDS = {".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr"), ".npz": ("numpy", "")}
 """Endings, with the module that each needs, and the extra that brings it."""

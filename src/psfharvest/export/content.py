@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.core import pixels
 from psfharvest.core.errors import BadInput, LocalError
-from psfharvest.store.harvest import Harvest
-from psfharvest.store.kinds import Kinds, column
-from psfharvest.store.tables import FILLERS
+from psfharvest.core.fits import pixels
+from psfharvest.store.column_types import Kinds, column
+from psfharvest.store.read.harvest import Harvest
+from psfharvest.store.read.tables import FILLERS
 
 AT_ONCE = 256
 LEFT_OUT = ("state", "location", "attempts", "reason")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.export.content import Content
-from psfharvest.store import arrow
+from psfharvest.store.sinks import arrow
 
 
 def write(content: Content, out: Path) -> None:

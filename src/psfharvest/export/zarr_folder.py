@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from psfharvest.core.columns import COLUMNS
+from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.export.content import AT_ONCE, Batch, Content
 
 IMAGES_A_CHUNK = 16

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from psfharvest.core import datauri
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import datauri
 from psfharvest.notebook import bundlefile
 
 

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from psfharvest.core import datauri, keys
 from psfharvest.core.errors import BadInput, cannot_store
+from psfharvest.core.fits import datauri, keys
 
 LEVEL = 1
 """Of compression: pixels of noise gain little from more."""

@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from psfharvest.core.errors import FolderRefused, ManifestError, SinkError, cannot_store
-from psfharvest.store.account import account
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.lock import LOCK_NAME, folder_lock
+from psfharvest.store.read.account import account
 
 LIST_NAME = ".dataURIs"
 """The list that a folder was made for; hidden names are no cutout's."""

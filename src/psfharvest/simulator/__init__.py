@@ -5,14 +5,14 @@ The law: nothing here imports anything else of psfharvest, for an archive shares
 and uvicorn is imported only when a server starts.
 """
 
-from psfharvest.simulator.catalogue import Catalogue
-from psfharvest.simulator.faults import KINDS, Fault
-from psfharvest.simulator.optics import fwhm_px
-from psfharvest.simulator.order import FitscutError
-from psfharvest.simulator.record import Record, Seen
-from psfharvest.simulator.server import Simulator, serve
+from psfharvest.simulator.catalog.catalogue import Catalogue
+from psfharvest.simulator.catalog.table import Source, Table
+from psfharvest.simulator.faults.faults import KINDS, Fault
+from psfharvest.simulator.http.record import Record, Seen
+from psfharvest.simulator.http.server import Simulator, serve
 from psfharvest.simulator.settings import Settings
-from psfharvest.simulator.table import Source, Table
+from psfharvest.simulator.sky.optics import fwhm_px
+from psfharvest.simulator.sky.order import FitscutError
 
 __all__ = [
     "KINDS",

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
-from psfharvest.store import asks, wreckage
-from psfharvest.store.arrow import require_pyarrow
-from psfharvest.store.asks import Ask
-from psfharvest.store.files import FileSink
 from psfharvest.store.lock import folder_lock
-from psfharvest.store.manifest import MANIFEST_NAME, Manifest
-from psfharvest.store.parquet import ParquetSink
-from psfharvest.store.shards import ShardSink, cuts, sync
+from psfharvest.store.manifest import damage, targets
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.sinks.arrow import require_pyarrow
+from psfharvest.store.sinks.files import FileSink
+from psfharvest.store.sinks.parquet import ParquetSink
+from psfharvest.store.sinks.shards import ShardSink, cuts, sync
 
 SINKS = ("files", "shards", "parquet")
 SYNCED = ("shards", "parquet")
@@ -54,7 +54,7 @@ def knows(folder: Path, ask: Ask) -> bool:
     if not is_harvest(folder):
         return False
     with Manifest.read(folder) as manifest:
-        return any(a.identity == ask.identity for a in asks.read_asks(manifest))
+        return any(a.identity == ask.identity for a in targets.read_asks(manifest))
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     with folder_lock(folder):
         if is_harvest(folder):
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
-        wreckage.set_aside(folder)
+        damage.set_aside(folder)
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
         Manifest.create(folder, **meta).close()
         with Manifest.open(folder, durable=settings.fsync or settings.sink in SYNCED) as manifest:
@@ -117,10 +117,10 @@ def _refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
 def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
     """Return what is still to be asked for: `ask` and whatever an earlier run left unfinished."""
     if ask is not None:
-        known = asks.find_or_add(manifest, ask, extend=extend)
+        known = targets.find_or_add(manifest, ask, extend=extend)
         if known.kind == "stream":
-            asks.reopen(manifest, known)
-    return [a for a in asks.read_asks(manifest) if not a.is_complete]
+            targets.reopen(manifest, known)
+    return [a for a in targets.read_asks(manifest) if not a.is_complete]
 
 
 def _refuse_orphans(folder: Path, sink: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Client of the Mashup query service: counts, pages of rows, column types."""

@@ -1,0 +1,1 @@
+"""Downloading cutouts: singly, in bundles, or whichever is faster."""

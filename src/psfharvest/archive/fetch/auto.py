@@ -1,0 +1,156 @@
+"""The fetcher behind ``--via``: it sends each item singly or in a bundle, as the route says, under one ceiling."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from psfharvest.archive.fetch.bundle import BundleFetcher
+from psfharvest.archive.fetch.single import FileFetcher
+from psfharvest.core.fits import datauri
+from psfharvest.core.model import Delivery, Item
+from psfharvest.core.policy.route import MIN_SIZE, Route
+from psfharvest.core.ports import TrafficLight
+
+BUNDLES_AT_MOST = 2
+"""Bundles that one item travels in before it is asked for singly."""
+GATHER_S = 0.25
+"""How long a bundle that is not full waits for more."""
+RETRY_SHARE = 4
+"""What a bundle left out goes into one of a fourth of its size."""
+
+
+class RoutedFetcher:
+    """
+    Fetches items by files and bundles.
+
+    Parameters
+    ----------
+    files, bundles
+        The two ways.
+    traffic, route
+        Who may send, and the choice.
+    n_waiting
+        Says how many cutouts are waiting in all, as far as is known.
+    """
+
+    def __init__(
+        self,
+        files: FileFetcher,
+        bundles: BundleFetcher,
+        traffic: TrafficLight,
+        route: Route,
+        n_waiting: Callable[[], int],
+    ) -> None:
+        self._files = files
+        self._bundles = bundles
+        self._traffic = traffic
+        self._route = route
+        self._n_waiting = n_waiting
+        self._singles: deque[Item] = deque()
+        self._first: deque[Item] = deque()
+        self._again: deque[Item] = deque()
+        self._gathering_since = 0.0
+
+    @asynccontextmanager
+    async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """Work within this context."""
+        async with self._files.open(wake), self._bundles.open(wake):
+            yield
+
+    def account(self) -> dict[str, Any]:
+        """Return what travelled how, and why."""
+        return {
+            "via": self._route.via,
+            "files": self._files.sent,
+            "bundles": self._bundles.bundles,
+            "bundled_cutouts": self._bundles.cutouts,
+            "why": self._route.why(),
+        }
+
+    def is_busy(self) -> bool:
+        """Return True while a request is under way."""
+        return self._files.is_busy() or self._bundles.under_way > 0
+
+    def exposed(self) -> int:
+        """Return how many items may have been fetched and were not taken."""
+        return self._files.exposed() + self._bundles.exposed()
+
+    def room(self) -> int:
+        """Return how many more items it would take now."""
+        held = len(self._singles) + len(self._first) + len(self._again)
+        if not self._wants_bundles():
+            return max(0, self._files.room() - held)
+        wanted = self._size() * max(1, self._traffic.allowance())
+        return max(0, wanted - held)
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Take charge of items."""
+        if not self._wants_bundles():
+            self._singles.extend(items)
+        else:
+            if not self._first:
+                self._gathering_since = anyio.current_time()
+            for item in items:
+                line = self._first if not item.attempts else self._again
+                (line if item.attempts < BUNDLES_AT_MOST else self._singles).append(item)
+        self._launch()
+
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
+        """Return what has arrived, verified; what can be sent meanwhile is sent."""
+        deliveries = self._files.take()
+        self._route.single(*self._files.last_taken)
+        if not is_behind:
+            deliveries += self._bundles.take()
+            self._launch()
+        return deliveries
+
+    def next_change_s(self) -> float | None:
+        """Return when a bundle that is not full stops waiting for more."""
+        if not (self._first or self._again) or not self._traffic.allowance():
+            return None
+        return max(0.0, self._gathering_since + GATHER_S - anyio.current_time())
+
+    def _size(self) -> int:
+        """Return what the next bundle should hold: near the end less, so that all connections end together."""
+        share = self._n_waiting() // max(1, self._traffic.connections)
+        return min(self._route.size, max(MIN_SIZE, share))
+
+    def _wants_bundles(self) -> bool:
+        return self._route.wants_bundles(self._n_waiting())
+
+    def _launch(self) -> None:
+        if not self._wants_bundles():
+            self._singles.extendleft(reversed([*self._again, *self._first]))
+            self._again.clear()
+            self._first.clear()
+        self._launch_singles()
+        is_due = anyio.current_time() - self._gathering_since >= GATHER_S
+        while self._again and self._traffic.allowance() and (is_due or len(self._again) >= MIN_SIZE):
+            self._bundles.start(
+                _distinct(self._again, max(MIN_SIZE, self._route.size // RETRY_SHARE), self._singles)
+            )
+        while self._first and self._traffic.allowance() and (is_due or len(self._first) >= self._size()):
+            self._bundles.start(_distinct(self._first, self._size(), self._singles))
+
+    def _launch_singles(self) -> None:
+        n = min(len(self._singles), self._files.room())
+        if n:
+            self._files.submit([self._singles.popleft() for _ in range(n)])
+
+
+def _distinct(line: deque[Item], n: int, singles: deque[Item]) -> list[Item]:
+    """Take up to `n` items of different file names; one that shares its name goes singly."""
+    chosen: dict[str, Item] = {}
+    while line and len(chosen) < n:
+        item = line.popleft()
+        name = datauri.file_name(item.uri)
+        if name in chosen or "?" in name or not name:
+            singles.append(item)
+        else:
+            chosen[name] = item
+    return list(chosen.values())

@@ -1,0 +1,137 @@
+"""One cutout a GET: the fetcher of single files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
+from psfharvest.archive.wires.base import Answer, Lane, Request, Wire
+from psfharvest.core.model import Delivery, Item, Limits
+from psfharvest.core.ports import TrafficLight
+
+FILE_TIMEOUT_S = 30.0
+
+
+class FileFetcher:
+    """
+    Fetches each item by a request of its own.
+
+    Parameters
+    ----------
+    wire, traffic, endpoints, limits
+        What moves the bytes, who may send, where to, and the caps.
+    at_data_urls
+        Whether cutouts are read at their dataURLs; that is another host than the token's.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        traffic: TrafficLight,
+        endpoints: Endpoints,
+        limits: Limits,
+        *,
+        at_data_urls: bool = False,
+    ) -> None:
+        self._wire = wire
+        self._traffic = traffic
+        self._template = Request(
+            "",
+            headers=(("Accept", "*/*"),),
+            credentials=() if at_data_urls else endpoints.credentials(),
+            max_bytes=limits.max_body_bytes,
+            connect_timeout_s=limits.connect_timeout_s,
+            timeout_s=limits.timeout_s or FILE_TIMEOUT_S,
+            total_timeout_s=limits.total_timeout_s,
+        )
+        self._templates: dict[int | None, Request] = {}
+        """By the side of the image asked for: there are few."""
+        self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
+        self._lane: Lane | None = None
+        self._under_way = 0
+        self.sent = 0
+        """Requests so far."""
+        self.last_taken = (0, 0.0)
+        """How many good answers the last `take` gave, and their mean time in seconds."""
+
+    @asynccontextmanager
+    async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """Work within this context."""
+        async with self._wire.lane(wake) as lane:
+            self._lane = lane
+            try:
+                yield
+            finally:
+                self._lane = None
+                self._traffic.dropped(self._under_way)
+                self._under_way = 0
+
+    def room(self) -> int:
+        """Return how many requests may start now."""
+        return self._traffic.allowance(self._wire.depth)
+
+    def is_busy(self) -> bool:
+        """Return True while a request is under way."""
+        return self._under_way > 0
+
+    def exposed(self) -> int:
+        """Return how many items were sent and not taken."""
+        return self._under_way
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Send one request an item."""
+        assert self._lane is not None  # noqa: S101 - open() stands around every use
+        self._under_way += len(items)
+        self.sent += len(items)
+        self._traffic.started(len(items))
+        self._lane.submit([self._request(item) for item in items])
+
+    def _request(self, item: Item) -> Request:
+        template = self._templates.get(item.size_px)
+        if template is None:
+            template = self._template._replace(max_bytes=max_body_bytes(item, self._template.max_bytes))
+            self._templates[item.size_px] = template
+        return Request(self._file_url(item.uri), item, *template[2:])  # once a cutout: half of what _replace takes
+
+    def take(self, *, is_behind: bool = False) -> list[Delivery]:
+        """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
+        del is_behind
+        assert self._lane is not None  # noqa: S101 - as above
+        self._wire.set_limit(self._traffic.connections)
+        answers = self._lane.take()
+        self._under_way -= len(answers)
+        deliveries = [self._deliver(answer) for answer in answers]
+        good_s = [a.elapsed_s for a, d in zip(answers, deliveries, strict=True) if d.body is not None]
+        n_unsent = sum(not answer.n_sent for answer in answers)
+        n_repeated = sum(delivery.n_repeated for delivery in deliveries)
+        self.sent += n_repeated - n_unsent
+        if n_unsent or n_repeated:
+            self._traffic.unsent(n_unsent)
+            self._traffic.repeated(n_repeated)
+        self.last_taken = (len(good_s), sum(good_s) / max(1, len(good_s)))
+        if good_s:
+            self._traffic.succeeded(*self.last_taken)
+        if self._traffic.is_holding:
+            self._lane.withdraw()
+        else:
+            self._lane.proceed()
+        return deliveries
+
+    def _deliver(self, answer: Answer) -> Delivery:
+        item: Item = answer.request.tag  # type: ignore[assignment]  # a tag comes back as it went
+        if not answer.n_sent:
+            return Delivery(item, None)
+        failure = failure_of(answer)
+        secrets = self._template.credentials
+        delivery = deliver(item, answer.body, secrets) if failure is None else Delivery(item, None, failure=failure)
+        if answer.n_sent > 1:
+            delivery = delivery._replace(n_repeated=answer.n_sent - 1)
+        if delivery.failure is None:
+            return delivery
+        return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))
+
+    def next_change_s(self) -> float | None:
+        """Return None: the traffic light knows."""
+        return None

@@ -1,0 +1,54 @@
+"""An answer becomes a delivery: a verified body, or the failure that it means. The one place that decides so."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from psfharvest.archive.endpoints import without
+from psfharvest.archive.wires.base import Answer, Headers
+from psfharvest.core.fits import fitscheck
+from psfharvest.core.model import Delivery, Evidence, Failure, Item, Reason
+from psfharvest.core.policy.retry import classify_status
+
+MIN_CAP_BYTES = 2 * 2**20
+CAP_BYTES_A_PIXEL = 32
+_INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
+
+
+def max_body_bytes(item: Item, limit: int) -> int:
+    """
+    Return how large an item's body may be: for a cutout some times what its pixels take, not all that is allowed.
+
+    It comes in powers of two, so that requests for cutouts of nearly one size look alike to a wire.
+    """
+    if item.size_px is None:
+        return limit
+    cap = max(MIN_CAP_BYTES, 1 << (CAP_BYTES_A_PIXEL * item.size_px**2 - 1).bit_length())
+    return min(limit, cap)
+
+
+def failure_of(answer: Answer) -> Failure | None:
+    """Return why an answer is no success as HTTP sees it, or None."""
+    if answer.failure is not None:
+        return answer.failure
+    if 200 <= answer.status < 300:
+        return None
+    return status_failure(answer.status, answer.retry_after, answer.body, answer.request.credentials)
+
+
+def status_failure(status: int, retry_after: str | None, body: bytes, secrets: Headers = ()) -> Failure:
+    """Return the failure that a status other than 2xx means; fitscut's own words go before the status."""
+    words = without(secrets, fitscheck.error_text(body))
+    if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
+        return Failure(Reason.OFF_DETECTOR, words, evidence=Evidence.ALIVE)
+    return classify_status(status, retry_after, words, datetime.now(UTC))
+
+
+def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
+    """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
+    flaw = fitscheck.flaw_for(item, body)
+    if flaw is None:
+        return Delivery(item, body, hashlib.sha256(body).digest())
+    evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE
+    return Delivery(item, None, failure=Failure(flaw.reason, without(secrets, flaw.detail), evidence=evidence))

@@ -1,0 +1,95 @@
+"""An open line to the archive: one wire, one traffic light, and the fetchers and queries that share them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import anyio
+
+from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.fetch.auto import RoutedFetcher
+from psfharvest.archive.fetch.bundle import BundleFetcher
+from psfharvest.archive.fetch.single import FileFetcher
+from psfharvest.archive.wires.base import Wire
+from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Limits, RetryPolicy
+from psfharvest.core.policy.route import Route
+from psfharvest.engine.traffic import Traffic
+from psfharvest.version import __version__
+
+SHORT_PATIENCE_S = 60.0
+LONG_PATIENCE_S = 3600.0
+
+
+class Line:
+    """
+    What stays open while an `Archive` is.
+
+    Parameters
+    ----------
+    endpoints, limits
+        Where the archive is, and how hard to work.
+    retry
+        How long to go on trying; None: as long as each kind of work deserves.
+    client
+        The caller's own HTTP client, or None.
+    """
+
+    def __init__(self, endpoints: Endpoints, limits: Limits, retry: RetryPolicy | None, client: Any) -> None:
+        self._endpoints = endpoints
+        self._limits = limits
+        self._retry = retry
+        connections = limits.connections(is_public=endpoints.is_public)
+        self._wire = _make_wire(client, connections, is_private=bool(endpoints.token))
+        self.traffic = Traffic(limits, self.policy(SHORT_PATIENCE_S), is_public=endpoints.is_public)
+
+    async def aclose(self) -> None:
+        """Close what is ours; a caller's client is not."""
+        with anyio.CancelScope(shield=True):
+            await self._wire.aclose()
+
+    def policy(self, patience_s: float) -> RetryPolicy:
+        """Return how long to go on trying: what was given, else what the kind of work deserves."""
+        return self._retry or RetryPolicy(patience_s=patience_s)
+
+    def mashup(self, patience_s: float) -> Mashup:
+        """Return the query layer."""
+        return Mashup(self._wire, self.traffic, self._endpoints, self._limits, self.policy(patience_s))
+
+    def harvester(self, via: str, n_waiting: Callable[[], int]) -> RoutedFetcher:
+        """Return the fetcher of a harvest."""
+        route = Route(via)
+        bundles = BundleFetcher(self._wire, self.traffic, self._endpoints, self._limits, route)
+        return RoutedFetcher(self._files(), bundles, self.traffic, route, n_waiting)
+
+    def streamer(self, via: str) -> FileFetcher:
+        """
+        Return the fetcher of a stream.
+
+        Raises
+        ------
+        BadInput
+            For bundles: one may prove damaged at its end, and what a reader has cannot be taken back.
+        """
+        if via not in ("auto", "file", "fitscut"):
+            raise BadInput(
+                f"via {via!r}: a stream travels by file (or fitscut); bundles go into a folder: harvest()"
+            )
+        return self._files(at_data_urls=via == "fitscut")
+
+    def _files(self, *, at_data_urls: bool = False) -> FileFetcher:
+        return FileFetcher(self._wire, self.traffic, self._endpoints, self._limits, at_data_urls=at_data_urls)
+
+
+def _make_wire(client: Any, connections: int, *, is_private: bool) -> Wire:
+    agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
+    if client is None and find_spec("pycurl") is not None:
+        from psfharvest.archive.wires.curl import CurlWire  # noqa: PLC0415 - where libcurl is
+
+        return CurlWire(connections=connections, user_agent=agent, is_private=is_private)
+    return HttpxWire(client, connections=connections, user_agent=agent, is_private=is_private)

@@ -1,0 +1,252 @@
+"""
+One libcurl handle and the request on it; what is set is set once and kept while the next request looks the same.
+
+Verification is always on, redirects are never libcurl's to follow, and only http and https are spoken.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pycurl
+
+from psfharvest.archive.wires.base import Request
+from psfharvest.core.model import Evidence, Failure, Reason
+
+if TYPE_CHECKING:
+    from psfharvest.archive.wires.curl.port import Source
+
+BUFFER_BYTES = 64 * 1024
+STREAM_BUFFER_BYTES = 256 * 1024
+_OWN_BYTES = 75
+"""What libcurl itself writes into a request, about: method, version, User-Agent, Accept-Encoding."""
+_QUICK_EXIT = 322
+_SUPPRESS_CONNECT_HEADERS = 265
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+Settings = tuple[tuple[int, Any], ...]
+
+
+class Transfer:
+    """
+    A reusable handle, and the request that is on it now.
+
+    Parameters
+    ----------
+    settings
+        Options that never change.
+    """
+
+    __slots__ = (
+        "body",
+        "cap",
+        "curl",
+        "flaw",
+        "head_seen",
+        "hop",
+        "n_hops",
+        "overhead",
+        "request",
+        "seen",
+        "seen_at",
+        "shape",
+        "size",
+        "source",
+        "started",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.curl = pycurl.Curl()
+        self.shape: tuple[Any, ...] | None = None
+        self.body: list[bytes] = []
+        self.size = 0
+        self.cap = 0
+        self.overhead = 0
+        self.flaw: Failure | None = None
+        self.source: Source
+        self.request: Request
+        self.hop: Request
+        self.n_hops = 0
+        self.started = self.seen_at = 0.0
+        self.seen = self.head_seen = 0
+        for option, value in settings:
+            self.curl.setopt(option, value)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
+
+    def load(self, source: Source, request: Request, hop: Request, n_hops: int, now: float) -> None:
+        """
+        Make ready for a request.
+
+        Raises
+        ------
+        pycurl.error, UnicodeError
+            When its URL or headers cannot be sent.
+        """
+        shape = hop[2:]
+        if self.shape != shape:
+            self.shape = None
+            self._configure(hop, "GET" if hop.body is None else "POST")
+            self.cap = hop.max_bytes
+            self.shape = shape
+        self.curl.setopt(pycurl.URL, hop.url)
+        self._begin(source, request, hop, n_hops, now)
+
+    def n_sent(self) -> int:
+        """
+        Return how often the request went out.
+
+        libcurl repeats it by itself, on another connection, when a kept one turns out to be dead; what it sent in
+        all, held against what one request takes, tells.
+        """
+        if self.hop.body is not None:
+            return 1
+        sent: int = self.curl.getinfo(pycurl.REQUEST_SIZE)
+        # a tunnel through a proxy is asked for, too: that is less than half a request more, and no repeat
+        return max(1, int(sent / (self.overhead + len(self.hop.url)) + 0.3))
+
+    def is_connected(self) -> bool:
+        """Return True once the connection has come about, TLS included."""
+        return bool(self.curl.getinfo(pycurl.PRETRANSFER_TIME))
+
+    def is_stalled(self, now: float) -> bool:
+        """Return True when no byte has come for as long as the request allows."""
+        if self.size != self.seen:
+            self.seen, self.seen_at = self.size, now
+            return False
+        if now - self.seen_at < self.hop.timeout_s:
+            return False
+        head = self.curl.getinfo(pycurl.HEADER_SIZE)
+        if head != self.head_seen:
+            self.head_seen, self.seen_at = head, now
+            return False
+        # While it connects, the deadline for connecting is the one that counts.
+        connected_s: float = self.curl.getinfo(pycurl.PRETRANSFER_TIME)
+        return connected_s > 0 and now - self.started - connected_s >= self.hop.timeout_s
+
+    def _begin(self, source: Source, request: Request, hop: Request, n_hops: int, now: float) -> None:
+        self.source, self.request, self.hop, self.n_hops = source, request, hop, n_hops
+        self.started = self.seen_at = now
+        self.size = self.seen = self.head_seen = 0
+        if self.body:
+            self.body = []
+        self.flaw = None
+
+    def _write(self, data: bytes) -> int | None:
+        self.size += len(data)
+        if self.size > self.cap:
+            self.flaw = Failure(Reason.TOO_LARGE, f"more than {self.cap} bytes", evidence=Evidence.ALIVE)
+            return -1
+        self.body.append(data)
+        return None
+
+    def _configure(self, hop: Request, method: str, *, decode: bool = True) -> None:
+        curl = self.curl
+        _set_method(curl, method, hop.body)
+        lines = _header_lines(hop, is_bare=not decode)
+        curl.setopt(pycurl.HTTPHEADER, lines)
+        self.overhead = _OWN_BYTES + sum(map(len, lines))
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(hop.connect_timeout_s))
+        total_s = hop.total_timeout_s
+        curl.setopt(pycurl.TIMEOUT_MS, 0 if total_s is None else _milliseconds(total_s))
+        if decode:
+            # Asks for the plain bytes, and undoes what a server does all the same.
+            curl.setopt(pycurl.ACCEPT_ENCODING, "identity")
+        else:
+            curl.unsetopt(pycurl.ACCEPT_ENCODING)
+
+
+def common_settings(user_agent: str, ca_file: str | None, *, is_private: bool = False) -> Settings:
+    """Return the options of every handle; `is_private` keeps proxies from what is meant for this machine."""
+    own = ((pycurl.NOPROXY, _without_proxy()),) if is_private else ()
+    return (
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.PATH_AS_IS, 1),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
+        (pycurl.HTTP09_ALLOWED, 0),
+        (pycurl.TCP_NODELAY, 1),
+        (pycurl.TCP_KEEPALIVE, 1),
+        (pycurl.BUFFERSIZE, BUFFER_BYTES),
+        (pycurl.USERAGENT, user_agent),
+        *own,
+        (_QUICK_EXIT, 1),  # ending a transfer must not wait for its name to be resolved
+        (_SUPPRESS_CONNECT_HEADERS, 1),
+        *_trust(ca_file),
+    )
+
+
+def _without_proxy() -> str:
+    """
+    Return what is reached without a proxy: this machine's own addresses, and what the user says.
+
+    A proxy would see in plain text what is meant for this machine only, a token among it.
+    """
+    said = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return said if said.strip() == "*" else ",".join(filter(None, ("localhost,127.0.0.0/8,::1", said)))
+
+
+def _trust(ca_file: str | None) -> Settings:
+    """
+    Return the options that say whom TLS trusts: what the user says, else the system.
+
+    A wheel's libcurl carries the path that its build machine used, which most systems do not have.
+    """
+    ca_file = ca_file or os.environ.get("SSL_CERT_FILE")
+    if ca_file:
+        return ((pycurl.CAINFO, ca_file),)
+    ca_folder = os.environ.get("SSL_CERT_DIR")
+    if ca_folder:
+        return ((pycurl.CAPATH, ca_folder),)
+    if sys.platform in ("win32", "darwin") and hasattr(pycurl, "SSLOPT_NATIVE_CA"):
+        return ((pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA),)
+    paths = (ssl.get_default_verify_paths().cafile, *_CA_FILES, _certifi())
+    found = next((path for path in paths if path and Path(path).is_file()), None)
+    return ((pycurl.CAINFO, found),) if found else ()
+
+
+def _certifi() -> str | None:
+    try:
+        import certifi  # noqa: PLC0415 - only there when something else brings it
+    except ImportError:
+        return None
+    return certifi.where()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(2**31 - 1, round(seconds * 1000)))
+
+
+def _set_method(curl: Any, method: str, body: bytes | None) -> None:
+    curl.unsetopt(pycurl.CUSTOMREQUEST)
+    curl.setopt(pycurl.NOBODY, 0)
+    if body is not None:
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+        curl.setopt(pycurl.COPYPOSTFIELDS, body)
+    elif method == "HEAD":
+        curl.setopt(pycurl.NOBODY, 1)
+    else:
+        curl.setopt(pycurl.HTTPGET, 1)
+    if method not in ("GET", "HEAD", "POST") or (method == "POST") is not (body is not None):
+        curl.setopt(pycurl.CUSTOMREQUEST, method)
+
+
+def _header_lines(hop: Request, *, is_bare: bool) -> list[str]:
+    headers = (*hop.headers, *hop.credentials)
+    if any(c in "\r\n\0" for name, value in headers for c in name + value):
+        raise ValueError("a header with a line break")
+    given = {name.lower() for name, _ in headers}
+    # "name;" sends an empty value and "name:" nothing at all: libcurl adds these three on its own otherwise.
+    quiet = ("expect", "content-type", "accept") if is_bare else ("expect", "content-type")
+    lines = [f"{name}:" for name in quiet if name not in given]
+    return lines + [f"{name}: {value}" if value else f"{name};" for name, value in headers]

@@ -1,0 +1,370 @@
+"""
+libcurl's multi interface in a thread of its own: commands in, answers out, both in batches.
+
+Every handle lives and dies in this thread. It sleeps in the kernel whenever there is nothing to do, and hands over
+what has arrived when it would sleep next or when a batch is full, whichever is first.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import pycurl
+
+from psfharvest.archive.wires.base import REDIRECTS, Answer, Request, next_hop
+from psfharvest.archive.wires.curl import errors
+from psfharvest.archive.wires.curl.commands import Inbox
+from psfharvest.archive.wires.curl.poll import make_poller
+from psfharvest.archive.wires.curl.port import Source, StreamTransfer
+from psfharvest.archive.wires.curl.transfer import Settings, Transfer
+from psfharvest.archive.wires.curl.waiting import Waiting
+from psfharvest.core.model import Evidence, Failure, Reason
+
+BATCH_MAX = 64
+"""Answers that are handed over at once at the latest."""
+GATHER_S = 0.02
+"""How long an answer may wait for company while requests wait here, so that no connection waits for the loop."""
+WATCH_MIN_S = 0.05
+SPARE_MAX = 512
+_NO_INTEREST = (pycurl.POLL_REMOVE, pycurl.POLL_NONE)
+
+
+class CurlThread:
+    """
+    The thread, and the way to it.
+
+    Parameters
+    ----------
+    settings
+        Options of every handle.
+    limit
+        How many transfers, and connections, there may be at once.
+    """
+
+    def __init__(self, settings: Settings, limit: int) -> None:
+        self._settings = settings
+        self._limit = limit
+        self._inbox = Inbox()
+        self._waiting = Waiting()
+        self._at_end: deque[Callable[[], object]] = deque()
+        self._multi: Any = None
+        self._poller = make_poller()
+        self._watched: set[int] = set()
+        self._active: dict[Any, Transfer] = {}
+        self._spare: list[Transfer] = []
+        self._dirty: set[Source] = set()
+        self._unshown = 0
+        self._show_at = math.inf
+        self._timer_at = math.inf
+        self._watch_at = math.inf
+        self._watch_every = math.inf
+        self._thread = threading.Thread(target=self._run, name="psfharvest-curl", daemon=True)
+        self._thread.start()
+
+    # From any thread.
+
+    def submit(self, source: Source, requests: Sequence[Request]) -> None:
+        """Send requests; their ends come to `source`."""
+        self._inbox.post(self._submit, source, requests)
+
+    def drop(self, source: Source) -> None:
+        """End whatever `source` has asked for."""
+        if not self._inbox.is_closing:
+            self._inbox.post(self._drop, source)
+
+    def withdraw(self, source: Source) -> None:
+        """Hand back what `source` has asked for and was not sent."""
+        if not self._inbox.is_closing:
+            self._inbox.post(self._withdraw, source)
+
+    def proceed(self, source: Source) -> None:
+        """Send on what `source` has queued: it has seen the bad answer."""
+        if not self._inbox.is_closing:
+            self._inbox.post(self._waiting.release, source)
+
+    def resume(self, source: Source) -> None:
+        """Go on with a paused stream."""
+        if not self._inbox.is_closing:
+            self._inbox.post(self._resume, source)
+
+    def set_limit(self, limit: int) -> None:
+        """Hold at most so many transfers from now on."""
+        self._inbox.post(self._set_limit, limit)
+
+    def close(self, at_end: Callable[[], object] | None = None) -> None:
+        """End the thread; `at_end` is its last call."""
+        if at_end is not None:
+            self._at_end.append(at_end)
+        self._inbox.is_closing = True
+        self._inbox.ring()
+        if self._inbox.is_over and at_end is not None:
+            at_end()
+
+    def join(self, timeout_s: float = 1.0) -> None:
+        """Wait for the thread's end."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    # In the thread.
+
+    def _run(self) -> None:
+        failure = Failure(Reason.RESET, "the wire was closed")
+        try:
+            self._open()
+            while not self._inbox.is_closing:
+                self._turn()
+        except BaseException as error:
+            failure = Failure(Reason.PROTOCOL, f"the wire's thread broke: {error!r}")
+            raise
+        finally:
+            self._inbox.is_closing = True
+            self._end(failure)
+
+    def _open(self) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._set_limit(self._limit)
+        self._poller.register(self._inbox.fileno(), 1)
+
+    def _turn(self) -> None:
+        self._inbox.obey()
+        self._fill()
+        now = monotonic()
+        if self._timer_at <= now:
+            self._timer_at = math.inf
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._reap()
+        if self._watch_at <= now:
+            self._watch(now)
+        if self._show_at <= now or self._unshown >= BATCH_MAX:
+            self._show()
+        # What has come meanwhile is served before anybody is woken for what came before.
+        events = self._poller.poll(0) if self._unshown else ()
+        if not events:
+            if not self._waiting.has_ordinary:
+                self._show()
+            events = self._sleep()
+        if events:
+            self._serve(events)
+
+    def _sleep(self) -> Sequence[tuple[int, int]]:
+        self._inbox.fall_asleep()
+        due_at = min(self._timer_at, self._watch_at, self._show_at)
+        can_start = self._waiting and len(self._active) < self._limit
+        if self._inbox or self._inbox.is_closing or can_start:
+            pause_s: float | None = 0.0
+        else:
+            pause_s = None if due_at == math.inf else max(0.0, due_at - monotonic())
+        events = self._poller.poll(pause_s)
+        self._inbox.wake()
+        return events
+
+    def _serve(self, events: Sequence[tuple[int, int]]) -> None:
+        act, bell = self._multi.socket_action, self._inbox.fileno()
+        for fd, flags in events:
+            if fd == bell:
+                self._inbox.hear()
+            else:
+                act(fd, flags)
+        self._reap()
+
+    def _submit(self, source: Source, requests: Sequence[Request]) -> None:
+        if not source.is_closed:
+            self._waiting.add(source, requests)
+
+    def _drop(self, source: Source) -> None:
+        self._waiting.take_back(source)
+        for transfer in self._active_of(source):
+            self._release(transfer)
+        self._dirty.discard(source)
+
+    def _withdraw(self, source: Source) -> None:
+        self._show_at = 0.0
+        for request in self._waiting.take_back(source):
+            self._tell_end(source, Answer(request, n_sent=0))
+
+    def _resume(self, source: Source) -> None:
+        for transfer in self._active_of(source):
+            try:
+                transfer.curl.pause(pycurl.PAUSE_CONT)
+            except pycurl.error as error:
+                self._finish(transfer, monotonic(), *error.args)
+
+    def _set_limit(self, limit: int) -> None:
+        self._limit = limit
+        # Kept connections count: with both, an idle one is closed before a new one is opened beyond the limit.
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._limit)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._limit)
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._active) < self._limit:
+            source, request = self._waiting.next()
+            self._start(source, request, request, 0, monotonic())
+
+    def _start(self, source: Source, request: Request, hop: Request, n_hops: int, begun_at: float) -> None:
+        transfer = source.transfer(self._spare, self._settings)
+        try:
+            transfer.load(source, request, hop, n_hops, begun_at)
+            self._multi.add_handle(transfer.curl)
+        except (pycurl.error, UnicodeError, ValueError, TypeError) as error:
+            self._keep(transfer)
+            failure = Failure(Reason.REDIRECT, f"cannot be sent: {error}", evidence=Evidence.ALIVE)
+            self._tell_end(source, Answer(request, failure=failure))
+            return
+        self._active[transfer.curl] = transfer
+        every = max(WATCH_MIN_S, hop.timeout_s / 4)
+        if every < self._watch_every:
+            self._watch_every = every
+            self._watch_at = min(self._watch_at, begun_at + every)
+
+    def _active_of(self, source: Source) -> list[Transfer]:
+        return [transfer for transfer in self._active.values() if transfer.source is source]
+
+    def _release(self, transfer: Transfer) -> None:
+        del self._active[transfer.curl]
+        self._multi.remove_handle(transfer.curl)
+        if not self._active:
+            self._watch_at = self._watch_every = math.inf
+        self._keep(transfer)
+
+    def _keep(self, transfer: Transfer) -> None:
+        if isinstance(transfer, StreamTransfer) or len(self._spare) >= SPARE_MAX:
+            transfer.curl.close()
+        else:
+            self._spare.append(transfer)
+
+    def _reap(self) -> None:
+        left = 1
+        while left:
+            left, good, bad = self._multi.info_read()
+            if not good and not bad:
+                return
+            now = monotonic()
+            for curl in good:
+                self._finish(self._active[curl], now, 0, "")
+            for curl, code, text in bad:
+                self._finish(self._active[curl], now, code, text)
+
+    def _finish(self, transfer: Transfer, now: float, code: int, text: str) -> None:
+        source, request, curl = transfer.source, transfer.request, transfer.curl
+        status: int = curl.getinfo(pycurl.RESPONSE_CODE)
+        elapsed_s = now - transfer.started
+        n_sent = transfer.n_sent()
+        if code == 0 and status == 200:
+            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s, None, n_sent)
+        elif status in REDIRECTS and self._is_followed(transfer, code):
+            self._follow(transfer, status)
+            return
+        elif code == 0:
+            body = b"".join(transfer.body)
+            answer = Answer(request, status, body, _retry_after(curl), elapsed_s, n_sent=n_sent)
+        else:
+            failure = transfer.flaw or self._failure(transfer, code, text, elapsed_s)
+            answer = Answer(request, elapsed_s=elapsed_s, failure=failure, n_sent=n_sent)
+        self._release(transfer)
+        self._tell_end(source, answer)
+
+    def _failure(self, transfer: Transfer, code: int, text: str, elapsed_s: float) -> Failure:
+        total_s = transfer.hop.total_timeout_s
+        if code == errors.TIMED_OUT and total_s is not None and elapsed_s >= total_s - 0.001:
+            return Failure(Reason.TIMEOUT, "the whole took too long")
+        return errors.failure(code, text, was_connected=transfer.is_connected())
+
+    @staticmethod
+    def _is_followed(transfer: Transfer, code: int) -> bool:
+        return transfer.is_redirect if isinstance(transfer, StreamTransfer) else code == 0
+
+    def _follow(self, transfer: Transfer, status: int) -> None:
+        source, request = transfer.source, transfer.request
+        location = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL)
+        hop = next_hop(transfer.hop, status, location and location.decode("utf-8", "replace"), transfer.n_hops)
+        if isinstance(hop, Request) and request.total_timeout_s is not None:
+            left_s = transfer.started + request.total_timeout_s - monotonic()
+            hop = hop._replace(total_timeout_s=max(0.001, left_s))  # the deadline is for all hops together
+        self._release(transfer)
+        if isinstance(hop, Failure):
+            self._tell_end(source, Answer(request, failure=hop))
+        else:
+            self._start(source, request, hop, transfer.n_hops + 1, transfer.started)
+
+    def _watch(self, now: float) -> None:
+        self._watch_at = now + self._watch_every
+        for transfer in [t for t in self._active.values() if t.is_stalled(now)]:
+            source, timeout_s = transfer.source, transfer.hop.timeout_s
+            failure = Failure(Reason.TIMEOUT, f"no byte for {timeout_s:g} s")
+            answer = Answer(transfer.request, elapsed_s=now - transfer.started, failure=failure)
+            self._release(transfer)
+            self._tell_end(source, answer)
+
+    def tell(self, source: Source) -> None:
+        """Have `source` look when the batch is handed over; in the thread."""
+        self._dirty.add(source)
+        self._unshown += 1
+        if source.is_urgent:
+            self._show_at = 0.0
+        elif self._show_at == math.inf:
+            self._show_at = monotonic() + GATHER_S
+
+    def _tell_end(self, source: Source, answer: Answer) -> None:
+        if answer.status != 200 and answer.n_sent:
+            self._waiting.hold(source)
+            self._show_at = 0.0
+        source.finished(answer)
+        self.tell(source)
+
+    def _show(self) -> None:
+        self._unshown = 0
+        self._show_at = math.inf
+        if self._dirty:
+            sources, self._dirty = self._dirty, set()
+            for source in sources:
+                source.hand_over()
+                if source.is_closed:
+                    self._drop(source)
+
+    def _end(self, failure: Failure) -> None:
+        for transfer in tuple(self._active.values()):
+            source, request = transfer.source, transfer.request
+            self._release(transfer)
+            self._tell_end(source, Answer(request, failure=failure))
+        self._inbox.is_over = True  # whoever posts from here on is told so
+        self._inbox.obey()
+        for source, request in self._waiting.clear():
+            self._tell_end(source, Answer(request, failure=failure))
+        self._show()
+        for transfer in self._spare:
+            transfer.curl.close()
+        if self._multi is not None:
+            self._multi.close()
+        self._poller.close()
+        self._inbox.close()
+        while self._at_end:
+            self._at_end.popleft()()
+
+    def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
+        """Watch a socket as libcurl asks."""
+        if what in _NO_INTEREST:
+            # Of a socket that nobody reads not even a hang-up is wanted: it would be reported without end.
+            if fd in self._watched:
+                self._watched.discard(fd)
+                self._poller.unregister(fd)
+        elif fd in self._watched:
+            self._poller.modify(fd, what)
+        else:
+            self._watched.add(fd)
+            self._poller.register(fd, what)
+
+    def _on_timer(self, timeout_ms: int) -> None:
+        self._timer_at = math.inf if timeout_ms < 0 else monotonic() + timeout_ms / 1000
+
+
+def _retry_after(curl: Any) -> str | None:
+    """Return after how many seconds the server wants to be asked again: libcurl has read both forms."""
+    seconds: int = curl.getinfo(pycurl.RETRY_AFTER)
+    return str(seconds) if seconds > 0 else None

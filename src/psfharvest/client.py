@@ -1,0 +1,278 @@
+"""
+`Archive`: the public class. It ties the query layer, the engine and the harvest folder together.
+
+One `Archive` is one traffic light: all that is asked through it shares its ceiling, its rate and its pauses. It
+holds no global, installs no signal handler, and leaves nothing behind when it is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.to_thread
+
+from psfharvest.archive.catalog.rows import Rows
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.session import SHORT_PATIENCE_S, Line
+from psfharvest.core.catalog.query import Query
+from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing
+from psfharvest.core.fits import datauri
+from psfharvest.core.fits.cutout import Cutout
+from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.engine.pump import Pump
+from psfharvest.engine.stream import STREAM_BUFFER, Channel, CutoutStream
+from psfharvest.run import Job, What, items_of
+from psfharvest.store.folder import Settings
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+
+class Archive:
+    """
+    The PSF databases at MAST, or a mirror or simulator of them.
+
+    Parameters
+    ----------
+    url
+        One base URL under which all of the archive's paths are found; None is the public archive.
+    client
+        Your own ``httpx.AsyncClient``, or one with the same API; it is used as it is and never closed.
+    limits
+        How hard to work, at most.
+    retry
+        How long to go on trying. Without it, a harvest bears an outage of an hour, anything else one of a minute.
+    token
+        A MAST token, for data that are not public; sent to the archive's own host only.
+
+    Raises
+    ------
+    BadInput
+        When the URL is none, or the token would be exposed.
+
+    Examples
+    --------
+    >>> async with Archive() as archive:
+    ...     report = await archive.harvest(Query("UVIS", filter="F606W"), "stars/", suffixes=["flt"])
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Any = None,
+        limits: Limits | None = None,
+        retry: RetryPolicy | None = None,
+        token: str | None = None,
+    ) -> None:
+        self._endpoints = Endpoints(url, token or "")
+        self._limits = limits or Limits()
+        self._retry = retry
+        self._client = client
+        self._line: Line | None = None
+
+    async def __aenter__(self) -> Self:
+        self._line = Line(self._endpoints, self._limits, self._retry, self._client)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what is ours; the archive cannot be used after that."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.aclose()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the archive's paths are."""
+        return self._endpoints
+
+    async def count(self, query: Query) -> int:
+        """
+        Return the number of sources that the query matches, at most its limit.
+
+        Raises
+        ------
+        BadQuery
+            When the archive refuses the query; in its own words.
+        ArchiveDown
+            When it stays out of reach.
+        """
+        n = await self._open().mashup(SHORT_PATIENCE_S).count(query)
+        return n if query.limit is None else min(n, query.limit)
+
+    async def query(self, query: Query) -> Table:
+        """
+        Return the matching rows of the catalogue, sorted by id.
+
+        Returns
+        -------
+        Table
+            Exactly the query's columns in their order (all, when it names none), with astroquery's types.
+
+        Raises
+        ------
+        BadQuery, ArchiveDown
+            As `count` does.
+        """
+        parts = [part.rows async for part in self._open().mashup(SHORT_PATIENCE_S).parts(query)]
+        rows = _stacked(parts) if parts else Rows.none(query.columns, query.detector)
+        chosen = rows.only(query.columns) if query.columns else rows
+        return await anyio.to_thread.run_sync(chosen.table)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        what: What,
+        *,
+        suffixes: Sequence[str] = (),
+        unsat_size: int = 51,
+        sat_size: int = 101,
+        via: str = "auto",
+    ) -> AsyncIterator[CutoutStream]:
+        """
+        Yield cutouts in memory as they arrive, in no particular order; nothing is stored.
+
+        Parameters
+        ----------
+        what
+            A query, or dataURIs.
+        suffixes
+            For a query: which products of each source.
+        unsat_size, sat_size
+            Side of the cutouts, in pixels, of unsaturated and saturated sources.
+        via
+            ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
+
+        Yields
+        ------
+        CutoutStream
+            Iterate over it; its `failures` tell what did not come.
+        """
+        line = self._open()
+        mashup = line.mashup(SHORT_PATIENCE_S)
+        source = items_of(mashup, what, suffixes, unsat_size_px=unsat_size, sat_size_px=sat_size)
+        send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
+        cutouts = CutoutStream(receive)
+        pump = Pump(line.streamer(via), Channel(send), line.traffic, line.policy(SHORT_PATIENCE_S))
+        error: Exception | None = None
+        async with anyio.create_task_group() as group, receive:
+            group.start_soon(cutouts.fill, pump, source, send)
+            try:
+                yield cutouts
+            except Exception as raised:  # noqa: BLE001 - raised below: the caller's error, without a group around it
+                error = raised
+            group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    async def fetch(self, uri: str) -> Cutout:
+        """
+        Return one cutout.
+
+        Raises
+        ------
+        BadURI
+            When `uri` is no dataURI.
+        CutoutMissing
+            When the archive says that there is none.
+        CutoutFailed
+            When it did not come whole within the attempts.
+        ArchiveDown
+            When the archive stays out of reach.
+        """
+        datauri.check(uri)
+        async with self.stream([uri]) as cutouts:
+            async for cutout in cutouts:
+                return cutout
+        outcome = cutouts.failures[0]
+        error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
+        raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+
+    async def harvest(
+        self,
+        what: What | Path,
+        folder: str | Path,
+        *,
+        suffixes: Sequence[str] = (),
+        unsat_size: int = 51,
+        sat_size: int = 101,
+        sink: str | None = None,
+        layout: str | None = None,
+        via: str = "auto",
+        fsync: bool = False,
+        extend: bool = False,
+        retry_states: Sequence[str] = ("failed",),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """
+        Download cutouts into a folder, resumably: the same call continues where the last one stopped.
+
+        Parameters
+        ----------
+        what
+            A query, (asynchronous) iterable of dataURIs, or the path of a file of dataURIs, one a line.
+        folder
+            The harvest folder; made when it does not exist.
+        suffixes
+            For a query: which products of each source.
+        unsat_size, sat_size
+            Side of the cutouts, in pixels, of unsaturated and saturated sources.
+        via
+            How they travel: ``file`` by file, in a ``bundle``, or ``auto``: whichever proves faster.
+        sink, layout
+            How cutouts are stored: ``files`` in a ``tree`` or ``flat``; fixed for a folder's life.
+        fsync
+            Whether claims survive power loss, too.
+        extend
+            Whether to add to a folder that holds another harvest.
+        retry_states
+            Which of ``failed`` and ``missing`` get fresh attempts.
+        progress
+            Called a few times a second.
+
+        Returns
+        -------
+        Report
+            The account; ``stopped`` says why work is pending, if it is.
+
+        Raises
+        ------
+        BadInput
+            When the call cannot be carried out; nothing was changed.
+        LocalError
+            When disk or manifest fail; what was claimed is kept.
+        """
+        job = Job(self._open(), Path(folder), Settings(sink, layout, fsync), via, tuple(retry_states), progress)
+        sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
+        return await job.harvest(what, suffixes, extend=extend, **sizes)
+
+    async def resume(
+        self,
+        folder: str | Path,
+        *,
+        via: str = "auto",
+        fsync: bool = False,
+        retry_states: Sequence[str] = ("failed",),
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
+        settings = Settings(fsync=fsync)
+        return await Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress).resume()
+
+    def _open(self) -> Line:
+        if self._line is None:
+            raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
+        return self._line
+
+
+def _stacked(parts: Sequence[Rows]) -> Rows:
+    first = parts[0]
+    values = [row for part in parts for row in part.only(first.columns).values]
+    return Rows(first.columns, first.kinds, values)

@@ -1,0 +1,1 @@
+"""Bridges between threads and event loops."""

@@ -1,0 +1,210 @@
+"""
+What is asked of a column: one of several values, a closed range, or a filter in the archive's own words.
+
+Each way of writing it (Python values, a word of the command line, the notebook's filters) gives the same values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psfharvest.core.catalog import columns as known
+from psfharvest.core.catalog.detectors import Detector
+from psfharvest.core.errors import BadQuery
+
+OPEN_END = {"int": 2**31 - 1, "float": 1e30}
+"""Sent for an open end of a range: how the archive reads a lone ``min`` is not known. Fits its int and real."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The column equals one of the values; they travel as strings, also for numeric columns."""
+
+    column: str
+    values: tuple[str, ...]
+
+    def wire(self) -> dict[str, Any]:
+        """Return the filter as Mashup takes it."""
+        return {"paramName": self.column, "values": list(self.values)}
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The column lies in the closed range ``low .. high``; None is an open end."""
+
+    column: str
+    low: float | None
+    high: float | None
+
+    def wire(self) -> dict[str, Any]:
+        """Return the filter as Mashup takes it, always with both ends."""
+        column = known.COLUMNS.get(self.column)
+        far = OPEN_END["int" if column is not None and column.kind == "int" else "float"]
+        low = -far if self.low is None else self.low
+        high = far if self.high is None else self.high
+        return {"paramName": self.column, "values": [{"min": low, "max": high}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter in Mashup's own words, as JSON, for what the others cannot say: several ranges, free text."""
+
+    column: str
+    text: str
+
+    def wire(self) -> dict[str, Any]:
+        """Return the filter as Mashup takes it."""
+        return dict(json.loads(self.text))
+
+
+Criterion = AnyOf | Between | Filter
+
+
+def of(column: str, value: Any) -> Criterion:
+    """
+    Return what a value asks of a column: one value, a list of values (any of), or a pair (a closed range).
+
+    Raises
+    ------
+    BadQuery
+        For a value that cannot be.
+    """
+    if isinstance(value, tuple):
+        return _range(column, value)
+    if isinstance(value, (str, bytes)) or getattr(value, "ndim", None) == 0 or not isinstance(value, Iterable):
+        return AnyOf(column, (_text(column, value),))
+    values = tuple(dict.fromkeys(_text(column, v) for v in value))
+    if not values:
+        raise BadQuery(f"{column}: an empty list can match nothing; give at least one value", field=column)
+    return AnyOf(column, values)
+
+
+def parse(word: str, place: Detector) -> Criterion:
+    """
+    Return the criterion that a word of the command line writes: ``column=value``, ``=a,b,c`` or ``=lo..hi``.
+
+    Raises
+    ------
+    BadQuery
+        When it writes none.
+    """
+    name, equals, text = word.partition("=")
+    if not equals or not name.strip() or not text.strip():
+        raise BadQuery(
+            f"criterion {word!r}: write column=value, column=a,b,c or column=lo..hi, for example psf_flux=1e4..",
+            field=name,
+        )
+    column = known.resolve(name.strip(), place)
+    if ".." in text:
+        low, _, high = text.partition("..")
+        if not low.strip() and not high.strip():
+            raise BadQuery(
+                f"criterion {word!r}: a range needs at least one end: lo.., ..hi or lo..hi", field=column
+            )
+        return _range(column, (low.strip() or None, high.strip() or None))
+    values = [v.strip() for v in text.split(",")]
+    if not all(values):
+        raise BadQuery(f"criterion {word!r}: an empty value between commas", field=column)
+    return of(column, values)
+
+
+def from_filter(given: Any, place: Detector) -> Criterion:
+    """
+    Return the criterion of a filter in Mashup's own form, ``{'paramName': column, 'values': [...]}``.
+
+    Raises
+    ------
+    BadQuery
+        When it is none.
+    """
+    name, values = (given.get(key) if isinstance(given, Mapping) else None for key in ("paramName", "values"))
+    if not isinstance(name, str) or values is None:
+        raise BadQuery(f"filter {given!r}: write {{'paramName': column, 'values': [...]}}")
+    column = known.resolve(name, place)
+    values = [values] if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) else list(values)
+    more = {k: v for k, v in given.items() if k not in ("paramName", "values") and v not in (None, "")}
+    ranges = [_range(column, (v.get("min"), v.get("max"))) for v in values if isinstance(v, Mapping)]
+    others = [v for v in values if not isinstance(v, Mapping)]
+    if not more and len(ranges) == 1 and not others:
+        return ranges[0]
+    if not more and not ranges:
+        return of(column, others)
+    if column == "id":  # the id is what queries are split on
+        raise BadQuery("id: give values, or one range; for several ranges ask once for each", field=column)
+    wire = {"paramName": column, "values": [*(_text(column, v) for v in others)], **more}
+    wire["values"] += [r.wire()["values"][0] for r in ranges]
+    try:
+        return Filter(column, json.dumps(wire, sort_keys=True))
+    except TypeError as error:
+        raise BadQuery(f"{column}: {error}; a filter is made of texts and numbers", field=column) from None
+
+
+def plain(criterion: Criterion) -> dict[str, Any]:
+    """Return a criterion as plain values, from which `from_plain` makes it again."""
+    if isinstance(criterion, AnyOf):
+        return {"column": criterion.column, "values": list(criterion.values)}
+    if isinstance(criterion, Filter):
+        return {"column": criterion.column, "filter": criterion.text}
+    return {"column": criterion.column, "low": criterion.low, "high": criterion.high}
+
+
+def from_plain(plain: Mapping[str, Any]) -> Criterion:
+    """Return the criterion that plain values stand for."""
+    if "values" in plain:
+        return AnyOf(plain["column"], tuple(plain["values"]))
+    if "filter" in plain:
+        return Filter(plain["column"], plain["filter"])
+    return Between(plain["column"], plain["low"], plain["high"])
+
+
+def shown(criterion: Criterion) -> str:
+    """Return a criterion's value as it is written in Python."""
+    if isinstance(criterion, Between):
+        return repr((criterion.low, criterion.high))
+    if isinstance(criterion, Filter):
+        return criterion.text
+    return repr(criterion.values[0] if len(criterion.values) == 1 else list(criterion.values))
+
+
+def _range(column: str, pair: tuple[Any, ...]) -> Between:
+    if len(pair) != 2:
+        raise BadQuery(
+            f"{column}={pair!r}: a tuple is a closed range of two ends, (low, high); give a list for 'any of'",
+            field=column,
+        )
+    low, high = _end(column, pair[0], -math.inf), _end(column, pair[1], math.inf)
+    if low is not None and high is not None and low > high:
+        raise BadQuery(f"{column}: the range {low:g}..{high:g} is empty; the lower end comes first", field=column)
+    return Between(column, low, high)
+
+
+def _end(column: str, end: Any, outward: float) -> float | None:
+    if end is None:
+        return None
+    try:
+        number = float(end)
+    except (TypeError, ValueError, OverflowError):
+        raise BadQuery(f"{column}: the end of a range is a number or open, not {end!r}", field=column) from None
+    if math.isnan(number):
+        raise BadQuery(f"{column}: the end of a range cannot be nan", field=column)
+    if number == outward:
+        return None
+    if math.isinf(number):
+        raise BadQuery(
+            f"{column}: nothing lies beyond {end!r}; leave an open end away (None in Python)", field=column
+        )
+    return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+def _text(column: str, value: Any) -> str:
+    item = getattr(value, "item", None)
+    plain = item() if callable(item) and getattr(value, "mask", None) is None else value
+    if isinstance(plain, bool):
+        return str(int(plain))
+    if isinstance(plain, (str, int)) or (isinstance(plain, float) and math.isfinite(plain)):
+        return str(plain)
+    raise BadQuery(f"{column}={value!r}: a value is a text or a finite number", field=column)

@@ -1,0 +1,1 @@
+"""Cutouts as data: dataURI grammar, keys, FITS structure, pixels."""

@@ -1,0 +1,1 @@
+"""What follows from observed responses: retries, concurrency limit, outages, transport."""

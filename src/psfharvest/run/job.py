@@ -1,0 +1,128 @@
+"""One call of `harvest` or `resume`: its words are checked, the folder is opened, a run goes over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from psfharvest.archive.session import LONG_PATIENCE_S, Line
+from psfharvest.core.catalog.query import Query
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Progress, Report, State
+from psfharvest.run.planner import Uris
+from psfharvest.run.run import Campaign
+from psfharvest.run.targets import What, ask_for
+from psfharvest.store import folder as folders
+from psfharvest.store.folder import Settings
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.targets import Ask
+
+VIAS = ("auto", "file", "bundle")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    What both calls share.
+
+    Parameters
+    ----------
+    line
+        To the archive, open.
+    folder, settings
+        The harvest folder, and how it stores.
+    via
+        How cutouts travel.
+    retry_states
+        Which of ``failed`` and ``missing`` get fresh attempts.
+    progress
+        Called a few times a second.
+
+    Raises
+    ------
+    BadInput
+        When a word is not allowed.
+    """
+
+    line: Line
+    folder: Path
+    settings: Settings
+    via: str
+    retry_states: Sequence[str]
+    progress: Callable[[Progress], None] | None
+
+    def __post_init__(self) -> None:
+        if self.via not in VIAS:
+            raise BadInput(f"via {self.via!r}: one of {', '.join(VIAS)} is allowed")
+        for name in self.retry_states:
+            if name not in (State.FAILED, State.MISSING):
+                raise BadInput(f"retry_states {name!r}: failed and missing are allowed")
+
+    async def harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
+        """Ask for what is wanted, in a new folder or an old one, and run."""
+        before = self.line.traffic.requests
+        ask = await ask_for(self.line.mashup(LONG_PATIENCE_S), what, self.folder, suffixes, **sizes)
+        opened = folders.old_folder if folders.is_harvest(self.folder) else folders.new_folder
+        async with _in_threads(opened(self.folder, self.settings)) as manifest:
+            todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
+            streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
+            return await self._run(manifest, todo, streams, before)
+
+    async def resume(self) -> Report:
+        """Run over what an old folder has recorded."""
+        before = self.line.traffic.requests
+        async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
+            todo = await _in_thread(folders.todo, manifest, None, extend=False)
+            return await self._run(manifest, todo, {}, before)
+
+    async def _run(
+        self,
+        manifest: Manifest,
+        todo: Sequence[Ask],
+        streams: Mapping[int, Uris],
+        requests_before: int,
+    ) -> Report:
+        await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
+        opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
+        async with _in_threads(closing(opened)) as sink:
+            return await Campaign(
+                manifest=manifest,
+                sink=sink,
+                todo=todo,
+                mashup=self.line.mashup(LONG_PATIENCE_S),
+                fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending),
+                traffic=self.line.traffic,
+                policy=self.line.policy(LONG_PATIENCE_S),
+                requests_before=requests_before,
+                watch=self.progress,
+                streams=streams,
+            ).run()
+
+
+@asynccontextmanager
+async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context off the event loop: closing a folder may take the disk a while."""
+    with ExitStack() as stack:
+        entered = await _in_thread(stack.enter_context, context)
+        leave = stack.pop_all()
+    try:
+        yield entered
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await _in_thread(leave.__exit__, type(error), error, error.__traceback__)
+        raise
+    with anyio.CancelScope(shield=True):
+        await _in_thread(leave.close)
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    return await anyio.to_thread.run_sync(lambda: work(*args, **named))

@@ -1,0 +1,211 @@
+"""
+What is asked flows into the ledger, and on to the engine: a list's lines, a query's rows, a caller's stream.
+
+Whatever was asked is on disk before it is fetched, so that memory stays flat and a killed run knows where it stood.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from psfharvest.archive.catalog.mashup import Mashup, PartRows
+from psfharvest.core.catalog.query import Query, replace_query
+from psfharvest.core.errors import BadInput
+from psfharvest.core.model import Asked, BadLine, Item
+from psfharvest.run import uri_lists
+from psfharvest.run.disk import Disk
+from psfharvest.run.rows import pieces, uris_of
+from psfharvest.store.manifest import targets
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.targets import Ask
+
+ITEMS_AT_ONCE = 512
+BACKLOG = 100_000
+"""Pending cutouts beyond which the next part of a query is left for later."""
+HANDED_MAX = 3
+"""Batches of new items that are kept in memory on their way to the engine."""
+
+Uris = Iterable[str] | AsyncIterable[str]
+
+
+class Asking:
+    """
+    The asking of one run, and the stream of items that comes of it.
+
+    Parameters
+    ----------
+    manifest, disk
+        Where what is asked is kept, and the way there.
+    mashup
+        Answers queries.
+    todo
+        What is to be asked for still.
+    streams
+        For an ask of kind ``stream``: its dataURIs.
+    with_source
+        Whether items carry their catalogue row.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        disk: Disk,
+        mashup: Mashup,
+        todo: Sequence[Ask],
+        streams: Mapping[int, Uris],
+        *,
+        with_source: bool,
+    ) -> None:
+        self.n_left = len(todo)
+        """Asks that are not complete yet."""
+        self.notes: list[str] = []
+        """What the user should be told of."""
+        self._manifest = manifest
+        self._disk = disk
+        self._mashup = mashup
+        self._todo = todo
+        self._streams = streams
+        self._with_source = with_source
+        self._handed: deque[list[Item]] = deque()
+        self._is_over = False
+        self._error: Exception | None = None
+        self._pour_error: Exception | None = None
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+
+    async def run(self) -> None:
+        """Ask for all; what goes wrong is raised by `items`, once what was asked until then is fetched."""
+        try:
+            for ask in self._todo:
+                if ask.kind == "stream" and ask.n not in self._streams:
+                    self.notes.append("a list that came as a stream was cut off: give it again to 'harvest'")
+                    continue
+                await (self._ask_query(ask) if ask.kind == "query" else self._ask_list(ask))
+                await self._disk.do(targets.complete, self._manifest, ask)
+                self.n_left -= 1
+        except Exception as error:  # noqa: BLE001 - raised by items()
+            self._error = error
+        self._is_over = True
+        self._tell()
+
+    async def items(self) -> AsyncIterator[Sequence[Item]]:
+        """
+        Yield what is pending, as the asking goes on beside it.
+
+        Raises
+        ------
+        Exception
+            What stopped the asking, at the end.
+        """
+        after = 0
+        while True:
+            news, is_over = self._news, self._is_over
+            batch = self._next_handed(after) or await self._disk.do(self._pending, after)
+            if batch:
+                after = batch[-1].number
+                yield batch
+            elif is_over:
+                break
+            else:
+                await news.wait()
+        if self._error is not None:
+            raise self._error
+
+    def make_room(self) -> None:
+        """Let a query that waits for the backlog go on."""
+        self._room.set()
+
+    def _next_handed(self, after: int) -> list[Item]:
+        """Return new items that follow at once on what was given before, if they were handed over."""
+        while self._handed and self._handed[0][0].number <= after + 1:
+            items = self._handed.popleft()
+            if items[0].number == after + 1:
+                self._manifest.give(items)
+                return items
+        return []
+
+    def _pending(self, after: int) -> list[Item]:
+        return self._manifest.pending(after, ITEMS_AT_ONCE, with_source=self._with_source)
+
+    async def _ask_query(self, ask: Ask) -> None:
+        query = Query.from_dict(ask.spec["query"])
+        finished = await self._disk.do(targets.finished_parts, self._manifest, ask)
+        if query.limit is not None:
+            had = await self._disk.do(targets.n_rows_of, self._manifest, ask)
+            query = replace_query(query, limit=max(0, query.limit - had))
+        async for part in self._mashup.parts(query, finished):
+            for piece in pieces(part):
+                await self._disk.do(self._add_piece, ask, query, piece)
+                self._tell()
+            while self._manifest.tally().pending > BACKLOG:
+                self._room = anyio.Event()
+                await self._room.wait()
+
+    def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> None:
+        asked: list[Asked | BadLine] = []
+        with self._manifest.transaction():
+            numbers = self._manifest.sources(query.detector.name, piece.rows.columns, piece.rows.values)
+            for number, row in zip(numbers, piece.rows.dicts(), strict=True):
+                asked += uris_of(row, query, ask.spec, number)
+            self._manifest.add(asked)
+            targets.finish_part(self._manifest, ask, piece.part, len(piece.rows))
+
+    async def _ask_list(self, ask: Ask) -> None:
+        if ask.kind == "stream":
+            await self._ask_stream(ask)
+        else:
+            path = Path(ask.spec["path"])
+            if await self._disk.do(uri_lists.identity, path) != ask.identity:
+                raise BadInput(
+                    f"{path} has changed since it was first given; harvest it as another list (--extend)"
+                )
+            batches = uri_lists.from_file(path, ask.position, ask.lines)
+            while (batch := await self._disk.do(next, batches, None)) is not None:
+                await self._add_lines(ask, batch)
+
+    async def _ask_stream(self, ask: Ask) -> None:
+        send, receive = anyio.create_memory_object_stream[str](uri_lists.LINES_AT_ONCE)
+        error: Exception | None = None
+        async with anyio.create_task_group() as group, receive:
+            group.start_soon(self._pour, self._streams[ask.n], send)
+            try:
+                async with aclosing(uri_lists.gather(receive)) as batches:
+                    async for batch in batches:
+                        await self._add_lines(ask, batch)
+            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
+                error = raised
+                group.cancel_scope.cancel()
+        error = error or self._pour_error
+        if error is not None:
+            raise error
+
+    async def _pour(self, uris: Uris, send: MemoryObjectSendStream[str]) -> None:
+        try:
+            await uri_lists.pour(uris, send)
+        except Exception as error:  # noqa: BLE001 - the caller's own, raised once the rest is done
+            self._pour_error = error
+
+    async def _add_lines(self, ask: Ask, batch: uri_lists.Batch) -> None:
+        def add() -> list[Item]:
+            with self._manifest.transaction():
+                targets.advance(self._manifest, ask, batch.position, batch.lines)
+                return self._manifest.add(batch.asked)
+
+        if batch.asked:
+            self._hand_over(await self._disk.do(add))
+            self._tell()
+
+    def _hand_over(self, items: list[Item]) -> None:
+        """Let new items go on without being read back, as far as memory allows; the manifest has them all."""
+        if items and len(self._handed) < HANDED_MAX:
+            self._handed.append(items)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()

@@ -1,0 +1,63 @@
+"""A query's rows become dataURIs: for each row, each suffix, or why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from psfharvest.archive.catalog.mashup import PartRows
+from psfharvest.core.catalog.partition import Part
+from psfharvest.core.catalog.query import Query
+from psfharvest.core.errors import BadInput, BadURI
+from psfharvest.core.fits import datauri
+from psfharvest.core.model import Asked, BadLine
+from psfharvest.store.manifest.targets import Ask
+
+ROWS_AT_ONCE = 1000
+"""Rows asked for in one transaction: short, so that an interrupt never waits long."""
+
+
+def query_ask(
+    query: Query, suffixes: Sequence[str], *, unsat_size_px: int, sat_size_px: int, n_sources: int
+) -> Ask:
+    """Return the ask of a query's cutouts."""
+    chosen = query.detector.check_suffixes([suffixes] if isinstance(suffixes, str) else list(suffixes))
+    for name, size in (("unsat_size", unsat_size_px), ("sat_size", sat_size_px)):
+        if not 1 <= size <= 99_999:
+            raise BadInput(f"{name} is {size}: a side of 1 to 99999 pixels is allowed")
+    n = n_sources if query.limit is None else min(n_sources, query.limit)
+    spec = {
+        "query": query.to_dict(),
+        "suffixes": list(chosen),
+        "unsat_size_px": unsat_size_px,
+        "sat_size_px": sat_size_px,
+    }
+    identity = json.dumps([query.identity, sorted(chosen), unsat_size_px, sat_size_px])
+    return Ask("query", identity, spec, expected=n * len(chosen))
+
+
+def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterator[Asked | BadLine]:
+    """Yield what a catalogue row asks for: for each suffix a dataURI, or why there is none."""
+    sizes = {"unsat_size_px": spec["unsat_size_px"], "sat_size_px": spec["sat_size_px"]}
+    for suffix in spec["suffixes"]:
+        try:
+            parts = datauri.build_checked(row, query.detector, suffix, **sizes)
+        except BadURI as error:
+            text = f"{query.detector.name} source {row.get('id')} {suffix}"
+            yield BadLine(text, str(error))
+        else:
+            yield Asked(str(parts), number, parts)
+
+
+def pieces(part: PartRows) -> Iterator[PartRows]:
+    """Cut a part into pieces that are finished parts themselves, each up to its last id."""
+    rows, low = iter(part.rows.values), part.part.low
+    at = part.rows.columns.index("id")
+    left = len(part.rows)
+    while values := list(islice(rows, ROWS_AT_ONCE)):
+        left -= len(values)
+        high = int(values[-1][at]) if left else part.part.high
+        yield PartRows(Part(low, high), type(part.rows)(part.rows.columns, part.rows.kinds, values))
+        low = high + 1

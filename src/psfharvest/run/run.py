@@ -1,0 +1,240 @@
+"""One run over a folder: what is asked is fetched, stored, then claimed, and the account is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+
+from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.core.errors import ArchiveDown, LocalError
+from psfharvest.core.model import Item, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.ports import Fetcher
+from psfharvest.engine.pump import Pump
+from psfharvest.engine.traffic import Traffic
+from psfharvest.run.disk import Disk
+from psfharvest.run.planner import Asking, Uris
+from psfharvest.store.manifest import targets
+from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
+from psfharvest.store.manifest.targets import Ask
+
+WATCH_S = 0.2
+
+
+class AccountingFetcher(Fetcher, Protocol):
+    """A fetcher that can say what travelled how."""
+
+    def account(self) -> dict[str, Any]:
+        """Return what travelled how, and why, as plain values."""
+        ...
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether it stores the catalogue rows, too."""
+        ...
+
+    def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
+        """Store the bodies durably; raise `SinkError`."""
+        ...
+
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return what the manifest must record together with a claim."""
+        ...
+
+    def forget(self, items: Sequence[Item]) -> None:
+        """Let go of what claims stood for that were taken back."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+@dataclass(slots=True)
+class Campaign:
+    """
+    A run over a folder whose lock is held.
+
+    Parameters
+    ----------
+    manifest, sink
+        The folder's, open.
+    todo
+        What is to be asked for still.
+    mashup, fetcher, traffic, policy
+        The archive's side.
+    requests_before
+        How many requests the archive's traffic light had counted when this run began.
+    watch
+        Called with a `Progress` a few times a second.
+    streams
+        For an ask of kind ``stream``: its dataURIs.
+    """
+
+    manifest: Manifest
+    sink: Sink
+    todo: Sequence[Ask]
+    mashup: Mashup
+    fetcher: AccountingFetcher
+    traffic: Traffic
+    policy: RetryPolicy
+    requests_before: int = 0
+    watch: Callable[[Progress], None] | None = None
+    streams: Mapping[int, Uris] = field(default_factory=dict)
+    _disk: Disk = field(default_factory=Disk)
+    _pump: Pump = field(init=False)
+    _asking: Asking = field(init=False)
+    _asks: list[Ask] = field(default_factory=list)
+    _run: int = 0
+    _started_at: float = 0.0
+    _notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._pump = Pump(self.fetcher, self, self.traffic, self.policy)
+        self._asking = Asking(
+            self.manifest,
+            self._disk,
+            self.mashup,
+            self.todo,
+            self.streams,
+            with_source=self.sink.needs_sources,
+        )
+
+    async def run(self) -> Report:
+        """
+        Ask for the rest, fetch what is pending, and return the account.
+
+        An outage past the patience ends the run without an error: the account says ``stopped``.
+
+        Raises
+        ------
+        LocalError
+            When disk or manifest fail; with the account in its `report`.
+        """
+        self._started_at = time.monotonic()
+        self._run = await self._disk.do(self.manifest.begin_run)
+        self._asks = await self._disk.do(targets.read_asks, self.manifest)
+        stopped = "interrupted"
+        try:
+            stopped = await self._work()
+        except LocalError as error:
+            stopped = "local_error"
+            error.report = self.report(stopped)
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close_run(stopped)
+        return self.report(stopped)
+
+    def report(self, stopped: str) -> Report:
+        """Return the account as it stands."""
+        return Report.of(
+            self.manifest.tally(),
+            elapsed_s=self._elapsed_s(),
+            requests=self._requests(),
+            retried=self._retried(),
+            stopped=stopped,
+            notes=(*self._asking.notes, *self._notes),
+            is_fully_asked=self._asking.n_left == 0,
+            via=self.fetcher.account(),
+        )
+
+    def progress(self) -> Progress:
+        """Return a look at the run."""
+        expected = [ask.expected for ask in self._asks]
+        return Progress(
+            tally=self.manifest.tally(),
+            expected=None if None in expected or self._asking.n_left == 0 else sum(e or 0 for e in expected),
+            in_flight=self.traffic.in_flight,
+            waiting=self._pump.waiting,
+            connections=self.traffic.throttle.limit,
+            requests=self._requests(),
+            elapsed_s=self._elapsed_s(),
+            outage=self.traffic.health.words if self.traffic.is_down else "",
+        )
+
+    async def keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Store, then claim; a batch that was begun is ended, whatever happens."""
+        with anyio.CancelScope(shield=True):
+            await self._disk.do(self._keep, outcomes)
+        self._asking.make_room()
+
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        taken_back = [o.item for o in outcomes if o.state is State.PENDING]
+        if taken_back:
+            outcomes = _last_words(outcomes)
+            with self.manifest.transaction():
+                self.manifest.retract([item.number for item in taken_back])
+            self.sink.forget(taken_back)
+        stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
+        stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
+        with self.manifest.transaction():
+            self.manifest.record(stored)
+            self.manifest.set(**self.sink.checkpoint())
+            self._note_run()
+
+    def _note_run(self, **more: Any) -> None:
+        self.manifest.update_run(
+            self._run,
+            elapsed_s=self._elapsed_s(),
+            requests=self._requests(),
+            retried=as_json(self._retried()),
+            via=as_json(self.fetcher.account()),
+            **more,
+        )
+
+    async def _work(self) -> str:
+        error: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._asking.run)
+            if self.watch is not None:
+                group.start_soon(self._watch, self.watch)
+            try:
+                await self._pump.run(self._asking.items())
+            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
+                error = raised
+            group.cancel_scope.cancel()
+        if isinstance(error, ArchiveDown):
+            self._notes.append(str(error))
+            return "archive_down"
+        if error is not None:
+            raise error
+        return ""
+
+    async def _close_run(self, stopped: str) -> None:
+        def close() -> None:
+            with self.manifest.transaction():
+                self._note_run(stopped=stopped)
+
+        try:
+            await self._disk.do(close)
+        except LocalError:
+            if stopped != "local_error":
+                raise
+
+    async def _watch(self, watch: Callable[[Progress], None]) -> None:
+        while True:
+            watch(self.progress())
+            await anyio.sleep(WATCH_S)
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_at
+
+    def _requests(self) -> int:
+        return self.traffic.requests - self.requests_before
+
+    def _retried(self) -> dict[str, int]:
+        return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
+
+
+def _last_words(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the last outcome of each item, unless that takes the others back."""
+    last = {o.item.number: o for o in outcomes}
+    return [o for o in last.values() if o.state is not State.PENDING]

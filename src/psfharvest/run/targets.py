@@ -1,0 +1,87 @@
+"""What a caller wants, a query or dataURIs, as an ask for the ledger or as items for a stream that keeps none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio.to_thread
+
+from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.core.catalog.query import Query
+from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import datauri, keys
+from psfharvest.core.model import Asked, Item
+from psfharvest.run import uri_lists
+from psfharvest.run.planner import Uris
+from psfharvest.run.rows import query_ask, uris_of
+from psfharvest.store import folder as folders
+from psfharvest.store.manifest.targets import Ask
+
+What = Query | Uris
+
+
+async def ask_for(mashup: Mashup, what: What | Path, folder: Path, suffixes: Sequence[str], **sizes: int) -> Ask:
+    """
+    Return the ask of what a caller wants in a folder; a query is counted, unless the folder knows it.
+
+    Raises
+    ------
+    BadInput
+        When it cannot be asked for.
+    """
+    if isinstance(what, Query):
+        ask = query_ask(what, suffixes, n_sources=0, **sizes)
+        if folders.knows(folder, ask):
+            return ask
+        return query_ask(what, suffixes, n_sources=await mashup.count(what), **sizes)
+    if isinstance(what, (str, bytes)):
+        raise BadInput(f"{what!r} is one text: give a list of dataURIs, or the Path of a file of them")
+    if suffixes:
+        raise BadInput("suffixes go with a query; a dataURI names its product itself")
+    if isinstance(what, Path):
+        identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
+        return Ask("file", identity, {"path": str(what.absolute())})
+    return Ask("stream", "stream", {})
+
+
+async def items_of(mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int) -> AsyncIterator[list[Item]]:
+    """Yield items as they become known."""
+    n = 0
+    async for asked in _asked(mashup, what, suffixes, **sizes):
+        items = []
+        for uri, parts, source in asked:
+            n += 1
+            key = keys.key_of(uri, parts)
+            size_px, rootname = (parts.size_px, parts.rootname) if parts else (None, "")
+            items.append(Item(n, uri, key, size_px, rootname, source))
+        yield items
+
+
+async def _asked(
+    mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int
+) -> AsyncIterator[list[tuple[str, datauri.CutoutURI | None, str]]]:
+    if isinstance(what, Query):
+        ask = query_ask(what, suffixes, n_sources=0, **sizes)
+        async for part in mashup.parts(what):
+            for row in part.rows.dicts():
+                yield [
+                    (a.uri, a.parts, json.dumps(row))
+                    for a in uris_of(row, what, ask.spec, 0)
+                    if isinstance(a, Asked)
+                ]
+        return
+    async with aclosing(_strings(what)) as uris:
+        async for uri in uris:
+            yield [(uri, datauri.parse(uri), "")]
+
+
+async def _strings(uris: Uris) -> AsyncGenerator[str, None]:
+    if isinstance(uris, AsyncIterable):
+        async for uri in uris:
+            yield str(uri)
+    else:
+        for uri in uris:
+            yield str(uri)

@@ -1,0 +1,1 @@
+"""The simulated catalogues and their query service."""

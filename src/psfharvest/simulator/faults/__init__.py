@@ -1,0 +1,1 @@
+"""Faults on demand: their grammar and their bookkeeping."""

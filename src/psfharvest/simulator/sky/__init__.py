@@ -1,0 +1,1 @@
+"""Exposures, stars and their pixels."""

@@ -1,0 +1,81 @@
+"""Which type each column of many rows has, found by looking at all of them, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from psfharvest.core.catalog.columns import COLUMNS
+
+CASTS = {"str": str, "float": float, "int": int, "bool": bool}
+_NONE = "str"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen in one column; `width` is the longest text's, in characters."""
+
+    types: set[type] = field(default_factory=set)
+    width: int = 1
+
+
+class Kinds:
+    """
+    The types of columns, in the order in which the columns were first seen.
+
+    Examples
+    --------
+    >>> kinds = Kinds()
+    >>> for row in ({"id": 1, "sky": None}, {"id": 2, "sky": 1.5}):
+    ...     kinds.look(row)
+    >>> kinds.all()
+    {'id': 'int', 'sky': 'float'}
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._seen: dict[str, Seen] = {name: Seen() for name in names}
+        self._n_rows = 0
+        self._n_seen: dict[str, int] = dict.fromkeys(self._seen, 0)
+
+    def look(self, row: Mapping[str, Any]) -> None:
+        """Take a row into account."""
+        self._n_rows += 1
+        for name, value in row.items():
+            seen = self._seen.get(name)
+            if seen is None:
+                seen = self._seen[name] = Seen()
+                self._n_seen[name] = 0
+            if value is None:
+                continue
+            self._n_seen[name] += 1
+            seen.types.add(type(value))
+            if isinstance(value, str) and len(value) > seen.width:
+                seen.width = len(value)
+
+    def all(self) -> dict[str, str]:
+        """Return ``str``, ``int``, ``float`` or ``bool`` for each column."""
+        return {name: self.kind(name) for name in self._seen}
+
+    def kind(self, name: str) -> str:
+        """Return a column's kind: the narrowest that holds all its values; the known one where it has none."""
+        types = self._seen[name].types
+        if not types:
+            return COLUMNS[name].kind if name in COLUMNS else _NONE
+        if str in types:
+            return "str"
+        return "float" if float in types else "bool" if types == {bool} else "int"
+
+    def width(self, name: str) -> int:
+        """Return how many characters a column's longest text has, 1 at least."""
+        return max(self._seen[name].width, 30 if len(self._seen[name].types) > 1 else 1)
+
+    def has_null(self, name: str) -> bool:
+        """Return True where a row lacks a value of the column."""
+        return self._n_seen[name] < self._n_rows
+
+
+def column(rows: Iterable[Mapping[str, Any]], name: str, kind: str) -> list[Any]:
+    """Return one column of rows as values of its kind, None where there is none."""
+    cast = CASTS[kind]
+    return [None if (value := row.get(name)) is None else cast(value) for row in rows]

@@ -1,0 +1,1 @@
+"""The SQLite manifest; the only package with SQL text."""

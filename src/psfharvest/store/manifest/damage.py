@@ -1,0 +1,92 @@
+"""
+What is left of a manifest that was damaged or lost: told apart from a sound one, set aside, never deleted.
+
+A journal (``-wal``) without its manifest is set aside, too: SQLite would play it into the next manifest of that
+name, and mix two harvests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from psfharvest.core.errors import FolderRefused, ManifestError, cannot_store
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+
+SIDES = ("", "-wal", "-shm", "-journal")
+"""The manifest's own file, and those that SQLite keeps beside it."""
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+def refuse_sound(folder: Path) -> None:
+    """
+    Make sure that a folder has no manifest, or a damaged one; a whole manifest is read for that.
+
+    Raises
+    ------
+    FolderRefused
+        When it has a sound one.
+    ManifestError
+        When the manifest cannot be judged: foreign, newer, not readable.
+    """
+    path = folder / MANIFEST_NAME
+    if not os.path.lexists(path) or is_damaged(folder):
+        return
+    raise FolderRefused(
+        f"{path} is sound: there is nothing to adopt; 'psfharvest verify {folder} --repair' holds the cutouts "
+        "against it"
+    )
+
+
+def is_damaged(folder: Path) -> bool:
+    """
+    Return True when SQLite finds the folder's manifest damaged, or it is empty.
+
+    Raises
+    ------
+    ManifestError
+        When it cannot be judged.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size == 0:
+            return True
+        with Manifest.read(folder) as manifest, manifest.look() as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+    except ManifestError as error:
+        if not str(getattr(error.__cause__, "sqlite_errorname", "")).startswith(_DAMAGE):
+            raise
+        return True
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}") from error
+
+
+def set_aside(folder: Path) -> str:
+    """
+    Give a manifest's files other names, under which they still belong together; return the name, or nothing.
+
+    Raises
+    ------
+    SinkError
+        When they cannot be renamed.
+    """
+    there = [side for side in SIDES if os.path.lexists(folder / f"{MANIFEST_NAME}{side}")]
+    names = (f"{MANIFEST_NAME}-damaged-{n}" for n in itertools.count(1))
+    name = next(n for n in names if not any(os.path.lexists(folder / f"{n}{side}") for side in SIDES))
+    try:
+        if _holds_nothing(folder, there):
+            for side in there:
+                (folder / f"{MANIFEST_NAME}{side}").unlink()
+            return ""
+        for side in there:
+            (folder / f"{MANIFEST_NAME}{side}").rename(folder / f"{name}{side}")
+    except OSError as error:
+        raise cannot_store(error, name) from error
+    return name
+
+
+def _holds_nothing(folder: Path, there: Sequence[str]) -> bool:
+    """Return True for what a reader leaves behind: an index, and an empty journal."""
+    return not any(side != "-shm" and (folder / f"{MANIFEST_NAME}{side}").stat().st_size for side in there)

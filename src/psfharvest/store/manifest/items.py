@@ -1,0 +1,110 @@
+"""
+How items stand in the manifest's tables: a cutout's dataURI in its parts, any other as its text; each name once.
+
+Functions over an open connection, called within the manifest's own transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psfharvest.core.fits import datauri, keys
+from psfharvest.core.model import Asked, BadLine, Item, Reason, State
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter, copy, source, other"
+"""Of table `item`, in the order in which rows come here."""
+SOURCE_AT = 11
+LOOK_UP_AT_ONCE = 500
+_NO_PARTS = (None,) * 9
+
+
+class Added(NamedTuple):
+    """What was new: items to fetch, and bad lines, which are accounted for at once."""
+
+    items: list[Item]
+    n_refused: int
+
+
+def columns_of(table: str) -> str:
+    """Return the columns with the table's name before each."""
+    return ", ".join(f"{table}.{column.strip()}" for column in COLUMNS.split(","))
+
+
+def uri_of(row: Sequence[Any]) -> tuple[str, datauri.CutoutURI | None]:
+    """Return a row's dataURI, and its parts, if it is a cutout's."""
+    if row[12] is not None:
+        return row[12], None
+    parts = datauri.CutoutURI(*row[1:10])
+    return str(parts), parts
+
+
+def item_of(row: Sequence[Any]) -> Item:
+    """Return a row's item."""
+    uri, parts = uri_of(row)
+    return _item(row[0], uri, keys.key_of(uri, parts, row[10]), parts)
+
+
+def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
+    """Add what is new of a few hundred lines, numbered from `first`, bad lines included."""
+    named = [_named(line) for line in asked]
+    digests = [keys.digest(name) for _, _, name in named]
+    bearers = _bearers(db, digests)
+    items: list[Item] = []
+    rows: list[tuple[Any, ...]] = []
+    names: list[tuple[bytes, int]] = []
+    refused: list[tuple[Any, ...]] = []
+    told: list[tuple[int, int]] = []
+    n = first
+    for (line, parts, name), digest in zip(named, digests, strict=True):
+        text = line[0]
+        known = bearers.setdefault(digest, {})
+        if text in known:
+            told += [] if isinstance(line, BadLine) or line.source is None else [(line.source, known[text])]
+            continue
+        copy = len(known)
+        known[text] = n
+        names.append((digest, n))
+        if isinstance(line, BadLine):
+            rows.append((n, *_NO_PARTS, copy, None, text))
+            refused.append((n, State.FAILED, 0, Reason.BAD_URI, line.detail))
+        else:
+            rows.append((n, *(parts or _NO_PARTS), copy, line.source, None if parts else text))
+            items.append(_item(n, text, keys.key_of(text, parts, copy) if copy else name, parts))
+        n += 1
+    names.sort()  # near each other in the tree, too: fewer pages are touched
+    db.executemany(f"INSERT INTO item ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
+    db.executemany("INSERT INTO name VALUES (?, ?)", names)
+    db.executemany("INSERT INTO outcome (n, state, attempts, reason, detail) VALUES (?,?,?,?,?)", refused)
+    # what came from a list, or was adopted, has no catalogue row until a query finds it, too
+    db.executemany("UPDATE item SET source = ? WHERE n = ? AND source IS NULL", told)
+    return Added(items, len(refused))
+
+
+def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | None, str]:
+    """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
+    if isinstance(line, BadLine):
+        return line, None, f"\n{line.text}"
+    parts = line.parts or datauri.parse(line.uri)
+    return line, parts, keys.key_of(line.uri, parts)
+
+
+def _item(n: int, uri: str, key: str, parts: datauri.CutoutURI | None) -> Item:
+    return Item(n, uri, key) if parts is None else Item(n, uri, key, parts.size_px, parts.rootname)
+
+
+def _bearers(db: Connection, digests: Sequence[bytes]) -> dict[bytes, dict[str, int]]:
+    """Return which dataURIs bear the names asked for, in their order, and their numbers."""
+    marks = ",".join("?" * len(digests))
+    rows = db.execute(
+        f"SELECT name.digest, {columns_of('item')} FROM name JOIN item ON item.n = name.n "  # noqa: S608
+        f"WHERE name.digest IN ({marks}) ORDER BY name.n",
+        digests,
+    )
+    found: dict[bytes, dict[str, int]] = {}
+    for digest, *row in rows:
+        found.setdefault(digest, {})[uri_of(row)[0]] = row[0]
+    return found

@@ -1,0 +1,348 @@
+"""
+The ledger: every asked cutout is in exactly one state, and the sum is always right.
+
+With `manifest_file` the only module that says sqlite3. One writer; every change is one transaction that carries the
+counts with it, so that the account is read, never counted. Readers (another process's ``status``) may look at any
+time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from psfharvest.core.errors import ManifestError
+from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
+from psfharvest.store.manifest import database, items
+from psfharvest.store.manifest.database import MANIFEST_NAME, translated
+from psfharvest.store.manifest.tally import ASKED, Counts
+
+__all__ = ["MANIFEST_NAME", "Manifest", "Stored", "as_json", "now_text"]
+
+
+class Stored(NamedTuple):
+    """An outcome, and where its bytes went; `shard` None and `place` None is the layout's own place."""
+
+    outcome: Outcome
+    shard: int | None = None
+    place: int | str | None = None
+
+
+class Manifest:
+    """
+    An open manifest.
+
+    Use `create`, `open` or `read`; each raises `ManifestError` for a file that is damaged, foreign or newer.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self.path = path
+        self._counts = Counts()
+        self._given: set[int] = set()
+        self._settled: list[int] = []
+        self._on_their_way: deque[Sequence[Item]] = deque()
+        self._next_item = 1
+        self._next_source = 1
+        self._low_water = 0
+        self._cursor = 0
+        try:
+            self._load()
+        except BaseException:
+            connection.close()
+            raise
+
+    @classmethod
+    def create(cls, folder: Path, **meta: str | int) -> Self:
+        """Make a new manifest in an existing folder, whole or not at all; `meta` holds for its life."""
+        database.create(folder, meta)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path, *, durable: bool = False) -> Self:
+        """Open an existing manifest to write; `durable` commits survive power loss, too."""
+        return cls(database.to_write(folder, durable=durable), folder / MANIFEST_NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open an existing manifest to read, also while another process writes, also on a read-only medium."""
+        return cls(database.to_read(folder), folder / MANIFEST_NAME)
+
+    def close(self) -> None:
+        """Close the file; the last one to close folds the journal into it."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        """Run statements that read, or that belong to a transaction opened around them."""
+        with translated(self.path):
+            yield self._db
+
+    def damaged(self, words: str) -> ManifestError:
+        """Return the error of a manifest that holds what it cannot hold."""
+        return database.damaged(self.path, words)
+
+    # -- settings
+
+    def setting(self, name: str, absent: Any = None) -> Any:
+        """Return a value of the folder's life, such as ``sink`` or ``layout``."""
+        with translated(self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return absent if row is None else row[0]
+
+    def set(self, **settings: int | str) -> None:
+        """Set values of the folder's life; within `transaction`."""
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(settings.items()))
+
+    # -- asking
+
+    def sources(self, detector: str, columns: Sequence[str], values: Iterable[Sequence[Any]]) -> list[int]:
+        """Keep the catalogue rows of a part, and return their numbers; call within `transaction`."""
+        names = json.dumps(list(columns))
+        self._db.execute("INSERT OR IGNORE INTO layout (detector, columns) VALUES (?, ?)", (detector, names))
+        layout = self._db.execute(
+            "SELECT n FROM layout WHERE detector = ? AND columns = ?", (detector, names)
+        ).fetchone()[0]
+        encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+        first = self._next_source
+        rows = [(n, layout, encode(row)) for n, row in enumerate(values, first)]
+        self._db.executemany("INSERT INTO source VALUES (?, ?, ?)", rows)
+        self._next_source = first + len(rows)
+        return list(range(first, self._next_source))
+
+    def add(self, asked: Sequence[Asked | BadLine]) -> list[Item]:
+        """Ask for dataURIs, each once in the manifest's life; return those that are new. Within `transaction`."""
+        new: list[Item] = []
+        for start in range(0, len(asked), items.LOOK_UP_AT_ONCE):
+            added = items.add(self._db, asked[start : start + items.LOOK_UP_AT_ONCE], self._next_item)
+            n_new = len(added.items) + added.n_refused
+            self._next_item += n_new
+            self._counts.add(ASKED, "", n_new)
+            if added.n_refused:
+                self._counts.add(State.FAILED, Reason.BAD_URI, added.n_refused)
+            new += added.items
+        return new
+
+    # -- runs
+
+    def begin_run(self) -> int:
+        """Open the record of a run, and return its number."""
+        with self.transaction() as db:
+            return int(db.execute("INSERT INTO run (started_at) VALUES (?)", (now_text(),)).lastrowid or 0)
+
+    def update_run(self, n: int, **columns: Any) -> None:
+        """Bring a run's record up to date; within `transaction`."""
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"UPDATE run SET {names} WHERE n = ?", (*columns.values(), n))  # noqa: S608 - our names
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the record of all runs, the oldest first."""
+        names = ("n", "started_at", "elapsed_s", "requests", "retried", "via", "stopped")
+        with translated(self.path):
+            rows = self._db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    # -- the ledger proper
+
+    def pending(self, after: int, limit: int, *, with_source: bool = False) -> list[Item]:
+        """
+        Return pending items with a number above `after`, in the order of asking, and hold them for given out.
+
+        Parameters
+        ----------
+        after
+            0, or the number of the last item of the batch before.
+        limit
+            Items at most.
+        with_source
+            Whether to fill in the catalogue row, as a JSON object.
+        """
+        with translated(self.path):
+            rows = self._db.execute(
+                f"SELECT {items.columns_of('i')} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
+                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
+                (max(after, self._low_water), limit),
+            ).fetchall()
+            found = [items.item_of(row) for row in rows]
+            if with_source:
+                found = self._with_sources(found, [row[items.SOURCE_AT] for row in rows])
+        self.give(found)
+        return found
+
+    def give(self, given: Sequence[Item]) -> None:
+        """Take note of items on their way, so that the low-water mark stays below them; from any thread."""
+        if given:
+            self._on_their_way.append(given)
+
+    def record(self, batch: Sequence[Stored]) -> None:
+        """
+        Claim outcomes, whose bytes are stored; within `transaction`.
+
+        Raises
+        ------
+        ManifestError
+            When one of them has an outcome already: then nothing of the batch is claimed.
+        """
+        rows = [
+            (
+                s.outcome.item.number,
+                s.outcome.state,
+                None if s.outcome.body is None else len(s.outcome.body),
+                s.outcome.sha256 or None,
+                s.outcome.attempts,
+                s.shard,
+                s.place,
+                s.outcome.reason,
+                s.outcome.detail or None,
+            )
+            for s in batch
+        ]
+        self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", rows)
+        for state, n in Counter((r[1], r[7] or "") for r in rows).items():
+            self._counts.add(*state, n)
+        self._counts.add(State.DONE, "", 0, sum(r[2] or 0 for r in rows))
+        self._settled.extend(r[0] for r in rows)
+
+    def retract(self, numbers: Sequence[int]) -> None:
+        """Take claims back: what of these items was recorded is pending again; within `transaction`."""
+        for number in numbers:
+            row = self._db.execute(
+                "DELETE FROM outcome WHERE n = ? RETURNING state, reason, coalesce(size_bytes, 0)", (number,)
+            ).fetchone()
+            if row is not None:
+                self._counts.add(row[0], row[1] or "", -1)
+                self._counts.add(State.DONE, "", 0, -row[2])
+            self._given.add(number)
+            self._low_water = min(self._low_water, number - 1)
+
+    def reopen(self, states: Sequence[State]) -> int:
+        """Make what is `missing` or `failed` pending again; return how many. Bad lines stay what they are."""
+        marks = ",".join("?" * len(states))
+        where = f"state IN ({marks}) AND state IN ('missing', 'failed') AND reason <> 'bad_uri'"
+        with self.transaction():
+            reasons = self._db.execute(
+                f"SELECT state, reason, count(*), min(n) FROM outcome WHERE {where} GROUP BY 1, 2",  # noqa: S608
+                states,
+            ).fetchall()
+            self._db.execute(f"DELETE FROM outcome WHERE {where}", states)  # noqa: S608
+            for state, reason, n, first in reasons:
+                self._counts.add(state, reason, -n)
+                self._low_water = self._cursor = min(self._low_water, first - 1)
+        return sum(n for _, _, n, _ in reasons)
+
+    def tally(self) -> Tally:
+        """Return the account as it was last claimed; safe to ask from any thread."""
+        return self._claimed
+
+    def examples(self) -> dict[str, str]:
+        """Return one dataURI for each reason, with its detail."""
+        with translated(self.path):
+            rows = self._db.execute(
+                "SELECT reason, uri, detail FROM cutout WHERE n IN "
+                "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
+            ).fetchall()
+        return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
+
+    def cutouts(
+        self, columns: str = "uri, state, location", where: str = "1", order: str = "n"
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield rows of the view `cutout`; the arguments are SQL of our own, never a user's."""
+        with translated(self.path):
+            yield from self._db.execute(f"SELECT {columns} FROM cutout WHERE {where} ORDER BY {order}")  # noqa: S608
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """
+        Do all or nothing of what happens within, and carry the counts with it.
+
+        Raises
+        ------
+        ManifestError
+            When the database refuses; nothing happened then.
+        """
+        before = (self._counts.copy(), self._next_item, self._next_source, self._low_water)
+        try:
+            with translated(self.path):
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._save_counts()
+                self._db.execute("COMMIT")
+            self._settled.clear()
+            self._claimed = self._counts.tally()
+        except BaseException:
+            self._counts, self._next_item, self._next_source, self._low_water = before
+            self._given.update(self._settled)  # not settled after all: the low-water mark must stay below them
+            self._settled.clear()
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _save_counts(self) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
+        while self._on_their_way:
+            given = self._on_their_way.popleft()
+            self._given.update(item.number for item in given)
+            self._cursor = given[-1].number
+        self._given.difference_update(self._settled)
+        self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
+
+    def _load(self) -> None:
+        with translated(self.path):
+            self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
+            self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
+            self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
+        self._claimed = self._counts.tally()
+        self._low_water = int(self.setting("low_water", 0))
+        if self._claimed.pending and not self._is_any_pending():
+            self._low_water = 0  # the mark is wrong: nothing pending may lie below it
+
+    def _is_any_pending(self) -> bool:
+        """Return whether anything is pending above the low-water mark."""
+        with translated(self.path):
+            row = self._db.execute(
+                "SELECT 1 FROM item i WHERE i.n > ? "
+                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) LIMIT 1",
+                (self._low_water,),
+            ).fetchone()
+        return row is not None
+
+    def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
+        wanted = [n for n in numbers if n is not None]
+        marks = ",".join("?" * len(wanted))
+        rows = self._db.execute(f"SELECT n, layout, vals FROM source WHERE n IN ({marks})", wanted)  # noqa: S608
+        try:
+            layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
+            texts = {
+                n: json.dumps(dict(zip(layouts[layout], json.loads(vals), strict=True))) for n, layout, vals in rows
+            }
+        except (TypeError, ValueError, KeyError) as error:
+            raise self.damaged(f"a catalogue row cannot be read: {error}") from error
+        return [
+            item._replace(source=texts.get(n, "")) if n is not None else item
+            for item, n in zip(items, numbers, strict=True)
+        ]
+
+
+def now_text() -> str:
+    """Return the time as the manifest writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def as_json(plain: Mapping[str, Any]) -> str:
+    """Return plain values as the manifest writes them."""
+    return json.dumps(plain, sort_keys=True)

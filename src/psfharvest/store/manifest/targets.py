@@ -1,0 +1,143 @@
+"""
+What a folder was asked for, and how far the asking has come: the checkpoints of queries and lists.
+
+A folder recognises the same command by the ask's identity, and refuses another one unless it is to be extended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psfharvest.core.catalog.partition import Part
+from psfharvest.core.errors import FolderRefused
+from psfharvest.store.manifest.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    One thing asked for.
+
+    `kind` is ``query``, ``file``, ``stream``; `identity` is equal for the same ask; `spec` is what it takes to
+    go on with it; `expected` is the number of cutouts where it is known; `position` and `lines` say how much of a
+    list has been read, in bytes and lines.
+    """
+
+    kind: str
+    identity: str
+    spec: Mapping[str, Any]
+    n: int = 0
+    expected: int | None = None
+    position: int = 0
+    lines: int = 0
+    is_complete: bool = False
+
+
+def read_asks(manifest: Manifest) -> list[Ask]:
+    """Return all that the folder was asked for, in order."""
+    columns = "n, kind, identity, spec, expected, position, lines, is_complete"
+    with manifest.look() as db:
+        rows = db.execute(f"SELECT {columns} FROM ask ORDER BY n").fetchall()  # noqa: S608 - no value in it
+    try:
+        return [
+            Ask(kind, identity, dict(json.loads(spec)), n, expected, position, lines, bool(is_complete))
+            for n, kind, identity, spec, expected, position, lines, is_complete in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise manifest.damaged(f"what was asked for cannot be read: {error}") from error
+
+
+def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
+    """
+    Return the folder's own record of `ask`, adding it to a folder that has none, or that is to be extended.
+
+    Raises
+    ------
+    FolderRefused
+        When the folder was asked for something else.
+    """
+    known = read_asks(manifest)
+    for old in known:
+        if old.identity == ask.identity:
+            return _moved(manifest, old, ask)
+    if known and not extend:
+        raise FolderRefused(
+            f"{manifest.path.parent} holds another harvest ({describe(known[0])}); "
+            "choose another folder, or add to this one with --extend"
+        )
+    with manifest.transaction() as db:
+        db.execute(
+            "INSERT INTO ask (kind, identity, spec, expected) VALUES (?, ?, ?, ?)",
+            (ask.kind, ask.identity, json.dumps(ask.spec), ask.expected),
+        )
+    return find_or_add(manifest, ask, extend=extend)
+
+
+def _moved(manifest: Manifest, old: Ask, new: Ask) -> Ask:
+    """Return the folder's own record, with the place where a list is now."""
+    if old.kind != "file" or old.spec == new.spec:
+        return old
+    with manifest.transaction() as db:
+        db.execute("UPDATE ask SET spec = ? WHERE n = ?", (json.dumps(new.spec), old.n))
+    return replace(old, spec=new.spec)
+
+
+def finished_parts(manifest: Manifest, ask: Ask) -> list[Part]:
+    """Return the parts of a query that have been had, rows and all."""
+    with manifest.look() as db:
+        return [Part(*row) for row in db.execute("SELECT low, high FROM part WHERE ask = ? ORDER BY low", (ask.n,))]
+
+
+def n_rows_of(manifest: Manifest, ask: Ask) -> int:
+    """Return how many rows the finished parts of a query held."""
+    with manifest.look() as db:
+        return int(db.execute("SELECT coalesce(sum(n_rows), 0) FROM part WHERE ask = ?", (ask.n,)).fetchone()[0])
+
+
+def finish_part(manifest: Manifest, ask: Ask, part: Part, n_rows: int) -> None:
+    """Checkpoint a part; within the transaction that adds its cutouts."""
+    with manifest.look() as db:
+        db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", (ask.n, part.low, part.high, n_rows))
+
+
+def advance(manifest: Manifest, ask: Ask, position: int, lines: int) -> None:
+    """Checkpoint a list; within the transaction that adds its cutouts."""
+    with manifest.look() as db:
+        db.execute("UPDATE ask SET position = ?, lines = ? WHERE n = ?", (position, lines, ask.n))
+
+
+def complete(manifest: Manifest, ask: Ask) -> None:
+    """Record that everything was asked for."""
+    with manifest.transaction() as db:
+        db.execute("UPDATE ask SET is_complete = 1 WHERE n = ?", (ask.n,))
+
+
+def reopen(manifest: Manifest, ask: Ask) -> None:
+    """Record that a stream is given once more: what it held before is recognised line by line."""
+    with manifest.transaction() as db:
+        db.execute("UPDATE ask SET is_complete = 0, position = 0, lines = 0 WHERE n = ?", (ask.n,))
+
+
+def describe(ask: Ask) -> str:
+    """Return an ask in words."""
+    if ask.kind == "query":
+        query = ask.spec["query"]
+        criteria = " ".join(_criterion(c) for c in query["criteria"])
+        words = [query["detector"], criteria, ",".join(ask.spec["suffixes"])]
+        words.append(f"--limit {query['limit']}" if query["limit"] is not None else "")
+        sizes = (ask.spec["unsat_size_px"], ask.spec["sat_size_px"])
+        words.append("" if sizes == (51, 101) else f"at {sizes[0]} and {sizes[1]} px")
+        return " ".join(word for word in words if word)
+    return f"the list {ask.spec['path']}" if ask.kind == "file" else "a stream of dataURIs"
+
+
+def _criterion(plain: Mapping[str, Any]) -> str:
+    if "values" in plain:
+        return f"{plain['column']}={','.join(plain['values'])}"
+    if "filter" in plain:
+        return str(plain["filter"])
+    low, high = ("" if end is None else f"{end:g}" for end in (plain["low"], plain["high"]))
+    return f"{plain['column']}={low}..{high}"

@@ -1,0 +1,1 @@
+"""The public reader of a harvest folder."""

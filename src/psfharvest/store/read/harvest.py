@@ -1,0 +1,315 @@
+"""
+`Harvest`: what a folder holds, read back without the network.
+
+A harvest is the cutouts that were asked for, in the order of asking; its length, items and pixels are those of the
+cutouts that are done. It is a snapshot: what is done later is seen by a `Harvest` made later. Memory does not
+grow with the number of cutouts, but for `table` and an array that was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from psfharvest.core.catalog import criterion
+from psfharvest.core.errors import LocalError
+from psfharvest.core.fits import pixels, thumbnail
+from psfharvest.core.fits.cutout import Cutout
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.read import search
+from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.readers.reader import Reader
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from numpy import float32
+    from numpy.typing import NDArray
+    from photutils.psf import EPSFStars
+
+PICTURES = 12
+PICTURE_PX = 76
+
+
+class Harvest(Sequence[Cutout]):
+    """
+    The cutouts of a harvest folder, as a sequence.
+
+    Parameters
+    ----------
+    folder
+        The harvest folder; it may be read-only, and may be harvested into meanwhile.
+
+    Raises
+    ------
+    FolderRefused
+        When the folder holds no harvest.
+    ManifestError
+        When its manifest cannot be read.
+
+    Examples
+    --------
+    >>> stars = Harvest("stars/")
+    >>> len(stars), stars[0].data.shape
+    (200, (51, 51))
+    >>> good = stars.select(filter=["F606W", "F814W"], qfit=(0, 0.1), size_px=51, state="done")
+    >>> good.stack(51).shape == (len(good.table()), 51, 51)
+    True
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._members: Runs | None = None
+        self._done: Runs | None = None
+        self._opened: tuple[int, Manifest, Reader] | None = None
+        self._open()
+
+    @property
+    def folder(self) -> Path:
+        """The harvest folder."""
+        return self._folder
+
+    def __len__(self) -> int:
+        return len(self._done_runs())
+
+    @overload
+    def __getitem__(self, index: int) -> Cutout: ...
+    @overload
+    def __getitem__(self, index: slice) -> Harvest: ...
+    def __getitem__(self, index: int | slice) -> Cutout | Harvest:
+        """Return one cutout, or a slice as a harvest of its own (always in the order of asking)."""
+        done = self._done_runs()
+        if isinstance(index, slice):
+            part = done.sliced(index)
+            return self._view(part, part)
+        position = range(len(done))[index]
+        return self._cutouts(done.numbers(position, position + 1))[0]
+
+    def __iter__(self) -> Iterator[Cutout]:
+        for wanted in self._done_runs().pieces(search.AT_ONCE):
+            yield from self._cutouts(wanted)
+
+    def __repr__(self) -> str:
+        n, total = len(self), len(self._member_runs())
+        return f"<Harvest {str(self._folder)!r}: {n:,} cutouts{'' if n == total else f' of {total:,} asked for'}>"
+
+    def select(self, **criteria: Any) -> Harvest:
+        """
+        Return the cutouts that fit all criteria, as a harvest of its own.
+
+        Parameters
+        ----------
+        **criteria
+            By column, as in `Query`: a value; a list of values (any of them); or a pair, the closed range
+            ``(low, high)`` with None for an open end. Beside the catalogue's columns there are ``detector``,
+            ``suffix``, ``size_px``, ``state``, ``reason``, ``uri`` and the others of `table`. ``filter`` finds
+            WFPC2's ``filter_1``, too. A cutout without a value for a column is not found by it.
+
+        Raises
+        ------
+        BadQuery
+            When the folder knows no such column; the message names those it knows.
+        """
+        asked = [criterion.of(column, value) for column, value in criteria.items()]
+        manifest, _ = self._open()
+        members = search.numbers(manifest, asked)
+        done = search.numbers(manifest, asked, only_done=True)
+        if self._members is None:
+            return self._view(members, done)
+        return self._view(*(_both(found, self._members) for found in (members, done)))
+
+    def table(self, columns: Sequence[str] | None = None) -> Table:
+        """
+        Return what is known of every cutout asked for, done or not, as an astropy Table.
+
+        Parameters
+        ----------
+        columns
+            Only these, in this order; None is all: the catalogue's, then ``detector, suffix, extension, size_px,
+            x, y`` (the star's 0-based place in the extension), ``uri, state, location, size_bytes, sha256,
+            attempts, reason``.
+
+        Returns
+        -------
+        Table
+            In the order of asking. Types and fillers are astroquery's: nulls are masked, but for floats, which are
+            NaN. Rows of ``select(size_px=51, state="done").table()`` line up with ``stack(51)``.
+
+        Raises
+        ------
+        BadQuery
+            When a column is not there.
+        """
+        from psfharvest.store.read.tables import TableBuilder  # noqa: PLC0415 - heavy
+
+        builder = TableBuilder(columns)
+        for found in self.rows(only_done=False):
+            builder.add({**found.source, **found.ours})
+        return builder.table()
+
+    def rows(self, *, only_done: bool = True) -> Iterator[search.Found]:
+        """Yield what is known of each cutout, in the order of asking; `Found.source` is its catalogue row."""
+        runs = self._done_runs() if only_done else self._member_runs()
+        kept = search.layouts(self._open()[0])
+        for wanted in runs.pieces(search.AT_ONCE):
+            yield from search.rows(self._open()[0], wanted, kept)
+
+    def sizes(self) -> dict[int | None, int]:
+        """Return how many done cutouts have each side, in pixels; None counts files that are no cutouts."""
+        counts: dict[int | None, int] = {
+            size_px: n for size_px in search.sizes(self._open()[0]) if (n := len(self.done_numbers(size_px)))
+        }
+        rest = len(self) - sum(counts.values())
+        return {**counts, None: rest} if rest else counts
+
+    def read(self, found: search.Found) -> Cutout:
+        """
+        Return the cutout of one of `rows`.
+
+        Raises
+        ------
+        LocalError
+            When its bytes are not where the manifest says.
+        """
+        raw = self._bytes(found.ours["location"], found.ours["size_bytes"])
+        return Cutout(found.ours["uri"], raw, found.source)
+
+    def stack(self, size: int = 51, *, out: str | Path | None = None) -> NDArray[float32]:
+        """
+        Return the pixels of all done cutouts of one size as one array.
+
+        Parameters
+        ----------
+        size
+            Their side in pixels: unsaturated stars have 51 by default, saturated ones 101.
+        out
+            A ``.npy`` file to write them to; the array then stands in that file.
+
+        Returns
+        -------
+        ndarray of shape (n, size, size)
+            Native float32, in the order of asking: that of ``select(size_px=size, state="done").table()``. Above
+            `psfharvest.store.read.stack.IN_MEMORY_BYTES` (512 MB), and with `out`, it is memory-mapped: without
+            `out` from a nameless file in the system's temporary folder, which goes with the array.
+
+        Raises
+        ------
+        LocalError
+            When a cutout is not where the manifest says, or the file cannot be written.
+        """
+        from psfharvest.store.read import stack  # noqa: PLC0415 - needs a harvest itself
+
+        return stack.stack(self, size, out)
+
+    def epsf_stars(
+        self, size: int = 51, *, subtract_sky: bool = True, saturation: float | None = None
+    ) -> EPSFStars:
+        """
+        Return the done cutouts of one size as photutils' ``EPSFStars``, ready for its ``EPSFBuilder``.
+
+        Each star has its sub-pixel centre from the catalogue. Pixels that are NaN or saturated have weight 0.
+
+        Parameters
+        ----------
+        size
+            Their side in pixels.
+        subtract_sky
+            Whether to take away each cutout's own sky, the median of its outermost 4 pixels: the builder expects
+            stars without sky.
+        saturation
+            Pixels at or above it are taken for saturated. Without it, the catalogue is asked: a star with
+            ``n_sat_pixels`` loses that many of its brightest pixels, and all that are as bright.
+
+        Raises
+        ------
+        BadInput
+            When photutils is not installed.
+        """
+        from psfharvest.store.read.stars import epsf_stars  # noqa: PLC0415 - needs an extra
+
+        chosen = self.select(size_px=size)
+        return epsf_stars(chosen, subtract_sky=subtract_sky, saturation=saturation)
+
+    def close(self) -> None:
+        """Let go of all files; they are opened again when they are needed."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].close()
+            opened[2].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_opened", None) is not None:
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: open files stay here."""
+        return {**self.__dict__, "_folder": self._folder.absolute(), "_opened": None}
+
+    def _repr_html_(self) -> str:
+        """Return the account and the first few pictures, for notebooks."""
+        pictures = ""
+        for cutout in self[:PICTURES]:
+            image = pixels.image(cutout.raw)
+            pictures += "" if image is None else thumbnail.img(image, width_px=PICTURE_PX) + " "
+        return f"<div>{escape(repr(self)[1:-1])}<br>{pictures}</div>"
+
+    def done_numbers(self, size: int) -> Runs:
+        """Return the manifest's numbers of the done cutouts of one size."""
+        manifest, _ = self._open()
+        found = search.numbers(manifest, [criterion.of("size_px", size)], only_done=True)
+        return found if self._members is None else _both(found, self._done_runs())
+
+    def bodies(self, numbers: Numbers) -> Iterator[tuple[str, bytes]]:
+        """Yield dataURI and bytes of the cutouts with these numbers."""
+        manifest, _ = self._open()
+        for _, uri, location, size_bytes in search.places(manifest, numbers):
+            yield uri, self._bytes(location, size_bytes)
+
+    def _bytes(self, location: str | None, size_bytes: int) -> bytes:
+        if location is None:
+            raise LocalError(f"{self._folder}: a cutout was taken back meanwhile; make a new Harvest")
+        words = f"{self._folder / location}: "
+        try:
+            raw = self._open()[1].read(location, size_bytes)
+        except OSError as error:
+            raise LocalError(f"{words}{error.strerror or error}; run: psfharvest verify --repair") from error
+        if len(raw) != size_bytes:
+            raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: psfharvest verify --repair")
+        return raw
+
+    def _cutouts(self, wanted: Numbers) -> list[Cutout]:
+        manifest, _ = self._open()
+        return [self.read(found) for found in search.rows(manifest, wanted, search.layouts(manifest))]
+
+    def _done_runs(self) -> Runs:
+        if self._done is None:
+            self._done = search.numbers(self._open()[0], only_done=True)
+        return self._done
+
+    def _member_runs(self) -> Runs:
+        if self._members is None:
+            self._members = search.numbers(self._open()[0])
+        return self._members
+
+    def _view(self, members: Runs, done: Runs) -> Harvest:
+        view = Harvest(self._folder)
+        view._members, view._done = members, done
+        return view
+
+    def _open(self) -> tuple[Manifest, Reader]:
+        """Return manifest and reader of this process: neither may be carried through a fork."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), Manifest.read(self._folder), Reader(self._folder))
+        return self._opened[1:]
+
+
+def _both(some: Runs, others: Runs) -> Runs:
+    return Runs.of(piece[others.contains(piece)] for piece in some.pieces(1_000_000))

@@ -1,0 +1,1 @@
+"""Checking a folder against its manifest, and making a manifest anew."""

@@ -1,0 +1,232 @@
+"""
+Rebuild a lost manifest from the cutouts that are stored, and take in folders that others have left.
+
+What is stored is only read. Every cutout is checked as a download is and hashed; those that are right become
+``done``, broken ones ``pending``, so that the next harvest fetches exactly those. The manifest grows in a folder of
+its own, one transaction for some hundred cutouts, and takes its name when it is whole; after a death the same call
+goes on with it. A changed pixel cannot be found where no hash stood beside it: the checks see a file's structure.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.model import Asked, BadLine, Item, Report
+from psfharvest.store.lock import folder_lock
+from psfharvest.store.manifest import damage, targets
+from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.read import account
+from psfharvest.store.readers.reader import Reader
+from psfharvest.store.recover import builder, candidates, parquet_candidates
+from psfharvest.store.recover.builder import Broken, Growing
+from psfharvest.store.recover.candidates import Candidate
+from psfharvest.store.recover.check import ABSENT, Finding, look_at, look_at_file
+from psfharvest.store.recover.detect_layout import Kind, recognise
+
+AT_ONCE = 64
+"""Cutouts that one thread looks at in one go."""
+EXAMPLES = 1000
+
+T = TypeVar("T")
+
+
+class Lines(Protocol):
+    """Some of a list's dataURIs, and how far the list has been read with them."""
+
+    @property
+    def asked(self) -> Sequence[Asked | BadLine]:
+        """What they ask for."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """In bytes, or whatever `Listed.batches` takes."""
+        ...
+
+    @property
+    def lines(self) -> int:
+        """In lines."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """
+    dataURIs that the stored cutouts are held against.
+
+    Parameters
+    ----------
+    identity
+        Equal for the same list.
+    batches
+        Given position and lines, yields the list from there on.
+    ask
+        What a harvest of the list is known by; None where there is no such harvest.
+    """
+
+    identity: str
+    batches: Callable[[int, int], Iterator[Lines]]
+    ask: Ask | None = None
+
+
+class Looked(NamedTuple):
+    """How far it has come: cutouts read, broken ones among them, and all there are, where that is known."""
+
+    n_read: int
+    n_broken: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """
+    What became of it.
+
+    `problems` counts broken cutouts by what is wrong with them, `examples` has the first of them; `strays` are
+    files that belong to no cutout; `set_aside` is the new name of a damaged manifest; `is_asked` tells whether the
+    folder knows the list that it was made for.
+    """
+
+    report: Report
+    kind: Kind
+    problems: Mapping[str, int]
+    examples: Sequence[Broken]
+    strays: int
+    set_aside: str
+    is_asked: bool
+
+    @property
+    def broken(self) -> int:
+        """How many cutouts are not what they should be."""
+        return sum(self.problems.values())
+
+
+def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked], None] | None = None) -> Adopted:
+    """
+    Make the manifest of a folder that holds cutouts and has none, or a damaged one, which is set aside.
+
+    Parameters
+    ----------
+    folder
+        With the cutouts of one sink and layout, which are recognised.
+    listed
+        The dataURIs: files need them, since coordinates are nowhere in a FITS file; shards and Parquet have them
+        beside the cutouts, and ask for those of the list in addition.
+    watch
+        Called now and then.
+
+    Raises
+    ------
+    BadInput
+        When there is nothing to adopt, or a list is needed.
+    FolderRefused
+        When the folder has a sound manifest, cutouts of two kinds, or is in use.
+    LocalError
+        When a file cannot be read, or the manifest not be written.
+    """
+    started_s = time.monotonic()
+    damage.refuse_sound(folder)
+    kind = recognise(folder, any_files=listed is not None)
+    if kind.sink == "files" and listed is None:
+        raise BadInput(
+            f"{folder} holds files, which do not tell their coordinates; give the list of their dataURIs: "
+            f"psfharvest adopt {folder} --uris FILE"
+        )
+    with folder_lock(folder):
+        damage.refuse_sound(folder)
+        with Growing(folder, kind, listed.identity if listed else "") as grown:
+            try:
+                _Work(folder, kind, listed, watch, grown).run()
+            except OSError as error:
+                raise SinkError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+            problems, examples = grown.problems(), grown.examples(EXAMPLES)
+            n_present = grown.manifest.tally().done + grown.n_broken_items()
+            is_asked = bool(targets.read_asks(grown.manifest))
+        set_aside = builder.take_name(folder)
+        report = account.account(folder)
+    n_own = n_present if kind.sink == "files" else kind.n_places
+    return Adopted(
+        replace(report, elapsed_s=time.monotonic() - started_s),
+        kind,
+        problems,
+        examples,
+        max(0, kind.n_files - n_own),
+        set_aside,
+        is_asked,
+    )
+
+
+@dataclass(slots=True)
+class _Work:
+    folder: Path
+    kind: Kind
+    listed: Listed | None
+    watch: Callable[[Looked], None] | None
+    grown: Growing
+    n_read: int = 0
+    n_broken: int = 0
+    _n_threads: int = os.cpu_count() or 1
+
+    def run(self) -> None:
+        """Do what is left of it."""
+        with ThreadPoolExecutor(self._n_threads, thread_name_prefix="psfharvest-adopt") as pool:
+            if self.listed is not None:
+                self._take_list(self.listed, pool)
+            if self.kind.sink != "files":
+                self._take_stored(pool)
+
+    def _take_list(self, listed: Listed, pool: ThreadPoolExecutor) -> None:
+        for batch in listed.batches(self.grown.position, self.grown.lines):
+            with self.grown.step(position=batch.position, lines=batch.lines):
+                new = self.grown.manifest.add(batch.asked)
+                if self.kind.sink == "files":
+                    self._keep(_each(pool, self._look_at_files, new, AT_ONCE))
+            self._tell()
+        if listed.ask is not None:
+            self.grown.finish(listed.ask)
+
+    def _take_stored(self, pool: ThreadPoolExecutor) -> None:
+        units = candidates.shards if self.kind.sink == "shards" else parquet_candidates.units
+        for unit in units(self.folder, self.grown.mark):
+            with self.grown.step(mark=list(unit.mark)):
+                items = self.grown.items_of(unit.candidates)
+                pairs = [(items[candidate.asked.uri], candidate) for candidate in unit.candidates]
+                # a thread decodes a whole row group, however few of its rows it looks at
+                at_once = AT_ONCE if self.kind.sink == "shards" else -(-len(pairs) // self._n_threads)
+                self._keep(_each(pool, self._look_at_candidates, pairs, at_once))
+                self.grown.lose(unit.lost)
+                self.grown.manifest.set(**unit.checkpoint)
+            self._tell()
+
+    def _look_at_files(self, piece: Sequence[Item]) -> list[Finding]:
+        is_tree = self.kind.layout == "tree"
+        return [look_at_file(self.folder, item, is_tree=is_tree) for item in piece]
+
+    def _look_at_candidates(self, piece: Sequence[tuple[Item, Candidate]]) -> list[Finding]:
+        with Reader(self.folder) as reader:
+            return [look_at(reader, item, candidate) for item, candidate in piece]
+
+    def _keep(self, findings: Sequence[Finding]) -> None:
+        self.grown.keep(findings)
+        self.n_read += sum(finding.problem != ABSENT for finding in findings)
+        self.n_broken += sum(finding.problem not in ("", ABSENT) for finding in findings)
+
+    def _tell(self) -> None:
+        if self.watch is not None:
+            total = self.kind.n_files if self.kind.sink == "files" else None
+            self.watch(Looked(self.n_read, self.n_broken, total))
+
+
+def _each(
+    pool: ThreadPoolExecutor, look: Callable[[Sequence[T]], list[Finding]], things: Sequence[T], at_once: int
+) -> list[Finding]:
+    """Look at all things, many at a time, and return the findings in their order."""
+    pieces = [things[at : at + at_once] for at in range(0, len(things), max(1, at_once))]
+    return [finding for findings in pool.map(look, pieces) for finding in findings]

@@ -1,0 +1,253 @@
+"""
+A manifest that grows from what is found in a folder: beside the one to come, a checkpoint in every transaction.
+
+It has one table more than a manifest, of what is broken, which goes when it takes its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from psfharvest.core.catalog.detectors import IR, UVIS, WFPC2
+from psfharvest.core.errors import FolderRefused, ManifestError, cannot_store
+from psfharvest.core.fits import keys
+from psfharvest.core.fits.datauri import CutoutURI
+from psfharvest.core.model import Item, Outcome, State
+from psfharvest.store.manifest import damage, items, targets
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.recover.candidates import Candidate
+from psfharvest.store.recover.check import ABSENT, Finding
+from psfharvest.store.recover.detect_layout import Kind
+
+FOLDER = ".adopting"
+RECORD_BYTES = 2**24
+"""The ledger takes the sizes of bodies, not their bytes; this much is stood in for at once."""
+_STATE = "adopting"
+_BROKEN = "CREATE TABLE IF NOT EXISTS broken (n INTEGER PRIMARY KEY, problem TEXT NOT NULL, location TEXT NOT NULL)"
+_STILL = "NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.n = broken.n)"
+_IR_FILTER = re.compile(r"F(?:098|1[0-9]{2})[A-Z]+|G(?:102|141)")
+"""WFC3's infrared filters; those of UVIS have no such numbers."""
+
+
+class Broken(NamedTuple):
+    """A cutout that is stored and not right; `uri` is empty where it is lost."""
+
+    problem: str
+    location: str
+    uri: str
+
+
+class Growing:
+    """
+    The growing manifest; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    folder
+        Whose lock is held.
+    kind
+        How its cutouts are stored.
+    identity
+        Of what it is made from: where an earlier try was made from the same, it goes on.
+    """
+
+    def __init__(self, folder: Path, kind: Kind, identity: str) -> None:
+        self._home = folder / FOLDER
+        self._of = json.dumps([kind.sink, kind.layout, identity])
+        self._state: dict[str, Any] = {"of": self._of, "position": 0, "lines": 0, "mark": []}
+        self.manifest = self._begun() or self._new(kind)
+        with self.manifest.transaction() as db:
+            db.execute(_BROKEN)
+
+    @property
+    def position(self) -> int:
+        """How far the list has been read, in its own terms."""
+        return int(self._state["position"])
+
+    @property
+    def lines(self) -> int:
+        """How many lines of the list have been read."""
+        return int(self._state["lines"])
+
+    @property
+    def mark(self) -> list[int]:
+        """How far the folder has been read; nothing is not at all."""
+        return list(self._state["mark"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.manifest.close()
+
+    @contextmanager
+    def step(self, **state: int | list[int]) -> Iterator[None]:
+        """Do all or nothing of what happens within, and remember how far that was."""
+        after = {**self._state, **state}
+        with self.manifest.transaction():
+            yield
+            self.manifest.set(**{_STATE: json.dumps(after)})
+        self._state = after
+
+    def items_of(self, candidates: Sequence[Candidate]) -> dict[str, Item]:
+        """Ask for candidates, keep their catalogue rows, and return their items by dataURI; within `step`."""
+        self.manifest.add([candidate.asked for candidate in candidates])
+        digests = {keys.digest(keys.key_of(c.asked.uri, c.asked.parts)) for c in candidates}
+        marks = ",".join("?" * len(digests))
+        with self.manifest.look() as db:
+            rows = db.execute(
+                f"SELECT {items.columns_of('item')} FROM name JOIN item ON item.n = name.n "  # noqa: S608
+                f"WHERE name.digest IN ({marks})",
+                list(digests),
+            ).fetchall()
+        all_items = {item.uri: (item, row[items.SOURCE_AT]) for row in rows for item in [items.item_of(row)]}
+        self._keep_rows(
+            [(all_items[c.asked.uri][0].number, c) for c in candidates if not all_items[c.asked.uri][1]]
+        )
+        return {uri: item for uri, (item, _) in all_items.items()}
+
+    def keep(self, findings: Iterable[Finding]) -> None:
+        """Claim what is right, also in place of an earlier finding, and note what is broken; within `step`."""
+        findings = list(findings)
+        right = {finding.item.number: finding for finding in findings if not finding.problem}
+        broken = [(f.item.number, f.problem, f.location) for f in findings if f.problem not in ("", ABSENT)]
+        with self.manifest.look() as db:
+            marks = ",".join("?" * len(right))
+            twice = db.execute(f"SELECT n FROM outcome WHERE n IN ({marks})", list(right)).fetchall()  # noqa: S608
+            db.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?)", broken)
+        self.manifest.retract([n for (n,) in twice])
+        for group in _groups(right.values()):
+            self.manifest.record([_stored(finding) for finding in group])
+
+    def lose(self, locations: Iterable[str]) -> None:
+        """Note bytes that nobody can say anything of; within `step`."""
+        with self.manifest.look() as db:
+            for location in locations:
+                db.execute(
+                    "INSERT INTO broken SELECT min(0, coalesce(min(n), 0)) - 1, 'unreadable', ? FROM broken",
+                    (location,),
+                )
+
+    def finish(self, ask: Ask) -> None:
+        """Record the list that was held against the folder as asked for, to its end."""
+        known = targets.find_or_add(self.manifest, ask, extend=True)
+        with self.manifest.transaction():
+            targets.advance(self.manifest, known, self.position, self.lines)
+        targets.complete(self.manifest, known)
+
+    def problems(self) -> dict[str, int]:
+        """Return how often each problem stands behind what is broken."""
+        with self.manifest.look() as db:
+            return dict(
+                db.execute(f"SELECT problem, count(*) FROM broken WHERE {_STILL} GROUP BY 1 ORDER BY 1").fetchall()  # noqa: S608
+            )
+
+    def n_broken_items(self) -> int:
+        """Return how many cutouts are broken whose dataURI is known."""
+        with self.manifest.look() as db:
+            return int(db.execute(f"SELECT count(*) FROM broken WHERE n > 0 AND {_STILL}").fetchone()[0])  # noqa: S608
+
+    def examples(self, limit: int) -> list[Broken]:
+        """Return the first of what is broken."""
+        with self.manifest.look() as db:
+            rows = db.execute(
+                "SELECT problem, location, coalesce((SELECT uri FROM cutout WHERE cutout.n = broken.n), '') "  # noqa: S608
+                f"FROM broken WHERE {_STILL} ORDER BY n LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [Broken(*row) for row in rows]
+
+    def _begun(self) -> Manifest | None:
+        """Return what an earlier try has left, if it was made from the same."""
+        try:
+            manifest = Manifest.open(self._home)
+        except (FolderRefused, ManifestError):
+            return None
+        try:
+            state = json.loads(manifest.setting(_STATE, "{}"))
+            if state.get("of") == self._of:
+                self._state = state
+                return manifest
+        except (ManifestError, ValueError):
+            pass
+        manifest.close()
+        return None
+
+    def _new(self, kind: Kind) -> Manifest:
+        try:
+            if self._home.exists():
+                shutil.rmtree(self._home)
+            self._home.mkdir()
+        except OSError as error:
+            raise cannot_store(error, str(self._home)) from error
+        Manifest.create(self._home, sink=kind.sink, layout=kind.layout, **{_STATE: json.dumps(self._state)}).close()
+        return Manifest.open(self._home)
+
+    def _keep_rows(self, wanted: Sequence[tuple[int, Candidate]]) -> None:
+        """Keep the catalogue rows of items that have none, each row once."""
+        groups: dict[tuple[str, tuple[str, ...]], dict[str, list[int]]] = {}
+        for n, candidate in wanted:
+            if candidate.row and candidate.asked.parts is not None:
+                layout = (_detector(candidate.asked.parts), tuple(candidate.row))
+                values = json.dumps(list(candidate.row.values()))
+                groups.setdefault(layout, {}).setdefault(values, []).append(n)
+        for (detector, columns), rows in groups.items():
+            numbers = self.manifest.sources(detector, columns, [json.loads(values) for values in rows])
+            pairs = [(source, n) for source, ns in zip(numbers, rows.values(), strict=True) for n in ns]
+            with self.manifest.look() as db:
+                db.executemany("UPDATE item SET source = ? WHERE n = ?", pairs)
+
+
+def take_name(folder: Path) -> str:
+    """
+    Give a grown manifest its name, a damaged one another; return that, or nothing.
+
+    Raises
+    ------
+    LocalError
+        When that cannot be done.
+    """
+    home = folder / FOLDER
+    with Manifest.open(home) as manifest, manifest.transaction() as db:
+        db.execute("DROP TABLE broken")
+        db.execute("DELETE FROM meta WHERE name = ?", (_STATE,))
+    if (home / f"{MANIFEST_NAME}-wal").exists():
+        raise ManifestError(f"{home / MANIFEST_NAME} is in use; end what uses it, then run the same command again")
+    name = damage.set_aside(folder)
+    try:
+        (home / MANIFEST_NAME).rename(folder / MANIFEST_NAME)
+    except OSError as error:
+        raise cannot_store(error, MANIFEST_NAME) from error
+    shutil.rmtree(home, ignore_errors=True)
+    return name
+
+
+def _stored(finding: Finding) -> Stored:
+    stand_in = bytes(finding.size_bytes)
+    return Stored(Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256), finding.shard, finding.place)
+
+
+def _groups(findings: Iterable[Finding]) -> Iterator[list[Finding]]:
+    group: list[Finding] = []
+    size = 0
+    for finding in findings:
+        group.append(finding)
+        size += finding.size_bytes
+        if size >= RECORD_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _detector(parts: CutoutURI) -> str:
+    if parts.instrument == WFPC2.instrument:
+        return WFPC2.name
+    return IR.name if _IR_FILTER.fullmatch(parts.filter) else UVIS.name

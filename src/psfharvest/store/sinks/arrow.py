@@ -1,0 +1,131 @@
+"""
+Cutouts as Arrow tables: one row a cutout, metadata as columns, pixels as a fixed-size list.
+
+The shape ``[ny, nx]`` stands in the pixel column's field metadata (``shape``) and in the schema's (``psfharvest``,
+a JSON object: column to shape). pyarrow is imported when a schema is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psfharvest.core.catalog.columns import COLUMNS
+from psfharvest.core.errors import BadInput
+from psfharvest.store import column_types as types
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from numpy import float32
+    from numpy.typing import NDArray
+
+ROWS_A_GROUP = 512
+"""Rows of one row group: what is in memory at once, and what one random access decodes."""
+HEADER = "header"
+_ARROW = {"str": "string", "int": "int64", "float": "float64", "bool": "bool_"}
+
+
+def require_pyarrow() -> None:
+    """Raise `BadInput` when pyarrow is not installed."""
+    if find_spec("pyarrow") is None:
+        raise BadInput("Parquet needs pyarrow: pip install 'psfharvest[parquet]'")
+
+
+def load_pyarrow() -> None:
+    """Import what is needed later, when an interrupted run is to end at once; raise as `require_pyarrow` does."""
+    require_pyarrow()
+    import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, and heavy
+
+
+def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: bool = False) -> pa.Schema:
+    """
+    Return the schema of cutouts.
+
+    Parameters
+    ----------
+    kinds
+        Metadata columns: name to ``str``, ``int``, ``float`` or ``bool``.
+    images
+        Pixel columns: name to the side of their images, in pixels.
+    with_bytes
+        Whether there is a column ``fits`` for files that header and pixels do not give back byte by byte.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    fields = [pa.field(name, getattr(pa, _ARROW[kind])(), metadata=_about(name)) for name, kind in kinds.items()]
+    fields.append(pa.field(HEADER, pa.string()))
+    shapes = {name: [size, size] for name, size in images.items()}
+    for name, size in images.items():
+        pixels = pa.list_(pa.field("element", pa.float32()), size * size)
+        fields.append(pa.field(name, pixels, metadata={"shape": json.dumps(shapes[name])}))
+    if with_bytes:
+        fields.append(pa.field("fits", pa.binary()))
+    return pa.schema(fields, metadata={"psfharvest": json.dumps({"images": shapes})})
+
+
+def table(
+    schema: pa.Schema,
+    rows: Sequence[Mapping[str, Any]],
+    images: Mapping[str, Sequence[NDArray[float32] | None] | NDArray[float32]],
+) -> pa.Table:
+    """
+    Return rows as a table of that schema.
+
+    Parameters
+    ----------
+    rows
+        Metadata, header and bytes by column name; what is absent becomes null.
+    images
+        Pixels by column name, one entry a row, shape ``(ny, nx)`` each; None becomes null.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    arrays = []
+    for field in schema:
+        if field.name in images:
+            arrays.append(_lists(field.type, images[field.name]))
+        else:
+            kind = next((k for k, name in _ARROW.items() if getattr(pa, name)() == field.type), None)
+            values = [row.get(field.name) for row in rows] if kind is None else types.column(rows, field.name, kind)
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer that compresses well: pixels by the bytes of their floats, the rest by dictionaries."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - an extra, and heavy
+
+    pixels = [f.name for f in schema if f.metadata and b"shape" in f.metadata]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=[f.name for f in schema if f.name not in (*pixels, HEADER, "fits")],
+        use_byte_stream_split=[f"{name}.list.element" for name in pixels],
+        write_statistics=[f.name for f in schema if f.name not in (*pixels, HEADER, "fits")],
+    )
+
+
+def _lists(kind: pa.DataType, images: Sequence[NDArray[float32] | None] | NDArray[float32]) -> pa.Array:
+    import numpy as np  # noqa: PLC0415 - heavy
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    flat = np.zeros((len(images), kind.list_size), np.float32)
+    mask = np.zeros(len(images), np.bool_)
+    for n, image in enumerate(images):
+        if image is None:
+            mask[n] = True
+        else:
+            flat[n] = image.reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=kind, mask=pa.array(mask))
+
+
+def _about(name: str) -> dict[str, str] | None:
+    known = COLUMNS.get(name)
+    if known is None:
+        return None
+    return {"description": known.description, **({"unit": known.unit} if known.unit else {})}

@@ -1,0 +1,178 @@
+"""
+One file a cutout: written under a temporary name, then renamed, so that a final name never holds half a file.
+
+Paths are ours (see `psfharvest.core.fits.keys`). They are put together as texts: once a cutout, `pathlib` would
+take as long as a third of the writing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from psfharvest.core.errors import cannot_store
+from psfharvest.core.model import Item, Outcome
+from psfharvest.store.manifest.manifest import Stored
+
+PARTIAL = ".partial"
+"""Where files grow; emptied at every start, since nothing in it was ever claimed."""
+
+
+MADE_MAX = 20_000
+"""Folders remembered as made; exposures are far fewer than cutouts, but memory is to stay flat."""
+
+
+class FileSink:
+    """
+    Store each cutout as a file of its own.
+
+    Parameters
+    ----------
+    folder
+        The harvest folder.
+    layout
+        ``tree``: ``WFC3PSF/ibc3/ibc302ioq/…``; ``flat``: ``WFC3PSF/…``.
+    fsync
+        Whether a claim survives power loss, too; by itself it survives the death of the process.
+    """
+
+    def __init__(self, folder: Path, *, layout: str = "tree", fsync: bool = False) -> None:
+        self._folder = folder
+        self._growing = f"{folder}/{PARTIAL}/"
+        self._final = f"{folder}/"
+        self._is_tree = layout == "tree"
+        self._fsync = fsync
+        self._made: set[str] = set()
+        self._n = 0
+        try:
+            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+            (folder / PARTIAL).mkdir()
+        except OSError as error:
+            raise cannot_store(error, str(folder)) from error
+
+    def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
+        """
+        Store the bodies; when this returns, every one is in its place.
+
+        Raises
+        ------
+        SinkError
+            When one could not be stored; those before it may stand in their places, unclaimed.
+        """
+        stored, folders = [], set()
+        for outcome in outcomes:
+            location = self.location(outcome.item)
+            try:
+                location = self._put(location, outcome)
+            except OSError as error:
+                raise cannot_store(error, location) from error
+            folders.add(location.rpartition("/")[0])
+            stored.append(Stored(outcome, None, told_place(outcome.item, location, is_tree=self._is_tree)))
+        if self._fsync:
+            self._sync_folders(folders)
+        return stored
+
+    @property
+    def needs_sources(self) -> bool:
+        """False: a file holds nothing of the catalogue."""
+        return False
+
+    def forget(self, items: Sequence[Item]) -> None:
+        """Remove the files of claims that were taken back."""
+        for item in items:
+            (self._folder / self.location(item)).unlink(missing_ok=True)
+
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return nothing: a file under its final name is all there is."""
+        return {}
+
+    def close(self) -> None:
+        """Take the temporary folder away."""
+        shutil.rmtree(self._folder / PARTIAL, ignore_errors=True)
+
+    def location(self, item: Item) -> str:
+        """Return where an item's file belongs, relative to the folder."""
+        return place_of(item, is_tree=self._is_tree)
+
+    def _put(self, location: str, outcome: Outcome) -> str:
+        partial = f"{self._growing}{self._n}"
+        self._n += 1
+        body = outcome.body or b""
+        try:
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _write_all(handle, body)
+                if self._fsync:
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
+            return self._move(partial, location, outcome.item)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)  # noqa: PTH108
+            raise
+
+    def _move(self, partial: str, location: str, item: Item) -> str:
+        try:
+            self._make_parent(location)
+            os.rename(partial, self._final + location)  # noqa: PTH104
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            # one URI's path is a step of another's: give this one a name that is nobody's path
+            location = refuge_of(item)
+            self._make_parent(location)
+            os.rename(partial, self._final + location)  # noqa: PTH104
+        return location
+
+    def _make_parent(self, location: str) -> None:
+        parent = location.rpartition("/")[0]
+        if parent not in self._made:
+            if len(self._made) > MADE_MAX:
+                self._made.clear()
+            (self._folder / parent).mkdir(parents=True, exist_ok=True)
+            self._made.add(parent)
+
+    def _sync_folders(self, folders: set[str]) -> None:
+        every = {parent for f in folders for parent in (f, *_parents(f))}
+        for name in every:
+            try:
+                handle = os.open(self._folder / name, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                raise cannot_store(error, name) from error
+
+
+def place_of(item: Item, *, is_tree: bool) -> str:
+    """Return where an item's file belongs, relative to the folder."""
+    if not (is_tree and item.rootname):
+        return item.key
+    top, _, name = item.key.partition("/")
+    return f"{top}/{item.rootname[:4]}/{item.rootname}/{name}"
+
+
+def refuge_of(item: Item) -> str:
+    """Return where an item's file stands when it cannot stand where it belongs."""
+    return f"other/{hashlib.blake2b(item.uri.encode(), digest_size=12).hexdigest()}.fits"
+
+
+def told_place(item: Item, location: str, *, is_tree: bool) -> str | None:
+    """Return the location where the manifest must be told it, None where it derives it itself."""
+    is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
+    return None if is_plain and location == place_of(item, is_tree=is_tree) else location
+
+
+def _parents(name: str) -> list[str]:
+    steps = name.split("/")
+    return ["/".join(steps[:n]) for n in range(len(steps))]
+
+
+def _write_all(handle: int, body: bytes) -> None:
+    written = os.write(handle, body)
+    while written < len(body):
+        written += os.write(handle, body[written:])

@@ -1,0 +1,224 @@
+"""
+Parquet files of cutouts: a journal first, then its claim; a full journal becomes files of one row a cutout.
+
+A Parquet file is of no use before its end is written, so what is claimed goes into a journal, a tar shard like
+those of `ShardSink`: ``parquet/.journal/000007.tar``. When it is full, and at the end of a run, it is turned into
+``parquet/51/000007.parquet``, ``parquet/101/000007.parquet``, …: a file for each side of images, its rows in the
+journal's order. They are written under other names and renamed, and only then does the journal go; so a death at
+any instant leaves either the journal or all that came of it. A location, ``parquet/51/000007.parquet:ROW``, never
+changes: until the file is there, `parquet_reader` finds the row in the journal.
+
+The archive's bytes are kept as header text and pixels where these give them back exactly, else in column ``fits``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from psfharvest.core.errors import cannot_store
+from psfharvest.core.fits import pixels
+from psfharvest.core.model import Item, Outcome
+from psfharvest.store.column_types import Kinds
+from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.sinks import arrow
+from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
+from psfharvest.store.sinks.shards import ShardSink, sync
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+JOURNAL_BYTES = 48 * 10**6
+"""How large a journal grows: turning it into Parquet takes well under a second, so that Ctrl-C stays quick."""
+_FIRST = ("uri", "size_bytes", "sha256")
+
+
+class ParquetSink:
+    """
+    Store cutouts as Parquet.
+
+    Parameters
+    ----------
+    folder
+        The harvest folder.
+    shard, end
+        Where the manifest's last claim ends: a journal's number and its length.
+    claimed
+        Returns shard and end as the manifest has them now; what goes beyond them is not made into a file. None:
+        whatever was stored is claimed.
+    journal_bytes
+        The size at which a journal is turned into files.
+
+    Raises
+    ------
+    BadInput
+        When pyarrow is not installed.
+    SinkError
+        When the folder cannot be written, or holds less than was claimed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shard: int = 0,
+        end: int = 0,
+        claimed: Callable[[], tuple[int, int]] | None = None,
+        journal_bytes: int = JOURNAL_BYTES,
+    ) -> None:
+        arrow.load_pyarrow()
+        self._base = folder / FOLDER
+        self._claimed = claimed
+        self._journal_bytes = journal_bytes
+        if end and not journal_path(self._base, shard).exists():
+            shard, end = shard + 1, 0  # it has become files
+        try:
+            self._base.mkdir(exist_ok=True)
+            sync(folder)
+            self._sweep(shard)
+        except OSError as error:
+            raise cannot_store(error, str(self._base)) from error
+        self._open(shard, end)
+
+    @property
+    def needs_sources(self) -> bool:
+        """True: the catalogue row is part of a row."""
+        return True
+
+    def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
+        """
+        Append the bodies to the journal; when this returns they are on the disk, also for a power loss.
+
+        Raises
+        ------
+        SinkError
+            When they could not be written; nothing of the batch may be claimed then.
+        """
+        if self._end >= self._journal_bytes and self._is_claimed():
+            shard = self._shard
+            self._finish()
+            self._open(shard + 1, 0)
+        stored = []
+        for s in self._journal.store(outcomes):
+            name = class_of(s.outcome.item.size_px)
+            stored.append(s._replace(place=self._rows[name]))
+            self._rows[name] += 1
+        return stored
+
+    def forget(self, items: Sequence[Item]) -> None:
+        """Do nothing: a row without a claim is dead, and stays."""
+
+    def checkpoint(self) -> Mapping[str, int]:
+        """Return what the manifest must record together with the claim of the last batch."""
+        return self._journal.checkpoint()
+
+    def close(self) -> None:
+        """
+        Turn what is claimed into files; where that cannot be done now, the journal waits for the next time.
+
+        Raises
+        ------
+        SinkError
+            When the files could not be written; nothing that was claimed is lost.
+        """
+        if not self._end or self._is_claimed():
+            self._finish()
+        else:
+            self._journal.close()
+
+    @property
+    def _shard(self) -> int:
+        return self.checkpoint()["shard"]
+
+    @property
+    def _end(self) -> int:
+        return self.checkpoint()["shard_end"]
+
+    def _is_claimed(self) -> bool:
+        return self._claimed is None or self._claimed() == (self._shard, self._end)
+
+    def _open(self, shard: int, end: int) -> None:
+        self._journal = ShardSink(
+            self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL, is_read_soon=True
+        )
+        path = journal_path(self._base, shard)
+        self._rows = Counter(entry.name for entry in walk(path))
+
+    def _finish(self) -> None:
+        shard, is_any = self._shard, self._end > 0
+        self._journal.close()
+        path = journal_path(self._base, shard)
+        try:
+            if is_any:
+                convert(path, self._base, shard)
+            path.unlink()
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+            sync(self._base)
+        except OSError as error:
+            raise cannot_store(error, f"{FOLDER}/*/{shard:06d}.parquet") from error
+
+    def _sweep(self, shard: int) -> None:
+        """Drop what a death left half made; the journal has it all."""
+        for folder in self._base.iterdir():
+            for path in folder.glob(".*.growing"):
+                path.unlink()
+            if folder.name != JOURNAL:
+                (folder / f"{shard:06d}.parquet").unlink(missing_ok=True)
+
+
+def convert(journal: Path, base: Path, number: int) -> None:
+    """
+    Turn a journal into files, one for each side of images; they stand under their final names at the end.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written.
+    """
+    classes: dict[str, list[Entry]] = {}
+    for entry in walk(journal):
+        classes.setdefault(entry.name, []).append(entry)
+    made = [_write(journal, base / name, number, entries) for name, entries in classes.items()]
+    for growing, final in made:
+        growing.replace(final)
+        sync(final.parent)
+    sync(base)
+
+
+def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -> tuple[Path, Path]:
+    folder.mkdir(exist_ok=True)
+    name, kinds = entries[0].name, Kinds(_FIRST)
+    for entry in entries:
+        kinds.look({"size_bytes": 0, "sha256": "", **entry.note})
+    growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
+    size_px = None if name == OTHER else int(name)
+    images = {} if size_px is None else {"image": size_px}
+    schema = arrow.schema(kinds.all(), images, with_bytes=True)
+    with arrow.writer(growing, schema) as writer, journal.open("rb") as file:
+        for start in range(0, len(entries), arrow.ROWS_A_GROUP):
+            rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px)
+            writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
+    sync(growing)
+    return growing, final
+
+
+def _group(
+    file: IO[bytes], entries: Sequence[Entry], size_px: int | None
+) -> tuple[list[dict[str, Any]], list[NDArray[float32] | None]]:
+    """Return the rows of one group, and their pixels."""
+    rows: list[dict[str, Any]] = []
+    arrays: list[NDArray[float32] | None] = []
+    for entry in entries:
+        file.seek(entry.start)
+        body = file.read(entry.size)
+        header, image = pixels.take_apart(body, size_px) or (None, None)
+        more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
+        rows.append({**entry.note, **more, "fits": body if image is None else None})
+        arrays.append(image)
+    return rows, arrays
