@@ -22,11 +22,10 @@ from psfharvest.core.errors import LocalError
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
 from psfharvest.core.policy.retry import Final, decide
 from psfharvest.core.ports import Fetcher, Keeper
+from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.traffic import Traffic
 
 UNCLAIMED_MAX = 512
-SUSPECTS_MAX = 64
-"""Failures that may yet prove to be an outage's; more are believed, since an outage shows after ten."""
 READY_MAX = 352
 """Cutouts fetched but not yet claimed, beside those on the wire: what a kill can cost."""
 FRESH_MAX = 1024
@@ -79,11 +78,7 @@ class Pump:
         self._sent = 0
         self._ready: list[Outcome] = []
         self._writing = 0
-        self._suspects: list[Outcome] = []
-        self._charged: Counter[int] = Counter()
-        self._refunds: Counter[int] = Counter()
-        self._calm_seen = 0
-        self._was_down = False
+        self._ledger = OutageLedger()
         self._is_fed = False
         self._has_room = False
         self._error: Exception | None = None
@@ -96,7 +91,7 @@ class Pump:
     @property
     def waiting(self) -> int:
         """Items that wait for another attempt."""
-        return len(self._retries) + len(self._suspects)
+        return len(self._retries) + len(self._ledger)
 
     async def run(self, source: AsyncIterable[Sequence[Item]]) -> None:
         """
@@ -192,7 +187,7 @@ class Pump:
     def _judge_all(self) -> None:
         self._judge_new()
         if self._is_idle():
-            self._believe_failures()
+            self._ready += self._ledger.settle()
         if self._ready:
             self._to_write.set()
             if len(self._ready) >= GATHER_FULL or self._is_draining():
@@ -201,9 +196,7 @@ class Pump:
     def _judge_new(self) -> None:
         deliveries = self._fetcher.take(is_behind=self._is_behind())
         self._sent -= len(deliveries)
-        if self._traffic.calm_signals != self._calm_seen and not self._traffic.is_down:
-            self._calm_seen = self._traffic.calm_signals
-            self._believe_failures()
+        self._ready += self._ledger.saw_alive(self._traffic.calm_signals, is_down=self._traffic.is_down)
         now = anyio.current_time()
         for delivery in deliveries:
             item = delivery.item
@@ -214,15 +207,15 @@ class Pump:
             if delivery.failure is not None:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:
-                self._refunds.pop(item.number, None)
+                self._ledger.forget(item.number)
                 self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
             else:
                 self._fresh.appendleft(item)
-        if self._traffic.is_down and not self._was_down:
-            self._refund_failures()
-        elif len(self._suspects) > SUSPECTS_MAX:
-            self._believe_failures()
-        self._was_down = self._traffic.is_down
+        release = self._ledger.saw_failures(is_down=self._traffic.is_down)
+        self._ready += release.stands
+        for outcome in release.taken_back:
+            self._fresh.append(outcome.item)
+            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
 
     def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
         item = delivery.item
@@ -233,34 +226,21 @@ class Pump:
             self.retried[failure.reason] += 1
             self._fresh.append(item)  # behind the others, so that the next probe asks for another cutout
             return
-        attempts = max(1, item.attempts + 1 - self._refunds.pop(item.number, 0))
+        attempts = self._ledger.attempts_after(item)
         verdict = decide(failure, attempts, self._policy, self._draw())
         if failure.evidence in _AGAINST_THE_ARCHIVE:
-            self._charged[item.number] += 1
+            self._ledger.charge(item.number)
         if isinstance(verdict, Final):
             outcome = Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail)
             is_suspect = failure.evidence in _AGAINST_THE_ARCHIVE and verdict.state is State.FAILED
-            (self._suspects if is_suspect else self._ready).append(outcome)
+            if is_suspect:
+                self._ledger.hold(outcome)
+            else:
+                self._ready.append(outcome)
             return
         self.retried[failure.reason] += 1
         entry = (now + verdict.delay_s, item.number, item._replace(attempts=attempts))
         heapq.heappush(self._retries, entry)
-
-    def _believe_failures(self) -> None:
-        """Let failures stand: the archive is at work, or nobody is left to ask."""
-        self._ready.extend(self._suspects)
-        self._suspects.clear()
-        self._charged.clear()
-
-    def _refund_failures(self) -> None:
-        """Take failures back: the archive is down, so what failed on the way to that finding is not to blame."""
-        for outcome in self._suspects:
-            refunded = outcome.item.attempts + 1 - self._charged.pop(outcome.item.number, 0)
-            self._fresh.append(outcome.item._replace(attempts=max(0, refunded)))
-            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
-        self._suspects.clear()
-        self._refunds.update(self._charged)
-        self._charged.clear()
 
     def _admit(self) -> None:
         unclaimed = self._fetcher.exposed() + len(self._ready) + self._writing
@@ -268,9 +248,7 @@ class Pump:
         batch: list[Item] = []
         now = anyio.current_time()
         while self._retries and len(batch) < room and self._retries[0][0] <= now:
-            item = heapq.heappop(self._retries)[2]
-            refund = self._refunds.pop(item.number, 0)
-            batch.append(item._replace(attempts=max(0, item.attempts - refund)) if refund else item)
+            batch.append(self._ledger.refunded(heapq.heappop(self._retries)[2]))
         while self._fresh and len(batch) < room and len(self._retries) < RETRIES_MAX:
             batch.append(self._fresh.popleft())
         if batch:
@@ -299,7 +277,7 @@ class Pump:
         return self._is_fed and is_empty and not self._fetcher.is_busy()
 
     def _is_draining(self) -> bool:
-        return self._is_idle() and not self._suspects
+        return self._is_idle() and not self._ledger
 
     def _is_finished(self) -> bool:
         return self._is_draining() and not self._ready and not self._writing
