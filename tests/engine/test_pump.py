@@ -367,11 +367,12 @@ async def test_failures_wait_for_a_verdict_in_bounded_number() -> None:
 @pytest.mark.parametrize("days", [0, 50, 120, 400])
 @pytest.mark.parametrize("rate", [0.5, 3.0, 7.0, 10.0, 50.0])
 async def test_the_rate_never_closes_for_good(days: int, rate: float) -> None:
-    """On a machine that has been up for long, rounding does not close the light."""
+    """On a machine that has been up for long, rounding does not close the limiter."""
     clock = [days * 86_400.0 + 0.123456789]
     traffic = Traffic(Limits(max_per_second=rate), RetryPolicy(), is_public=False, clock=lambda: clock[0])
     sent = 0
     for _ in range(2000):
+        traffic.begin_turn()
         if traffic.allowance():
             traffic.started()
             traffic.succeeded(1, 0.01)

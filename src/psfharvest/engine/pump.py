@@ -177,15 +177,16 @@ class Pump:
     async def _work(self) -> None:
         while True:
             self._woken = anyio.Event()
-            self._judge_all()
-            self._admit()
+            now = self._traffic.begin_turn()  # the one look at the clock: a second one could contradict it
+            self._judge_all(now)
+            self._admit(now)
             if self._is_finished():
                 return
-            with anyio.move_on_after(self._pause_s()):
+            with anyio.move_on_after(self._pause_s(now)):
                 await self._woken.wait()
 
-    def _judge_all(self) -> None:
-        self._judge_new()
+    def _judge_all(self, now: float) -> None:
+        self._judge_new(now)
         if self._is_idle():
             self._ready += self._ledger.settle()
         if self._ready:
@@ -193,11 +194,10 @@ class Pump:
             if len(self._ready) >= GATHER_FULL or self._is_draining():
                 self._enough.set()
 
-    def _judge_new(self) -> None:
+    def _judge_new(self, now: float) -> None:
         deliveries = self._fetcher.take(is_behind=self._is_behind())
         self._sent -= len(deliveries)
         self._ready += self._ledger.saw_alive(self._traffic.calm_signals, is_down=self._traffic.is_down)
-        now = anyio.current_time()
         for delivery in deliveries:
             item = delivery.item
             if delivery.n_repeated:
@@ -242,11 +242,10 @@ class Pump:
         entry = (now + verdict.delay_s, item.number, item._replace(attempts=attempts))
         heapq.heappush(self._retries, entry)
 
-    def _admit(self) -> None:
+    def _admit(self, now: float) -> None:
         unclaimed = self._fetcher.exposed() + len(self._ready) + self._writing
         room = min(self._fetcher.room(), self._traffic.throttle.limit + UNCLAIMED_MAX - unclaimed)
         batch: list[Item] = []
-        now = anyio.current_time()
         while self._retries and len(batch) < room and self._retries[0][0] <= now:
             batch.append(self._ledger.refunded(heapq.heappop(self._retries)[2]))
         while self._fresh and len(batch) < room and len(self._retries) < RETRIES_MAX:
@@ -258,8 +257,7 @@ class Pump:
         if len(self._fresh) < FRESH_MAX // 2:
             self._room.set()
 
-    def _pause_s(self) -> float:
-        now = anyio.current_time()
+    def _pause_s(self, now: float) -> float:
         pauses = [self._traffic.next_change_s()]
         if not self._is_behind():
             pauses.append(self._fetcher.next_change_s())

@@ -59,6 +59,7 @@ class Traffic:
         self._per_second = limits.max_per_second
         self._clock = clock
         self._draw = draw
+        self._now = clock()
         self._next_start = 0.0
         self._paused_until = 0.0
         self._waiting_turns = 0
@@ -95,13 +96,18 @@ class Traffic:
             How many a wire likes to hold beside those that it can send; granted while all is well.
         """
         free = self._free()
-        if ahead and not (self.is_holding or self._waiting_turns or self._per_second):
+        is_holding = self.is_down or self._paused_until > self._now
+        if ahead and not (is_holding or self._waiting_turns or self._per_second):
             free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
         return max(0, free - self._waiting_turns)
 
     def next_change_s(self) -> float | None:
-        """Return in how many seconds the allowance may grow by mere time, or None."""
-        now = self._clock()
+        """
+        Return in how many seconds the allowance may grow by mere time, or None when time alone changes nothing.
+
+        Reckoned from the start of the turn, as `allowance` is: whatever was closed there has a time to open.
+        """
+        now = self._now
         opens_at = max(self._paused_until, self._rate_ready_at())
         if self.is_down:
             opens_at = max(opens_at, self.health.probe_at)
@@ -109,12 +115,22 @@ class Traffic:
                 return None
         if opens_at > now:
             return opens_at - now
-        # a clock of many days is coarse: the light must not be closed by rounding alone, with nothing to open it
+        # a clock of many days is coarse: rounding alone must not keep the limiter closed without a time to open
         return 0.001 if self._per_second and self._rate_room(now) < 1 else None
 
     def now(self) -> float:
-        """Return the time on the clock of this light, in seconds."""
+        """Return the time on the monotonic clock of the limiter, in seconds."""
         return self._clock()
+
+    def begin_turn(self) -> float:
+        """
+        Read the clock for one turn of decisions, and return the time read.
+
+        `allowance` and `next_change_s` reckon with this one time until the next turn. Two looks at the clock could
+        find the limiter closed and then, a moment later, nothing to wait for; the caller would sleep for ever.
+        """
+        self._now = self._clock()
+        return self._now
 
     def patience_left_s(self, patience_s: float, since: float) -> float:
         """
@@ -205,7 +221,7 @@ class Traffic:
         began_at = self._clock()
         self._waiting_turns += 1
         try:
-            while self._free() < 1:
+            while self._free_now() < 1:
                 left_s = self.patience_left_s(patience_s, began_at)
                 changed, pause_s = self._changed, self.next_change_s()
                 with anyio.move_on_after(left_s if pause_s is None else min(pause_s, left_s)):
@@ -216,8 +232,12 @@ class Traffic:
         self.started()
         yield
 
+    def _free_now(self) -> int:
+        self.begin_turn()
+        return self._free()
+
     def _free(self) -> int:
-        now = self._clock()
+        now = self._now
         if now < self._paused_until:
             return 0
         if self.is_down:
