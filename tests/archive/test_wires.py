@@ -909,3 +909,31 @@ class TestCurlTransport:
         for path, reason in [("/ok", None), ("/short", Reason.TRUNCATED), ("/reset", Reason.RESET)]:
             failure = (await wire.exchange(Request(server.url(path)))).failure
             assert (failure and failure.reason) is reason
+
+
+async def test_an_error_in_the_transfer_thread_reaches_every_caller(server: WireServer) -> None:
+    """What breaks the thread is raised, as it is, to whoever waits and to whoever comes later."""
+    wire = CurlWire(connections=2)
+    beyond_any_integer = Request(server.url("/ok"), total_timeout_s=float("inf"))
+    errors: list[str] = []
+
+    async def waiting() -> None:
+        try:
+            await wire.exchange(Request(server.url("/silence")))
+        except OverflowError as error:
+            errors.append(str(error))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(waiting)
+            await until(lambda: "/silence" in server.seen[-1:] or server.seen)
+            with pytest.raises(OverflowError):
+                await wire.exchange(beyond_any_integer)
+        with pytest.raises(OverflowError):
+            await wire.exchange(Request(server.url("/ok")))
+        with pytest.raises(OverflowError):
+            async with wire.stream(Request(server.url("/ok"))):
+                pass
+        await wire.aclose()
+
+    assert 1 == len(errors)

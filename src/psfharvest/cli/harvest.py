@@ -17,6 +17,7 @@ from psfharvest.cli.options import (
     CRITERIA_HELP,
     FOLDER,
     F,
+    Number,
     archive_options,
     json_option,
     make_archive,
@@ -26,6 +27,7 @@ from psfharvest.cli.options import (
     split_all,
     states,
 )
+from psfharvest.core import ranges
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.model import REMEDY, Reason, Report
 from psfharvest.show.progress import Reporter
@@ -86,8 +88,8 @@ def run_options(command: F) -> F:
 @click.option(
     "--suffix", "suffixes", multiple=True, metavar="S", help="raw flt flc (WFC3), d0m c0m (WFPC2); repeatable."
 )
-@click.option("--unsat-size", type=click.IntRange(1, 99_999), default=51, show_default=True, metavar="PX")
-@click.option("--sat-size", type=click.IntRange(1, 99_999), default=101, show_default=True, metavar="PX")
+@click.option("--unsat-size", type=Number(ranges.SIDE_PX), default=51, show_default=True, metavar="PX")
+@click.option("--sat-size", type=Number(ranges.SIDE_PX), default=101, show_default=True, metavar="PX")
 @click.option("--columns", metavar="A,B", help="Metadata to keep beside the cutouts.  [default: all]")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The N sources with the lowest ids.")
 @via_option

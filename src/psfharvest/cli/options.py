@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput
+from psfharvest.core.ranges import NumberRange
 
 if TYPE_CHECKING:
     from psfharvest.client import Archive
@@ -22,6 +24,24 @@ class _Folder(click.Path):
         if value == "":
             self.fail("an empty name; give the harvest folder", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Number(click.ParamType[float]):
+    """A finite number within a range that Python's side of the same setting allows, too."""
+
+    def __init__(self, allowed: NumberRange) -> None:
+        self.name = "integer" if allowed.is_whole else "float"
+        self._allowed = allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number that a word writes, or fail with what is allowed."""
+        try:
+            number = int(value) if self._allowed.is_whole else float(value)
+        except (ValueError, OverflowError):
+            number = None
+        if number is None or number not in self._allowed:
+            self.fail(f"{value!r}: {self._allowed} is allowed.", param, ctx)
+        return number
 
 
 FOLDER = _Folder(file_okay=False, path_type=Path)
@@ -54,26 +74,26 @@ def archive_options(command: F) -> F:
             ),
             click.option(
                 "--max-connections",
-                type=click.IntRange(min=1),
+                type=Number(ranges.CONNECTIONS),
                 metavar="N",
                 help="Connections to the host, queries included.  [default: 6 for MAST (10 at most), else 32]",
             ),
             click.option(
                 "--max-per-second",
-                type=click.FloatRange(min=0, min_open=True),
+                type=Number(ranges.PER_SECOND),
                 metavar="R",
                 help="Requests started per second, at most.",
             ),
             click.option(
                 "--timeout",
                 "timeout_s",
-                type=click.FloatRange(min=0, min_open=True),
+                type=Number(ranges.TIMEOUT_S),
                 metavar="SECONDS",
                 help="Without a byte.  [default: 30; 60 for a query]",
             ),
             click.option(
                 "--attempts",
-                type=click.IntRange(min=1),
+                type=Number(ranges.ATTEMPTS),
                 default=5,
                 show_default=True,
                 metavar="N",
@@ -90,7 +110,7 @@ def patience_option(default_s: float) -> Callable[[F], F]:
     return click.option(
         "--patience",
         "patience_s",
-        type=click.FloatRange(min=0),
+        type=Number(ranges.PATIENCE_S),
         default=default_s,
         show_default=True,
         metavar="SECONDS",
@@ -102,7 +122,7 @@ def page_rows_option(command: F) -> F:
     """Add ``--page-rows``."""
     return click.option(
         "--page-rows",
-        type=click.IntRange(min=1),
+        type=Number(ranges.PAGE_ROWS),
         default=50_000,
         show_default=True,
         metavar="N",

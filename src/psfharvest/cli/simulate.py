@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 import click
 
+from psfharvest.cli.options import Number
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, LocalError
 
 
@@ -16,7 +18,7 @@ from psfharvest.core.errors import BadInput, LocalError
 @click.option("--sources", type=click.IntRange(min=0), default=20_000, show_default=True, metavar="N")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S")
 @click.option(
-    "--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Delay of every answer."
+    "--latency", "latency_s", type=Number(ranges.LATENCY_S), default=0.0, metavar="S", help="Delay of every answer."
 )
 @click.option("--fault", "faults", multiple=True, metavar="SPEC", help="A fault to show; repeatable.")
 @click.option("--static", is_flag=True, help="One body for every cutout of a size, as fast as can be.")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from psfharvest.core.errors import BadInput
+from psfharvest.core import ranges
 from psfharvest.core.fits.datauri import CutoutURI
 
 PUBLIC_URL = "https://mast.stsci.edu"
@@ -175,10 +175,22 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
+_LIMITS = {
+    "max_connections": ranges.CONNECTIONS,
+    "max_per_second": ranges.PER_SECOND,
+    "connect_timeout_s": ranges.TIMEOUT_S,
+    "timeout_s": ranges.TIMEOUT_S,
+    "total_timeout_s": ranges.TIMEOUT_S,
+    "max_body_bytes": ranges.BODY_BYTES,
+    "page_rows": ranges.PAGE_ROWS,
+}
+_OPTIONAL_LIMITS = frozenset({"max_connections", "max_per_second", "timeout_s"})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    How hard to work, at most.
+    How hard to work, at most; every number is finite.
 
     Parameters
     ----------
@@ -208,13 +220,10 @@ class Limits:
     page_rows: int = 50_000
 
     def __post_init__(self) -> None:
-        _positive("max_connections", self.max_connections, whole=True)
-        _positive("max_per_second", self.max_per_second)
-        _positive("connect_timeout_s", self.connect_timeout_s)
-        _positive("timeout_s", self.timeout_s)
-        _positive("total_timeout_s", self.total_timeout_s)
-        _positive("max_body_bytes", self.max_body_bytes, whole=True)
-        _positive("page_rows", self.page_rows, whole=True)
+        for name, allowed in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL_LIMITS:
+                allowed.check(name, value)
 
     def connections(self, *, is_public: bool) -> int:
         """Return the ceiling of connections to the host."""
@@ -235,7 +244,7 @@ class RetryPolicy:
     first_delay_s, max_delay_s
         Back-off before the second attempt and at most, before jitter.
     patience_s
-        How long an outage may last before the run stops with work pending.
+        How long an outage may last before the run stops with work pending; finite, since every wait has an end.
     """
 
     attempts: int = 5
@@ -244,19 +253,10 @@ class RetryPolicy:
     patience_s: float = 3600.0
 
     def __post_init__(self) -> None:
-        _positive("attempts", self.attempts, whole=True)
-        _positive("first_delay_s", self.first_delay_s)
-        _positive("max_delay_s", self.max_delay_s)
-        if not self.patience_s >= 0:
-            raise BadInput(f"patience_s is {self.patience_s!r}: a number of seconds, 0 or more, is allowed")
-
-
-def _positive(name: str, value: float | None, *, whole: bool = False) -> None:
-    if value is None:
-        return
-    if not value > 0 or (whole and value % 1 != 0):
-        kind = "a whole number, 1 or more," if whole else "a number above 0"
-        raise BadInput(f"{name} is {value!r}: {kind} is allowed")
+        ranges.ATTEMPTS.check("attempts", self.attempts)
+        ranges.DELAY_S.check("first_delay_s", self.first_delay_s)
+        ranges.DELAY_S.check("max_delay_s", self.max_delay_s)
+        ranges.PATIENCE_S.check("patience_s", self.patience_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Any
 
 from psfharvest.archive.catalog.mashup import PartRows
+from psfharvest.core import ranges
 from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, BadURI
+from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked, BadLine
 from psfharvest.store.manifest.targets import Ask
@@ -25,8 +26,7 @@ def query_ask(
     """Return the ask of a query's cutouts."""
     chosen = query.detector.check_suffixes([suffixes] if isinstance(suffixes, str) else list(suffixes))
     for name, size in (("unsat_size", unsat_size_px), ("sat_size", sat_size_px)):
-        if not 1 <= size <= 99_999:
-            raise BadInput(f"{name} is {size}: a side of 1 to 99999 pixels is allowed")
+        ranges.SIDE_PX.check(name, size)
     n = n_sources if query.limit is None else min(n_sources, query.limit)
     spec = {
         "query": query.to_dict(),

@@ -118,5 +118,8 @@ class Settings:
             raise ValueError(f"sources must lie in 0..10000000, not {self.sources}")
         if not 0 <= self.bundle_level <= 9:
             raise ValueError(f"bundle_level must lie in 0..9, not {self.bundle_level}")
-        if self.latency_s < 0 or not 0 <= self.latency_jitter <= 1:
-            raise ValueError("latency_s must not be negative, and latency_jitter must lie in 0..1")
+        for name in ("latency_s", "bundle_latency_s_per_cutout"):
+            if not 0 <= getattr(self, name) <= 3600:
+                raise ValueError(f"{name} must lie in 0..3600 seconds, not {getattr(self, name)}")
+        if not 0 <= self.latency_jitter <= 1:
+            raise ValueError(f"latency_jitter must lie in 0..1, not {self.latency_jitter}")

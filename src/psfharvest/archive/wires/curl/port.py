@@ -101,7 +101,8 @@ class CurlLane(Source):
         self._thread.submit(self, requests)
 
     def take(self) -> list[Answer]:
-        """Return the answers that are ready, each once."""
+        """Return the answers that are ready, each once; raise what ended the thread, if anything did."""
+        self._thread.check()
         batches = self._batches
         answers: list[Answer] = []
         while batches:
@@ -179,6 +180,7 @@ class CurlStream(Source):
             When none comes.
         """
         while not self._has_head:
+            self._thread.check()
             if self._end is not None:
                 raise BrokenStream(self._failure(self._end))
             await self._event.wait()  # set on this loop's own thread: nothing is missed between look and wait
@@ -193,6 +195,7 @@ class CurlStream(Source):
             elif end is None:
                 await event.wait()
             elif end.failure is not None:
+                self._thread.check()
                 raise BrokenStream(end.failure)
             else:
                 return

@@ -47,6 +47,8 @@ class CurlThread:
     """
 
     def __init__(self, settings: Settings, limit: int) -> None:
+        self.error: BaseException | None = None
+        """What ended the thread before its time; raised to every caller from then on."""
         self._settings = settings
         self._limit = limit
         self._inbox = Inbox()
@@ -70,7 +72,13 @@ class CurlThread:
 
     def submit(self, source: Source, requests: Sequence[Request]) -> None:
         """Send requests; their ends come to `source`."""
+        self.check()
         self._inbox.post(self._submit, source, requests)
+
+    def check(self) -> None:
+        """Raise what ended the thread, if anything did."""
+        if self.error is not None:
+            raise self.error
 
     def drop(self, source: Source) -> None:
         """End whatever `source` has asked for."""
@@ -94,6 +102,7 @@ class CurlThread:
 
     def set_limit(self, limit: int) -> None:
         """Hold at most so many transfers from now on."""
+        self.check()
         self._inbox.post(self._set_limit, limit)
 
     def close(self, at_end: Callable[[], object] | None = None) -> None:
@@ -118,9 +127,9 @@ class CurlThread:
             self._open()
             while not self._inbox.is_closing:
                 self._turn()
-        except BaseException as error:
-            failure = Failure(Reason.PROTOCOL, f"the wire's thread broke: {error!r}")
-            raise
+        except BaseException as error:  # noqa: BLE001 - raised to those who use the thread
+            self.error = error
+            failure = Failure(Reason.PROTOCOL, f"the transfer thread failed: {error!r}")
         finally:
             self._inbox.is_closing = True
             self._end(failure)
