@@ -193,6 +193,7 @@ class CurlStream(Source):
             if chunk:
                 yield chunk
             elif end is None:
+                self._thread.check()
                 await event.wait()
             elif end.failure is not None:
                 self._thread.check()

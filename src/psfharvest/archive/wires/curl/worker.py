@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -60,6 +61,7 @@ class CurlThread:
         self._active: dict[Any, Transfer] = {}
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._unshown = 0
         self._show_at = math.inf
         self._timer_at = math.inf
@@ -185,6 +187,7 @@ class CurlThread:
 
     def _submit(self, source: Source, requests: Sequence[Request]) -> None:
         if not source.is_closed:
+            self._sources.add(source)
             self._waiting.add(source, requests)
 
     def _drop(self, source: Source) -> None:
@@ -346,6 +349,8 @@ class CurlThread:
         self._inbox.obey()
         for source, request in self._waiting.clear():
             self._tell_end(source, Answer(request, failure=failure))
+        if self.error is not None:
+            self._dirty.update(self._sources)  # also those whose request was in hand when it happened
         self._show()
         for transfer in self._spare:
             transfer.curl.close()
