@@ -1,11 +1,13 @@
-"""Fixtures for all tests: both event loops, and one simulated archive a module."""
+"""Fixtures for all tests: both event loops, one simulated archive a module; distribution over workers."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +19,60 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # An ignored signal (nohup, a background job of a script) is inherited by every child, which then never hears it;
+    # a handler is not: children start with the default action.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
+
+_left_out = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_left_out] = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, so that its servers start once; a test's own group goes before."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[_left_out] += item.get_closest_marker("campaign") is not None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the number of tests left out from a worker to the process that reports."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash[_left_out]
+
+
+class _FromWorkers:
+    """Takes what workers hand over; registered only where tests are distributed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._config.stash[_left_out] = node.workeroutput["left_out"]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.pluginmanager.has_plugin("dsession"):
+        session.config.pluginmanager.register(_FromWorkers(session.config))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and how to run it."""
+    if (n := config.stash[_left_out]) and config.option.markexpr == "not campaign":
+        terminalreporter.write_line(f"left out: {n} long tests; run them with: python -m pytest -n auto -m campaign")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -188,7 +188,7 @@ def test_a_column_has_one_criterion(words):
     [(0, ("0",)), (True, ("1",)), (2.5, ("2.5",)), ("x", ("x",)), (np.int64(7), ("7",)),
      (np.float32(0.5), ("0.5",)), (np.bool_(False), ("0",)), (np.str_("F606W"), ("F606W",)), (np.array(7), ("7",)),
      ([1, "1", 2], ("1", "2")), (np.array([3, 1]), ("3", "1")), ({"F606W"}, ("F606W",)), (range(2), ("0", "1")),
-     ((v for v in "ab"), ("a", "b"))],
+     pytest.param((v for v in "ab"), ("a", "b"), id="generator")],
     ids=repr,
 )  # fmt: skip
 def test_values_travel_as_texts(value, values):
@@ -212,7 +212,7 @@ def test_a_pair_is_a_closed_range(pair, low, high):
 @pytest.mark.parametrize(
     "value",
     [[], (), (1,), (1, 2, 3), (2, 1), ("a", 1), (float("nan"), 1), float("nan"), float("inf"), None, b"F606W",
-     pytest.param((10**400, None), id="huge"), object(), [None], [[1]], np.ma.masked,
+     pytest.param((10**400, None), id="huge"), pytest.param(object(), id="object"), [None], [[1]], np.ma.masked,
      np.array(["a", None], dtype=object)],
     ids=repr,
 )  # fmt: skip

@@ -13,6 +13,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -61,7 +62,12 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Matrix(simulator, tmp_path_factory.mktemp("matrix"), wanted)
 
 
-@pytest.mark.parametrize("spot", SPOTS, ids=str)
+def grouped(spot: Spot) -> Any:
+    """One group a wire and way: its harvests are carried out at once, by one worker."""
+    return pytest.param(spot, marks=pytest.mark.xdist_group(f"matrix-{spot.wire}-{spot.case.way}"), id=str(spot))
+
+
+@pytest.mark.parametrize("spot", [*map(grouped, SPOTS)])
 def test_fault(matrix: Matrix, spot: Spot) -> None:
     """State, reason, attempts and requests are the row's; nothing wrong is kept, and nobody else is harmed."""
     run = matrix.run_of(spot)
