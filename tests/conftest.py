@@ -22,8 +22,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    # An ignored signal (nohup, a background job of a script) is inherited by every child, which then never hears it;
-    # a handler is not: children start with the default action.
+    # An ignored signal (nohup, a background job of a script) is inherited by every child, which then never gets it;
+    # a handler is not inherited: children start with the default action.
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 
@@ -72,7 +72,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what was left out, and how to run it."""
     if (n := config.stash[_left_out]) and config.option.markexpr == "not campaign":
-        terminalreporter.write_line(f"left out: {n} long tests; run them with: python -m pytest -n auto -m campaign")
+        again = "python -m pytest -n auto -m campaign"
+        terminalreporter.write_line(f"left out: {n} long tests; run them with: {again}")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
