@@ -42,7 +42,8 @@ def status(folder: Path, as_json: bool) -> None:
             click.echo(f"  for example {examples[reason]}")
     if runs:
         last = runs[-1]
-        click.echo(f"\n{len(runs)} runs, the last from {last['started_at']}: {last['stopped'] or 'finished'}")
+        end = f"stopped: {last['stopped']}" if last["stopped"] else "finished"
+        click.echo(f"\n{len(runs)} run{'s' * (len(runs) > 1)}, the last from {last['started_at']}, {end}")
 
 
 def _table(report: Report) -> None:

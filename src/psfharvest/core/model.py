@@ -173,6 +173,8 @@ class Outcome(NamedTuple):
     sha256: bytes = b""
     reason: Reason | None = None
     detail: str = ""
+    quirk: str = ""
+    """Name of a deviation from the expected form that was accepted."""
 
 
 _LIMITS = {
@@ -271,6 +273,8 @@ class Tally:
     """Size of all stored cutouts."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """How often each reason stands behind what is missing or failed."""
+    quirks: Mapping[str, int] = field(default_factory=dict)
+    """How many done cutouts have which accepted deviation."""
 
     @property
     def total(self) -> int:
@@ -301,7 +305,8 @@ class Report:
 
     `requests` and `elapsed_s` are this run's; in `status`, all runs'. `retried` counts transient trouble that was
     met, by reason. `stopped` says why work is pending: ``archive_down``, ``interrupted``, ``terminated``,
-    ``local_error``, or nothing. `notes` are sentences for people.
+    ``local_error``, ``error (TypeError)`` with the type of an unexpected error, or nothing. `notes` are sentences
+    for people.
     """
 
     total: int
@@ -319,6 +324,8 @@ class Report:
     """False while parts of the query (or lines of the list) have not been asked for yet."""
     via: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    quirks: Mapping[str, int] = field(default_factory=dict)
+    """How many done cutouts have which accepted deviation."""
 
     def __post_init__(self) -> None:
         parts = self.done + self.missing + self.failed + self.pending
@@ -336,6 +343,7 @@ class Report:
             pending=tally.pending,
             bytes=tally.bytes,
             reasons=tally.reasons,
+            quirks=tally.quirks,
             **rest,
         )
 

@@ -128,6 +128,9 @@ class Campaign:
             stopped = "local_error"
             error.report = self.report(stopped)
             raise
+        except Exception as error:
+            stopped = f"error ({type(error).__name__})"
+            raise
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close_run(stopped)

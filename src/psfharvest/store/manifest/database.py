@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psfharvest.core.errors import FolderRefused, ManifestError
-from psfharvest.store.manifest import schema
+from psfharvest.store.manifest import migrate
 
 MANIFEST_NAME = "manifest.sqlite"
 GROWING_NAME = ".manifest.growing"
@@ -31,10 +31,7 @@ def create(folder: Path, meta: Mapping[str, str | int]) -> None:
     with translated(path), contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("BEGIN IMMEDIATE")
-        for statement in schema.TABLES.split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        migrate.create(connection)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
         connection.execute("COMMIT")
     try:
@@ -52,14 +49,19 @@ def to_write(folder: Path, *, durable: bool) -> sqlite3.Connection:
     FolderRefused
         When there is no manifest.
     ManifestError
-        When it is damaged, foreign or newer.
+        When it is damaged, foreign, newer, or of a version that was never published.
     """
     path = _existing(folder)
     with translated(path):
         connection = _checked(path, "rw")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            migrate.migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -72,14 +74,20 @@ def to_read(folder: Path) -> sqlite3.Connection:
     FolderRefused
         When there is no manifest.
     ManifestError
-        When it is damaged, foreign or newer.
+        When it is damaged, foreign, newer, or of a version that was never published.
     """
     path = _existing(folder)
     with translated(path):
         try:
-            return _checked(path, "ro")
+            connection = _checked(path, "ro")
         except sqlite3.OperationalError:  # a journal cannot be made there: the file is read as it is
-            return _checked(path, "ro&immutable=1")
+            connection = _checked(path, "ro&immutable=1")
+        try:
+            migrate.stand_in(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @contextmanager
@@ -88,6 +96,8 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if str(error).startswith(("no such table", "no such column")):
+            raise damaged(path, str(error)) from error
         if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
             words = f"{path}: {error}; mend that, then run the same command again"
             raise ManifestError(words) from error
@@ -118,19 +128,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _checked(path: Path, mode: str) -> sqlite3.Connection:
     connection = _connect(path, mode)
     try:
-        _check(connection, path)
+        migrate.check(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != schema.APPLICATION_ID:
-        raise ManifestError(f"{path} is no manifest of psfharvest; nothing was changed")
-    if version > schema.VERSION:
-        raise ManifestError(
-            f"{path} is of version {version}, this psfharvest knows up to {schema.VERSION}; install a newer one"
-        )

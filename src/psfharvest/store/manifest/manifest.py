@@ -22,9 +22,12 @@ from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
 from psfharvest.store.manifest import database, items
 from psfharvest.store.manifest.database import MANIFEST_NAME, translated
-from psfharvest.store.manifest.tally import ASKED, Counts
+from psfharvest.store.manifest.tally import ASKED, QUIRK, Counts
 
 __all__ = ["MANIFEST_NAME", "Manifest", "Stored", "as_json", "now_text"]
+
+
+_OUTCOME = "n, state, size_bytes, sha256, attempts, shard, place, reason, detail, quirk"
 
 
 class Stored(NamedTuple):
@@ -208,12 +211,15 @@ class Manifest:
                 s.place,
                 s.outcome.reason,
                 s.outcome.detail or None,
+                s.outcome.quirk or None,
             )
             for s in batch
         ]
-        self._db.executemany("INSERT INTO outcome VALUES (?,?,?,?,?,?,?,?,?)", rows)
+        self._db.executemany(f"INSERT INTO outcome ({_OUTCOME}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
         for state, n in Counter((r[1], r[7] or "") for r in rows).items():
             self._counts.add(*state, n)
+        for quirk, n in Counter(r[9] for r in rows if r[9]).items():
+            self._counts.add(QUIRK, quirk, n)
         self._counts.add(State.DONE, "", 0, sum(r[2] or 0 for r in rows))
         self._settled.extend(r[0] for r in rows)
 
@@ -221,9 +227,11 @@ class Manifest:
         """Take claims back: what of these items was recorded is pending again; within `transaction`."""
         for number in numbers:
             row = self._db.execute(
-                "DELETE FROM outcome WHERE n = ? RETURNING state, reason, coalesce(size_bytes, 0)", (number,)
+                "DELETE FROM outcome WHERE n = ? RETURNING state, reason, coalesce(size_bytes, 0), quirk", (number,)
             ).fetchone()
             if row is not None:
+                if row[3]:
+                    self._counts.add(QUIRK, row[3], -1)
                 self._counts.add(row[0], row[1] or "", -1)
                 self._counts.add(State.DONE, "", 0, -row[2])
             self._given.add(number)

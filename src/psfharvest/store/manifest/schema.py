@@ -1,15 +1,29 @@
 """
-The manifest's tables, as text.
+The manifest's schema, as data: the first version's tables, the named migrations since, and the public view.
 
 What is asked (`item`) and what became of it (`outcome`) are two tables that only grow at their ends, so that no
 page is rewritten; an item without an outcome is pending. A cutout's dataURI is kept in its parts, a third of its
 length, and put together again in the view `cutout`, which is the public face of the manifest.
+
+To change a table, append a `Migration`; never edit `FIRST_TABLES`, which users' folders hold. A new manifest is the
+first tables and all migrations, so that an old folder and a new one end with the same schema. The view is no state:
+it is made anew whenever its text differs from `VIEW`.
 """
 
-APPLICATION_ID = 0x50534648
-VERSION = 1
+from __future__ import annotations
 
-TABLES = """
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+APPLICATION_ID = 0x50534648
+FIRST_VERSION = 1
+"""Of a manifest without migrations; each migration makes ``PRAGMA user_version`` one more."""
+
+FIRST_TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- what was asked for: a query, a list, an iterable
@@ -50,8 +64,53 @@ CREATE TABLE run (
     requests INTEGER NOT NULL DEFAULT 0, retried TEXT NOT NULL DEFAULT '{}', via TEXT NOT NULL DEFAULT '{}',
     stopped TEXT NOT NULL DEFAULT 'unfinished'
 );
+"""
 
-CREATE VIEW cutout AS
+MIGRATION_TABLE = """
+CREATE TABLE IF NOT EXISTS migration (n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, applied_at TEXT NOT NULL)
+"""
+
+
+class Column(NamedTuple):
+    """A column that a migration adds; `absent` is what a reader of a manifest without it sees (SQL)."""
+
+    table: str
+    name: str
+    declaration: str
+    absent: str = "NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """
+    One change of the schema, applied in one transaction together with its record.
+
+    Parameters
+    ----------
+    name
+        Recorded in the table `migration`; never changed, never used again.
+    columns
+        Added to existing tables.
+    tables
+        Names of new tables, and the statement that makes each; a reader of a manifest without them sees them empty.
+    apply
+        Whatever else it takes, after columns and tables.
+    """
+
+    name: str
+    columns: Sequence[Column] = ()
+    tables: Sequence[tuple[str, str]] = ()
+    apply: Callable[[Connection], object] | None = None
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration("outcome has a quirk", columns=[Column("outcome", "quirk", "TEXT")]),
+)
+"""In the order in which they are applied; append only."""
+
+VERSION = FIRST_VERSION + len(MIGRATIONS)
+
+VIEW = """CREATE VIEW cutout AS
 SELECT
     item.n AS n,
     coalesce(item.other, 'mast:' || instrument || 'PSF/url/cgi-bin/fitscut.cgi?red=' || rootname || '_' || suffix
@@ -76,7 +135,7 @@ SELECT
     coalesce(outcome.attempts, 0) AS attempts,
     outcome.reason AS reason,
     outcome.detail AS detail,
+    outcome.quirk AS quirk,
     item.size_px AS size_px,
     item.source AS source
-FROM item LEFT JOIN outcome ON outcome.n = item.n;
-"""
+FROM item LEFT JOIN outcome ON outcome.n = item.n"""

@@ -10,6 +10,8 @@ from psfharvest.core.model import State, Tally
 
 ASKED = "asked"
 """Stands for all that was asked, beside the states."""
+QUIRK = "quirk"
+"""Stands for done cutouts with a deviation that was accepted, by its name, beside the states."""
 
 
 class Counts:
@@ -45,9 +47,10 @@ class Counts:
     def tally(self) -> Tally:
         """Return the account."""
         counts, reasons = Counter[str](), Counter[str]()
+        quirks = {name: n for (state, name), n in sorted(self._n.items()) if state == QUIRK and n}
         for (state, reason), n in sorted(self._n.items()):
             counts[state] += n
-            if reason and n:
+            if reason and n and state != QUIRK:
                 reasons[reason] += n
         settled = counts[State.DONE] + counts[State.MISSING] + counts[State.FAILED]
         return Tally(
@@ -57,4 +60,5 @@ class Counts:
             pending=counts[ASKED] - settled,
             bytes=self._bytes[State.DONE, ""],
             reasons=dict(reasons),
+            quirks=quirks,
         )
