@@ -16,6 +16,8 @@ from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.read.tables import FILLERS
 
 AT_ONCE = 256
+MASK = "_mask"
+"""Ending of the name of the boolean array that says where a column is null."""
 LEFT_OUT = ("state", "location", "attempts", "reason")
 """Columns that say how a cutout came, not what it is."""
 
@@ -32,9 +34,10 @@ class Batch:
     headers: Sequence[str]
     images: NDArray[np.float32]
 
-    def column(self, name: str, kind: str) -> list[Any]:
-        """Return one metadata column as values of its kind; None is filled as astroquery does."""
-        return [FILLERS[kind] if value is None else value for value in column(self.rows, name, kind)]
+    def column(self, name: str, kind: str) -> tuple[list[Any], list[bool]]:
+        """Return one metadata column as values of its kind (nulls are astroquery's fillers), and its null mask."""
+        values = column(self.rows, name, kind)
+        return [FILLERS[kind] if value is None else value for value in values], [value is None for value in values]
 
 
 class Content:
@@ -78,6 +81,10 @@ class Content:
     def width(self, size: int, name: str) -> int:
         """Return how many characters the longest text of a column has."""
         return self._kinds[size].width(name)
+
+    def has_null(self, size: int, name: str) -> bool:
+        """Return whether a row of one size lacks a value of the column."""
+        return self._kinds[size].has_null(name)
 
     def header_bytes(self, size: int) -> int:
         """Return how many bytes the longest header of one size may have."""

@@ -1,8 +1,9 @@
 """
 NPZ: plain numpy arrays in one zip, written member by member, so that no array has to be in memory.
 
-A zip takes one member after the other, while rows come whole: metadata wait in a file beside it meanwhile. Null
-integers are -999, null texts empty, null floats NaN. Headers are bytes, and the only compressed member.
+A zip takes one member after the other, while rows come whole: metadata are kept in a temporary file meanwhile. A
+column with nulls has a second array, ``NAME_mask``, True where the value is null; the value there is a filler (-999
+for integers, an empty text, False, NaN for floats). Headers are bytes, and the only compressed member.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.export.content import AT_ONCE, Content
+from psfharvest.export.content import AT_ONCE, MASK, Content
 
 _DTYPES = {"int": "<i8", "float": "<f8", "bool": "?"}
 
@@ -54,15 +55,20 @@ def _write(
             member.write(batch.images.astype("<f4", copy=False).tobytes())
             records = np.zeros(len(batch.rows), row)
             for name, kind in kinds.items():
-                records[name] = batch.column(name, kind)
+                records[name], is_null = batch.column(name, kind)
+                if content.has_null(size, name):
+                    records[name + MASK] = is_null
             rows.write(records.tobytes())
             headers.write(np.array([header.encode("latin-1") for header in batch.headers], text).tobytes())
 
 
 def _row(content: Content, size: int) -> np.dtype[Any]:
-    return np.dtype(
-        [(name, _DTYPES.get(kind, f"<U{content.width(size, name)}")) for name, kind in content.kinds(size).items()]
-    )
+    fields: list[tuple[str, str]] = []
+    for name, kind in content.kinds(size).items():
+        fields.append((name, _DTYPES.get(kind, f"<U{content.width(size, name)}")))
+        if content.has_null(size, name):
+            fields.append((name + MASK, "?"))
+    return np.dtype(fields)
 
 
 def _waiting(out: Path) -> IO[bytes]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.export.content import Content
+from psfharvest.store.column_types import wider
 from psfharvest.store.sinks import arrow
 
 
@@ -25,8 +26,17 @@ def write(content: Content, out: Path) -> None:
     kinds: dict[str, str] = {}
     for size in sizes:
         for name, kind in content.kinds(size).items():
-            kinds[name] = kind if kinds.get(name, kind) == kind else _wider(kinds[name], kind)
-    schema = arrow.schema(kinds, {name: size for size, name in names.items()})
+            kinds[name] = wider(kinds.get(name, kind), kind)
+    texts = {
+        name: arrow.Text(
+            max(content.width(size, name) for size in sizes if name in content.kinds(size)),
+            any(name not in content.kinds(size) or content.has_null(size, name) for size in sizes),
+        )
+        for name, kind in kinds.items()
+        if kind == "str"
+    }
+    texts[arrow.HEADER] = arrow.Text(max(map(content.header_bytes, sizes)), False)
+    schema = arrow.schema(kinds, {name: size for size, name in names.items()}, texts=texts)
     with arrow.writer(out, schema) as writer:
         for size in sizes:
             for batch in content.batches(size):
@@ -34,7 +44,3 @@ def write(content: Content, out: Path) -> None:
                 empty: list[NDArray[np.float32] | None] = [None] * len(rows)
                 images = {name: batch.images if s == size else empty for s, name in names.items()}
                 writer.write_table(arrow.table(schema, rows, images))
-
-
-def _wider(kind: str, other: str) -> str:
-    return "float" if {kind, other} <= {"int", "float", "bool"} else "str"

@@ -1,7 +1,8 @@
 """
 Zarr v3: a group a size, its pixels as one sharded array ``(n, ny, nx)``, each column of metadata as one beside it.
 
-Texts are variable-length UTF-8. Null integers are -999, null texts empty, null floats NaN.
+Texts are variable-length UTF-8. Null integers are the ``_FillValue`` of their attributes (CF, so that xarray masks
+them), null floats NaN; a text or boolean column with nulls has a second array, ``NAME_mask``, True where null.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import numpy as np
 import zarr
 
 from psfharvest.core.catalog.columns import COLUMNS
-from psfharvest.export.content import AT_ONCE, Batch, Content
+from psfharvest.export.content import AT_ONCE, MASK, Batch, Content
 
 IMAGES_A_CHUNK = 16
 SHARD_BYTES = 32 * 10**6
 """What is held in memory while a shard is gathered: a shard is written whole."""
 VALUES_A_CHUNK = 16 * 1024
 HEADERS_A_CHUNK = 4 * AT_ONCE
+FILL_INT = -(2**63)
+"""Stands for a null integer: no column of the catalogues has it as a value."""
+DIMENSIONS = ("cutout", "y_px", "x_px")
+"""No column bears these names, as ``x`` and ``y`` do, which xarray would take for coordinates along the axis."""
+_MASKED = ("str", "bool")
 _DTYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 
 
@@ -37,7 +43,9 @@ def write(content: Content, out: Path) -> None:
         group = root.create_group(str(size))
         columns = {"images": _Column(_images(group, n, size), images_a_shard(size))}
         for name, kind in content.kinds(size).items():
-            columns[name] = _Column(_values(group, name, n, _DTYPES[kind]), VALUES_A_CHUNK)
+            columns[name] = _Column(_values(group, name, n, kind, content.has_null(size, name)), VALUES_A_CHUNK)
+            if kind in _MASKED and content.has_null(size, name):
+                columns[name + MASK] = _Column(_mask(group, name, n), VALUES_A_CHUNK)
         columns["header"] = _Column(_texts(group, n), HEADERS_A_CHUNK)
         for batch in content.batches(size):
             for name, column in columns.items():
@@ -83,7 +91,12 @@ def _part(batch: Batch, name: str, kinds: dict[str, str]) -> Any:
         return batch.images
     if name == "header":
         return np.array(batch.headers, dtype=object)
-    values = batch.column(name, kinds[name])
+    if name not in kinds:
+        column = name.removesuffix(MASK)
+        return np.array(batch.column(column, kinds[column])[1], np.bool_)
+    values, is_null = batch.column(name, kinds[name])
+    if kinds[name] == "int":
+        return np.where(is_null, FILL_INT, np.array(values, np.int64))
     return np.array(values, dtype=object if kinds[name] == "str" else _DTYPES[kinds[name]])
 
 
@@ -95,19 +108,31 @@ def _images(group: Any, n: int, size: int) -> Any:
         shards=(images_a_shard(size), size, size),
         dtype="float32",
         fill_value=np.nan,
-        dimension_names=("cutout", "y", "x"),
+        dimension_names=DIMENSIONS,
     )
 
 
-def _values(group: Any, name: str, n: int, dtype: str) -> Any:
+def _values(group: Any, name: str, n: int, kind: str, has_null: bool) -> Any:
     known = COLUMNS.get(name)
-    about = {"description": known.description, "unit": known.unit} if known else {}
+    about: dict[str, Any] = (
+        {"description": known.description, "unit": known.unit, "units": known.unit} if known else {}
+    )
+    if kind == "int" and has_null:
+        about["_FillValue"] = FILL_INT
+    return _array(group, name, n, _DTYPES[kind], about)
+
+
+def _mask(group: Any, name: str, n: int) -> Any:
+    return _array(group, name + MASK, n, "bool", {"description": f"True where {name} is null"})
+
+
+def _array(group: Any, name: str, n: int, dtype: str, about: dict[str, Any]) -> Any:
     return group.create_array(
-        name, shape=(n,), chunks=(VALUES_A_CHUNK,), dtype=dtype, attributes=about, dimension_names=("cutout",)
+        name, shape=(n,), chunks=(VALUES_A_CHUNK,), dtype=dtype, attributes=about, dimension_names=DIMENSIONS[:1]
     )
 
 
 def _texts(group: Any, n: int) -> Any:
     return group.create_array(
-        "header", shape=(n,), chunks=(HEADERS_A_CHUNK,), dtype="string", dimension_names=("cutout",)
+        "header", shape=(n,), chunks=(HEADERS_A_CHUNK,), dtype="string", dimension_names=DIMENSIONS[:1]
     )

@@ -1,7 +1,8 @@
-"""Which type each column of many rows has, found by looking at all of them, one at a time."""
+"""The type of each column of many rows: the known one where it holds all values; found in one pass."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from psfharvest.core.catalog.columns import COLUMNS
 
 CASTS = {"str": str, "float": float, "int": int, "bool": bool}
+_KINDS = {str: "str", float: "float", int: "int", bool: "bool"}
 _NONE = "str"
 
 
@@ -58,13 +60,11 @@ class Kinds:
         return {name: self.kind(name) for name in self._seen}
 
     def kind(self, name: str) -> str:
-        """Return a column's kind: the narrowest that holds all its values; the known one where it has none."""
-        types = self._seen[name].types
-        if not types:
-            return COLUMNS[name].kind if name in COLUMNS else _NONE
-        if str in types:
-            return "str"
-        return "float" if float in types else "bool" if types == {bool} else "int"
+        """Return a column's kind: the known one, or the narrowest wider one that holds all its values."""
+        kinds = {_KINDS.get(type_, "str") for type_ in self._seen[name].types}
+        if name in COLUMNS:
+            kinds.add(COLUMNS[name].kind)
+        return functools.reduce(wider, sorted(kinds)) if kinds else _NONE
 
     def width(self, name: str) -> int:
         """Return how many characters a column's longest text has, 1 at least."""
@@ -73,6 +73,14 @@ class Kinds:
     def has_null(self, name: str) -> bool:
         """Return True where a row lacks a value of the column."""
         return self._n_seen[name] < self._n_rows
+
+
+def wider(kind: str, other: str) -> str:
+    """Return the narrowest kind that holds the values of both."""
+    if kind == other:
+        return kind
+    kinds = {kind, other}
+    return "str" if "str" in kinds else "float" if "float" in kinds else "int"
 
 
 def column(rows: Iterable[Mapping[str, Any]], name: str, kind: str) -> list[Any]:

@@ -8,10 +8,10 @@ a JSON object: column to shape). pyarrow is imported when a schema is made.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadInput
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
+MASK = ".mask"
+"""Ending of the boolean column that says where a text column is null, for astropy's reader."""
 ROWS_A_GROUP = 512
 """Rows of one row group: what is in memory at once, and what one random access decodes."""
 HEADER = "header"
@@ -41,7 +43,20 @@ def load_pyarrow() -> None:
     import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, and heavy
 
 
-def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: bool = False) -> pa.Schema:
+class Text(NamedTuple):
+    """What astropy's reader needs of a text column: the longest value, in characters, and whether one is null."""
+
+    width: int
+    has_null: bool
+
+
+def schema(
+    kinds: Mapping[str, str],
+    images: Mapping[str, int],
+    *,
+    with_bytes: bool = False,
+    texts: Mapping[str, Text] | None = None,
+) -> pa.Schema:
     """
     Return the schema of cutouts.
 
@@ -53,6 +68,10 @@ def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: b
         Pixel columns: name to the side of their images, in pixels.
     with_bytes
         Whether there is a column ``fits`` for files that header and pixels do not give back byte by byte.
+    texts
+        Of all text columns, the header included: given, ``astropy.table.Table.read`` gets units, descriptions and
+        null texts. For the last, each text column with nulls has a boolean column ``NAME.mask`` beside it, as
+        astropy writes them itself.
     """
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
 
@@ -64,7 +83,32 @@ def schema(kinds: Mapping[str, str], images: Mapping[str, int], *, with_bytes: b
         fields.append(pa.field(name, pixels, metadata={"shape": json.dumps(shapes[name])}))
     if with_bytes:
         fields.append(pa.field("fits", pa.binary()))
-    return pa.schema(fields, metadata={"psfharvest": json.dumps({"images": shapes})})
+    about = {"psfharvest": json.dumps({"images": shapes})}
+    if texts is not None:
+        about |= {f"table::len::{name}": str(text.width) for name, text in texts.items()}
+        about["table_meta_yaml"] = _astropy_header([field.name for field in fields], texts)
+        fields += [pa.field(name + MASK, pa.bool_()) for name, text in texts.items() if text.has_null]
+    return pa.schema(fields, metadata=about)
+
+
+def _astropy_header(names: Iterable[str], texts: Mapping[str, Text]) -> str:
+    """
+    Return the header that astropy's reader looks for under ``table_meta_yaml`` (``astropy.io.misc.parquet``).
+
+    It is made by astropy from a row of a table with such columns: a null text has its mask in a column of its own.
+    """
+    from astropy.table import Column, MaskedColumn, Table, meta, serialize  # noqa: PLC0415 - heavy
+    from astropy.utils.data_info import serialize_context_as  # noqa: PLC0415
+
+    row = Table()
+    for name in names:
+        known = COLUMNS.get(name)
+        about = {"unit": known.unit or None, "description": known.description} if known else {}
+        has_null = name in texts and texts[name].has_null
+        row[name] = MaskedColumn([""], mask=[True], **about) if has_null else Column([0], **about)
+    with serialize_context_as("parquet"):
+        columns = serialize.represent_mixins_as_columns(row)
+    return "\n".join(meta.get_yaml_from_table(columns))
 
 
 def table(
@@ -86,7 +130,10 @@ def table(
 
     arrays = []
     for field in schema:
-        if field.name in images:
+        if field.name.endswith(MASK):
+            text = field.name.removesuffix(MASK)
+            arrays.append(pa.array([row.get(text) is None for row in rows], field.type))
+        elif field.name in images:
             arrays.append(_lists(field.type, images[field.name]))
         else:
             kind = next((k for k, name in _ARROW.items() if getattr(pa, name)() == field.type), None)
