@@ -1,4 +1,4 @@
-"""Damaged bundles, by property: nothing wrong is ever kept, and what was whole before a cut is."""
+"""Damaged bundles, by property: nothing is ever kept without proof, and nothing that has it is lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import gzip
 import io
 import tarfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,7 @@ from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
 from psfharvest.engine.traffic import Traffic
 from psfharvest.simulator import Settings, Simulator
+from psfharvest.store.staging import StagingFolder
 
 N = 8
 
@@ -59,8 +61,8 @@ class Replay:
 
     depth = 0
 
-    def __init__(self, data: bytes, step: int) -> None:
-        self.status, self.retry_after = 200, None
+    def __init__(self, data: bytes, step: int, *, is_tls: bool) -> None:
+        self.status, self.retry_after, self.is_tls = 200, None, is_tls
         self._data, self._step = data, step
 
     @asynccontextmanager
@@ -73,14 +75,22 @@ class Replay:
             yield self._data[start : start + self._step]
 
 
-def received(data: bytes, step: int, uris: list[str]) -> list[Delivery]:
+def received(
+    data: bytes, step: int, uris: list[str], *, is_tls: bool = False, memory_bytes: int = 2**20
+) -> list[Delivery]:
     """Send one bundle's bytes through the fetcher and return all that it delivers."""
 
-    async def run() -> list[Delivery]:
+    async def run(staging: StagingFolder) -> list[Delivery]:
         limits = Limits()
         traffic = Traffic(limits, RetryPolicy(), is_public=False)
         fetcher = BundleFetcher(
-            Replay(data, step), traffic, Endpoints("http://127.0.0.1:9"), limits, Route("bundle")
+            Replay(data, step, is_tls=is_tls),
+            traffic,
+            Endpoints("http://127.0.0.1:9"),
+            limits,
+            Route("bundle"),
+            staging,
+            memory_bytes=memory_bytes,
         )
         parts = [datauri.parse(uri) for uri in uris]
         items = [
@@ -96,18 +106,15 @@ def received(data: bytes, step: int, uris: list[str]) -> list[Delivery]:
         assert 0 == traffic.in_flight
         return deliveries + fetcher.take()
 
-    return anyio.run(run)
+    with TemporaryDirectory() as folder, closing(StagingFolder(Path(folder))) as staging:
+        found = anyio.run(run, staging)
+        assert [] == [path for path in Path(folder).rglob("*") if path.is_file()]
+    return found
 
 
 def kept(deliveries: list[Delivery]) -> dict[str, bytes]:
-    """What counts in the end: bodies that were not taken back."""
-    found: dict[str, bytes] = {}
-    for delivery in deliveries:
-        if delivery.body is not None:
-            found[delivery.item.uri] = delivery.body
-        elif delivery.is_revoked:
-            del found[delivery.item.uri]
-    return found
+    """What may be claimed."""
+    return {d.item.uri: d.body for d in deliveries if d.body is not None}
 
 
 def check_account(deliveries: list[Delivery], bodies: dict[str, bytes]) -> None:
@@ -117,20 +124,29 @@ def check_account(deliveries: list[Delivery], bodies: dict[str, bytes]) -> None:
     assert sorted(bodies) == sorted([*kept(deliveries), *failed])
 
 
-@given(step=st.integers(1, 40_000), level=st.sampled_from([0, 1, 9]))
-def test_a_whole_bundle_gives_everything(bodies: dict[str, bytes], step: int, level: int) -> None:
-    """However the bytes come in pieces, every member arrives as it went in."""
-    deliveries = received(bundle_of(bodies, level), max(step, 50), list(bodies))
+MEMORY = st.sampled_from([1, 9000, 2**20])
+"""Of what has arrived, all goes to the disk, or some of it, or nothing."""
 
-    assert bodies == kept(deliveries)
+
+@given(step=st.integers(1, 40_000), level=st.sampled_from([0, 1, 9]), memory_bytes=MEMORY)
+def test_a_whole_bundle_gives_everything(
+    bodies: dict[str, bytes], step: int, level: int, memory_bytes: int
+) -> None:
+    """However the bytes come in pieces, every member arrives as it went in."""
+    data = bundle_of(bodies, level)
+    deliveries = received(data, max(step, 50), list(bodies), memory_bytes=memory_bytes)
+
+    assert list(bodies.items()) == list(kept(deliveries).items())
     check_account(deliveries, bodies)
 
 
-@given(cut=st.floats(0, 0.999), step=st.integers(500, 40_000))
-def test_a_cut_bundle_keeps_what_was_whole(bodies: dict[str, bytes], cut: float, step: int) -> None:
-    """All members before the cut are kept, and only the rest is asked for again."""
+@given(cut=st.floats(0, 0.999), step=st.integers(500, 40_000), memory_bytes=MEMORY)
+def test_a_cut_bundle_gives_what_tls_has_checked(
+    bodies: dict[str, bytes], cut: float, step: int, memory_bytes: int
+) -> None:
+    """Over TLS all members before the cut are kept, and only the rest is asked for again."""
     data = bundle_of(bodies, 0)
-    deliveries = received(data[: int(len(data) * cut)], step, list(bodies))
+    deliveries = received(data[: int(len(data) * cut)], step, list(bodies), is_tls=True, memory_bytes=memory_bytes)
     found = kept(deliveries)
 
     assert dict(list(bodies.items())[: len(found)]) == found
@@ -138,15 +154,45 @@ def test_a_cut_bundle_keeps_what_was_whole(bodies: dict[str, bytes], cut: float,
     check_account(deliveries, bodies)
 
 
-@given(data=st.data(), level=st.sampled_from([0, 1, 9]), step=st.integers(500, 40_000))
-def test_a_changed_byte_never_ends_in_a_wrong_cutout(
-    bodies: dict[str, bytes], data: st.DataObject, level: int, step: int
+@given(cut=st.integers(1, 10**6), step=st.integers(500, 40_000), level=st.sampled_from([0, 9]), memory_bytes=MEMORY)
+def test_a_cut_bundle_gives_nothing_over_plain_http(
+    bodies: dict[str, bytes], cut: int, step: int, level: int, memory_bytes: int
 ) -> None:
-    """Whatever byte is changed, nothing is kept that differs from the truth."""
+    """Without TLS and without the checksum at the end, nothing shows that what came is what was sent."""
+    data = bundle_of(bodies, level)
+    data = data[: -(1 + cut % len(data))]
+
+    deliveries = received(data, step, list(bodies), memory_bytes=memory_bytes)
+
+    assert {} == kept(deliveries)
+    check_account(deliveries, bodies)
+
+
+@given(n_members=st.integers(0, N), has_end=st.booleans(), step=st.integers(500, 40_000))
+def test_a_tar_without_gzip_needs_its_end_mark(
+    bodies: dict[str, bytes], n_members: int, has_end: bool, step: int
+) -> None:
+    """A plain tar that stops between two members is no whole one; with its end mark it is."""
+    some = dict(list(bodies.items())[:n_members])
+    size = sum(512 + len(body) + -len(body) % 512 for body in some.values())
+    data = gzip.decompress(bundle_of(some, 0))[: size + (1024 if has_end else 0)]
+
+    deliveries = received(data, step, list(bodies))
+
+    assert (some if has_end else {}) == kept(deliveries)
+    check_account(deliveries, bodies)
+
+
+@given(data=st.data(), level=st.sampled_from([0, 1, 9]), step=st.integers(500, 40_000), memory_bytes=MEMORY)
+def test_a_changed_byte_never_ends_in_a_wrong_cutout(
+    bodies: dict[str, bytes], data: st.DataObject, level: int, step: int, memory_bytes: int
+) -> None:
+    """Whatever byte is changed, and wherever the stream is cut, nothing is kept that differs from the truth."""
     raw = bytearray(bundle_of(bodies, level))
     at = data.draw(st.integers(10, len(raw) - 1))  # behind gzip's own header, whose flags and time bind nobody
     raw[at] ^= data.draw(st.integers(1, 255))
-    deliveries = received(bytes(raw), step, list(bodies))
+    end = data.draw(st.one_of(st.just(len(raw)), st.integers(at, len(raw))))
+    deliveries = received(bytes(raw[:end]), step, list(bodies), memory_bytes=memory_bytes)
 
     assert all(bodies[uri] == body for uri, body in kept(deliveries).items())
     check_account(deliveries, bodies)

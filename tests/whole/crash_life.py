@@ -39,6 +39,7 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
+from psfharvest.store.staging import StagingFolder
 from whole import crash_points
 
 BROKEN = 99
@@ -47,6 +48,8 @@ CONNECTIONS = 8
 PAGE_ROWS = 35
 ROLL_BYTES = 80_000
 """Shards and journals are full at this size."""
+STAGED_IN_MEMORY_BYTES = 30_000
+"""Of a bundle whose end is to come; the rest of it goes to the disk."""
 SIZES = {"unsat_size": 21, "sat_size": 31}
 
 
@@ -154,7 +157,6 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
     )
     mashup = Mashup(wire, traffic, endpoints, limits, retry)
     files = FileFetcher(wire, traffic, endpoints, limits)
-    bundles = BundleFetcher(wire, traffic, endpoints, limits, route)
     if life.get("list"):
         path = Path(life["list"])
         ask = Ask("file", uri_lists.identity(path), {"path": str(path)})
@@ -167,6 +169,10 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
         manifest = await in_thread(stack.enter_context, opened(folder, settings))
         todo = await in_thread(lambda: folders.todo(manifest, ask, extend=False))
         sink = await in_thread(_rolling_sink, folder, manifest)
+        staging = await in_thread(stack.enter_context, contextlib.closing(StagingFolder(folder)))
+        bundles = BundleFetcher(
+            wire, traffic, endpoints, limits, route, staging, memory_bytes=STAGED_IN_MEMORY_BYTES
+        )
         fetcher = RoutedFetcher(files, bundles, traffic, route, lambda: manifest.tally().pending)
         report = await Campaign(manifest, sink, todo, mashup, fetcher, traffic, retry).run()
         await in_thread(sink.close)

@@ -19,6 +19,7 @@ from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
+from psfharvest.core.ports import Staging
 from psfharvest.engine.traffic import Traffic
 from psfharvest.version import __version__
 
@@ -61,10 +62,10 @@ class Line:
         """Return the query layer."""
         return Mashup(self._wire, self.traffic, self._endpoints, self._limits, self.policy(patience_s))
 
-    def harvester(self, via: str, n_waiting: Callable[[], int]) -> RoutedFetcher:
-        """Return the fetcher of a harvest."""
+    def harvester(self, via: str, n_waiting: Callable[[], int], staging: Staging) -> RoutedFetcher:
+        """Return the fetcher of a harvest; `staging` takes what bundles bring until their ends are verified."""
         route = Route(via)
-        bundles = BundleFetcher(self._wire, self.traffic, self._endpoints, self._limits, route)
+        bundles = BundleFetcher(self._wire, self.traffic, self._endpoints, self._limits, route, staging)
         return RoutedFetcher(self._files(), bundles, self.traffic, route, n_waiting)
 
     def streamer(self, via: str) -> FileFetcher:
@@ -74,7 +75,8 @@ class Line:
         Raises
         ------
         BadInput
-            For bundles: one may prove damaged at its end, and what a reader has cannot be taken back.
+            For bundles: a cutout may only be handed over once its bundle's end is verified, which needs a folder
+            where all of it waits until then.
         """
         if via not in ("auto", "file", "fitscut"):
             raise BadInput(

@@ -112,6 +112,8 @@ class Failure(NamedTuple):
     detail: str = ""
     retry_after_s: float | None = None
     evidence: Evidence = Evidence.NONE
+    status: int = 0
+    """The HTTP status, where there was an answer that had one other than 2xx."""
 
 
 class Asked(NamedTuple):
@@ -157,14 +159,12 @@ class Delivery(NamedTuple):
     failure: Failure | None = None
     is_lost: bool = False
     """The request was lost to an outage: it says nothing of the item and is not charged to it."""
-    is_revoked: bool = False
-    """A body handed over before turned out to come from a damaged bundle: it must not count."""
     n_repeated: int = 0
     """How often the wire had to send the request once more, since a kept connection had died."""
 
 
 class Outcome(NamedTuple):
-    """What became of an item, to be stored and recorded; ``pending`` takes an earlier outcome back."""
+    """What became of an item, to be stored and recorded."""
 
     item: Item
     state: State
@@ -296,6 +296,8 @@ class Progress:
     elapsed_s: float
     outage: str = ""
     """The archive's words while it is held to be down, or nothing."""
+    arrived: int = 0
+    """Cutouts that came in bundles whose ends are not verified yet: pending until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Fetcher(Protocol):
         ...
 
     def is_busy(self) -> bool:
-        """Return True while a request is under way: its end may yet take back what it gave."""
+        """Return True while a request is under way."""
         ...
 
     def exposed(self) -> int:
@@ -45,6 +45,11 @@ class Fetcher(Protocol):
         ----------
         is_behind
             The keeper is behind: what can be held back at its source is to stay there.
+
+        Raises
+        ------
+        LocalError
+            When the fetcher's own temporary storage failed.
         """
         ...
 
@@ -69,6 +74,30 @@ class Keeper(Protocol):
         LocalError
             When that cannot be done; nothing of the batch is claimed then.
         """
+        ...
+
+
+class Staged(Protocol):
+    """A temporary file of bodies; its methods wait for the disk, and raise `LocalError` where that fails."""
+
+    def append(self, bodies: Sequence[bytes]) -> None:
+        """Write bodies behind those that are there."""
+        ...
+
+    def read(self, sizes_bytes: Sequence[int]) -> list[bytes]:
+        """Return the next bodies, of the given sizes, in the order in which they were written."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the file."""
+        ...
+
+
+class Staging(Protocol):
+    """Makes temporary files for what has arrived but may not be claimed yet."""
+
+    def begin(self) -> Staged:
+        """Return an empty temporary file."""
         ...
 
 

@@ -219,9 +219,6 @@ class Pump:
 
     def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
         item = delivery.item
-        if delivery.is_revoked:
-            self._sent += 1  # it was taken before, as done
-            self._ready.append(Outcome(item, State.PENDING, item.attempts + 1))
         if delivery.is_lost:
             self.retried[failure.reason] += 1
             self._fresh.append(item)  # behind the others, so that the next probe asks for another cutout

@@ -22,6 +22,7 @@ from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.staging import StagingFolder
 
 VIAS = ("auto", "file", "bundle")
 
@@ -93,13 +94,16 @@ class Job:
     ) -> Report:
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
-        async with _in_threads(closing(opened)) as sink:
+        async with (
+            _in_threads(closing(opened)) as sink,
+            _in_threads(closing(StagingFolder(self.folder))) as staging,
+        ):
             return await Campaign(
                 manifest=manifest,
                 sink=sink,
                 todo=todo,
                 mashup=self.line.mashup(LONG_PATIENCE_S),
-                fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending),
+                fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending, staging),
                 traffic=self.line.traffic,
                 policy=self.line.policy(LONG_PATIENCE_S),
                 requests_before=requests_before,

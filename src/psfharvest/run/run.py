@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.errors import ArchiveDown, LocalError
-from psfharvest.core.model import Item, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.model import Delivery, Outcome, Progress, Report, RetryPolicy, State
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.traffic import Traffic
@@ -22,13 +22,23 @@ from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
 from psfharvest.store.manifest.targets import Ask
 
 WATCH_S = 0.2
+LEFTOVERS_S = 0.4
+"""How long a stopped run goes on storing what had arrived: it must end within a second."""
 
 
 class AccountingFetcher(Fetcher, Protocol):
-    """A fetcher that can say what travelled how."""
+    """A fetcher that can say what travelled how, and what arrived too late to be handed on."""
 
     def account(self) -> dict[str, Any]:
         """Return what travelled how, and why, as plain values."""
+        ...
+
+    def arrived(self) -> int:
+        """Return how many cutouts have arrived and wait for the verified end of what they came in."""
+        ...
+
+    def leftovers(self) -> Iterator[list[Delivery]]:
+        """Yield what had arrived when the work was ended and may be claimed; call it off the event loop."""
         ...
 
 
@@ -46,10 +56,6 @@ class Sink(Protocol):
 
     def checkpoint(self) -> Mapping[str, int]:
         """Return what the manifest must record together with a claim."""
-        ...
-
-    def forget(self, items: Sequence[Item]) -> None:
-        """Let go of what claims stood for that were taken back."""
         ...
 
     def close(self) -> None:
@@ -161,6 +167,7 @@ class Campaign:
             requests=self._requests(),
             elapsed_s=self._elapsed_s(),
             outage=self.traffic.health.words if self.traffic.is_down else "",
+            arrived=self.fetcher.arrived(),
         )
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
@@ -170,18 +177,23 @@ class Campaign:
         self._asking.make_room()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        taken_back = [o.item for o in outcomes if o.state is State.PENDING]
-        if taken_back:
-            outcomes = _last_words(outcomes)
-            with self.manifest.transaction():
-                self.manifest.retract([item.number for item in taken_back])
-            self.sink.forget(taken_back)
         stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
             self.manifest.record(stored)
             self.manifest.set(**self.sink.checkpoint())
             self._note_run()
+
+    async def _keep_leftovers(self) -> None:
+        """Claim what had arrived when the run was stopped, as far as a moment allows; the rest stays pending."""
+        with anyio.CancelScope(shield=True):
+            await self._disk.do(self._claim_leftovers, time.monotonic() + LEFTOVERS_S)
+
+    def _claim_leftovers(self, ends_at: float) -> None:
+        for deliveries in self.fetcher.leftovers():
+            self._keep([Outcome(d.item, State.DONE, d.item.attempts + 1, d.body, d.sha256) for d in deliveries])
+            if time.monotonic() >= ends_at:
+                return
 
     def _note_run(self, **more: Any) -> None:
         self.manifest.update_run(
@@ -203,8 +215,12 @@ class Campaign:
                 await self._pump.run(self._asking.items())
             except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
                 error = raised
+            except BaseException:  # a cancellation
+                await self._keep_leftovers()
+                raise
             group.cancel_scope.cancel()
         if isinstance(error, ArchiveDown):
+            await self._keep_leftovers()
             self._notes.append(str(error))
             return "archive_down"
         if error is not None:
@@ -235,9 +251,3 @@ class Campaign:
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
-
-
-def _last_words(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the last outcome of each item, unless that takes the others back."""
-    last = {o.item.number: o for o in outcomes}
-    return [o for o in last.values() if o.state is not State.PENDING]

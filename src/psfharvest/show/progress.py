@@ -51,7 +51,7 @@ class Reporter:
         if self._is_quiet:
             return
         if self._first is None:
-            self._first = (progress.elapsed_s, _settled(progress))
+            self._first = (progress.elapsed_s, _received(progress))
         try:
             self._show(progress)
         except OSError:
@@ -69,7 +69,7 @@ class Reporter:
         """Return one line that says it all."""
         total = _expected(progress)
         settled = _settled(progress)
-        rate = self._rate(progress, settled)
+        rate = self._rate(progress)
         share = f" ({100 * settled / total:.1f} %)" if total else ""
         left = f", {_clock((total - settled) / rate)} left" if rate > 0 and total > settled else ""
         return f"{settled:,} of {total:,}{share}, {rate:.1f}/s, {_trouble(progress)}{left}"
@@ -93,10 +93,10 @@ class Reporter:
         self._bar.update(settled - self._bar.n)
         self._bar.refresh()
 
-    def _rate(self, progress: Progress, settled: int) -> float:
+    def _rate(self, progress: Progress) -> float:
         since_s, before = self._first or (0.0, 0)
         passed_s = progress.elapsed_s - since_s
-        return (settled - before) / passed_s if passed_s > 0 else 0.0
+        return max(0, _received(progress) - before) / passed_s if passed_s > 0 else 0.0
 
 
 def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any:
@@ -114,6 +114,11 @@ def _settled(progress: Progress) -> int:
     return progress.tally.total - progress.tally.pending
 
 
+def _received(progress: Progress) -> int:
+    """Return what is settled or has arrived: bundles are settled all at once, but come steadily."""
+    return _settled(progress) + progress.arrived
+
+
 def _expected(progress: Progress) -> int:
     return max(progress.expected or 0, progress.tally.total)
 
@@ -122,6 +127,8 @@ def _trouble(progress: Progress) -> str:
     if progress.outage:
         return f"waiting: the archive is down ({progress.outage[:80]})"
     words = [f"{progress.in_flight} in flight", f"{progress.tally.failed:,} failed"]
+    if progress.arrived:
+        words.insert(0, f"{progress.arrived:,} arrived, not yet verified")
     if progress.tally.missing:
         words.append(f"{progress.tally.missing:,} missing")
     if progress.waiting:

@@ -198,7 +198,7 @@ class Mashup:
                 f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}; "
                 + (
                     f"is {self._template.url} an archive's address?"
-                    if trouble.failure.detail.startswith(("HTTP 404", "HTTP 405", "HTTP 501"))
+                    if trouble.failure.status in (404, 405, 501)
                     else "run again later"
                 ),
                 uri=self._template.url,
@@ -209,7 +209,7 @@ class Mashup:
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, _Trouble):
             return False
-        is_http = error.failure.detail.startswith("HTTP 4") and error.failure.reason is not Reason.RATE_LIMITED
+        is_http = 400 <= error.failure.status < 500 and error.failure.reason is not Reason.RATE_LIMITED
         if error.failure.reason in (Reason.UNAUTHORIZED, Reason.FORBIDDEN):
             return False
         return not (is_http and error.n_asked >= self._policy.attempts)

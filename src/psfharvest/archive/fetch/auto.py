@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -79,6 +79,14 @@ class RoutedFetcher:
     def exposed(self) -> int:
         """Return how many items may have been fetched and were not taken."""
         return self._files.exposed() + self._bundles.exposed()
+
+    def arrived(self) -> int:
+        """Return how many cutouts have arrived in bundles and were not handed on yet."""
+        return self._bundles.n_arrived
+
+    def leftovers(self) -> Iterator[list[Delivery]]:
+        """Yield what had arrived when the work was ended; see `BundleFetcher.leftovers`."""
+        return self._bundles.leftovers()
 
     def room(self) -> int:
         """Return how many more items it would take now."""

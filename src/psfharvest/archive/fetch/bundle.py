@@ -1,9 +1,14 @@
 """
-Many cutouts a request: bundles are inflated, walked and checked while they stream.
+Bundles, many cutouts a request: inflated and checked while they stream, handed on once their end is verified.
 
 What counts is what arrived: the request's list is held against the members received, by file name. A member
 that a bundle left out, or spoiled, is asked for again, after two bundles singly. The bundle's own manifest page
 is evidence for people, never proof, and no name of the archive's is ever used as a path.
+
+Where a gzip stream was changed on its way shows only at its checksum, behind the last member; a cutout before it
+may have changed pixels and look whole. So nothing of a bundle is delivered before its end: bodies wait in
+`Arrivals`. A bundle that ends early (a cut connection, an interrupted run) gives what has arrived if it came over
+TLS, which has checked every byte as it does for a single file; over plain HTTP it gives nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +19,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 try:
     from isal import isal_zlib as zlib  # a third faster on what bundles hold
@@ -25,20 +31,25 @@ except ImportError:
     import zlib  # type: ignore[no-redef]
 
 from psfharvest.archive.endpoints import Endpoints, quoted, without
+from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.verify import deliver, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
+from psfharvest.core.errors import LocalError
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.policy.retry import classify_status
 from psfharvest.core.policy.route import MIN_SIZE, Route
-from psfharvest.core.ports import TrafficLight
+from psfharvest.core.ports import Staging, TrafficLight
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
 
 BUNDLE_TIMEOUT_S = 60.0
 INFLATE_AT_ONCE = 256 * 1024
 """Inflated bytes handled in one go: a gzip that expands without end is bounded by this."""
 OUTBOX_MAX = 128
-"""Members received and not yet taken; beyond that a stream waits."""
+"""Proven cutouts handed on and not yet taken; the rest of their bundle waits on the disk."""
+DISK_THREADS = 2
+MEMORY_BYTES = 2**20
+"""Bodies of one bundle held in memory while its end is to come; more of them go to the disk."""
 MAX_PAGE_BYTES = 2**20
 MAX_STREAM_FACTOR = 2
 """A bundle may hold this many times what its cutouts can come to, at most."""
@@ -47,19 +58,22 @@ GZIP_MEMBER_BYTES = 2**16
 NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
 """The archive will not make bundles: singles tell what it says of each cutout."""
 TOO_LARGE = frozenset({413, 414})
+T = TypeVar("T")
 _DAMAGE: tuple[type[Exception], ...] = (TarDamaged, zlib.error)  # type: ignore[assignment]  # isal types it as a value
 
 
 @dataclass(slots=True)
 class _Bundle:
-    """One request under way: what it asked for, by file name, and what is still to come."""
+    """One request under way: what it asked for, by file name, what has arrived, and what is still to come."""
 
     items: list[Item]
     absent: dict[str, Item]
+    arrived: Arrivals
     started_at: float
-    given: list[Item] = field(default_factory=list)
-    """Items whose bodies were handed over: taken back when the bundle proves to be damaged."""
-    is_damaged: bool = False
+    is_tls: bool = False
+    """Each byte was checked by TLS: what arrived whole has as much evidence as a file of its own would have."""
+    is_proven: bool = False
+    """Its own end was verified, so that what arrived may be claimed."""
     notes: dict[str, str] = field(default_factory=dict)
     page: bytes = b""
     """The archive's own manifest page, read only where something is absent."""
@@ -77,12 +91,26 @@ class BundleFetcher:
         What moves the bytes, who may send, where to, and the caps.
     route
         Takes account of what bundles give, and says how large they should be.
+    staging
+        Takes what has arrived of bundles whose ends are still to come.
+    memory_bytes
+        How much of that, a bundle, is held in memory.
     """
 
     def __init__(
-        self, wire: Wire, traffic: TrafficLight, endpoints: Endpoints, limits: Limits, route: Route
+        self,
+        wire: Wire,
+        traffic: TrafficLight,
+        endpoints: Endpoints,
+        limits: Limits,
+        route: Route,
+        staging: Staging,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._wire = wire
+        self._staging = staging
+        self._memory_bytes = memory_bytes
         self._traffic = traffic
         self._route = route
         self._max_body_bytes = limits.max_body_bytes
@@ -95,17 +123,18 @@ class BundleFetcher:
             timeout_s=limits.timeout_s or BUNDLE_TIMEOUT_S,
             total_timeout_s=None,
         )
+        self._under_way: list[_Bundle] = []
         self._outbox: deque[Delivery] = deque()
         self._taken = anyio.Event()
-        self.under_way = 0
-        """Bundles being streamed now."""
+        self._error: LocalError | None = None
         self.bundles = 0
         self.cutouts = 0
-        """Bundles begun, and whole cutouts received through them."""
+        """Bundles begun, and whole cutouts handed on from them."""
 
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Work within this context."""
+        self._disk = anyio.CapacityLimiter(DISK_THREADS)
         async with anyio.create_task_group() as self._group:
             self._wake = wake
             try:
@@ -113,8 +142,18 @@ class BundleFetcher:
             finally:
                 self._group.cancel_scope.cancel()
 
+    @property
+    def under_way(self) -> int:
+        """Bundles of which something is still to come or to be handed on."""
+        return len(self._under_way)
+
+    @property
+    def n_arrived(self) -> int:
+        """Whole cutouts that have arrived and were not handed on yet: most of them wait for their bundle's end."""
+        return sum(bundle.arrived.n_whole for bundle in self._under_way)
+
     def exposed(self) -> int:
-        """Return how many items were received and not yet taken."""
+        """Return how many items were handed on and not yet taken."""
         return len(self._outbox)
 
     def start(self, items: Sequence[Item]) -> None:
@@ -122,29 +161,62 @@ class BundleFetcher:
         if not items:
             return
         self._traffic.started()
-        self.under_way += 1
         self.bundles += 1
-        self._group.start_soon(self._run, list(items))
+        arrived = Arrivals(self._staging.begin(), self._memory_bytes)
+        by_name = {datauri.file_name(item.uri): item for item in items}
+        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time())
+        self._under_way.append(bundle)
+        self._group.start_soon(self._run, bundle)
 
     def take(self) -> list[Delivery]:
-        """Return what has arrived, verified."""
+        """
+        Return what was handed on.
+
+        Raises
+        ------
+        LocalError
+            When what arrives cannot be stored until its bundle's end.
+        """
+        if self._error is not None:
+            raise self._error
         taken, self._outbox = list(self._outbox), deque()
-        whoever_waits, self._taken = self._taken, anyio.Event()
-        whoever_waits.set()
+        waiting, self._taken = self._taken, anyio.Event()
+        waiting.set()
         return taken
 
-    async def _run(self, items: list[Item]) -> None:
-        bundle = _Bundle(items, {datauri.file_name(i.uri): i for i in items}, anyio.current_time())
-        is_told = False
+    def leftovers(self) -> Iterator[list[Delivery]]:
+        """
+        Yield what had arrived whole when the work was ended, in batches; call it off the event loop.
+
+        It is what was proven and not yet taken, and of bundles that were cut short what came over TLS.
+
+        Raises
+        ------
+        LocalError
+            When a body cannot be read back.
+        """
+        rest, self._outbox = [delivery for delivery in self._outbox if delivery.body is not None], deque()
+        if rest:
+            yield rest
+        for bundle in self._under_way:
+            while (bundle.is_proven or bundle.is_tls) and bundle.arrived.n_whole:
+                batch = [delivery for delivery in bundle.arrived.take(OUTBOX_MAX) if delivery.body is not None]
+                self.cutouts += len(batch)
+                yield batch
+
+    async def _run(self, bundle: _Bundle) -> None:
+        is_reported = False
         try:
             failure = await self._stream(bundle)
-            elapsed_s = anyio.current_time() - bundle.started_at
-            is_told = True
-            self._settle(bundle, failure, elapsed_s)
+            is_reported = True
+            self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
+            await self._hand_on(bundle)
+            self._under_way.remove(bundle)
+        except LocalError as error:
+            self._error = self._error or error
         finally:
-            if not is_told:
+            if not is_reported:
                 self._traffic.dropped()
-            self.under_way -= 1
         self._wake()
 
     async def _stream(self, bundle: _Bundle) -> Failure | None:
@@ -155,9 +227,10 @@ class BundleFetcher:
                 async with self._wire.stream(self._template._replace(body=body)) as stream:
                     if stream.status != 200:
                         return await self._refusal(stream, len(bundle.items))
+                    bundle.is_tls = stream.is_tls
                     return await self._walk(stream, bundle)
             except BrokenStream as broken:
-                return broken.failure
+                return None if bundle.is_proven else broken.failure
         return Failure(Reason.TIMEOUT, "the whole took too long")
 
     async def _refusal(self, stream: Stream, n_asked: int) -> Failure:
@@ -182,24 +255,29 @@ class BundleFetcher:
         try:
             async for chunk in stream.chunks():
                 await self._feed(chunk, inflate, walk, bundle)
+                bundle.is_proven = walk.is_ended and inflate.is_checked
                 if inflate.n_behind > MAX_PAGE_BYTES:
                     break  # all is there; what goes on and on behind it is nobody's
         except _DAMAGE as error:
-            bundle.is_damaged = True
-            return Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
+            why = Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
+            self._revoke(bundle, why)
+            return why
         if not walk.is_between_members or not inflate.is_whole:
             return Failure(Reason.TRUNCATED, "the bundle ended early")
+        # a tar that lacks its end mark is no proof that nothing was lost; a right checksum behind it is
+        bundle.is_proven = walk.is_ended or inflate.is_checked
+        if not bundle.is_proven and len(bundle.arrived):
+            return Failure(Reason.TRUNCATED, "the bundle ended without its end mark")
         return None
 
     async def _feed(self, chunk: bytes, inflate: _Inflate, walk: TarWalk, bundle: _Bundle) -> None:
         for piece in inflate.pieces(chunk):
             for member in walk.feed(piece):
                 self._receive(member, bundle)
-            if len(self._outbox) >= OUTBOX_MAX:
-                await self._wait_for_room()
-            await anyio.lowlevel.checkpoint()  # a chunk may inflate to a thousand times its size
-        if self._outbox:
-            self._wake()
+            if bundle.arrived.is_full:
+                await anyio.to_thread.run_sync(bundle.arrived.spill, limiter=self._disk)
+            else:
+                await anyio.lowlevel.checkpoint()  # a chunk may inflate to a thousand times its size
 
     def _receive(self, member: Member, bundle: _Bundle) -> None:
         name = _base(member.name)
@@ -213,28 +291,42 @@ class BundleFetcher:
             bundle.notes[item.uri] = f"refused member: {member.problem}"
             return
         del bundle.absent[name]
-        delivery = deliver(item, member.body, self._template.credentials)
-        if delivery.failure is None:
-            bundle.given.append(item)
-        self._outbox.append(delivery)
+        bundle.arrived.add(deliver(item, member.body, self._template.credentials))
 
-    async def _wait_for_room(self) -> None:
-        while len(self._outbox) >= OUTBOX_MAX:
-            taken = self._taken
+    async def _hand_on(self, bundle: _Bundle) -> None:
+        """Hand on what has arrived, as fast as it is taken."""
+        while len(bundle.arrived):
+            while len(self._outbox) >= OUTBOX_MAX:
+                taken = self._taken
+                self._wake()
+                await taken.wait()
+            # no checkpoint between taking and handing on: a cancellation loses nothing
+            batch = await self._off_loop(bundle, lambda: bundle.arrived.take(OUTBOX_MAX))
+            self._outbox.extend(batch)
+            self.cutouts += sum(delivery.body is not None for delivery in batch)
             self._wake()
-            await taken.wait()
+        await self._off_loop(bundle, bundle.arrived.discard)
+
+    async def _off_loop(self, bundle: _Bundle, work: Callable[[], T]) -> T:
+        """Return what `work` returns; where it touches the disk, it does so in a thread."""
+        if not bundle.arrived.is_spilled:
+            return work()
+        return await anyio.to_thread.run_sync(work, limiter=self._disk)
 
     def _settle(self, bundle: _Bundle, failure: Failure | None, elapsed_s: float) -> None:
-        if bundle.is_damaged:
-            self._take_back(bundle, failure)
-        n_whole = len(bundle.given)
-        self.cutouts += n_whole
+        """Take account of a bundle's end, and decide what becomes of the items that it asked for."""
         is_lost = False
-        if failure is None or n_whole:
+        is_declined = failure is not None and failure.status in NO_BUNDLES | TOO_LARGE
+        if failure is None or bundle.arrived.n_whole:
             self._traffic.succeeded(1, elapsed_s / len(bundle.items))
         else:
             is_lost = self._traffic.failed(failure, bundle.subject, elapsed_s)
-        is_declined = failure is not None and _is_declined(failure)
+        if failure is not None and bundle.arrived.n_whole:
+            failure = failure._replace(retry_after_s=None)
+            bundle.is_proven = bundle.is_tls
+            if not bundle.is_proven:
+                self._revoke(bundle, failure)
+        n_whole = bundle.arrived.n_whole
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
         if bundle.absent:
@@ -243,24 +335,18 @@ class BundleFetcher:
             bundle.notes = said | bundle.notes
         for item in bundle.absent.values():
             if is_declined:
-                self._outbox.append(Delivery(item, None))
+                bundle.arrived.add(Delivery(item, None))
             else:
                 why = failure or Failure(
                     Reason.NOT_IN_BUNDLE, bundle.notes.get(item.uri, ""), evidence=Evidence.ALIVE
                 )
-                why = why._replace(retry_after_s=None) if n_whole else why
-                self._outbox.append(Delivery(item, None, failure=why, is_lost=is_lost))
+                bundle.arrived.add(Delivery(item, None, failure=why, is_lost=is_lost))
+        bundle.absent.clear()
 
-    def _take_back(self, bundle: _Bundle, failure: Failure | None) -> None:
-        """
-        Take back what a damaged bundle gave.
-
-        Where a gzip stream was changed shows only later, by a code or a header that cannot be, or by the checksum
-        at its very end; a cutout in between may have changed pixels and look whole.
-        """
-        why = failure or Failure(Reason.TRUNCATED, "the bundle is damaged", evidence=Evidence.ALIVE)
-        self._outbox.extend(Delivery(item, None, failure=why, is_revoked=True) for item in bundle.given)
-        bundle.given.clear()
+    def _revoke(self, bundle: _Bundle, why: Failure) -> None:
+        """Let nothing count that has arrived: each cutout is asked for again, and charged one attempt."""
+        for delivery in bundle.arrived.clear():
+            bundle.arrived.add(Delivery(delivery.item, None, failure=why))
 
 
 class _Inflate:
@@ -278,6 +364,11 @@ class _Inflate:
     def is_whole(self) -> bool:
         """True where the stream may end."""
         return self._is_plain or self._inflater is None or self._inflater.eof
+
+    @property
+    def is_checked(self) -> bool:
+        """True where a gzip stream has ended, and its checksum was right."""
+        return self._inflater is not None and self._inflater.eof
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Yield what a chunk inflates to."""
@@ -305,11 +396,6 @@ class _Inflate:
         if self._left < 0:
             raise TarDamaged("it expands past all that was asked for")
         yield piece
-
-
-def _is_declined(failure: Failure) -> bool:
-    """Return True where the archive would not make a bundle at all: that says nothing of the cutouts."""
-    return failure.detail.startswith(tuple(f"HTTP {status}" for status in NO_BUNDLES | TOO_LARGE))
 
 
 def _base(name: str) -> str:

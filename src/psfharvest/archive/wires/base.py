@@ -57,6 +57,8 @@ class Stream(Protocol):
 
     status: int
     retry_after: str | None
+    is_tls: bool
+    """True when the answer came over TLS, after all redirects."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """

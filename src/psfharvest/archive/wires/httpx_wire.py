@@ -187,6 +187,7 @@ class _HttpxStream:
     def __init__(self, response: Any) -> None:
         self.status: int = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
+        self.is_tls: bool = response.url.scheme == "https"
         self._response = response
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:

@@ -103,7 +103,7 @@ def classify_status(status: int, retry_after: str | None, detail: str, now: date
     reason = _BY_STATUS.get(status, Reason.SERVER_ERROR if server else Reason.HTTP_ERROR)
     evidence = Evidence.ERRING if server or status == 429 else Evidence.ALIVE
     wait_s = parse_retry_after(retry_after, now) if status in (429, 503) else None
-    return Failure(reason, f"HTTP {status}{': ' if detail else ''}{detail}", wait_s, evidence)
+    return Failure(reason, f"HTTP {status}{': ' if detail else ''}{detail}", wait_s, evidence, status)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> float | None:

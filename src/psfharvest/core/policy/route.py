@@ -18,8 +18,8 @@ AT_ONCE_S = 0.05
 GAIN = 1.2
 """A bundle must be better by this factor."""
 MIN_SIZE, FIRST_SIZE, MAX_SIZE = 50, 100, 2000
-BUNDLE_TARGET_S = 45.0
-"""What a bundle should take: under about a minute."""
+BUNDLE_TARGET_S = 25.0
+"""What a bundle should take: a kill costs all of it, since nothing is claimed before its end is verified."""
 TRY_AGAIN_AFTER = 5000
 """Singles between two trials of a bundle that lost."""
 BAD_BUNDLES = 3

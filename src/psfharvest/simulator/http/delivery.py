@@ -225,7 +225,6 @@ def _flipped(body: bytes, start: int, end: int) -> bytes:
 
 _SPOILS: Final[dict[str | None, Callable[[bytes], bytes]]] = {
     "stream": lambda body: _flipped(body, len(body) // 2, len(body) // 2 + 64),
-    "pixel": lambda body: _flipped(body, len(body) - 8, len(body) - 4),  # as if it were the whole one's checksum
 }
 """What a form of damage does to a bundle's whole stream."""
 

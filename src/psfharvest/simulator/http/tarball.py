@@ -99,7 +99,7 @@ class GzipStream:
         self._is_aligned = True
         self.head = _GZIP_HEAD
 
-    def write(self, plain: bytes) -> bytes:
+    def write(self, plain: bytes, *, counted: bytes | None = None) -> bytes:
         """
         Compress bytes.
 
@@ -107,8 +107,10 @@ class GzipStream:
         ----------
         plain
             The bytes.
+        counted
+            What the checksum at the end is made of in their place, as if they were changed on the way.
         """
-        self._count(plain)
+        self._count(plain if counted is None else counted)
         self._is_aligned = False
         return self._deflater.compress(plain)
 

@@ -155,6 +155,7 @@ class CurlStream(Source):
     def __init__(self, thread: CurlThread, method: str | None = None) -> None:
         self.status = 0
         self.retry_after: str | None = None
+        self.is_tls = False
         self.headers: list[bytes] = []
         """The lines of the answer's header, the status line first."""
         self.method = method
@@ -232,9 +233,9 @@ class CurlStream(Source):
         """Take the end of the request."""
         self._end = answer
 
-    def begun(self, headers: list[bytes], status: int) -> None:
+    def begun(self, headers: list[bytes], status: int, *, is_tls: bool) -> None:
         """Take the answer's header."""
-        self.headers, self.status = headers, status
+        self.headers, self.status, self.is_tls = headers, status, is_tls
         self.retry_after = next((_value(h) for h in headers if h[:12].lower() == b"retry-after:"), None)
         self._has_head = True
         self._thread.tell(self)
@@ -312,7 +313,8 @@ class StreamTransfer(Transfer):
             self._is_head_done = True
             self.head_seen = -1  # a byte came
             if not self.is_redirect:
-                self._stream.begun(self._headers, self._status)
+                is_tls = self.hop.url[:6].lower() == "https:"
+                self._stream.begun(self._headers, self._status, is_tls=is_tls)
 
     def _write(self, data: bytes) -> int | None:
         self.size += len(data)
