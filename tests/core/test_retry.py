@@ -121,7 +121,8 @@ def test_retry_after_without_a_zone_is_in_utc():
 )  # fmt: skip
 def test_statuses(status, reason, evidence, wait_s):
     """Each status has its reason, and 5xx and 429 speak against the archive; 429 and 503 may ask to wait."""
-    assert Failure(reason, f"HTTP {status}: words", wait_s, evidence) == classify_status(status, "9", "words", NOW)
+    expected = Failure(reason, f"HTTP {status}: words", wait_s, evidence, status)
+    assert expected == classify_status(status, "9", "words", NOW)
     assert f"HTTP {status}" == classify_status(status, None, "", NOW).detail
 
 
