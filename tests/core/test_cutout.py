@@ -100,3 +100,69 @@ def test_its_source_and_name():
     assert {} == Cutout.of(URI, b"", "").source
     assert "ibe802npq_27404778_F606W_flc_cutout.fits" == cutout.file_name
     assert len(repr(cutout)) < 250
+
+
+LOOKUP = [
+    "CPDIS1  = 'LOOKUP  '", "CPDIS2  = 'LOOKUP  '", "DP1     = 'EXTVER: 1.0'", "DP1     = 'NAXES: 2.0'",
+    "DP2     = 'EXTVER: 2.0'", "DP2     = 'NAXES: 2.0'", "CPERR1  =                 0.05", "D2IMDIS1= 'LOOKUP  '",
+    "D2IM1   = 'EXTVER: 1.0'", "D2IM1   = 'NAXES: 2.0'", "D2IMERR1=                 0.04",
+    "D2IMEXT = 'iref$y7b1516hi_d2i.fits'",
+]  # fmt: skip
+
+
+def on_the_sky(bunit: str = "ELECTRONS", value: float = 100.0) -> bytes:
+    """Give a cutout with a celestial WCS, and cards of look-up tables that are not there, as the archive's have."""
+    header = fits.Header(
+        {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -70.0, "CRPIX1": 26.0,
+         "CRPIX2": 26.0, "CD1_1": -1.1e-5, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1.1e-5, "BUNIT": bunit}
+    )  # fmt: skip
+    body = written(fits.PrimaryHDU(np.full((51, 51), value, ">f4"), header))
+    cards = "".join(card.ljust(80) for card in LOOKUP).encode()
+    end = body.index(b"END" + b" " * 77)
+    whole = body[:end] + cards + b"END"
+    return whole.ljust(-(-len(whole) // 2880) * 2880) + body[2880:]
+
+
+def test_the_wcs_goes_without_tables_that_are_not_there():
+    """The WCS is the linear one, where astropy's own reading of the header raises."""
+    from astropy.wcs import WCS
+
+    cutout = Cutout(URI, on_the_sky())
+    with pytest.raises((ValueError, TypeError, AssertionError, KeyError)):
+        WCS(cutout.header)
+    sky = cutout.wcs.pixel_to_world(25, 25)
+
+    assert (10.0, -70.0) == pytest.approx((sky.ra.deg, sky.dec.deg))
+    with pytest.raises(ValueError, match="no celestial"):
+        _ = Cutout(URI, written(fits.PrimaryHDU(np.zeros((3, 3), ">f4")))).wcs
+
+
+@pytest.mark.parametrize(
+    ("bunit", "source", "filter_name", "suffix", "expected"),
+    [
+        ("ELECTRONS", {}, "F606W", "flc", np.sqrt(100 + 3.1**2)),
+        ("ELECTRONS/S", {"exptime": 50.0}, "F160W", "flt", np.sqrt(5000 + 12.0**2) / 50),
+        ("COUNTS", {"sky": 30.0}, "F606W", "raw", np.sqrt(30 + 3.1**2) / 1.5),
+    ],
+)
+def test_noise_is_that_of_photons_and_read_out(bunit, source, filter_name, suffix, expected):
+    """In the unit of the pixels: electrons, electrons a second, or counts with their bias."""
+    uri = URI.replace("F606W", filter_name).replace("_flc", f"_{suffix}")
+    cutout = Cutout(uri, on_the_sky(bunit), source)
+
+    np.testing.assert_allclose(cutout.sigma, expected, rtol=1e-6)
+
+
+def test_a_cutout_becomes_ccddata():
+    """Unit, WCS, NaN mask, uncertainty and header go along; a rate without exposure time has no noise."""
+    raw = bytearray(on_the_sky())
+    raw[-11520:-11516] = np.array(np.nan, ">f4").tobytes()
+    cutout = Cutout(URI, bytes(raw))
+    data = cutout.to_ccddata()
+
+    assert ("electron", 1, True) == (str(data.unit), data.mask.sum(), data.mask[0, 0])
+    np.testing.assert_array_equal(cutout.sigma, data.uncertainty.array)
+    assert data.wcs.pixel_to_world(25, 25).ra.deg == pytest.approx(10)
+    assert "ELECTRONS" == data.meta["BUNIT"]
+    with pytest.raises(ValueError, match="exposure time"):
+        _ = Cutout(URI.replace("F606W", "F160W"), on_the_sky("ELECTRONS/S")).sigma

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from psfharvest import Archive, BadInput, BadQuery, Cutout, FolderRefused, Harvest, LocalError, Query
 from psfharvest.core.fits import datauri
+from psfharvest.core.fits.noise import border_median
 from psfharvest.simulator import Fault, Settings, Simulator, fwhm_px
 from psfharvest.store.read import stack as stacking
 from psfharvest.store.read.intervals import Runs
-from psfharvest.store.read.stars import border_median, good_pixels
+from psfharvest.store.read.stars import good_pixels
 
 N = 120
 SINKS = ["files", "shards", "parquet"]
@@ -198,7 +199,7 @@ def width_px(image: np.ndarray) -> float:
 def test_epsf_stars_weigh_bad_pixels_nothing(stars: Harvest) -> None:
     """NaN and saturated pixels have weight 0, and the centre is the catalogue's, to a fraction of a pixel."""
     bright = stars.select(size=101, suffix="flt")[:4]
-    for star, cutout in zip(bright.epsf_stars(101), bright, strict=True):
+    for star, cutout in zip(bright.epsf_stars(101, min_good=0), bright, strict=True):
         assert 0 == star.weights[~np.isfinite(cutout.data)].sum()
         assert int(cutout.source["n_sat_pixels"]) <= (star.weights == 0).sum()
         assert 0 == star.weights[cutout.data >= 0.99 * np.nanmax(cutout.data)].sum()
@@ -206,8 +207,47 @@ def test_epsf_stars_weigh_bad_pixels_nothing(stars: Harvest) -> None:
         assert (x % 1, y % 1) == pytest.approx(tuple(star.cutout_center % 1), abs=1e-6)
         assert np.all(np.abs(star.cutout_center - 50) <= 0.5)
         assert star.data.shape == (101, 101)
-    level = stars[:40].epsf_stars(51, saturation=100.0)
+    with pytest.raises(BadInput, match="min_good=0"):
+        bright.epsf_stars(101)
+    level = stars[:40].epsf_stars(51, saturation=100.0, min_good=0)
     assert all((star.data[star.weights > 0] < 100).all() for star in level)
+
+
+def test_fluxes_are_the_catalogues(tmp_path: Path) -> None:
+    """At an edge of the detector, where photutils would extrapolate, and on saturated stars, too."""
+    import anyio
+
+    async def work(url: str) -> None:
+        async with Archive(url) as archive:
+            for n, criteria in enumerate(({"psf_x_center": (None, 22)}, {"n_sat_pixels": (1, None), "limit": 30})):
+                query = Query("UVIS", psf_flux=(2e4, None), **criteria)
+                await archive.harvest(query, tmp_path / "d", suffixes=["flc"], extend=n > 0)
+
+    with Simulator(Settings(sources=20_000, seed=1)) as simulator:
+        anyio.run(work, simulator.url)
+    stars = Harvest(tmp_path / "d")
+    fluxes = {cutout.source["id"]: cutout.source["psf_flux"] for cutout in stars}
+
+    for size in (51, 101):
+        found = stars.epsf_stars(size, min_good=0).all_stars
+        assert found
+        assert [fluxes[star.id_label] for star in found] == [star.flux for star in found]
+
+
+def test_a_mask_or_positions_pick_cutouts(stars: Harvest) -> None:
+    """Like the rows of its table: in the order of asking, each once; a mask of another length is refused."""
+    table = stars.select(state="done").table()
+    mask = np.asarray(table["qfit"]) < 0.05
+    uris = np.asarray(table["uri"])
+
+    assert list(uris[mask]) == [cutout.uri for cutout in stars[mask]]
+    assert list(uris[[0, 5]]) == [cutout.uri for cutout in stars[[5, 0, 5, -len(stars)]]]
+    assert 0 == len(stars[[]]) == len(stars[np.zeros(len(stars), bool)])
+    assert uris[3] == stars[np.int64(3)].uri
+    with pytest.raises(IndexError, match="a mask of 3 entries"):
+        stars[[True, False, True]]
+    with pytest.raises(IndexError, match="out of range"):
+        stars[[len(stars)]]
 
 
 def test_good_pixels_and_sky_of_odd_images() -> None:

@@ -77,12 +77,25 @@ class Harvest(Sequence[Cutout]):
     @overload
     def __getitem__(self, index: int) -> Cutout: ...
     @overload
-    def __getitem__(self, index: slice) -> Harvest: ...
-    def __getitem__(self, index: int | slice) -> Cutout | Harvest:
-        """Return one cutout, or a slice as a harvest of its own (always in the order of asking)."""
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Harvest: ...
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Cutout | Harvest:
+        """
+        Return one cutout; or a slice, a boolean mask or positions as a harvest of its own.
+
+        A mask has one entry a cutout, as a column of `table` has. A harvest is always in the order of asking and
+        holds a cutout once, whatever the order of the positions.
+
+        Raises
+        ------
+        IndexError
+            When a position is out of range, or a mask has another length.
+        """
         done = self._done_runs()
         if isinstance(index, slice):
             part = done.sliced(index)
+            return self._view(part, part)
+        if not isinstance(index, int) and (isinstance(index, Sequence) or getattr(index, "ndim", 0) == 1):
+            part = done.picked(_positions(index, len(done)))
             return self._view(part, part)
         position = range(len(done))[index]
         return self._cutouts(done.numbers(position, position + 1))[0]
@@ -204,12 +217,19 @@ class Harvest(Sequence[Cutout]):
         return stack.stack(self, size, out)
 
     def epsf_stars(
-        self, size: int = 51, *, subtract_sky: bool = True, saturation: float | None = None
+        self,
+        size: int = 51,
+        *,
+        subtract_sky: bool = True,
+        saturation: float | None = None,
+        min_good: float = 0.5,
     ) -> EPSFStars:
         """
         Return the done cutouts of one size as photutils' ``EPSFStars``, ready for its ``EPSFBuilder``.
 
-        Each star has its sub-pixel centre from the catalogue. Pixels that are NaN or saturated have weight 0.
+        Each star has its sub-pixel centre from the catalogue, and its flux where that is in the pixels' unit
+        (calibrated WFC3 cutouts); elsewhere photutils estimates it. Weights are those of the noise model,
+        ``1 / Cutout.sigma``; pixels that are NaN or saturated have weight 0.
 
         Parameters
         ----------
@@ -221,16 +241,19 @@ class Harvest(Sequence[Cutout]):
         saturation
             Pixels at or above it are taken for saturated. Without it, the catalogue is asked: a star with
             ``n_sat_pixels`` loses that many of its brightest pixels, and all that are as bright.
+        min_good
+            Stars are left out when a smaller part than this of the 3 x 3 pixels at their centre can be used; 0
+            keeps all that have any usable pixel, saturated ones included.
 
         Raises
         ------
         BadInput
-            When photutils is not installed.
+            When photutils is not installed, or `min_good` leaves no star.
         """
         from psfharvest.store.read.stars import epsf_stars  # noqa: PLC0415 - needs an extra
 
         chosen = self.select(size_px=size)
-        return epsf_stars(chosen, subtract_sky=subtract_sky, saturation=saturation)
+        return epsf_stars(chosen, subtract_sky=subtract_sky, saturation=saturation, min_good=min_good)
 
     def close(self) -> None:
         """Let go of all files; they are opened again when they are needed."""
@@ -309,6 +332,24 @@ class Harvest(Sequence[Cutout]):
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), Manifest.read(self._folder), Reader(self._folder))
         return self._opened[1:]
+
+
+def _positions(index: Any, n: int) -> Numbers:
+    """Return the positions that a mask or an array of positions picks, ascending, each once."""
+    import numpy as np  # noqa: PLC0415 - a harvest's account needs no arrays
+
+    picked = np.ma.filled(np.ma.asarray(index), False) if np.ma.isMaskedArray(index) else np.asarray(index)
+    if picked.dtype == bool:
+        if picked.shape != (n,):
+            raise IndexError(f"a mask of {picked.shape[0]:,} entries for {n:,} cutouts")
+        return np.flatnonzero(picked)
+    if picked.size == 0:
+        return np.zeros(0, np.int64)
+    if picked.dtype.kind not in "iu" or picked.ndim != 1:
+        raise IndexError("an index is a position, a slice, a boolean mask, or a list of positions")
+    if picked.min() < -n or picked.max() >= n:
+        raise IndexError(f"position out of range: there are {n:,} cutouts")
+    return np.unique(np.where(picked < 0, picked + n, picked))
 
 
 def _both(some: Runs, others: Runs) -> Runs:

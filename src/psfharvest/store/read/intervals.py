@@ -63,6 +63,11 @@ class Runs:
         found: Numbers = self._starts[run] + (positions - self._before[run])
         return found
 
+    def picked(self, positions: Numbers) -> Runs:
+        """Return what stands at some positions, which come ascending and must exist."""
+        run = np.searchsorted(self._before, positions, side="right") - 1
+        return Runs.of([self._starts[run] + (positions - self._before[run])] if len(positions) else [])
+
     def pieces(self, size: int) -> Iterator[Numbers]:
         """Yield all numbers, at most `size` at once."""
         for start in range(0, len(self), size):

@@ -1,7 +1,8 @@
-"""Cutouts as photutils' stars: sub-pixel centres from the catalogue, no sky, bad pixels without weight."""
+"""Cutouts as photutils' stars: centres and fluxes from the catalogue, weights from the noise model, no sky."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -10,32 +11,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import noise
 
 if TYPE_CHECKING:
     from photutils.psf import EPSFStars
 
+    from psfharvest.core.fits.cutout import Cutout
     from psfharvest.store.read.harvest import Harvest
 
-BORDER_PX = 4
 Pixels = NDArray[np.float32]
 
 
-def epsf_stars(harvest: Harvest, *, subtract_sky: bool, saturation: float | None) -> EPSFStars:
-    """Do what `Harvest.epsf_stars` says, for all cutouts of `harvest`."""
+def epsf_stars(
+    harvest: Harvest, *, subtract_sky: bool, saturation: float | None, min_good: float = 0.5
+) -> EPSFStars:
+    """Return all cutouts of `harvest` as stars; see `Harvest.epsf_stars` for the parameters."""
     if find_spec("photutils") is None:
         raise BadInput("ePSF stars need photutils: pip install 'psfharvest[photutils]'")
     from photutils.psf import EPSFStar, EPSFStars  # noqa: PLC0415 - an extra
 
-    stars = []
+    stars, n_dropped = [], 0
     for cutout in harvest:
         image = cutout.data
-        weights = good_pixels(image, cutout.source, saturation).astype(float)
-        if not weights.any():
-            continue  # nothing of it can be used
-        sky = border_median(image) if subtract_sky else 0.0
-        data = np.where(np.isfinite(image), image - sky, 0.0)
-        stars.append(EPSFStar(data, weights=weights, cutout_center=cutout.center, id_label=cutout.source.get("id")))
+        good = good_pixels(image, cutout.source, saturation)
+        if not good.any() or central_fraction(good, cutout.center) < min_good:
+            n_dropped += 1
+            continue
+        sky = noise.border_median(image) if subtract_sky else 0.0
+        stars.append(
+            EPSFStar(
+                np.where(np.isfinite(image), image - sky, 0.0),
+                weights=_weights(cutout, good),
+                cutout_center=cutout.center,
+                flux=known_flux(cutout),
+                id_label=cutout.source.get("id"),
+            )
+        )
+    if n_dropped and not stars:
+        raise BadInput(
+            f"{harvest.folder}: of {n_dropped:,} stars none has enough usable pixels at its centre "
+            f"(they are saturated or NaN); min_good=0 keeps all with any usable pixel"
+        )
     return EPSFStars(stars)
+
+
+def known_flux(cutout: Cutout) -> float | None:
+    """
+    Return the catalogue's flux where it is in the unit of the pixels, else None.
+
+    ``psf_flux`` is in electrons on UVIS and in electrons per second on IR, as calibrated pixels are; raw pixels and
+    those of WFPC2 are in DN.
+    """
+    flux = cutout.source.get("psf_flux")
+    if not isinstance(flux, int | float) or not math.isfinite(flux) or flux <= 0 or cutout.unit == noise.COUNTS:
+        return None
+    return float(flux)
+
+
+def central_fraction(good: NDArray[np.bool_], center: tuple[float, float] | None) -> float:
+    """Return which part of the 3 x 3 pixels around the star's place ``(x, y)`` is good."""
+    x, y = center if center is not None else ((good.shape[1] - 1) / 2, (good.shape[0] - 1) / 2)
+    column, row = round(x), round(y)
+    return float(good[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean())
+
+
+def _weights(cutout: Cutout, good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    try:
+        sigma = cutout.sigma
+    except ValueError:  # a rate without its exposure time
+        return good.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights: NDArray[np.float64] = np.where(good, 1.0 / sigma, 0.0).astype(np.float64)
+    return weights
 
 
 def good_pixels(image: Pixels, source: Mapping[str, Any], saturation: float | None = None) -> NDArray[np.bool_]:
@@ -60,12 +107,3 @@ def good_pixels(image: Pixels, source: Mapping[str, Any], saturation: float | No
     if saturation is not None:
         good &= ~(image >= saturation)
     return good
-
-
-def border_median(image: Pixels) -> float:
-    """Return the median of the outermost pixels that are no NaN, or of all where there are none."""
-    is_border = np.ones(image.shape, np.bool_)
-    is_border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
-    finite = np.isfinite(image)
-    chosen = image[is_border & finite] if (is_border & finite).any() else image[finite]
-    return float(np.median(chosen)) if chosen.size else 0.0
