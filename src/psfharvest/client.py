@@ -157,8 +157,9 @@ class Archive:
         """
         line = self._open()
         mashup = line.mashup(SHORT_PATIENCE_S)
-        source = items_of(mashup, what, suffixes, unsat_size_px=unsat_size, sat_size_px=sat_size)
         send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
+        sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
+        source = items_of(mashup, what, suffixes, send.send, **sizes)
         cutouts = CutoutStream(receive)
         pump = Pump(line.streamer(via), Channel(send), line.traffic, line.policy(SHORT_PATIENCE_S))
         error: Exception | None = None
@@ -187,7 +188,7 @@ class Archive:
         ArchiveDown
             When the archive stays out of reach.
         """
-        datauri.check(uri)
+        uri, _ = datauri.read(uri)
         async with self.stream([uri]) as cutouts:
             async for cutout in cutouts:
                 return cutout

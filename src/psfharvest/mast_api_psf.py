@@ -296,7 +296,7 @@ def download_request_pool(dataURIs: list[str], cpu_count: int = 0) -> str:  # no
     lost = verdict.judge_report(report, folder.name)
     if lost:
         warnings.warn(lost, stacklevel=2)
-    tops = {keys.key_of(uri, datauri.parse(uri)).partition("/")[0] for uri in uris}
+    tops = {keys.key_of(uri, datauri.parts_of(uri)).partition("/")[0] for uri in uris}
     return f"{folder.name}/{tops.pop()}" if len(tops) == 1 else folder.name
 
 

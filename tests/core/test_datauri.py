@@ -21,6 +21,7 @@ REAL_URI = (
     "mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibe802npq_flc[1]&size=51&x=1977.875&y=675.3514"
     "&format=fits/ibe802npq_27404778_F606W_flc_cutout.fits"
 )
+SERVICE = REAL_URI.partition("?")[0]
 PAIRS = [(detector, suffix) for detector in DETECTORS.values() for suffix in detector.suffixes]
 
 
@@ -242,27 +243,93 @@ def test_one_character_changed(at, character):
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "begins with 'mast:'"), ("http://mast.stsci.edu", "begins with 'mast:'"), ("MAST:x", "begins with"),
+    [
+     (f"{SERVICE}?red=ibe802npq_flc[1]", "size and x and y and format are absent"),
+     (REAL_URI.partition("&y=")[0], "y and format are absent"),
+     (SERVICE, "red and size and x and y and format are absent"),
+     ("mast:HLA/url/cgi-bin/fitscut.cgi", "absent"), ("mast:WFPC2PSF/url/other", "absent"),
+     ("mast:wfc3psf/URL/x", "absent"), ("mast:WFC3PSF%2Furl/x", "absent"), ("mast:WFC3PSF%252Furl/x", "absent"),
+     (REAL_URI + "x", "'x' stands behind"), (REAL_URI + ",8000495,F390W", "',8000495,F390W' stands behind"),
+     (REAL_URI + "\t12", "stands behind"), (REAL_URI[:-3], "has the form"),
+     (REAL_URI.replace("flc[1]", "flt[1]"), "has the form"), (REAL_URI.replace("flc", "c1m"), "has the form"),
+     (REAL_URI.replace("flc", "c0m"), "WFC3PSF has no c0m"),
+     (REAL_URI.replace("size=51", "size=0"), "has the form"),
+     (REAL_URI.replace("[1]", "[01]"), "has the form"), (REAL_URI.replace("_cutout", ""), "has the form"),
+     (REAL_URI.replace("x=1977.875", "x=nan"), "has the form"),
+     (REAL_URI.replace("y=675.3514", "y=--"), "has the form"),
+     (REAL_URI.replace("F606W", "F606%20W"), "has the form"),
+     ("", "begins with 'mast:'"), ("http://mast.stsci.edu", "begins with 'mast:'"), ("MAST:x", "begins with"),
      (" mast:x", "begins with"), ("mast:", "path must follow"), ("mast:a b", "spaces"), ("mast:a\n", "spaces"),
      ("mast:" + "a" * 2000, "longer than 2000"), ("mast:\ud800", "Unicode")],
 )  # fmt: skip
 def test_texts_that_are_no_datauri(text, why):
     """What is no dataURI is refused with the reason, and the message stays short."""
     with pytest.raises(BadURI, match=why) as caught:
-        datauri.parse(text)
+        datauri.read(text)
 
-    assert len(str(caught.value)) < 400
+    assert len(caught.value.why) < 200
+    assert len(str(caught.value)) < 420
 
 
 @pytest.mark.parametrize(
     "text",
-    ["mast:HST/product/ibe802npq_flc.fits", "mast:x", REAL_URI + "x", REAL_URI.replace("flc[1]", "flt[1]"),
-     REAL_URI.replace("flc", "c1m"), REAL_URI.replace("size=51", "size=0"), REAL_URI.replace("[1]", "[01]"),
-     REAL_URI.replace("_cutout", "")],
-)  # fmt: skip
+    ["mast:HST/product/ibe802npq_flc.fits", "mast:x", "mast:HLA/url/cgi-bin/other.cgi?red=1", "mast:WFC3PSF/a.txt"],
+)
 def test_other_mast_uris_have_no_parts(text):
-    """Other files of the archive, and near misses of the grammar, are dataURIs without a cutout's parts."""
-    assert None is datauri.parse(text)
+    """Other files of the archive are dataURIs without a cutout's parts, and keep their spelling."""
+    assert (text, None) == datauri.read(text)
+
+
+ESCAPES = {
+    "none": lambda c: c,
+    "brackets": lambda c: f"%{ord(c):02X}" if c in "[]" else c,
+    "small letters": lambda c: f"%{ord(c):02x}" if c in "[]&=/?" else c,
+    "html": lambda c: "&amp;" if c == "&" else c,
+    "html twice": lambda c: "&amp;AMP;" if c == "&" else c,
+    "number": lambda c: "&#38;" if c == "&" else c,
+    "all": lambda c: f"%{ord(c):02X}",
+    "twice": lambda c: f"%25{ord(c):02x}" if c in "[]+" else c,
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
+@given(rows_of(UVIS), st.booleans())
+def test_every_spelling_of_a_cutout_is_one_cutout(escape, row, is_large):
+    """However a dataURI was escaped on its way, it is read as the one that the row gives; so is its dataURL."""
+    if is_large:
+        row = row | {"x_cal": 1e16}  # printed with a plus sign
+    uri = datauri.build_checked(row, UVIS, "flt")
+    head, tail = str(uri)[:5], str(uri)[5:]
+    prefix = "".join(map(escape, head)) if escape is ESCAPES["all"] else head
+
+    assert (str(uri), uri) == datauri.read(prefix + "".join(map(escape, tail)))
+
+    url = datauri.data_url(str(uri), "http://127.0.0.1:9")
+    base, question, order = url.partition("?")
+    assert ("http://127.0.0.1:9", str(uri)) == datauri.from_data_url(base + question + "".join(map(escape, order)))
+
+
+@given(st.text(st.sampled_from("mast:/?%5bBaA2&;ampfitscut.cgi+~ é"), max_size=40).map("mast:".__add__))
+def test_reading_again_changes_nothing(text):
+    """What was read is read as itself; two spellings of another file differ in escapes only."""
+    try:
+        uri, parts = datauri.read(text)
+    except BadURI:
+        return
+
+    assert (uri, parts) == datauri.read(uri)
+    assert len(uri) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [("mast:HST/a%2fb%41.fits", "mast:HST/a%2FbA.fits"), ("mast:HST/a?b=1&amp;c=2", "mast:HST/a?b=1&c=2"),
+     ("mast%3AHST%2Fproduct%2Fa.fits", "mast:HST/product/a.fits"), ("mast:HST/a+b%zz", "mast:HST/a+b%zz"),
+     ("mast:HST/a%2Bb", "mast:HST/a%2Bb")],
+)  # fmt: skip
+def test_escapes_of_other_files(text, uri):
+    """In another file's dataURI only what cannot change its meaning is made plain."""
+    assert (uri, None) == datauri.read(text)
 
 
 def test_data_url():

@@ -86,11 +86,9 @@ def test_any_uris_key_is_a_safe_path(path, copy):
 @example("WFPC2", "F606W;F814W", 5)
 def test_a_cutouts_key_is_its_folder_and_file_name(instrument, name, source_id):
     """A cutout's key is its instrument's folder and the archive's file name, however odd the filter's name."""
-    uri = (
-        f"mast:{instrument}PSF/url/cgi-bin/fitscut.cgi?red=u2_d0m[1]&size=51&x=1.0&y=2.0"
-        f"&format=fits/u2_{source_id}_{name}_d0m_cutout.fits"
-    )
-    parts = datauri.parse(uri)
+    suffix = "flt" if instrument == "WFC3" else "d0m"
+    parts = datauri.CutoutURI(instrument, "u2", suffix, 1, 51, "1.0", "2.0", source_id, name)
+    uri = str(parts)
     folder, *rest = key_of(uri, parts).split("/")
 
     assert f"{instrument}PSF" == folder

@@ -41,7 +41,7 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     """  # noqa: E501 - a URI cannot be broken
     from psfharvest.core.fits import datauri, keys  # noqa: PLC0415
 
-    parts = datauri.parse(uri)
+    uri, parts = datauri.read(uri)
     target = output or Path(keys.key_of(uri, parts).rpartition("/")[2])
     if str(target) != "-" and not target.absolute().parent.is_dir():
         raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")

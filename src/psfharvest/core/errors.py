@@ -53,14 +53,15 @@ class BadURI(BadInput):
 
     Attributes
     ----------
-    text
-        The offending text.
+    text, why
+        The offending text, and what is wrong with it.
     """
 
     def __init__(self, text: str, why: str) -> None:
         shown = text if len(text) <= 200 else text[:197] + "..."
         super().__init__(f"not a dataURI: {shown!r}: {why}")
         self.text = text
+        self.why = why
 
 
 class BadQuery(BadInput):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from psfharvest.core import ranges
+from psfharvest.core.fits import datauri
 from psfharvest.core.fits.datauri import CutoutURI
 
 PUBLIC_URL = "https://mast.stsci.edu"
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     WRONG_SHAPE = "wrong_shape"
     WRONG_SOURCE = "wrong_source"
     TOO_LARGE = "too_large"
+    WRONG_KIND = "wrong_kind"
 
     TIMEOUT = "timeout"
     REFUSED = "refused"
@@ -80,6 +82,7 @@ REMEDY: Mapping[Reason, str] = {
     Reason.WRONG_SHAPE: "the image has another shape than asked; report it to the archive",
     Reason.WRONG_SOURCE: "the image is of another exposure; report it to the archive",
     Reason.TOO_LARGE: "the body went past the size cap; see the detail",
+    Reason.WRONG_KIND: "the file is not of the kind that its name tells; see the detail, run again later",
     Reason.TIMEOUT: "no byte came in time; run again, or raise --timeout",
     Reason.REFUSED: "no connection to the archive; check the address and the network",
     Reason.RESET: "the connection broke each time; run again, check the network",
@@ -88,7 +91,7 @@ REMEDY: Mapping[Reason, str] = {
     Reason.REDIRECT: "the archive redirected to where we do not follow; see the detail",
     Reason.PROTOCOL: "the answer was not HTTP; check for a proxy in between",
     Reason.NOT_IN_BUNDLE: "bundles kept leaving it out; run again with --via file",
-    Reason.BAD_URI: "the line is no dataURI; correct the list",
+    Reason.BAD_URI: "it is no dataURI of a cutout; see the detail, correct the list",
 }
 
 
@@ -124,6 +127,12 @@ class Asked(NamedTuple):
     """Which catalogue row it comes from: a number of the ledger's."""
     parts: CutoutURI | None = None
     """Its parts, where they are known already."""
+
+    @classmethod
+    def reading(cls, text: str) -> Asked:
+        """Return what a text from outside asks for, in its canonical spelling; raises `BadURI`."""
+        uri, parts = datauri.read(text)
+        return cls(uri, None, parts)
 
 
 class BadLine(NamedTuple):

@@ -18,8 +18,8 @@ from psfharvest.notebook import bundlefile
 
 
 def uris(given: Any) -> list[str]:
-    """Return the distinct dataURIs of a list, in order."""
-    return [datauri.check(uri) for uri in dict.fromkeys(texts("dataURIs", given))]
+    """Return the distinct dataURIs of a list in their canonical spelling, in order."""
+    return list(dict.fromkeys(datauri.read(text).uri for text in texts("dataURIs", given)))
 
 
 def texts(name: str, given: Any) -> list[str]:

@@ -145,7 +145,7 @@ def _names(uris: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[bytes] = set()
     for uri in uris:
-        parts = datauri.parse(uri)
+        parts = datauri.parts_of(uri)
         for copy in itertools.count():
             name = keys.key_of(uri, parts, copy)
             if keys.digest(name) not in taken:

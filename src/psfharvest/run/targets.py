@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import anyio.to_thread
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
-from psfharvest.core.fits import datauri, keys
-from psfharvest.core.model import Asked, Item
+from psfharvest.core.fits import keys
+from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
 from psfharvest.run import uri_lists
 from psfharvest.run.planner import Uris
 from psfharvest.run.rows import query_ask, uris_of
@@ -21,6 +21,7 @@ from psfharvest.store import folder as folders
 from psfharvest.store.manifest.targets import Ask
 
 What = Query | Uris
+Refuse = Callable[[Outcome], Awaitable[None]]
 
 
 async def ask_for(mashup: Mashup, what: What | Path, folder: Path, suffixes: Sequence[str], **sizes: int) -> Ask:
@@ -47,35 +48,47 @@ async def ask_for(mashup: Mashup, what: What | Path, folder: Path, suffixes: Seq
     return Ask("stream", "stream", {})
 
 
-async def items_of(mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int) -> AsyncIterator[list[Item]]:
-    """Yield items as they become known."""
+async def items_of(
+    mashup: Mashup, what: What, suffixes: Sequence[str], refuse: Refuse, **sizes: int
+) -> AsyncIterator[list[Item]]:
+    """
+    Yield items as they become known.
+
+    What gives no dataURI (a catalogue row, a text of a list) goes to `refuse` as a failure with reason
+    ``bad_uri``, as a harvest records it.
+    """
     n = 0
     async for asked in _asked(mashup, what, suffixes, **sizes):
         items = []
-        for uri, parts, source in asked:
+        for line, source in asked:
             n += 1
-            key = keys.key_of(uri, parts)
-            size_px, rootname = (parts.size_px, parts.rootname) if parts else (None, "")
-            items.append(Item(n, uri, key, size_px, rootname, source))
-        yield items
+            if isinstance(line, BadLine):
+                item = Item(n, line.text, "", source=source)
+                await refuse(Outcome(item, State.FAILED, 0, reason=Reason.BAD_URI, detail=line.detail))
+                continue
+            key = keys.key_of(line.uri, line.parts)
+            size_px, rootname = (line.parts.size_px, line.parts.rootname) if line.parts else (None, "")
+            items.append(Item(n, line.uri, key, size_px, rootname, source))
+        if items:
+            yield items
 
 
 async def _asked(
     mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int
-) -> AsyncIterator[list[tuple[str, datauri.CutoutURI | None, str]]]:
+) -> AsyncIterator[list[tuple[Asked | BadLine, str]]]:
     if isinstance(what, Query):
         ask = query_ask(what, suffixes, n_sources=0, **sizes)
         async for part in mashup.parts(what):
             for row in part.rows.dicts():
-                yield [
-                    (a.uri, a.parts, json.dumps(row))
-                    for a in uris_of(row, what, ask.spec, 0)
-                    if isinstance(a, Asked)
-                ]
+                yield [(line, json.dumps(row)) for line in uris_of(row, what, ask.spec, 0)]
         return
+    number = 0
     async with aclosing(_strings(what)) as uris:
         async for uri in uris:
-            yield [(uri, datauri.parse(uri), "")]
+            number += 1
+            line = uri_lists.read_line(uri, number)
+            if line is not None:
+                yield [(line, "")]
 
 
 async def _strings(uris: Uris) -> AsyncGenerator[str, None]:

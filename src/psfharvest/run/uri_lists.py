@@ -22,7 +22,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import BadInput, BadURI
-from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked, BadLine
 
 LINES_AT_ONCE = 2000
@@ -44,10 +43,10 @@ def read_line(text: str, number: int) -> Asked | BadLine | None:
     if not text or text.startswith("#"):
         return None
     try:
-        return Asked(text, None, datauri.parse(text))
+        return Asked.reading(text)
     except BadURI as error:
         clean = text[:200].encode("utf-8", "replace").decode()
-        return BadLine(clean, f"line {number}: {str(error).rpartition(': ')[2]}")
+        return BadLine(clean, f"line {number}: {error.why}")
 
 
 def require_some(path: Path) -> None:
@@ -114,10 +113,18 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 async def lines_of(descriptor: int) -> AsyncGenerator[str, None]:
-    """Yield the lines of a pipe, terminal or file as they come; waiting can be cancelled."""
+    """
+    Yield the lines of a pipe, terminal or file as they come; waiting can be cancelled.
+
+    Raises
+    ------
+    BadInput
+        At the end, when the last line has no newline and is no dataURI: whoever wrote it was cut off.
+    """
     mode = os.fstat(descriptor).st_mode
     can_wait = os.name != "nt" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor))
     rest = b""
+    number = 1
     while True:
         if can_wait:
             await anyio.wait_readable(descriptor)
@@ -127,7 +134,14 @@ async def lines_of(descriptor: int) -> AsyncGenerator[str, None]:
         *whole, rest = (rest + raw).split(b"\n")
         for line in whole:
             yield _text(line[:MAX_LINE])
+        number += len(whole)
         if not raw:
+            last = read_line(_text(rest), number)
+            if isinstance(last, BadLine):
+                raise BadInput(
+                    f"the list ends within line {number}, which has no newline ({last.text[:60]!r}): its writer "
+                    "was cut off. What came before is kept; give the whole list again to go on"
+                )
             yield _text(rest)
             return
         rest = rest[:MAX_LINE]

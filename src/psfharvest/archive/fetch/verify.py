@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from psfharvest.archive.endpoints import without
 from psfharvest.archive.wires.base import Answer, Headers
-from psfharvest.core.fits import fitscheck
+from psfharvest.core.fits import filekinds, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Reason
 from psfharvest.core.policy.retry import classify_status
 
@@ -47,7 +47,7 @@ def status_failure(status: int, retry_after: str | None, body: bytes, secrets: H
 
 def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
     """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
-    flaw = fitscheck.flaw_for(item, body)
+    flaw = filekinds.flaw_for(item, body)
     if flaw is None:
         return Delivery(item, body, hashlib.sha256(body).digest())
     evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE

@@ -85,7 +85,7 @@ class Cutout:
     @property
     def center(self) -> tuple[float, float] | None:
         """The star's place ``(x, y)`` within the cutout, 0-based, in pixels; None where the dataURI hides it."""
-        parts = datauri.parse(self.uri)
+        parts = datauri.parts_of(self.uri)
         return None if parts is None else parts.center
 
     @property

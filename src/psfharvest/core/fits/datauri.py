@@ -1,5 +1,5 @@
 """
-The grammar of dataURIs: build, read, and where each leads.
+Grammar of dataURIs: build, read, normalise, and map to dataURL and file name.
 
 ::
 
@@ -8,6 +8,10 @@ The grammar of dataURIs: build, read, and where each leads.
 
 Byte-identical to what the published notebook builds. Coordinates stay the texts they were, so that reading and
 writing a dataURI is lossless. The archive splits the file name off at the last ``/``; so does `file_name`.
+
+Texts from outside go through `read`, which returns the one canonical spelling: two spellings of a cutout
+(``[1]`` and ``%5B1%5D``, ``&`` and ``&amp;``) are one cutout. A text that names the cutout service and fails the
+grammar is refused: the archive would answer it with an error text.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from psfharvest.core.catalog.detectors import RAW_SUFFIXES, Detector
 from psfharvest.core.errors import BadURI
@@ -24,12 +29,19 @@ PUBLIC_DATA_URL = "https://archive.stsci.edu"
 MAX_LENGTH = 2000
 """A longer text is no dataURI: the grammar gives about 140 characters."""
 
+_NUMBER = r"(?=[^&]{1,40}&)([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _GRAMMAR = re.compile(
     r"mast:(WFC3|WFPC2)PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]{1,40})_(raw|flt|flc|d0m|c0m)\[(0|[1-9][0-9]{0,2})\]"
-    r"&size=([1-9][0-9]{0,4})&x=([!-%'-.0-~]{1,40})&y=([!-%'-.0-~]{1,40})&format=fits/"
-    r"\2_(0|[1-9][0-9]{0,17})_([!-~]{1,40})_\3_cutout\.fits"
+    rf"&size=([1-9][0-9]{{0,4}})&x={_NUMBER}&y={_NUMBER}&format=fits/"
+    r"\2_(0|[1-9][0-9]{0,17})_((?:(?!%[0-9A-Fa-f]{2}|&amp;)[!-~]){1,40})_\3_cutout\.fits"
 )
 _ANY = re.compile(r"mast:[^\s\x00-\x1f\x7f-\x9f]+")
+_CUTOUT_SERVICE = re.compile(r"fitscut\.cgi|(?:WFC3|WFPC2)PSF/+url", re.IGNORECASE)
+_WFPC2_SUFFIXES = ("d0m", "c0m")
+_PARAMETERS = ("red", "size", "x", "y", "format")
+_AMPERSAND = re.compile(r"&(?:amp|#38|#x26);", re.IGNORECASE)
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 class CutoutURI(NamedTuple):
@@ -75,43 +87,115 @@ class CutoutURI(NamedTuple):
         return x - math.floor(x - half + 0.5), y - math.floor(y - half + 0.5)
 
 
-def parse(text: str) -> CutoutURI | None:
+class Reading(NamedTuple):
+    """A dataURI in its canonical spelling, and its parts where it is a cutout's."""
+
+    uri: str
+    parts: CutoutURI | None
+
+
+def read(text: str) -> Reading:
     """
-    Return the parts of a cutout's dataURI, or None for any other ``mast:`` URI.
+    Return the dataURI that a text from outside spells.
 
     Raises
     ------
     BadURI
-        When `text` is no ``mast:`` URI at all.
+        When `text` is no ``mast:`` URI, or names the cutout service and fails its grammar.
     """
-    found = _GRAMMAR.fullmatch(text)
+    if "%" in text or ";" in text:
+        text = canonical(text)
+    return Reading(text, parse(text))
+
+
+def parse(uri: str) -> CutoutURI | None:
+    """
+    Return the parts of a cutout's canonical dataURI, or None for any other ``mast:`` URI.
+
+    Raises
+    ------
+    BadURI
+        When `uri` is no ``mast:`` URI, or names the cutout service and fails its grammar.
+    """
+    parts = parts_of(uri)
+    if parts is None:
+        _check(uri)
+    return parts
+
+
+def parts_of(uri: str) -> CutoutURI | None:
+    """Return the parts of a cutout's canonical dataURI, or None for any other text."""
+    found = _GRAMMAR.fullmatch(uri)
     if found is None:
-        check(text)
         return None
     instrument, root, suffix, extension, size, x, y, source_id, name = found.groups()
+    if (instrument == "WFPC2") != (suffix in _WFPC2_SUFFIXES):
+        return None
     return CutoutURI(instrument, root, suffix, int(extension), int(size), x, y, int(source_id), name)
 
 
-def check(text: str) -> str:
+def canonical(text: str) -> str:
     """
-    Return `text` when it is a ``mast:`` URI.
+    Return the canonical spelling of a dataURI; of any other text, one that is no more of a dataURI than it was.
 
-    Raises
-    ------
-    BadURI
-        When it is not; the message says why.
+    A cutout's has no escapes. In another file's, escapes stay where the character could mean something else
+    (RFC 3986, 6.2.2): unreserved characters are written plainly, the others with capital letters.
     """
+    if len(text) > MAX_LENGTH:
+        return text
+    plain = _unescaped(text)
+    if _CUTOUT_SERVICE.search(plain):
+        return plain
+    if text[:5].lower() != "mast:" and plain.startswith("mast:"):
+        text = unquote(text)  # quoted as a whole, as in a form
+    return _ESCAPE.sub(_normal_escape, _AMPERSAND.sub("&", text))
+
+
+def _unescaped(text: str) -> str:
+    """Return `text` without percent escapes and escaped ampersands, however often it was escaped."""
+    while (plain := unquote(_AMPERSAND.sub("&", text))) != text:
+        text = plain
+    return text
+
+
+def _normal_escape(found: re.Match[str]) -> str:
+    character = chr(int(found[1], 16))
+    return character if character in _UNRESERVED else found[0].upper()
+
+
+def _check(text: str) -> None:
     if len(text) > MAX_LENGTH:
         raise BadURI(text, f"longer than {MAX_LENGTH} characters")
     if not text.startswith("mast:"):
         raise BadURI(text, "a dataURI begins with 'mast:'")
+    if _CUTOUT_SERVICE.search(_unescaped(text)):
+        raise BadURI(text, _why_no_cutout(text))
     if _ANY.fullmatch(text) is None:
         raise BadURI(text, "spaces and control characters are not allowed, and a path must follow 'mast:'")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise BadURI(text, "not valid Unicode") from None
-    return text
+
+
+def _why_no_cutout(text: str) -> str:
+    """Return what keeps a text that names the cutout service from being a cutout's dataURI."""
+    absent = [name for name in _PARAMETERS if not re.search(rf"[?&]{name}=", text)]
+    if absent:
+        return (
+            f"a cutout's dataURI gives {', '.join(_PARAMETERS)}; {' and '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} absent (cut off? in a shell, put it in single quotes)"
+        )
+    end = text.find("_cutout.fits") + len("_cutout.fits")
+    found = _GRAMMAR.fullmatch(text[:end])
+    if found is not None and parts_of(text[:end]) is None:
+        return f"{found[1]}PSF has no {found[3]} (WFC3PSF: raw, flt, flc; WFPC2PSF: d0m, c0m)"
+    if found is not None:
+        return f"{text[end:][:40]!r} stands behind the file name; give the dataURI alone"
+    return (
+        "a cutout's dataURI has the form mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ROOTNAME_SUFFIX[EXTENSION]"
+        "&size=N&x=X&y=Y&format=fits/ROOTNAME_ID_FILTER_SUFFIX_cutout.fits"
+    )
 
 
 def build(
@@ -167,7 +251,7 @@ def build(
 def build_checked(row: Mapping[str, Any], detector: Detector, suffix: str, **sizes: int) -> CutoutURI:
     """Build like `build`, and refuse a row whose texts would not survive the grammar (a name with spaces, say)."""
     uri = build(row, detector, suffix, **sizes)
-    if parse(str(uri)) != uri:
+    if parts_of(str(uri)) != uri:
         raise BadURI(str(uri), "the row's rootname, filter or id does not fit the grammar")
     return uri
 
@@ -186,15 +270,16 @@ def data_url(uri: str, base: str = PUBLIC_DATA_URL) -> str:
     BadURI
         When `uri` is no cutout's dataURI: other files have no dataURL.
     """
+    uri = canonical(uri)
     parts = uri.split("/")
-    if parse(uri) is None or len(parts) != 5:
+    if parts_of(uri) is None or len(parts) != 5:
         raise BadURI(uri, "only a cutout's dataURI has a dataURL")
     return f"{base.rstrip('/')}/cgi-bin/hla/{parts[3]}&imagename={parts[4]}"
 
 
 def from_data_url(url: str) -> tuple[str, str]:
     """
-    Return the base and the dataURI of a dataURL: what `data_url` was given.
+    Return the base and the canonical dataURI of a dataURL: what `data_url` was given.
 
     Raises
     ------
@@ -202,11 +287,11 @@ def from_data_url(url: str) -> tuple[str, str]:
         When `url` is no dataURL of a cutout.
     """
     base, found, rest = url.partition("/cgi-bin/hla/fitscut.cgi?")
-    order, named, name = rest.partition("&imagename=")
+    order, named, name = _unescaped(rest[:MAX_LENGTH]).partition("&imagename=")
     suffix = order.partition("[")[0].rpartition("_")[2]
-    instrument = "WFPC2" if suffix in ("d0m", "c0m") else "WFC3"
+    instrument = "WFPC2" if suffix in _WFPC2_SUFFIXES else "WFC3"
     uri = f"mast:{instrument}PSF/url/cgi-bin/fitscut.cgi?{order}/{name}"
-    if not (found and named) or _GRAMMAR.fullmatch(uri) is None or data_url(uri, base) != url:
+    if not (found and named) or "/" in name or parts_of(uri) is None:
         raise BadURI(url, "nor the dataURL of a cutout: https://…/cgi-bin/hla/fitscut.cgi?red=…&imagename=…")
     return base, uri
 

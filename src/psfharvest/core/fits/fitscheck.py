@@ -12,7 +12,7 @@ import math
 import re
 from typing import NamedTuple
 
-from psfharvest.core.model import Item, Reason
+from psfharvest.core.model import Reason
 
 BLOCK = 2880
 CARD = 80
@@ -29,6 +29,7 @@ _E_FOR_D = bytes.maketrans(b"Dd", b"Ee")
 _PLAIN_START = b"SIMPLE  =                    T "
 _PLAIN_BITPIX = b"BITPIX  =                  -32 "
 _PLAIN_NAXIS = b"NAXIS   =                    2 "
+_BEFORE_HTML = re.compile(rb"(?s)\A(?:\s+|<\?xml.{0,200}?\?>|<!--.{0,2000}?-->)*")
 _IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
 """How headers of images begin; a table has two axes, too."""
 
@@ -53,7 +54,7 @@ class Unit(NamedTuple):
     end: int
 
 
-def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: bool = False) -> Flaw | None:
+def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     """
     Return why `body` is not the asked cutout, or None when it is.
 
@@ -62,13 +63,9 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
     body
         All bytes received.
     size_px
-        The side of the image, which must have shape ``(size_px, size_px)``; None: any whole FITS file, or any
-        bytes at all that do not claim to be FITS and are no error page.
+        The side of the image, which must have shape ``(size_px, size_px)``; None: any whole FITS file.
     rootname
         The exposure asked for; compared, where given, with the cards ROOTNAME and EXPNAME, where present.
-
-    must_be_fits
-        Whether bytes that do not claim to be FITS are refused also where no size is given.
 
     Returns
     -------
@@ -78,7 +75,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
         header = body[: len(body) - _padded(4 * size_px * size_px)]
         return _bad_scale(header) or _other_name(header, rootname)
     if not body.startswith(b"SIMPLE  ="):
-        return _not_fits(body, must_be_fits=must_be_fits or size_px is not None)
+        return _not_fits(body)
     units = walk(body)
     if isinstance(units, Flaw):
         return units
@@ -89,12 +86,6 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", *, must_be_fits: 
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
         return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
     return _bad_scale(image.header) or _other_source(units, rootname)
-
-
-def flaw_for(item: Item, body: bytes) -> Flaw | None:
-    """Return why `body` is not what an item asks for; what is named as a FITS file must be one."""
-    must_be_fits = item.size_px is not None or item.key.lower().endswith((".fits", ".fit"))
-    return flaw(body, item.size_px, item.rootname, must_be_fits=must_be_fits)
 
 
 def walk(body: bytes) -> list[Unit] | Flaw:
@@ -137,6 +128,60 @@ def error_text(body: bytes, limit: int = 200) -> str:
     return " ".join(text.split())[:limit]
 
 
+def is_html(body: bytes) -> bool:
+    """Return True for a body that begins as a web page does, also behind a BOM, comments or an XML declaration."""
+    start = _BEFORE_HTML.sub(b"", body[:8192].removeprefix(b"\xef\xbb\xbf"))[:64].lower()
+    return start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title"))
+
+
+class FitsStream:
+    """
+    Check of a FITS file that comes in pieces, with one header in memory at most.
+
+    `feed` and `end` return the first flaw, or None.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skip = 0
+        self._n_units = 0
+
+    def feed(self, data: bytes) -> Flaw | None:
+        """Take the next bytes."""
+        self._buffer += data
+        while True:
+            n = min(self._skip, len(self._buffer))
+            del self._buffer[:n]
+            self._skip -= n
+            if self._skip or not self._buffer:
+                return None
+            found = self._next(is_last=False)
+            if isinstance(found, Flaw):
+                return None if found.reason is Reason.TRUNCATED else found
+            self._skip = found.end
+            self._n_units += 1
+
+    def end(self) -> Flaw | None:
+        """Return what is wrong at the end."""
+        if self._skip:
+            return Flaw(Reason.TRUNCATED, f"{self._skip} bytes are lacking at the end of the FITS file")
+        if not self._buffer:
+            return None if self._n_units else Flaw(Reason.EMPTY, "no bytes")
+        found = self._next(is_last=True)
+        return found if isinstance(found, Flaw) else Flaw(Reason.TRUNCATED, f"{len(self._buffer)} bytes")
+
+    def _next(self, *, is_last: bool) -> Unit | Flaw:
+        start = b"XTENSION" if self._n_units else b"SIMPLE  ="
+        head = bytes(self._buffer[: len(start)])
+        if not head.startswith(start) and (is_last or not start.startswith(head)):
+            if not self._n_units:
+                return _not_fits(bytes(self._buffer[:8192]))
+            return Flaw(Reason.TRAILING_BYTES, f"{len(self._buffer)} bytes behind the end of the FITS file")
+        if self._n_units >= MAX_EXTENSIONS:
+            return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
+        return _unit(bytes(self._buffer[: MAX_HEADER_BLOCKS * BLOCK]), 0, is_primary=not self._n_units)
+
+
 def _is_plain_image(body: bytes, size_px: int) -> bool:
     """
     Return True for what fitscut sends when all is well: float32 pixels, one header, in their fixed places.
@@ -156,20 +201,15 @@ def _padded(size: int) -> int:
     return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
-def _not_fits(body: bytes, *, must_be_fits: bool) -> Flaw | None:
+def _not_fits(body: bytes) -> Flaw:
     if not body:
         return Flaw(Reason.EMPTY, "no bytes")
     head = body[:8192]
     if OFF_DETECTOR_TEXT in head:
         return Flaw(Reason.OFF_DETECTOR, error_text(body))
-    start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return Flaw(Reason.HTML_PAGE, error_text(body))
     if b"SIMPLE  =".startswith(body[:9]):
         return Flaw(Reason.TRUNCATED, f"{len(body)} bytes")
-    if not must_be_fits:
-        return None
-    if start.startswith(b"<"):
+    if is_html(body) or head.lstrip().startswith(b"<"):
         return Flaw(Reason.HTML_PAGE, error_text(body))
     is_text = all(32 <= b < 127 or b in b"\t\r\n" for b in head[:512])
     return Flaw(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))

@@ -88,7 +88,7 @@ def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | 
     """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
     if isinstance(line, BadLine):
         return line, None, f"\n{line.text}"
-    parts = line.parts or datauri.parse(line.uri)
+    parts = line.parts or datauri.parts_of(line.uri)
     return line, parts, keys.key_of(line.uri, parts)
 
 

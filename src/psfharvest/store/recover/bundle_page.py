@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from psfharvest.core.errors import BadURI, SinkError
-from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked, BadLine
 
 AT_ONCE = 512
@@ -75,9 +74,7 @@ def _uris(path: Path) -> Iterator[Asked | BadLine]:
 
 def _asked(text: str) -> Asked | None:
     plain = html.unescape(text)
-    if "&amp;" in plain:
-        plain = html.unescape(plain)
     try:
-        return Asked(plain, None, datauri.parse(plain))
+        return Asked.reading(plain)
     except BadURI:
         return None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psfharvest.core.errors import BadURI
-from psfharvest.core.fits import datauri
 from psfharvest.core.model import Asked
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.sinks.shards import FOLDER
@@ -116,7 +115,7 @@ def numbers_in(folder: Path, ending: str = ".tar") -> list[int]:
 def asked_of(uri: str) -> Asked | None:
     """Return what a note's dataURI asks for, or None where it is none."""
     try:
-        return Asked(uri, None, datauri.parse(uri))
+        return Asked.reading(uri)
     except BadURI:
         return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from psfharvest.core.errors import SinkError
-from psfharvest.core.fits import fitscheck
+from psfharvest.core.fits import filekinds
 from psfharvest.core.model import Item, Limits
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.candidates import Candidate
@@ -97,7 +97,7 @@ def _look_at_path(path: Path, item: Item, location: str) -> Finding:
 
 
 def _look_at_bytes(body: bytes, item: Item, location: str) -> Finding:
-    flaw = fitscheck.flaw_for(item, body)
+    flaw = filekinds.flaw_for(item, body)
     if flaw is not None:
         return Finding(item, location, flaw.reason)
     return Finding(item, location, "", len(body), hashlib.sha256(body).digest())

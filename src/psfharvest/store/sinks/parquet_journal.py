@@ -54,7 +54,7 @@ def walk(journal: Path) -> Iterator[Entry]:
             if len(text) < size:
                 return
             note = json.loads(text)
-            parts = datauri.parse(note["uri"])
+            parts = datauri.parts_of(note["uri"])
             yield Entry(class_of(parts.size_px if parts else None), *body, note)
             body = None
 

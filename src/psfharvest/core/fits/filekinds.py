@@ -1,0 +1,296 @@
+"""
+Kinds of files, told by name: bytes → a whole file of that kind, or why not.
+
+A cutout's dataURI fixes what its body must be. Any other ``mast:`` URI names a file whose ending tells its kind;
+where it does not, a body is refused that looks like an error message: an HTML page, or a short text.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from xml.parsers import expat
+
+from psfharvest.core.fits import datauri, fitscheck
+from psfharvest.core.fits.fitscheck import Flaw
+from psfharvest.core.model import Item, Reason
+
+MAX_SHORT_TEXT_BYTES = 64 * 2**10
+"""A text of at most this size, in a file that is not named as a text, is taken for an error message."""
+MAX_INFLATED_BYTES = 2**30
+"""What a gzip file may hold at most; a larger one is refused before it is inflated further."""
+MAX_PARSED_BYTES = 4 * 2**20
+"""A larger JSON or XML text is looked at in its ends only."""
+INFLATE_AT_ONCE = 2**20
+
+Check = Callable[[bytes], Flaw | None]
+
+_TAR_BLOCK = 512
+_TEXTS = (
+    ".txt", ".text", ".csv", ".tsv", ".ecsv", ".tbl", ".cat", ".dat", ".log", ".lst", ".list", ".asc", ".ascii",
+    ".hdr", ".head", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".par", ".reg", ".trl", ".tra",
+    ".lis", ".prt", ".sh", ".py", ".tex", ".bib",
+)  # fmt: skip
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_MAX_BYTES = 22 + 2**16
+_TEXT_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
+
+
+def flaw_for(item: Item, body: bytes) -> Flaw | None:
+    """Return why `body` is not what an item asks for, or None when it is."""
+    if item.size_px is not None:
+        return fitscheck.flaw(body, item.size_px, item.rootname)
+    return flaw_of_file(body, datauri.file_name(item.uri))
+
+
+def flaw_of_file(body: bytes, name: str) -> Flaw | None:
+    """Return why `body` is no whole file of the kind that its name tells, or None when it is."""
+    if not body:
+        return Flaw(Reason.EMPTY, "no bytes")
+    if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
+        return Flaw(Reason.OFF_DETECTOR, fitscheck.error_text(body))
+    return _check_of(name)(body)
+
+
+def _check_of(name: str) -> Check:
+    """Return the check of the kind that a name tells; of two names around a ``?``, the path's goes first."""
+    for part in (name.partition("?")[0], name):
+        lowered = part.lower()
+        for endings, check in _CHECKS:
+            if lowered.endswith(endings):
+                return check
+    return _unnamed_flaw
+
+
+def _fits_flaw(body: bytes) -> Flaw | None:
+    return fitscheck.flaw(body, None)
+
+
+def _fits_gz_flaw(body: bytes) -> Flaw | None:
+    return _inflated_flaw(body, fitscheck.FitsStream())
+
+
+def _tar_gz_flaw(body: bytes) -> Flaw | None:
+    return _inflated_flaw(body, _TarStream())
+
+
+def _gz_flaw(body: bytes) -> Flaw | None:
+    return _inflated_flaw(body, _AnyStream())
+
+
+def _tar_flaw(body: bytes) -> Flaw | None:
+    tar = _TarStream()
+    return _page_flaw(body) or tar.feed(body) or tar.end()
+
+
+def _text_flaw(body: bytes) -> Flaw | None:
+    return _html_flaw(body)
+
+
+def _html_file_flaw(body: bytes) -> Flaw | None:
+    del body  # any text may be a whole web page
+    return None
+
+
+def _json_flaw(body: bytes) -> Flaw | None:
+    page = _html_flaw(body)
+    if page is not None:
+        return page
+    if len(body) > MAX_PARSED_BYTES:
+        first, last = body.lstrip()[:1], body[-64:].rstrip()[-1:]
+        return None if (first, last) in ((b"{", b"}"), (b"[", b"]")) else _other_kind("JSON", body)
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return _other_kind("JSON", body)
+    return None
+
+
+def _xml_flaw(body: bytes) -> Flaw | None:
+    page = _html_flaw(body)
+    if page is not None:
+        return page
+    if len(body) > MAX_PARSED_BYTES:
+        is_whole = body[-4096:].rstrip().endswith(b">")
+        return None if is_whole else Flaw(Reason.TRUNCATED, f"{len(body)} bytes of XML without its end")
+    try:
+        expat.ParserCreate().Parse(body, True)
+    except expat.ExpatError as error:
+        return _page_flaw(body) or _other_kind(f"whole XML ({error})", body)
+    return None
+
+
+def _zip_flaw(body: bytes) -> Flaw | None:
+    if not body.startswith((b"PK\x03\x04", _ZIP_END)):
+        return _page_flaw(body) or _other_kind("ZIP", body)
+    end = body.rfind(_ZIP_END, max(0, len(body) - _ZIP_END_MAX_BYTES))
+    n_comment = int.from_bytes(body[end + 20 : end + 22], "little")
+    if end < 0 or len(body) != end + 22 + n_comment:
+        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of ZIP without its end")
+    return None
+
+
+def _unnamed_flaw(body: bytes) -> Flaw | None:
+    """Return what is wrong with a file whose name tells no kind; its first bytes may tell one."""
+    if body.startswith(b"SIMPLE  ="):
+        return _fits_flaw(body)
+    if body.startswith(b"\x1f\x8b"):
+        return _gz_flaw(body)
+    page = _html_flaw(body)
+    if page is None and len(body) <= MAX_SHORT_TEXT_BYTES and _is_text(body):
+        page = Flaw(Reason.TEXT_PAGE, fitscheck.error_text(body))
+    return page
+
+
+def _framed(kind: str, starts: tuple[bytes, ...], ends: tuple[bytes, ...], tail: int) -> Check:
+    """Return the check of a kind that is told by its first bytes, and whose last `tail` bytes hold its end mark."""
+
+    def check(body: bytes) -> Flaw | None:
+        if not body.startswith(starts):
+            return _page_flaw(body) or _other_kind(kind, body)
+        if ends and not any(end in body[-tail:] for end in ends):
+            return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of {kind} without its end mark")
+        return None
+
+    return check
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    ((".fits.gz", ".fit.gz", ".fts.gz"), _fits_gz_flaw),
+    ((".fits", ".fit", ".fts", ".fits.fz"), _fits_flaw),
+    ((".tar.gz", ".tgz"), _tar_gz_flaw),
+    ((".gz",), _gz_flaw),
+    ((".tar",), _tar_flaw),
+    ((".jpg", ".jpeg"), _framed("JPEG", (b"\xff\xd8\xff",), (b"\xff\xd9",), 4096)),
+    ((".png",), _framed("PNG", (b"\x89PNG\r\n\x1a\n",), (b"IEND\xaeB`\x82",), 4096)),
+    ((".gif",), _framed("GIF", (b"GIF87a", b"GIF89a"), (b"\0;",), 2)),
+    ((".tif", ".tiff"), _framed("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (), 0)),
+    ((".pdf",), _framed("PDF", (b"%PDF-",), (b"%%EOF",), 4096)),
+    ((".ps", ".eps"), _framed("PostScript", (b"%!", b"\xc5\xd0\xd3\xc6"), (), 0)),
+    ((".zip",), _zip_flaw),
+    ((".h5", ".hdf5"), _framed("HDF5", (b"\x89HDF\r\n\x1a\n",), (), 0)),
+    ((".asdf",), _framed("ASDF", (b"#ASDF ",), (), 0)),
+    ((".parquet",), _framed("Parquet", (b"PAR1",), (b"PAR1",), 4)),
+    ((".json",), _json_flaw),
+    ((".xml", ".vot", ".votable", ".svg"), _xml_flaw),
+    ((".html", ".htm", ".xhtml"), _html_file_flaw),
+    (_TEXTS, _text_flaw),
+)
+
+
+class _AnyStream:
+    """A consumer that accepts any bytes."""
+
+    def feed(self, data: bytes) -> Flaw | None:
+        """Take the next bytes."""
+        del data
+        return None
+
+    def end(self) -> Flaw | None:
+        """Return what is wrong at the end."""
+        return None
+
+
+class _TarStream:
+    """A consumer that checks a tar's first header, its length, and the empty block at its end."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+        self._size = 0
+
+    def feed(self, data: bytes) -> Flaw | None:
+        """Take the next bytes."""
+        if len(self._head) < _TAR_BLOCK:
+            self._head += data[: _TAR_BLOCK - len(self._head)]
+        self._tail = (self._tail + data[-_TAR_BLOCK:])[-_TAR_BLOCK:]
+        self._size += len(data)
+        return None
+
+    def end(self) -> Flaw | None:
+        """Return what is wrong at the end."""
+        if self._head.strip(b"\0") and not _is_tar_header(self._head):
+            return _other_kind("tar", self._head)
+        if self._size % _TAR_BLOCK or self._size < _TAR_BLOCK or self._tail.strip(b"\0"):
+            return Flaw(Reason.TRUNCATED, f"{self._size} bytes of tar without its end")
+        return None
+
+
+def _is_tar_header(head: bytes) -> bool:
+    if len(head) < _TAR_BLOCK:
+        return False
+    digits = head[148:156].strip(b"\0 ")
+    expected = sum(head) - sum(head[148:156]) + 8 * ord(" ")
+    return digits.isdigit() and not digits.strip(b"01234567") and int(digits, 8) == expected
+
+
+def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Flaw | None:
+    """Return why `body` is no whole gzip file of what the consumer accepts; memory stays flat."""
+    if not body.startswith(b"\x1f\x8b"):
+        return _page_flaw(body) or _other_kind("gzip", body)
+    size = 0
+    try:
+        for piece in _inflate(body):
+            size += len(piece)
+            if size > MAX_INFLATED_BYTES:
+                return Flaw(Reason.TOO_LARGE, f"a gzip file of more than {MAX_INFLATED_BYTES} bytes when inflated")
+            found = consumer.feed(piece)
+            if found is not None:
+                return found
+    except EOFError:
+        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of gzip without its end")
+    except zlib.error as error:
+        return Flaw(Reason.WRONG_KIND, f"a damaged gzip file: {error}")
+    return consumer.end()
+
+
+def _inflate(body: bytes) -> Iterator[bytes]:
+    """Yield what the members of a gzip file hold; raise EOFError where the file ends before one of them does."""
+    rest = memoryview(body)
+    while rest and bytes(rest[:_TAR_BLOCK]).strip(b"\0"):  # zeros may pad the end
+        member = zlib.decompressobj(31)
+        while not member.eof:
+            if not rest and not member.unconsumed_tail:
+                raise EOFError
+            taken = member.unconsumed_tail or bytes(rest[:INFLATE_AT_ONCE])
+            if not member.unconsumed_tail:
+                rest = rest[INFLATE_AT_ONCE:]
+            yield member.decompress(taken, INFLATE_AT_ONCE)
+        left = len(member.unused_data)
+        rest = memoryview(body)[len(body) - len(rest) - left :]
+
+
+def _page_flaw(body: bytes) -> Flaw | None:
+    """Return the flaw of a body that is an error page instead of a binary file, or None."""
+    page = _html_flaw(body)
+    if page is None and _is_text(body[:MAX_SHORT_TEXT_BYTES]):
+        page = Flaw(Reason.TEXT_PAGE, fitscheck.error_text(body))
+    return page
+
+
+def _html_flaw(body: bytes) -> Flaw | None:
+    if fitscheck.is_html(body):
+        return Flaw(Reason.HTML_PAGE, fitscheck.error_text(body))
+    return None
+
+
+def _is_text(body: bytes) -> bool:
+    """Return True for a text in UTF-8, Latin-1 or UTF-16."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = body.decode("utf-16", "replace")
+        return sum(c.isprintable() or c.isspace() for c in text) > 0.95 * len(text)
+    if any(b < 32 and b not in _TEXT_CONTROLS for b in body):
+        return False
+    n_high = sum(b >= 127 for b in body)
+    if not n_high:
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(body) - 4 or n_high < len(body) // 4
+    return True
+
+
+def _other_kind(kind: str, body: bytes) -> Flaw:
+    return Flaw(Reason.WRONG_KIND, f"no {kind}: {fitscheck.error_text(body)!r}"[:200])
