@@ -585,7 +585,6 @@ class WireTests:
             await wire.exchange(Request(server.url("/ok")))
 
 
-@pytest.mark.filterwarnings("ignore:Async generator '(httpx|httpcore)")  # trio says that they leave theirs behind
 class TestHttpxWire(WireTests):
     """The contract, by httpx."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -43,10 +44,12 @@ class Line:
 
     def __init__(self, endpoints: Endpoints, limits: Limits, retry: RetryPolicy | None, client: Any) -> None:
         self._endpoints = endpoints
-        self._limits = limits
         self._retry = retry
         connections = limits.connections(is_public=endpoints.is_public)
         self._wire = _make_wire(client, connections, is_private=bool(endpoints.token))
+        if isinstance(self._wire, HttpxWire):  # the caller's pool may hold fewer
+            limits = replace(limits, max_connections=self._wire.ceiling)
+        self._limits = limits
         self.traffic = Traffic(limits, self.policy(SHORT_PATIENCE_S), is_public=endpoints.is_public)
 
     async def aclose(self) -> None:

@@ -48,6 +48,8 @@ class Answer(NamedTuple):
     retry_after: str | None = None
     elapsed_s: float = 0.0
     failure: Failure | None = None
+    date: str | None = None
+    """The server's own time, where its answer says so."""
     n_sent: int = 1
     """0: it was withdrawn before it was sent. 2: a kept connection had died, and it was repeated on another."""
 
@@ -57,6 +59,8 @@ class Stream(Protocol):
 
     status: int
     retry_after: str | None
+    date: str | None
+    """The server's own time, where its answer says so."""
     is_tls: bool
     """True when the answer came over TLS, after all redirects."""
 

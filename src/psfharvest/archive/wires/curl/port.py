@@ -155,6 +155,7 @@ class CurlStream(Source):
     def __init__(self, thread: CurlThread, method: str | None = None) -> None:
         self.status = 0
         self.retry_after: str | None = None
+        self.date: str | None = None
         self.is_tls = False
         self.headers: list[bytes] = []
         """The lines of the answer's header, the status line first."""
@@ -236,7 +237,8 @@ class CurlStream(Source):
     def begun(self, headers: list[bytes], status: int, *, is_tls: bool) -> None:
         """Take the answer's header."""
         self.headers, self.status, self.is_tls = headers, status, is_tls
-        self.retry_after = next((_value(h) for h in headers if h[:12].lower() == b"retry-after:"), None)
+        self.retry_after = _header(headers, b"retry-after")
+        self.date = _header(headers, b"date")
         self._has_head = True
         self._thread.tell(self)
 
@@ -328,5 +330,6 @@ def _status_of(line: bytes) -> int:
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
-def _value(line: bytes) -> str:
-    return line.partition(b":")[2].strip().decode("latin-1")
+def _header(lines: list[bytes], name: bytes) -> str | None:
+    found = next((line for line in lines if line[: len(name) + 1].lower() == name + b":"), None)
+    return None if found is None else found[len(name) + 1 :].strip().decode("latin-1")

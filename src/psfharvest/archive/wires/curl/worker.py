@@ -269,7 +269,7 @@ class CurlThread:
         elapsed_s = now - transfer.started
         n_sent = transfer.n_sent()
         if code == 0 and status == 200:
-            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s, None, n_sent)
+            answer = Answer(request, 200, b"".join(transfer.body), None, elapsed_s, n_sent=n_sent)
         elif status in REDIRECTS and self._is_followed(transfer, code):
             self._follow(transfer, status)
             return

@@ -1,0 +1,351 @@
+"""
+One request over an httpx client, in a task of the wire's own.
+
+The task that waits for it may be cancelled at any time and leaves at once. The request itself is ended only where
+httpx's pool bears it: while it waits for one of the wire's slots, or once it has a connection. One that is still
+connecting goes on in the background until it is connected, and ends then; see `psfharvest.archive.wires.loop_task`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+
+from psfharvest.archive.wires.base import REDIRECTS, Answer, BrokenStream, Request, next_hop
+from psfharvest.archive.wires.httpx_client import failure_of_error
+from psfharvest.archive.wires.loop_task import start_in_loop
+from psfharvest.core.model import Evidence, Failure, Reason
+
+UNREAD_MAX = 2**20
+"""Bytes of a stream that wait for its reader; beyond that nothing is fetched."""
+LEFTOVERS_MAX = 64
+"""Pieces of an unwanted body that are discarded before its iterator is left as it is."""
+_SECRETS = ("authorization", "cookie", "proxy-authorization")
+
+
+class Head(NamedTuple):
+    """What counts of an answer's head."""
+
+    status: int
+    retry_after: str | None
+    date: str | None
+    is_tls: bool
+
+
+class Receiver(Protocol):
+    """Takes an answer's body as it comes; in the request's task."""
+
+    def begun(self, head: Head) -> None:
+        """Take the answer's head."""
+        ...
+
+    async def received(self, chunk: bytes) -> bool:
+        """Take a piece of the body; False when no more is wanted."""
+        ...
+
+
+class Call:
+    """
+    A request under way.
+
+    Parameters
+    ----------
+    client
+        The httpx client.
+    slots
+        Held while the request has, or is about to have, a connection.
+    request
+        What to ask for.
+    receiver
+        Where the body goes.
+    at_end
+        Called once, in the request's task, when nothing of it goes on.
+    is_pooled
+        Whether the client's transport is httpcore's pool, which reports when a connection has come about.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        slots: anyio.CapacityLimiter,
+        request: Request,
+        receiver: Receiver,
+        at_end: Callable[[Call], None],
+        *,
+        is_pooled: bool,
+    ) -> None:
+        self.request = request
+        self.is_sent = False
+        self.elapsed_s = 0.0
+        self.failure: Failure | None = None
+        """Why no whole answer came."""
+        self.error: Exception | None = None
+        """An exception that is no failure of the archive's, such as one of a hook of the caller's."""
+        self._client = client
+        self._slots = slots
+        self._receiver = receiver
+        self._at_end = at_end
+        self._is_pooled = is_pooled
+        self._scope = anyio.CancelScope()
+        self._is_left = False
+        self._can_end = True
+        self._ends_at = math.inf
+
+    def start(self) -> None:
+        """Start the request's task."""
+        start_in_loop(self._run, "psfharvest-request")
+
+    def leave(self) -> None:
+        """End the request as soon as the client bears it; does not wait."""
+        self._is_left = True
+        if self._can_end:
+            self._scope.cancel()
+        elif not self._is_pooled:
+            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + self.request.connect_timeout_s)
+
+    def end(self) -> None:
+        """End the request whatever it is doing: the client goes, too."""
+        self._is_left = True
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        began_at = anyio.current_time()
+        try:
+            with self._scope:
+                async with self._slots:
+                    self.is_sent = True
+                    began_at = anyio.current_time()
+                    if self.request.total_timeout_s is not None:
+                        self._ends_at = began_at + self.request.total_timeout_s
+                    await self._follow()
+            if self._scope.cancelled_caught:
+                self.failure = Failure(Reason.TIMEOUT, "the whole took too long")
+        except BrokenStream as broken:
+            self.failure = broken.failure
+        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+            self.error = error
+        finally:
+            self.elapsed_s = anyio.current_time() - began_at
+            self._at_end(self)
+
+    async def _follow(self) -> None:
+        hop, n_hops = self.request, 0
+        while True:
+            response = await self._send(hop)
+            try:
+                if response.status_code not in REDIRECTS:
+                    self._receiver.begun(_head(response))
+                    await self._read(response)
+                    return
+                further = next_hop(hop, response.status_code, response.headers.get("location"), n_hops)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+            if isinstance(further, Failure):
+                raise BrokenStream(further)
+            hop, n_hops = further, n_hops + 1
+
+    async def _send(self, hop: Request) -> Any:
+        await anyio.lowlevel.checkpoint()  # the last place to leave before it connects
+        self._connecting()
+        headers = {"Accept-Encoding": "identity", **dict(hop.headers), **dict(hop.credentials)}
+        options: dict[str, Any] = {}
+        try:
+            request = self._client.build_request(
+                "GET" if hop.body is None else "POST",
+                hop.url,
+                content=hop.body,
+                headers=headers,
+                timeout=(hop.connect_timeout_s, hop.timeout_s, hop.timeout_s, None),
+            )
+            if self._is_pooled:
+                request.extensions = {**request.extensions, "trace": self._trace}
+            if _host(hop.url) != _host(self.request.url):
+                for name in _SECRETS:  # the caller's own client may hold some for the first host
+                    request.headers.pop(name, None)
+                options = {"auth": None}
+            response = await self._client.send(request, stream=True, follow_redirects=False, **options)
+        except Exception as error:
+            raise BrokenStream(failure_of_error(error)) from error
+        self._connected()
+        return response
+
+    async def _read(self, response: Any) -> None:
+        # The iterators of httpx and httpcore are nested: left in the middle they are leaked (trio warns). So they
+        # are ended from within, by a cancellation at their own next wait.
+        n_left = LEFTOVERS_MAX
+        with anyio.CancelScope() as reading:
+            try:
+                async for chunk in response.aiter_bytes():
+                    if not reading.cancel_called and await self._receiver.received(chunk):
+                        continue
+                    reading.cancel()
+                    n_left -= 1
+                    if not n_left:
+                        break
+            except Exception as error:
+                raise BrokenStream(failure_of_error(error)) from error
+
+    async def _trace(self, event: str, info: dict[str, Any]) -> None:
+        if event.endswith("send_request_headers.started"):
+            if getattr(info.get("request"), "method", b"") != b"CONNECT":  # a tunnel's is not yet ours
+                self._connected()
+        elif event.endswith(("connect_tcp.started", "connect_unix_socket.started", "response_closed.started")):
+            self._connecting()
+
+    def _connecting(self) -> None:
+        self._can_end = False
+        if self._is_pooled and not self._scope.cancel_called:
+            self._scope.deadline = math.inf
+        elif not self._is_pooled:
+            self._scope.deadline = min(self._scope.deadline, self._ends_at)
+
+    def _connected(self) -> None:
+        self._can_end = True
+        self._scope.deadline = self._ends_at
+        if self._is_left:
+            self._scope.cancel()
+
+
+class WholeBody:
+    """Keeps a body of at most so many bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.head = Head(0, None, None, is_tls=False)
+        self.failure: Failure | None = None
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def begun(self, head: Head) -> None:
+        """Take the answer's head."""
+        self.head = head
+
+    async def received(self, chunk: bytes) -> bool:
+        """Keep a piece of the body, unless it grows too large."""
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            self.failure = Failure(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes", evidence=Evidence.ALIVE)
+            return False
+        self._parts.append(chunk)
+        return True
+
+    def answer(self, call: Call) -> Answer:
+        """
+        Return the answer of a call that has ended.
+
+        Raises
+        ------
+        Exception
+            Such as a hook of the caller's client raised.
+        """
+        if call.error is not None:
+            raise call.error
+        failure = self.failure or call.failure
+        if failure is not None:
+            return Answer(call.request, failure=failure, elapsed_s=call.elapsed_s)
+        head = self.head
+        return Answer(
+            call.request, head.status, b"".join(self._parts), head.retry_after, call.elapsed_s, date=head.date
+        )
+
+
+class HttpxStream:
+    """An answer whose body is read as it comes; what waits to be read is bounded."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.retry_after: str | None = None
+        self.date: str | None = None
+        self.is_tls = False
+        self._chunks: list[bytes] = []
+        self._unread = 0
+        self._has_head = False
+        self._is_left = False
+        self._ended: Call | None = None
+        self._changed = anyio.Event()
+
+    def begun(self, head: Head) -> None:
+        """Take the answer's head."""
+        self.status, self.retry_after, self.date, self.is_tls = head
+        self._has_head = True
+        self._announce()
+
+    async def received(self, chunk: bytes) -> bool:
+        """Take a piece of the body, and wait while too much is unread."""
+        self._chunks.append(chunk)
+        self._unread += len(chunk)
+        self._announce()
+        while self._unread >= UNREAD_MAX and not self._is_left:
+            with anyio.CancelScope(shield=True):  # `leave` ends this wait, and then the body from within
+                await self._changed.wait()
+        return not self._is_left
+
+    def ended(self, call: Call) -> None:
+        """Take the end of the call."""
+        self._ended = call
+        self._announce()
+
+    def leave(self) -> None:
+        """Read no more."""
+        self._is_left = True
+        self._announce()
+
+    async def head(self) -> None:
+        """
+        Wait for the answer's head.
+
+        Raises
+        ------
+        BrokenStream
+            When none comes.
+        """
+        while not self._has_head:
+            if self._ended is not None:
+                self._raise(self._ended)
+                raise BrokenStream(Failure(Reason.RESET, "the wire was closed"))
+            await self._changed.wait()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body in as large pieces as have come."""
+        while True:
+            changed, ended = self._changed, self._ended
+            if self._chunks:
+                chunks, self._chunks, self._unread = self._chunks, [], 0
+                self._announce()
+                yield chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            elif ended is None:
+                await changed.wait()
+            else:
+                self._raise(ended)
+                return
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    @staticmethod
+    def _raise(call: Call) -> None:
+        if call.error is not None:
+            raise call.error
+        if call.failure is not None:
+            raise BrokenStream(call.failure)
+
+
+def _head(response: Any) -> Head:
+    headers = response.headers
+    return Head(
+        response.status_code,
+        headers.get("retry-after"),
+        headers.get("date"),
+        is_tls=response.url.scheme == "https",
+    )
+
+
+def _host(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return (parts.scheme, parts.hostname, parts.port)

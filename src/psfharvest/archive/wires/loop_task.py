@@ -1,0 +1,39 @@
+"""
+Tasks that belong to the event loop, not to the task that starts them.
+
+A request that is connecting must not be cancelled: httpx's pool keeps the slot of such a request for ever (httpcore
+issue 1093). A task group would pass its caller's cancellation on; these tasks are ended by their owner only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any
+
+import anyio.lowlevel
+
+_RUNNING: set[Any] = set()
+"""asyncio holds its tasks weakly."""
+
+
+def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """
+    Start a task in the running event loop, in the caller's context; neither raises in the other.
+
+    Parameters
+    ----------
+    run
+        Must catch its own exceptions, and be ended by its owner.
+    name
+        For debuggers.
+    """
+    token: Any = anyio.lowlevel.current_token().native_token
+    if hasattr(token, "create_task"):  # an asyncio loop; else it is trio's token
+        task = token.create_task(run(), name=name)
+        _RUNNING.add(task)
+        task.add_done_callback(_RUNNING.discard)
+    else:
+        import trio  # noqa: PLC0415 - running already
+
+        trio.lowlevel.spawn_system_task(run, name=name, context=copy_context())
