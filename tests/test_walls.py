@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "mast_api_psf": {"archive", "blocking", "client", "core", "notebook", "show"},
     "export": {"core", "export", "store"},
     "show": {"core"},
+    "plot": {"show"},
     "simulator": {"simulator"},
     "cli": {
         "archive",
