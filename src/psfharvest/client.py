@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.catalog.rows import Rows
+from psfharvest.archive.catalog.listing import Listing
+from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Line
 from psfharvest.core.catalog.query import Query
@@ -114,17 +115,26 @@ class Archive:
         Returns
         -------
         Table
-            Exactly the query's columns in their order (all, when it names none), with astroquery's types.
+            Exactly the query's columns in their order (all, when it names none), with astroquery's types. Where the
+            archive was not as expected, ``meta`` holds `notes` about it, and the number of sources that it counts
+            but does not give as `lacking`.
 
         Raises
         ------
         BadQuery, ArchiveDown
             As `count` does.
         """
-        parts = [part.rows async for part in self._open().mashup(SHORT_PATIENCE_S).parts(query)]
-        rows = _stacked(parts) if parts else Rows.none(query.columns, query.detector)
-        chosen = rows.only(query.columns) if query.columns else rows
-        return await anyio.to_thread.run_sync(chosen.table)
+        mashup = self._open().mashup(SHORT_PATIENCE_S)
+        listing = Listing(mashup, query, every_column=True)
+        parts = [part async for part in listing.parts()]
+        rows = NO_ROWS.plus(*(part.rows for part in parts))
+        if any(part.is_again or part.part is None for part in parts):
+            rows = rows.distinct()
+        rows = rows if rows.columns else Rows.none(query.columns, query.detector)
+        table = await anyio.to_thread.run_sync((rows.only(query.columns) if query.columns else rows).table)
+        if mashup.notes or listing.lacking:
+            table.meta |= {"notes": list(mashup.notes), "lacking": listing.lacking}
+        return table
 
     @asynccontextmanager
     async def stream(
@@ -271,9 +281,3 @@ class Archive:
         if self._line is None:
             raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
         return self._line
-
-
-def _stacked(parts: Sequence[Rows]) -> Rows:
-    first = parts[0]
-    values = [row for part in parts for row in part.only(first.columns).values]
-    return Rows(first.columns, first.kinds, values)

@@ -9,6 +9,7 @@ import anyio
 import numpy as np
 import pytest
 
+from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.catalog.rows import Rows
 from psfharvest.archive.endpoints import Endpoints
@@ -67,7 +68,10 @@ def ids(sim: Simulator, detector: str = "UVIS") -> list[int]:
 
 async def had(mashup: Mashup, query: Query, finished: list[Part] | None = None) -> list[tuple[Part, Rows]]:
     """Give all parts of a query."""
-    return [(part, rows) async for part, rows in mashup.parts(query, finished or [])]
+    return [
+        (part.part, part.rows)
+        async for part in Listing(mashup, query, [(p, 0) for p in finished or []], every_column=True).parts()
+    ]
 
 
 def ids_of(parts: list[tuple[Part, Rows]]) -> list[int]:

@@ -12,7 +12,8 @@ from astroquery.mast.discovery_portal import _json_to_table
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.archive.catalog.rows import Rows, Unreadable, parse, rows_of
+from psfharvest.archive.catalog.answer import count_of, parse, rows_of
+from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.catalog.detectors import DETECTORS
 
@@ -143,17 +144,80 @@ def test_what_is_no_answer(body):
 @pytest.mark.parametrize(
     ("data", "fields"),
     [(None, FIELD_ID), ({}, FIELD_ID), ("x", FIELD_ID), ([1], FIELD_ID), ([None], FIELD_ID), ([[1]], FIELD_ID),
-     (["x"], FIELD_ID), ([], None), ([], {}), ([], [1]), ([], ["id"]), ([], [{"name": "id"}]), ([], [None]),
-     ([{"id": "x"}], FIELD_ID), ([{"id": []}], FIELD_ID), ([{"id": {"a": 1}}], FIELD_ID),
-     ([{"id": 2**63}], FIELD_ID), ([{"id": 10**40}], FIELD_ID), ([{"id": float("nan")}], FIELD_ID),
-     ([{"id": float("inf")}], FIELD_ID),
-     ([{"v": "x"}], [{"name": "v", "type": "float"}])],
+     (["x"], FIELD_ID), ([], 3), ([], [1]), ([], ["id"]), ([], [None]),
+     ([{"id": []}], FIELD_ID), ([{"id": {"a": 1}}], FIELD_ID), ([{"v": [1]}], [{"name": "v", "type": "string"}])],
     ids=str,
 )  # fmt: skip
 def test_data_and_fields_that_do_not_fit(data, fields):
     """Data of the wrong form or type is refused as unreadable, never passed on and never another error."""
     with pytest.raises(Unreadable):
         read(data, fields)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"), [("int", "x"), ("int", 2**63), ("int", 10**40), ("int", float("inf")), ("float", "x")]
+)
+def test_a_value_that_does_not_fit_costs_no_row(type_, value):
+    """A value that its field's type does not fit makes the column one of texts; the other columns keep theirs."""
+    rows = read(
+        [{"v": 1, "w": 2}, {"v": value, "w": 3}], [{"name": "v", "type": type_}, {"name": "w", "type": "int"}]
+    )
+
+    assert ("str", "int") == rows.kinds
+    assert [("1", 2), (str(value), 3)] == rows.values
+
+
+TYPES = {"bigint": 3, "SMALLINT": 3, "real": 0.5, "numeric(8,3)": 0.5, "nvarchar(32)": "x", "bit": True}
+
+
+@pytest.mark.parametrize(("type_", "value"), TYPES.items())
+def test_types_of_a_database(type_, value):
+    """A field may bear the name of a type of SQL Server."""
+    (got,) = read([{"v": str(value)}], [{"name": "v", "type": type_}]).values[0]
+
+    assert (type(value), value) == (type(got), got)
+
+
+def test_rows_without_fields():
+    """Without fields the columns are those of the rows, with the known type or the values'."""
+    data = [
+        {"id": 7, "chip": 2, "odd": 1.5, "_selected_": None},
+        {"id": 8, "chip": None, "odd": 2, "_selected_": None},
+    ]
+    rows = rows_of(parse(json.dumps({"status": "COMPLETE", "data": data}).encode()))
+
+    assert (("id", "chip", "odd"), ("int", "str", "float")) == (rows.columns, rows.kinds)
+    assert [(7, "2", 1.5), (8, None, 2.0)] == rows.values
+
+
+def test_texts_of_known_columns_are_stripped():
+    """A database pads what it calls char(n) with blanks."""
+    fields = [{"name": "rootname", "type": "string"}, {"name": "odd", "type": "string"}]
+
+    assert [("ibe802npq", "a ")] == read([{"rootname": "ibe802npq  ", "odd": "a "}], fields).values
+
+
+@pytest.mark.parametrize(
+    "row", [{"Column1": 30}, {"Column1": "30"}, {"Column1": 30.0}, {"Column1": "30.0"}, {"COUNT_BIG(*)": 30},
+            {"Column1": 30, "_selected_": None}, {"_selected_": True, "n": 30}, {"Column1": 30, "page": 1},
+            {"": 30}, {"count": "30", "words": "thirty"}],
+    ids=repr,
+)  # fmt: skip
+def test_a_count(row):
+    """A count is the one number of the one row, whatever its name and whatever stands beside it."""
+    assert 30 == count_of(parse(answer([row], None)))
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], [3], [{}], [{"Column1": None}], [{"Column1": "many"}], [{"Column1": -1}],
+             [{"Column1": 2**60}], [{"Column1": True}], [{"Column1": 1}, {"Column1": 2}], [{"a": 1, "b": 2}],
+             [{"Column1": 1.5}]],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_count(data):
+    """Where no number can be the count, or several, there is none."""
+    with pytest.raises(Unreadable):
+        count_of(parse(answer(data, None)))
 
 
 WORDS = st.sampled_from(["id", "name", "type", "data", "fields", "status", "paging", "a"])
@@ -217,22 +281,50 @@ def test_an_answer_stays_small():
 ROWS = Rows(("id", "qfit"), ("int", "float"), [(3, 0.5), (1, None), (3, 0.5), (2, 0.0)])
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.none() | st.floats(allow_nan=False))))
-def test_distinct_by_id(values):
-    """Rows come out in ascending order of id, each id once, with a row that had it."""
-    rows = Rows(("id", "qfit"), ("int", "float"), values).distinct_by_id()
+SOURCES = st.tuples(
+    st.none() | st.integers(0, 9),
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([0.5, 1.5, float("nan")]),
+    st.integers(),
+)
 
-    assert sorted({id_ for id_, _ in values}) == [id_ for id_, _ in rows.values]
-    assert set(rows.values) <= set(values)
+
+@given(st.lists(SOURCES))
+def test_distinct(values):
+    """Sources come out by ascending id, each once; an id shared by two exposures or two places is two sources."""
+    rows = Rows(("id", "rootname", "x_cal", "sky"), ("int", "str", "float", "int"), values).distinct()
+    plain = [tuple(map(str, row[:3])) for row in rows.values]
+
+    assert len(set(plain)) == len(plain)
+    assert set(plain) == {tuple(map(str, value[:3])) for value in values}
+    assert sorted(plain, key=lambda key: -1 if key[0] == "None" else int(key[0])) == plain
 
 
-@pytest.mark.parametrize("id_", [None, "x", float("nan"), float("inf"), ()])
-def test_rows_without_an_id_are_unreadable(id_):
-    """A row whose id is no number cannot be accounted for."""
-    with pytest.raises(Unreadable, match="without an id"):
-        Rows(("id",), ("int",), [(1,), (id_,)]).distinct_by_id()
+def test_rows_without_a_column_id_are_unreadable():
+    """Without the column, sources cannot be told apart; of no rows there is nothing to tell."""
     with pytest.raises(Unreadable, match="'id'"):
-        Rows(("qfit",), ("float",), [(1.0,)]).distinct_by_id()
+        Rows(("qfit",), ("float",), [(1.0,)]).distinct()
+
+    assert 0 == len(Rows(("qfit",), ("float",), []).distinct())
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"), [(7, 7), ("7", 7), (7.0, 7), ("7.0", 7), (None, None), ("x", None), (float("nan"), None),
+                       (float("inf"), None), (7.5, None), ((), None)],
+    ids=repr,
+)  # fmt: skip
+def test_an_id_is_a_whole_number(value, id_):
+    """An id may come as a text or a float; what is no whole number is none."""
+    assert [id_] == Rows(("id",), ("int",), [(value,)]).ids()
+
+
+def test_rows_of_several_answers_go_together():
+    """Answers with other orders of columns, or other types, make one table that keeps every value."""
+    one = Rows(("id", "chip"), ("int", "int"), [(1, 2)])
+    other = Rows(("chip", "id", "more"), ("str", "int", "str"), [("1", 5, "x")])
+
+    assert Rows(("id", "chip"), ("int", "str"), [(1, 2), (5, "1")]) == one.plus(other)
+    assert ["2", "1"] == list(one.plus(other).table()["chip"])
 
 
 def test_only_takes_columns_in_the_order_asked():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from psfharvest.core.catalog.partition import (
     HIGHEST,
     LOWEST,
-    MAX_DISAGREEMENTS,
+    MAX_TRIES,
     MIN_PAGE_ROWS,
     Ask,
     Part,
@@ -137,23 +137,57 @@ def test_an_archive_that_lies_loses_no_row(ids, page_rows, data):
 
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 5))
-def test_a_single_id_that_is_counted_but_not_given_is_told(where, count):
-    """An archive that contradicts itself about one id is asked again and again, and the planner counts that."""
-    planner = Planner(10, [Part(where, where)])
-    for n in range(MAX_DISAGREEMENTS):
-        assert n == planner.disagreements
+def test_what_came_of_a_single_id_is_taken_in_the_end(where, count):
+    """An archive that gives less of one id than it counts is asked again; then what came is taken."""
+    planner = Planner(10, [Part(where, where), Part(where + 1, where + 1)])
+    for n in range(MAX_TRIES):
         assert Ask.COUNT is planner.next_step().ask
         planner.counted(count)
 
         assert (Ask.ROWS, count) == (planner.next_step().ask, planner.next_step().expected)
-        assert not planner.received(count - 1)
+        assert (n == MAX_TRIES - 1) == planner.received(count - 1)
 
-    assert MAX_DISAGREEMENTS == planner.disagreements
+    assert (1, 1, count) == (planner.lacking, planner.lacking_in_a_row, planner.counted_rows)
+    planner.next_step()
     planner.counted(count)
 
     assert planner.received(count)
-    assert 0 == planner.disagreements
+    assert (1, 0, 2 * count) == (planner.lacking, planner.lacking_in_a_row, planner.counted_rows)
     assert None is planner.next_step()
+
+
+@given(RUNS | IDS, st.integers(1, 2000), st.integers(MIN_PAGE_ROWS, 2000))
+def test_a_part_that_is_not_delivered_is_halved(ids, page_rows, deliverable):
+    """Parts above what the archive delivers are halved, which serves the next ones, and nothing is lost."""
+    archive, planner = Archive(ids), Planner(page_rows)
+    received: list[int] = []
+    refused = 0
+    while (step := planner.next_step()) is not None:
+        if step.ask is Ask.COUNT:
+            planner.counted(archive.count(step.part))
+        elif step.expected > deliverable:
+            refused += 1
+
+            assert planner.undelivered()
+            assert planner.page_rows < max(page_rows, step.expected)
+        else:
+            found = archive.answer(step.part)
+
+            assert planner.received(len(found))
+            received += found
+
+    assert ids == received
+    assert refused <= 6
+
+
+def test_the_smallest_part_is_not_halved():
+    """A part of a hundred rows, or of one id, is as small as parts get."""
+    for part, count in ((Part(0, 10**6), MIN_PAGE_ROWS), (Part(3, 3), 10**6)):
+        planner = Planner(10**6, [part])
+        planner.next_step()
+        planner.counted(count)
+
+        assert not planner.undelivered()
 
 
 @given(st.integers(2, 50), st.data())

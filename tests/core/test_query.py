@@ -56,7 +56,7 @@ def test_identity_is_of_the_sources_asked_for(query, random, columns):
     for criterion in plain["criteria"]:
         random.shuffle(criterion.get("values", []))
 
-    assert query.identity == Query.from_dict(plain).with_columns(columns).identity
+    assert query.identity == Query.from_dict(plain | {"columns": columns}).identity
 
 
 @given(queries(), queries())
@@ -278,9 +278,11 @@ def test_a_detector_itself_serves(name):
     assert Query(name) == Query(DETECTORS[name])
 
 
-def test_with_columns_changes_nothing_else():
-    """Other columns leave criteria and limit alone, and are resolved like any."""
-    query = Query(UVIS, chip="2", limit=5)
+def test_every_column_may_be_asked_for_by_name():
+    """A star names no column, is kept with the query, and asks for the same sources."""
+    query = Query(UVIS, columns=["*"])
 
-    assert Query("UVIS", chip="2", limit=5, columns=["id"]) == query.with_columns(["id"])
-    assert None is query.columns
+    assert (None, True) == (query.columns, query.wants_all)
+    assert Query.from_dict(query.to_dict()).wants_all
+    assert Query(UVIS) == query
+    assert not Query(UVIS, columns=["id"]).wants_all

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile import laws, seeds
 from hostile.memory import peak_mib
-from psfharvest.archive.catalog import rows
+from psfharvest.archive.catalog import answer, rows
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri, fitscheck, keys
 from psfharvest.core.tar import TarDamaged, TarWalk
@@ -89,14 +89,14 @@ def cells() -> None:
     fields = [{"name": f"c{n}", "type": "int"} for n in range(10_000)]
     text = json.dumps({"data": [{"c1": 1}] * 500_000, "fields": fields}, separators=(",", ":"))
     with suppress(rows.Unreadable):
-        rows.rows_of(rows.parse(text.encode()))
+        answer.rows_of(answer.parse(text.encode()))
 
 
 def containers() -> None:
     """Thirty megabytes of lists and objects that hold nothing, each worth twenty times its text."""
     for text in (b"[],", b"{},", b"[[]],", b'{"a":{}},'):
         with suppress(rows.Unreadable):
-            rows.parse(b'{"data":[' + text * (10 * MIB // len(text)) + b"1]}")
+            answer.parse(b'{"data":[' + text * (10 * MIB // len(text)) + b"1]}")
 
 
 def texts() -> None:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import anyio
 import numpy as np
 
-from psfharvest.archive.catalog import rows
+from psfharvest.archive.catalog import answer, rows
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.endpoints import Endpoints, quoted
 from psfharvest.archive.wires.base import Answer, Request
@@ -204,12 +204,12 @@ def walked(data: bytes, step: int) -> tuple[list[Member], str]:
 def law_rows(body: bytes) -> None:
     """An answer is rows of the types that its fields say, which make a table and a file, or it is refused."""
     try:
-        found = rows.rows_of(rows.parse(body))
+        found = answer.rows_of(answer.parse(body))
     except rows.Unreadable as error:
         check_words(error, MAX_DETAIL)
         return
     n_cells = len(found.columns) * len(found)
-    assert n_cells <= max(rows.MAX_STRAYS, len(body))
+    assert n_cells <= max(answer.MAX_STRAYS, len(body))
     for row in found.values:
         for kind, value in zip(found.kinds, row, strict=True):
             assert value is None or type(value) is PYTHON_TYPES[kind]
@@ -218,9 +218,8 @@ def law_rows(body: bytes) -> None:
     with quiet():
         assert list(found.columns) == found.table().colnames
     with suppress(rows.Unreadable):
-        ids = [row["id"] for row in found.distinct_by_id().dicts()]
-        assert sorted(map(int, ids)) == [int(i) for i in ids]
-        assert len({int(i) for i in ids}) == len(ids)
+        ids = [id_ for id_ in found.distinct().ids() if id_ is not None]
+        assert sorted(ids) == ids
 
 
 def check_words(error: Exception, limit: int) -> None:
@@ -255,7 +254,7 @@ async def ask(body: bytes) -> None:
     traffic = Traffic(limits, policy, is_public=False)
     mashup = Mashup(OneAnswer(body), traffic, Endpoints("http://127.0.0.1:9"), limits, policy)
     query = Query("UVIS", columns=["id"])
-    for ask_for, what in ((mashup.count(query), int), (mashup.rows(query, WHOLE, 5), rows.Rows)):
+    for ask_for, what in ((mashup.count(query), int), (mashup.rows(query, WHOLE, 5, ["id"]), rows.Rows)):
         try:
             found = await ask_for
         except (ArchiveDown, BadQuery) as error:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hostile import laws, seeds
 from hostile.mutations import anything
-from psfharvest.archive.catalog.rows import Unreadable, parse, rows_of
+from psfharvest.archive.catalog.answer import parse, rows_of
+from psfharvest.archive.catalog.rows import Unreadable
 from psfharvest.core.fits.fitscheck import MAX_HEADER_BLOCKS, flaw
 from psfharvest.core.model import Reason
 from psfharvest.core.tar import TarDamaged

@@ -105,10 +105,14 @@ def query(
             click.echo(
                 f"psfharvest: the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all", err=True
             )
+    for note in table.meta.get("notes", ()):
+        click.echo(f"psfharvest: {note}", err=True)
     if as_json:
         click.echo(
             json.dumps({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
         )
+    if table.meta.get("lacking"):
+        raise SystemExit(3)
 
 
 def _run(work: Any) -> Any:

@@ -333,6 +333,8 @@ class Report:
     stopped: str = ""
     is_fully_asked: bool = True
     """False while parts of the query (or lines of the list) have not been asked for yet."""
+    lacking: int = 0
+    """Sources that the archive counts but does not give: they are in no state, since nobody can name them."""
     via: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     quirks: Mapping[str, int] = field(default_factory=dict)
@@ -366,7 +368,7 @@ class Report:
             return stops[self.stopped]
         if self.stopped or self.pending or not self.is_fully_asked:
             return 75
-        return 3 if self.missing or self.failed else 0
+        return 3 if self.missing or self.failed or self.lacking else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the account as plain values for JSON."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from psfharvest.archive.catalog.mashup import Mashup, PartRows
+from psfharvest.archive.catalog.listing import Listing, PartRows
+from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Asked, BadLine, Item
@@ -64,6 +65,8 @@ class Asking:
     ) -> None:
         self.n_left = len(todo)
         """Asks that are not complete yet."""
+        self.lacking = 0
+        """Sources that the archive counts but did not give."""
         self.notes: list[str] = []
         """What the user should be told of."""
         self._manifest = manifest
@@ -137,15 +140,20 @@ class Asking:
         query = Query.from_dict(ask.spec["query"])
         finished = await self._disk.do(targets.finished_parts, self._manifest, ask)
         if query.limit is not None:
-            had = await self._disk.do(targets.n_rows_of, self._manifest, ask)
-            query = replace_query(query, limit=max(0, query.limit - had))
-        async for part in self._mashup.parts(query, finished):
+            query = replace_query(query, limit=max(0, query.limit - sum(n for _, n in finished)))
+        total = None if ask.expected is None else ask.expected // len(ask.spec["suffixes"])
+        listing = Listing(self._mashup, query, finished, total=total if query.limit is None else None)
+        async for part in listing.parts():
+            if part.is_again and part.part is not None:
+                await self._disk.do(targets.forget_parts, self._manifest, ask, part.part)
             for piece in pieces(part):
                 await self._disk.do(self._add_piece, ask, query, piece)
                 self._tell()
             while self._manifest.tally().pending > BACKLOG:
                 self._room = anyio.Event()
                 await self._room.wait()
+        await self._disk.do(targets.note_lacking, self._manifest, ask, listing.lacking)
+        self.lacking += listing.lacking
 
     def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> None:
         asked: list[Asked | BadLine] = []
@@ -154,7 +162,8 @@ class Asking:
             for number, row in zip(numbers, piece.rows.dicts(), strict=True):
                 asked += uris_of(row, query, ask.spec, number)
             self._manifest.add(asked)
-            targets.finish_part(self._manifest, ask, piece.part, len(piece.rows))
+            if piece.part is not None:
+                targets.finish_part(self._manifest, ask, piece.part, len(piece.rows))
 
     async def _ask_list(self, ask: Ask) -> None:
         if ask.kind == "stream":

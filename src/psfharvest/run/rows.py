@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
-from psfharvest.archive.catalog.mashup import PartRows
+from psfharvest.archive.catalog.listing import PartRows
+from psfharvest.archive.catalog.rows import Rows
 from psfharvest.core import ranges
 from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
@@ -52,12 +52,19 @@ def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterat
 
 
 def pieces(part: PartRows) -> Iterator[PartRows]:
-    """Cut a part into pieces that are finished parts themselves, each up to its last id."""
-    rows, low = iter(part.rows.values), part.part.low
-    at = part.rows.columns.index("id")
-    left = len(part.rows)
-    while values := list(islice(rows, ROWS_AT_ONCE)):
-        left -= len(values)
-        high = int(values[-1][at]) if left else part.part.high
-        yield PartRows(Part(low, high), type(part.rows)(part.rows.columns, part.rows.kinds, values))
-        low = high + 1
+    """Cut a part into pieces that are finished parts themselves: never between sources that share an id."""
+    rows, ids = part.rows, part.rows.ids()
+    low, start = part.part.low if part.part else 0, 0
+    while start < len(rows) or not start:
+        end = min(start + ROWS_AT_ONCE, len(rows))
+        while end < len(rows) and ids[end] == ids[end - 1]:
+            end += 1
+        piece = Rows(rows.columns, rows.kinds, rows.values[start:end])
+        if part.part is None:
+            yield part._replace(rows=piece)
+        else:
+            last = ids[end - 1] if end < len(rows) else None
+            high = part.part.high if last is None else last
+            yield part._replace(part=Part(low, high), rows=piece)
+            low = high + 1
+        start = max(end, 1)

@@ -150,8 +150,9 @@ class Campaign:
             requests=self._requests(),
             retried=self._retried(),
             stopped=stopped,
-            notes=(*self._asking.notes, *self._notes),
+            notes=(*self._asking.notes, *self.mashup.notes, *self._notes),
             is_fully_asked=self._asking.n_left == 0,
+            lacking=self._asking.lacking,
             via=self.fetcher.account(),
         )
 

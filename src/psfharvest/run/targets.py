@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
@@ -78,7 +79,7 @@ async def _asked(
 ) -> AsyncIterator[list[tuple[Asked | BadLine, str]]]:
     if isinstance(what, Query):
         ask = query_ask(what, suffixes, n_sources=0, **sizes)
-        async for part in mashup.parts(what):
+        async for part in Listing(mashup, what).parts():
             for row in part.rows.dicts():
                 yield [(line, json.dumps(row)) for line in uris_of(row, what, ask.spec, 0)]
         return

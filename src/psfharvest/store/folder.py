@@ -115,12 +115,12 @@ def _refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
 
 
 def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
-    """Return what is still to be asked for: `ask` and whatever an earlier run left unfinished."""
+    """Return what is still to be asked for: `ask` and what an earlier run left unfinished or lacking."""
     if ask is not None:
         known = targets.find_or_add(manifest, ask, extend=extend)
         if known.kind == "stream":
             targets.reopen(manifest, known)
-    return [a for a in targets.read_asks(manifest) if not a.is_complete]
+    return [a for a in targets.read_asks(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]
 
 
 def _refuse_orphans(folder: Path, sink: str | None) -> None:

@@ -1,31 +1,34 @@
 """
-Queries: counted, split, polled, and told apart when they fail.
+The archive's query service: one question at a time, asked until it is answered, and told apart when it fails.
 
-An answer with fewer rows than its count is never taken for the whole. What the archive says of the query itself
-(an unknown column, a value that it cannot convert) is the caller's to mend and is shown in its own words;
-everything else is tried again until the patience ends.
+What the archive says of the query itself (an unknown column, a value that it cannot convert) is the caller's to
+mend and is shown in its own words; everything else is tried again until the patience ends. How a whole query is
+taken apart into questions is `psfharvest.archive.catalog.listing`'s affair.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.catalog.rows import Rows, Unreadable, parse, rows_of
+from psfharvest.archive.catalog import answer as answers
+from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.archive.endpoints import Endpoints, without
 from psfharvest.archive.fetch.verify import failure_of
 from psfharvest.archive.wires.base import Request, Wire
 from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
-from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MAX_DISAGREEMENTS, WHOLE, Ask, Part, Planner, gaps
+from psfharvest.core.catalog.learnt import Ends, Learnt
+from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MIN_PAGE_ROWS, WHOLE, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
@@ -37,8 +40,9 @@ MAX_ANSWER_BYTES = 512 * 2**20
 MAX_ROW_BYTES = 4096
 """Real rows of 89 columns have 1,500; an answer is read up to what the rows asked for can come to, and this."""
 MAX_FRAME_BYTES = 2**20
-MAX_COUNT = 2**53
 MAX_WORDS = 500
+MAX_FAILURES = 2
+"""How often an answer may fail before it is taken to be more than the archive can deliver at once."""
 FIRST_POLL_S, MAX_POLL_S = 0.2, 5.0
 POLLING_TIMEOUT_S = 1800.0
 """How long one query may go on ``EXECUTING`` before it is sent anew."""
@@ -50,23 +54,27 @@ _OWN_FAULT = re.compile(
     re.IGNORECASE,
 )
 _COLUMN = re.compile(r"invalid column name '([^']*)'", re.IGNORECASE)
+_UNDELIVERED = frozenset(
+    {Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.TRUNCATED, Reason.RESET, Reason.TOO_LARGE, Reason.PROTOCOL,
+     Reason.TEXT_PAGE, Reason.EMPTY}
+)  # fmt: skip
+"""Failures that an answer too large for the archive may end in."""
 T = TypeVar("T")
 
 
-class PartRows(NamedTuple):
-    """A finished part: the range of ids that it covers, and its rows in ascending order of id."""
-
-    part: Part
-    rows: Rows
+class Undelivered(Exception):
+    """Raised when the archive lives, but fails to deliver one answer: it may be too large."""
 
 
 class _Trouble(Exception):
     """Raised within this module when a request for a query failed and may be sent again."""
 
-    def __init__(self, failure: Failure, n_asked: int = 0) -> None:
+    def __init__(self, failure: Failure, n_asked: int = 0, *, is_refused: bool = False) -> None:
         super().__init__(failure.detail)
         self.failure = failure
         self.n_asked = n_asked
+        self.is_refused = is_refused
+        """True where the archive answered, in words, that it cannot."""
 
 
 class Mashup:
@@ -77,8 +85,15 @@ class Mashup:
     ----------
     wire, traffic, endpoints, limits, policy
         What moves the bytes, who may send, where to, the caps, and the patience.
+    learnt
+        What is known of this archive already; what is learnt now goes there.
     draw
         A source of numbers in ``[0, 1)``.
+
+    Attributes
+    ----------
+    notes
+        Sentences for people about what was not as expected, each once.
     """
 
     def __init__(
@@ -89,8 +104,11 @@ class Mashup:
         limits: Limits,
         policy: RetryPolicy,
         *,
+        learnt: Learnt | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self.learnt = Learnt() if learnt is None else learnt
+        self.notes: list[str] = []
         self._wire = wire
         self._traffic = traffic
         self._limits = limits
@@ -106,6 +124,16 @@ class Mashup:
             total_timeout_s=None,
         )
 
+    def note(self, words: str) -> None:
+        """Keep a sentence for people, once."""
+        if words not in self.notes:
+            self.notes.append(words)
+
+    @property
+    def page_rows(self) -> int:
+        """What one answer is trusted to hold."""
+        return min(self._limits.page_rows, self.learnt.page_rows or self._limits.page_rows)
+
     async def count(self, query: Query, part: Part = WHOLE) -> int:
         """
         Return the number of sources, the query's limit left aside.
@@ -117,59 +145,80 @@ class Mashup:
         ArchiveDown
             When it stays out of reach past the patience.
         """
-        criteria = _within(query.criteria, part)
+        criteria = self._within(query.criteria, part)
         if criteria is None:
             return 0
-        return await self._insist(self._payload(query, "COUNT_BIG(*)", criteria), query, _count_of)
+        if not self.learnt.counts:
+            return await self._total(query, criteria)
+        payload = self._payload(query, "COUNT_BIG(*)", criteria)
+        try:
+            return await self._insist(payload, query, answers.count_of, max_failures=MAX_FAILURES)
+        except _Trouble as trouble:
+            if not trouble.is_refused:
+                return await self._insist(payload, query, answers.count_of)
+            counted = await self._total(query, criteria)
+            self.learnt.counts = False
+            self.note(f"the archive does not count ({trouble.failure.detail}): totals were read from its pages")
+            return counted
 
-    async def rows(self, query: Query, part: Part, expected: int) -> Rows:
-        """Return the distinct rows of one part as they came, sorted by id; they may be fewer than `expected`."""
-        criteria = _within(query.criteria, part)
-        if criteria is None:
-            return Rows.none(query.columns, query.detector)
-        payload = self._payload(query, _wanted(query), criteria)
-        n_rows = max(expected, self._limits.page_rows)
-        payload |= {"pagesize": n_rows, "page": 1}
-        return await self._insist(payload, query, lambda answer: rows_of(answer).distinct_by_id(), n_rows)
-
-    async def parts(self, query: Query, finished: Iterable[Part] = ()) -> AsyncIterator[PartRows]:
+    async def rows(
+        self, query: Query, part: Part, expected: int, columns: Iterable[str], page: int = 1, page_rows: int = 0
+    ) -> Rows:
         """
-        Yield the query's rows part by part, in ascending order of id, each part complete.
-
-        Parameters
-        ----------
-        query
-            Its `columns` come first in each row; whatever a dataURI needs is added.
-        finished
-            Parts that an earlier run has had; they are not asked for again.
+        Return the rows of one answer as they came.
 
         Raises
         ------
-        BadQuery, ArchiveDown
-            As `count` does.
+        Undelivered
+            When the archive, which is alive, failed `MAX_FAILURES` times to answer with more rows than the fewest.
         """
-        planner = Planner(self._limits.page_rows, gaps(finished, _id_range(query.criteria)))
-        left = query.limit
-        while left != 0 and (step := planner.next_step()) is not None:
-            if step.ask is Ask.COUNT:
-                planner.counted(await self.count(query, step.part))
-                continue
-            rows = await self.rows(query, step.part, step.expected)
-            if not planner.received(len(rows)):
-                self._check_agreement(planner, step.part)
-                continue
-            if left is not None:
-                rows = Rows(rows.columns, rows.kinds, rows.values[:left])
-                left -= len(rows)
-            yield PartRows(step.part, rows)
+        criteria = self._within(query.criteria, part)
+        if criteria is None:
+            return Rows.none(query.columns, query.detector)
+        payload = self._payload(query, ",".join(columns), criteria)
+        n_rows = page_rows or max(expected, self.page_rows)
+        payload |= {"pagesize": n_rows, "page": page}
+        while True:
+            if (page_rows or expected) <= MIN_PAGE_ROWS and payload["params"]["columns"] != "*":
+                return await self._insist(payload, query, answers.rows_of, n_rows)
+            try:
+                return await self._insist(payload, query, answers.rows_of, n_rows, max_failures=MAX_FAILURES)
+            except _Trouble as trouble:
+                if await self._is_alive(query, criteria):
+                    raise Undelivered(trouble.failure.detail or trouble.failure.reason) from trouble
+            await self.count(query, part)  # with patience: an outage ends first
 
-    def _check_agreement(self, planner: Planner, part: Part) -> None:
-        if planner.disagreements >= MAX_DISAGREEMENTS:
-            raise ArchiveDown(
-                f"the archive counts sources with id {part.low} but does not give them; run again later",
-                uri=self._template.url,
-                reason="archive_down",
-            )
+    async def count_as_sent(self, query: Query, low: int, high: int) -> int:
+        """Return the count of a range of ids whose ends are sent as they are."""
+        criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
+        if not self.learnt.counts:
+            return await self._total(query, criteria)
+        return await self._insist(self._payload(query, "COUNT_BIG(*)", criteria), query, answers.count_of)
+
+    async def ids(self, query: Query, low: int, high: int) -> set[int | None]:
+        """Return ids that the archive gives for a range whose ends are sent as they are."""
+        criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
+        payload = self._payload(query, "id", criteria) | {"pagesize": 1000, "page": 1}
+        rows = await self._insist(payload, query, answers.rows_of, 1000)
+        return set(rows.ids()) if "id" in rows.columns else set()
+
+    def down(self, words: str, reason: str = "archive_down", hint: str = "run again later") -> ArchiveDown:
+        """Return the error of an archive that does not give what it should."""
+        return ArchiveDown(f"{words}; {hint}", uri=self._template.url, reason=reason)
+
+    async def _total(self, query: Query, criteria: Iterable[Criterion]) -> int:
+        payload = self._payload(query, "id", criteria) | {"pagesize": 1, "page": 1}
+        return await self._insist(payload, query, answers.total_of, 1)
+
+    async def _is_alive(self, query: Query, criteria: Iterable[Criterion]) -> bool:
+        """Return True when the archive answers something small: the count of what it failed to list."""
+        columns, read = ("COUNT_BIG(*)", answers.count_of) if self.learnt.counts else ("id", answers.total_of)
+        payload = self._payload(query, columns, criteria) | {"pagesize": 1, "page": 1}
+        try:
+            await self._insist(payload, query, read, max_failures=1)
+        except _Trouble:
+            return False
+        return True
 
     def _payload(self, query: Query, columns: str, criteria: Iterable[Criterion]) -> dict[str, Any]:
         return {
@@ -180,13 +229,35 @@ class Mashup:
         }
 
     async def _insist(
-        self, payload: dict[str, Any], query: Query, read: Callable[[dict[str, Any]], T], n_rows: int = 0
+        self,
+        payload: dict[str, Any],
+        query: Query,
+        read: Callable[[dict[str, Any]], T],
+        n_rows: int = 0,
+        *,
+        max_failures: int | None = None,
     ) -> T:
+        """
+        Ask until there is an answer that can be read.
+
+        Raises
+        ------
+        _Trouble
+            After `max_failures` answers, where given, that may have been more than the archive can deliver.
+        """
         body = f"request={quote(json.dumps(payload))}".encode()
         max_bytes = min(MAX_ANSWER_BYTES, MAX_FRAME_BYTES + n_rows * MAX_ROW_BYTES)
         request = self._template._replace(body=body, max_bytes=max_bytes)
+        n_undelivered = 0
+
+        def may_repeat(error: BaseException) -> bool:
+            nonlocal n_undelivered
+            if isinstance(error, _Trouble) and error.failure.reason in _UNDELIVERED:
+                n_undelivered += 1
+            return self._may_repeat(error) and not (max_failures and n_undelivered >= max_failures)
+
         try:
-            async for attempt in retrying(self._policy, anyio.sleep, self._draw, self._may_repeat):
+            async for attempt in retrying(self._policy, anyio.sleep, self._draw, may_repeat):
                 with attempt:
                     answer = await self._poll(request, query, attempt.retry_state.attempt_number)
                     try:
@@ -194,17 +265,16 @@ class Mashup:
                     except Unreadable as error:
                         raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
         except _Trouble as trouble:
-            raise ArchiveDown(
-                f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}; "
-                + (
-                    f"is {self._template.url} an archive's address?"
-                    if trouble.failure.status in (404, 405, 501)
-                    else "run again later"
-                ),
-                uri=self._template.url,
-                reason=trouble.failure.reason,
-            ) from trouble
+            if max_failures and n_undelivered >= max_failures:
+                raise
+            raise self._given_up(trouble) from trouble
         raise AssertionError("a retry loop ends by a value or an error")
+
+    def _given_up(self, trouble: _Trouble) -> ArchiveDown:
+        words = f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}"
+        is_elsewhere = trouble.failure.status in (404, 405, 501)
+        hint = f"is {self._template.url} an archive's address?" if is_elsewhere else "run again later"
+        return self.down(words, trouble.failure.reason, hint)
 
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, _Trouble):
@@ -220,7 +290,7 @@ class Mashup:
         with anyio.move_on_after(polling_s):
             while True:
                 answer = await self._ask(request, n_asked)
-                status = answer.get("status")
+                status = answers.status_of(answer)
                 if status == "COMPLETE":
                     return answer
                 if status == "ERROR":
@@ -253,14 +323,45 @@ class Mashup:
                 if not settled:
                     self._traffic.dropped()
         try:
-            return await anyio.to_thread.run_sync(parse, reply.body)
+            return await anyio.to_thread.run_sync(answers.parse, reply.body)
         except Unreadable as error:
             raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
+
+    def _sent(self, criteria: Iterable[Criterion]) -> tuple[Criterion, ...]:
+        """Return criteria as they must be sent, so that both ends of their ranges are included."""
+        ends = self.learnt.ends
+        if ends is None or all(ends):
+            return tuple(criteria)
+        return tuple(_widened(c, ends) if isinstance(c, Between) else c for c in criteria)
+
+    def _within(self, criteria: Iterable[Criterion], part: Part) -> tuple[Criterion, ...] | None:
+        """Return the criteria narrowed to the ids of `part`, or None when nothing can match."""
+        if part == WHOLE:
+            return self._sent(criteria)
+        others = tuple(c for c in criteria if c.column != "id")
+        listed = [c for c in criteria if c.column == "id" and isinstance(c, AnyOf)]
+        if not listed:
+            low, high = (None if end in (LOWEST, HIGHEST) else end for end in part)  # open: the ends fit no SQL int
+            return self._sent((*others, Between("id", low, high)))
+        chosen = tuple(v for v in listed[0].values if _is_within(v, part))
+        return (*self._sent(others), AnyOf("id", chosen)) if chosen else None
+
+
+def _widened(criterion: Between, ends: Ends) -> Between:
+    low, high = criterion.low, criterion.high
+    column = known.COLUMNS.get(criterion.column)
+    is_whole = column is not None and column.kind == "int"
+    if low is not None and not ends.low:
+        low = math.ceil(low) - 1 if is_whole else math.nextafter(low, -math.inf)
+    if high is not None and not ends.high:
+        high = math.floor(high) + 1 if is_whole else math.nextafter(high, math.inf)
+    return Between(criterion.column, low, high)
 
 
 def _error(words: str, query: Query) -> Exception:
     if _OWN_FAULT.search(words) is None:
-        return _Trouble(Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE))
+        failure = Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE)
+        return _Trouble(failure, is_refused=True)
     found = _COLUMN.search(words)
     hint = ""
     if found is not None:
@@ -269,47 +370,6 @@ def _error(words: str, query: Query) -> Exception:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         hint += f" Known columns of {query.detector.name}: {', '.join(every)}"
     return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1] if found else "")
-
-
-def _count_of(answer: dict[str, Any]) -> int:
-    data = answer.get("data")
-    try:
-        row = data[0]  # type: ignore[index]  # whatever it is, the except below has it
-        (value,) = row.values() if isinstance(row, dict) else row
-        count = int(value) if isinstance(row, (dict, tuple)) else -1
-    except (TypeError, ValueError, LookupError, OverflowError):
-        raise Unreadable("no count in the answer to a count") from None
-    if not 0 <= count <= MAX_COUNT:
-        raise Unreadable(f"a count of {str(count)[:40]}")
-    return count
-
-
-def _wanted(query: Query) -> str:
-    if query.columns is None:
-        return "*"
-    return ",".join(dict.fromkeys([*query.columns, *known.needed(query.detector)]))
-
-
-def _id_range(criteria: Iterable[Criterion]) -> Part:
-    for criterion in criteria:
-        if criterion.column == "id" and isinstance(criterion, Between):
-            low = LOWEST if criterion.low is None else max(LOWEST, -int(-criterion.low // 1))
-            high = HIGHEST if criterion.high is None else min(HIGHEST, int(criterion.high // 1))
-            return Part(low, high)
-    return WHOLE
-
-
-def _within(criteria: Iterable[Criterion], part: Part) -> tuple[Criterion, ...] | None:
-    """Return the criteria narrowed to the ids of `part`, or None when nothing can match."""
-    if part == WHOLE:
-        return tuple(criteria)
-    others = tuple(c for c in criteria if c.column != "id")
-    listed = [c for c in criteria if c.column == "id" and isinstance(c, AnyOf)]
-    if not listed:
-        low, high = (None if end in (LOWEST, HIGHEST) else end for end in part)  # open: the ends fit no SQL int
-        return (*others, Between("id", low, high))
-    chosen = tuple(v for v in listed[0].values if _is_within(v, part))
-    return (*others, AnyOf("id", chosen)) if chosen else None
 
 
 def _is_within(value: str, part: Part) -> bool:

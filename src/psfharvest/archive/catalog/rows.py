@@ -1,51 +1,24 @@
 """
-The rows of an answer: read from JSON without trusting it, kept small, and turned into a table.
+Rows of a catalogue: kept small, told apart by what makes a source, and turned into a table.
 
-The ``type`` of a field does not bind its values (PROTOCOL 1.3), so every value is normalised here. Types and
-fillers are those that astroquery gives, so that a table from here equals one from there.
+Types and fillers are those that astroquery gives, so that a table from here equals one from there.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psfharvest.core.catalog.columns import COLUMNS
+from psfharvest.core.catalog.columns import COLUMNS, SOURCE_KEY
 from psfharvest.core.catalog.detectors import Detector
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 INT_FILLER = -999
-MAX_STRAYS = 100_000
-"""Lists, and objects that are no rows or lack keys; more of them must at least be worth their memory in bytes."""
-MIN_LIST_BYTES = MIN_STRAY_BYTES = 64
-_NOT_A_ROW = frozenset({"data", "fields", "status", "paging", "pageSize", "rowsTotal"})
-_KINDS = {
-    "char": "str", "string": "str", "datetime": "str", "date": "str",
-    "double": "float", "float": "float", "decimal": "float",
-    "int": "int", "short": "int", "long": "int", "number": "int",
-    "boolean": "bool", "binary": "bool",
-}  # fmt: skip
-
-
-def _int(value: Any) -> int:
-    number = int(value)
-    if not -(2**63) <= number < 2**63:
-        raise OverflowError("a whole number of more than 64 bits")
-    return number
-
-
-def _text(value: Any) -> str:
-    text = str(value)
-    # JSON may hold half a surrogate pair, which no file, database or terminal takes
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-_CASTS: dict[str, Callable[[Any], Any]] = {"str": _text, "float": float, "int": _int, "bool": bool}
 _DTYPES = {"float": "float64", "int": "int64", "bool": "bool"}
+_PYTHON: dict[str, Callable[[Any], Any]] = {"str": str, "float": float, "int": int, "bool": bool}
 
 
 class Unreadable(ValueError):
@@ -99,23 +72,59 @@ class Rows:
         values = [tuple(row[p] for p in places) for row in self.values]
         return Rows(tuple(columns), tuple(self.kinds[p] for p in places), values)
 
-    def distinct_by_id(self) -> Rows:
+    def distinct(self) -> Rows:
         """
-        Return the rows in ascending order of ``id``, each id once.
+        Return the sources, each once, in ascending order of ``id``; those without an id come first.
+
+        A source is its id, its exposure and its place: an id alone may stand for several.
 
         Raises
         ------
         Unreadable
-            When a row has no whole number for an id.
+            When there is no column ``id``.
         """
+        if not self.values:
+            return self
         if "id" not in self.columns:
             raise Unreadable("an answer without the column 'id'")
-        at = self.columns.index("id")
-        try:
-            by_id = {int(row[at]): row for row in self.values}
-        except (TypeError, ValueError, OverflowError):
-            raise Unreadable("a row without an id") from None
-        return Rows(self.columns, self.kinds, [by_id[key] for key in sorted(by_id)])
+        places = [self.columns.index(name) for name in SOURCE_KEY if name in self.columns]
+        found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        for row in self.values:
+            found.setdefault(tuple(_comparable(row[place]) for place in places), row)
+        keys = sorted(found, key=lambda key: (id_of(key[0]) is not None, id_of(key[0]) or 0, *map(str, key)))
+        return Rows(self.columns, self.kinds, [found[key] for key in keys])
+
+    def ids(self) -> list[int | None]:
+        """Return each row's id; None where it is no whole number."""
+        place = self.columns.index("id") if self.values else 0
+        return [id_of(row[place]) for row in self.values]
+
+    def within(self, low: int, high: int) -> Rows:
+        """Return the rows whose ids lie in the closed range."""
+        chosen = [
+            row for row, id_ in zip(self.values, self.ids(), strict=True) if id_ is not None and low <= id_ <= high
+        ]
+        return self if len(chosen) == len(self) else Rows(self.columns, self.kinds, chosen)
+
+    def plus(self, *others: Rows) -> Rows:
+        """Return these rows and those of `others`, in this order of columns; kinds that differ become texts."""
+        parts = [rows for rows in (self, *others) if rows.columns]
+        if not parts:
+            return self
+        columns, kinds = parts[0].columns, list(parts[0].kinds)
+        values = list(parts[0].values)
+        for rows in parts[1:]:
+            if rows.columns == columns:
+                values += rows.values
+                kinds = [_common(*pair) for pair in zip(kinds, rows.kinds, strict=True)]
+                continue
+            places = [rows.columns.index(name) if name in rows.columns else None for name in columns]
+            values += [tuple(None if p is None else row[p] for p in places) for row in rows.values]
+            kinds = [
+                kind if place is None else _common(kind, rows.kinds[place])
+                for kind, place in zip(kinds, places, strict=True)
+            ]
+        return Rows(columns, tuple(kinds), values)
 
     def table(self) -> Table:
         """
@@ -130,7 +139,7 @@ class Rows:
         table = Table(masked=True)
         for at, (name, kind) in enumerate(zip(self.columns, self.kinds, strict=True)):
             filler: Any = {"str": "", "int": INT_FILLER, "float": float("nan"), "bool": False}[kind]
-            plain = [filler if row[at] is None else _CASTS[kind](row[at]) for row in self.values]
+            plain = [filler if row[at] is None else _PYTHON[kind](row[at]) for row in self.values]
             data = array(plain, dtype=_DTYPES.get(kind, "str"))
             mask: Any = [value == filler for value in plain] if kind in ("str", "int") else False
             if kind == "bool":
@@ -148,97 +157,28 @@ class Rows:
         return table
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """
-    Return an answer as a dict whose ``data`` is a list of tuples, in the order of ``fields``.
-
-    Rows are packed while the JSON is being read, so that an answer never stands in memory as dicts.
-
-    Raises
-    ------
-    Unreadable
-        When it is no JSON object of that form.
-    """
-    if body.count(b"[") * MIN_LIST_BYTES > len(body) + MAX_STRAYS:
-        raise Unreadable("more lists than a table has")
-    packer = _Packer(len(body))
+def id_of(value: Any) -> int | None:
+    """Return a source's id, which may have come as a text or a float; None where it is no whole number."""
     try:
-        answer = json.loads(body, object_hook=packer)
-    except Unreadable:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"no JSON: {str(error)[:200]}") from None
-    if not isinstance(answer, dict):
-        raise Unreadable("no JSON object")
-    return answer | {"_layout": tuple(packer.layout), "_size_bytes": len(body)}
-
-
-class _Packer:
-    """Makes a tuple of each object that is a row; others may be many only where they are worth their memory."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.layout: list[str] = []
-        self._n_strays = 0
-        self._max_strays = max(MAX_STRAYS, size_bytes // MIN_STRAY_BYTES)
-
-    def __call__(self, found: dict[str, Any]) -> Any:
-        layout = self.layout
-        if self._is_row(found):
-            if not layout:
-                layout.extend(found)
-            if len(found) == len(layout) and all(key in found for key in layout):
-                return tuple(found[key] for key in layout)
-        self._n_strays += 1
-        if self._n_strays > self._max_strays:
-            raise Unreadable("too many objects that are no rows")
-        return found
-
-    @staticmethod
-    def _is_row(found: dict[str, Any]) -> bool:
-        is_field = "name" in found and "type" in found and "id" not in found
-        return bool(found) and _NOT_A_ROW.isdisjoint(found) and not is_field
-
-
-def rows_of(answer: dict[str, Any]) -> Rows:
-    """
-    Return the rows of an answer that `parse` gave.
-
-    Raises
-    ------
-    Unreadable
-        When data and fields do not fit together.
-    """
-    data, fields, layout = answer.get("data"), answer.get("fields"), answer["_layout"]
-    if not isinstance(data, list) or not isinstance(fields, list):
-        raise Unreadable("no data or no fields")
+        if isinstance(value, (int, str)):
+            return int(value)
+    except ValueError:
+        pass  # "7.0" is a whole number, too
     try:
-        kinds = {_text(f["name"]): _KINDS.get(str(f["type"]).lower(), "str") for f in fields}
-    except (TypeError, KeyError):
-        raise Unreadable("a field without name or type") from None
-    kinds.pop("_selected_", None)
-    names = tuple(kinds)
-    if not all(isinstance(row, (tuple, dict)) for row in data):
-        raise Unreadable("a row that is no object")
-    if len(names) * len(data) > max(MAX_STRAYS, answer["_size_bytes"]):
-        raise Unreadable(f"{len(names)} columns and {len(data)} rows, in less than a byte for each value")
-    found = {_text(name): place for place, name in enumerate(layout)}
-    places = [found.get(name) for name in names]
-    values = [_normal(row, places, kinds, names) for row in data]
-    return Rows(names, tuple(kinds.values()), values)
+        number = float(value)
+        return int(number) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _normal(
-    row: tuple[Any, ...] | dict[str, Any],
-    places: list[int | None],
-    kinds: dict[str, str],
-    names: tuple[str, ...],
-) -> tuple[Any, ...]:
-    if isinstance(row, dict):
-        row, places = tuple(row.get(name) for name in names), list(range(len(names)))
-    try:
-        return tuple(
-            None if place is None or row[place] is None else _CASTS[kinds[name]](row[place])
-            for place, name in zip(places, names, strict=True)
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(f"a value of the wrong type: {str(error)[:200]}") from None
+def _comparable(value: Any) -> Any:
+    return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
+
+
+def _common(one: str, other: str) -> str:
+    if one == other:
+        return one
+    return "float" if {one, other} == {"int", "float"} else "str"
+
+
+NO_ROWS = Rows((), (), ())

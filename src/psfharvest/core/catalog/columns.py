@@ -62,6 +62,18 @@ COLUMNS = {
 }
 
 
+SOURCE_KEY = (
+    "id", "rootname", "x_cal", "y_cal", "x_raw", "y_raw", "psf_x_center", "psf_y_center", "chip", "filter",
+    "filter_1",
+)  # fmt: skip
+"""What tells two sources apart, as far as it came: an id may be unique within its image only."""
+
+
+def known_names(detector: Detector) -> tuple[str, ...]:
+    """Return the names of the columns that `detector` is known to have."""
+    return tuple(c.name for c in COLUMNS.values() if detector.name in c.only)
+
+
 def needed(detector: Detector) -> tuple[str, ...]:
     """Return the columns without which no dataURI can be built."""
     return (

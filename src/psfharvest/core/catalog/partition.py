@@ -3,7 +3,7 @@ Split a query on the integer ``id`` until each part fits one answer.
 
 Parts are disjoint closed ranges, taken in ascending order: the lowest is refined first, so that its cutouts can be
 on their way while the rest is still uncounted. The planner asks its questions as values and is told the answers;
-it never believes an answer that holds fewer rows than were counted.
+an answer that holds fewer rows than were counted is never taken for the whole.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ LOWEST, HIGHEST = -(2**53) + 1, 2**53 - 1
 """Exact in any JSON reader; these ends themselves are hardly ever sent."""
 FIRST_HIGHEST = 2**26 - 1
 """Known ids lie below 3.4e7: the first cut of a range without an upper end."""
-MAX_DISAGREEMENTS = 5
-MIN_PAGE_ROWS = 500
-"""Trust falls no lower: an answer that gives even less is split all the same."""
+MIN_PAGE_ROWS = 100
+"""What one answer is trusted to hold falls no lower; an answer that gives even less is split all the same."""
+GROW_AFTER = 32
+"""Parts that must come well until a larger page is tried again; twice as many after each time that it failed."""
+MAX_TRIES = 2
+"""How often a part one id wide is asked for before what came is taken."""
 
 
 class Part(NamedTuple):
@@ -53,6 +56,7 @@ class _Node:
     count: int | None = None
     with_next: int | None = None
     """The count of this part and the next together, where it is known."""
+    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -63,18 +67,27 @@ class Planner:
     Parameters
     ----------
     page_rows
-        What one answer is trusted to hold; it falls when answers turn out to hold less.
+        What one answer is trusted to hold; it falls when answers turn out to hold less, and grows again, more and
+        more slowly, while all is well.
     gaps
         The ranges still to be covered, ascending: everything, less what an earlier run finished.
     """
 
     page_rows: int
     gaps: Iterable[Part] = (WHOLE,)
-    disagreements: int = 0
-    """How often in a row one single id had fewer rows than counted: the archive contradicts itself."""
+    counted_rows: int = 0
+    """The counts of all parts that are done, together."""
+    lacking: int = 0
+    """How many of these were counted, but did not come though their id alone was asked for."""
+    lacking_in_a_row: int = 0
+    """How many ids in a row gave less than was counted."""
     _todo: list[_Node] = field(default_factory=list)
+    _most_rows: int = 0
+    _grow_after: int = GROW_AFTER
+    _n_delivered: int = 0
 
     def __post_init__(self) -> None:
+        self._most_rows = self.page_rows
         self._todo = [_Node(part) for part in reversed(list(self.gaps))]
 
     def next_step(self) -> Step | None:
@@ -100,25 +113,62 @@ class Planner:
 
     def received(self, n_rows: int) -> bool:
         """
-        Take the number of distinct rows that came for a ``rows``.
+        Take the number of rows that came for a ``rows``.
 
         Returns
         -------
         bool
-            True when the part is complete; False when rows are lacking, so that it is taken apart and asked anew.
+            True when the part is done: it is complete, or one id wide and does not become so. False when rows are
+            lacking, so that it is taken apart and asked anew.
         """
         node = self._todo[-1]
-        if n_rows >= (node.count or 0):
-            self._todo.pop()
-            self.disagreements = 0
+        count = node.count or 0
+        if n_rows >= count:
+            self._done(n_rows)
             return True
-        self.page_rows = min(self.page_rows, max(MIN_PAGE_ROWS, n_rows, self.page_rows // 2))
-        if node.part.low == node.part.high:
-            self.disagreements += 1
-            node.count = None
-        else:
+        self._shrink(max(MIN_PAGE_ROWS, n_rows, self.page_rows // 2))
+        if node.part.low != node.part.high:
             self._split(None)
-        return False
+            return False
+        node.tries += 1
+        if node.tries < MAX_TRIES:
+            node.count = None
+            return False
+        in_a_row = self.lacking_in_a_row + 1
+        self._done(count)
+        self.lacking += count - n_rows
+        self.lacking_in_a_row = in_a_row
+        return True
+
+    def undelivered(self) -> bool:
+        """
+        Take note that the archive cannot deliver the part of the present ``rows``: it is halved.
+
+        Returns
+        -------
+        bool
+            False when it is as small as parts get.
+        """
+        node = self._todo[-1]
+        count = node.count or 0
+        if count <= MIN_PAGE_ROWS or node.part.low == node.part.high:
+            return False
+        self._shrink(max(MIN_PAGE_ROWS, min(self.page_rows, count) // 2))
+        self._split(count)
+        return True
+
+    def _shrink(self, page_rows: int) -> None:
+        if page_rows < self.page_rows:
+            self.page_rows, self._n_delivered = page_rows, 0
+
+    def _done(self, count: int) -> None:
+        self._n_delivered += 1
+        if self.page_rows < self._most_rows and self._n_delivered >= self._grow_after:
+            self.page_rows, self._n_delivered = min(2 * self.page_rows, self._most_rows), 0
+            self._grow_after *= 2
+        self._todo.pop()
+        self.counted_rows += count
+        self.lacking_in_a_row = 0
 
     def _split(self, total: int | None) -> None:
         low, high = _halves(self._todo.pop().part)

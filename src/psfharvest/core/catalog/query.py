@@ -29,7 +29,8 @@ class Query:
     detector
         ``UVIS``, ``IR`` or ``WFPC2``, in any case.
     columns
-        Exactly the columns wanted, in that order; None is all that the archive has.
+        Exactly the columns wanted, in that order; None is all: in `Archive.query` all
+        that the archive has, in a harvest those that are known; ``["*"]`` is all that the archive has in both.
     limit
         The `limit` sources with the lowest ids; None is no limit.
     **criteria
@@ -51,6 +52,8 @@ class Query:
     criteria: tuple[Criterion, ...]
     columns: tuple[str, ...] | None = field(default=None)
     limit: int | None = field(default=None)
+    wants_all: bool = field(default=False, compare=False)
+    """Whether all columns that the archive has were asked for by name, as ``*``."""
 
     def __init__(
         self,
@@ -61,12 +64,14 @@ class Query:
         **criteria: Any,
     ) -> None:
         place = _detector(detector)
+        columns = [columns] if isinstance(columns, str) else None if columns is None else list(columns)
         found = tuple(criterion.of(known.resolve(name, place), value) for name, value in criteria.items())
         _refuse_twice(found)
         object.__setattr__(self, "detector", place)
         object.__setattr__(self, "criteria", found)
         object.__setattr__(self, "columns", _columns(columns, place))
         object.__setattr__(self, "limit", _limit(limit))
+        object.__setattr__(self, "wants_all", columns == ["*"])
 
     @classmethod
     def parse(
@@ -116,16 +121,12 @@ class Query:
         object.__setattr__(query, "criteria", found)
         return query
 
-    def with_columns(self, columns: Iterable[str] | None) -> Query:
-        """Return the same query for other columns."""
-        return replace_query(self, columns=_columns(columns, self.detector))
-
     def to_dict(self) -> dict[str, Any]:
         """Return the query as plain values for JSON."""
         return {
             "detector": self.detector.name,
             "criteria": [criterion.plain(c) for c in self.criteria],
-            "columns": None if self.columns is None else list(self.columns),
+            "columns": ["*"] if self.wants_all else None if self.columns is None else list(self.columns),
             "limit": self.limit,
         }
 
@@ -161,7 +162,7 @@ class Query:
 def replace_query(query: Query, **changes: Any) -> Query:
     """Return `query` with fields changed; the values must be in their stored form."""
     new = Query(query.detector)
-    for name in ("criteria", "columns", "limit"):
+    for name in ("criteria", "columns", "limit", "wants_all"):
         object.__setattr__(new, name, changes.get(name, getattr(query, name)))
     return new
 

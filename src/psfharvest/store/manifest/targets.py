@@ -85,16 +85,29 @@ def _moved(manifest: Manifest, old: Ask, new: Ask) -> Ask:
     return replace(old, spec=new.spec)
 
 
-def finished_parts(manifest: Manifest, ask: Ask) -> list[Part]:
-    """Return the parts of a query that have been had, rows and all."""
+def finished_parts(manifest: Manifest, ask: Ask) -> list[tuple[Part, int]]:
+    """Return the parts of a query that have been had, and how many rows each held."""
     with manifest.look() as db:
-        return [Part(*row) for row in db.execute("SELECT low, high FROM part WHERE ask = ? ORDER BY low", (ask.n,))]
+        rows = db.execute("SELECT low, high, n_rows FROM part WHERE ask = ? ORDER BY low", (ask.n,))
+        return [(Part(low, high), n_rows) for low, high, n_rows in rows]
 
 
-def n_rows_of(manifest: Manifest, ask: Ask) -> int:
-    """Return how many rows the finished parts of a query held."""
-    with manifest.look() as db:
-        return int(db.execute("SELECT coalesce(sum(n_rows), 0) FROM part WHERE ask = ?", (ask.n,)).fetchone()[0])
+def forget_parts(manifest: Manifest, ask: Ask, within: Part) -> None:
+    """Take back the checkpoints within a range that is about to be given anew."""
+    with manifest.transaction() as db:
+        db.execute("DELETE FROM part WHERE ask = ? AND low >= ? AND high <= ?", (ask.n, *within))
+
+
+def note_lacking(manifest: Manifest, ask: Ask, lacking: int) -> None:
+    """Record how many sources the archive counted but did not give."""
+    if lacking or n_lacking(manifest, ask):
+        with manifest.transaction():
+            manifest.set(**{f"lacking_{ask.n}": lacking})
+
+
+def n_lacking(manifest: Manifest, ask: Ask) -> int:
+    """Return how many sources of a query the archive counted but did not give."""
+    return int(manifest.setting(f"lacking_{ask.n}", 0))
 
 
 def finish_part(manifest: Manifest, ask: Ask, part: Part, n_rows: int) -> None:

@@ -55,4 +55,5 @@ def _report(manifest: Manifest, runs: list[dict[str, Any]], stopped: str) -> Rep
         retried=dict(retried),
         stopped=stopped,
         is_fully_asked=all(ask.is_complete for ask in everything),
+        lacking=sum(targets.n_lacking(manifest, ask) for ask in everything),
     )

@@ -1,0 +1,293 @@
+"""
+An answer of the query service: read from JSON without trusting it.
+
+The ``type`` of a field does not bind its values (PROTOCOL 1.3), and names of types, the case of the status and the
+name of a count are not known for sure: each is read by what it must mean, and refused only where it means nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from psfharvest.archive.catalog.rows import Rows, Unreadable
+from psfharvest.core.catalog.columns import COLUMNS
+
+MAX_COUNT = 2**53
+MAX_STRAYS = 100_000
+"""Lists, and objects that are no rows or lack keys; more of them must at least be worth their memory in bytes."""
+MIN_LIST_BYTES = MIN_STRAY_BYTES = 64
+SELECTED = "_selected_"
+"""A column that the service adds for the web portal's own use."""
+_NOT_A_ROW = frozenset({"data", "fields", "status", "paging", "pageSize", "rowsTotal"})
+_KINDS = {
+    "char": "str", "string": "str", "datetime": "str", "date": "str",
+    "double": "float", "float": "float", "decimal": "float", "real": "float", "numeric": "float",
+    "float64": "float", "float32": "float", "money": "float",
+    "int": "int", "short": "int", "long": "int", "number": "int", "bigint": "int", "smallint": "int",
+    "tinyint": "int", "integer": "int", "int64": "int", "int32": "int",
+    "boolean": "bool", "binary": "bool", "bit": "bool", "bool": "bool",
+}  # fmt: skip
+_FALSE = frozenset({"", "0", "f", "false", "n", "no"})
+_IS_COUNT = re.compile(r"column1|.*count.*|", re.IGNORECASE)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """
+    Return an answer as a dict whose ``data`` is a list of tuples, in the order of ``_layout``.
+
+    Rows are packed while the JSON is being read, so that an answer never stands in memory as dicts.
+
+    Raises
+    ------
+    Unreadable
+        When it is no JSON object of that form.
+    """
+    if body.count(b"[") * MIN_LIST_BYTES > len(body) + MAX_STRAYS:
+        raise Unreadable("more lists than a table has")
+    packer = _Packer(len(body))
+    try:
+        answer = json.loads(body, object_hook=packer)
+    except Unreadable:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"no JSON: {str(error)[:200]}") from None
+    if not isinstance(answer, dict):
+        raise Unreadable("no JSON object")
+    return answer | {"_layout": tuple(packer.layout), "_size_bytes": len(body)}
+
+
+def status_of(answer: Mapping[str, Any]) -> str:
+    """Return ``COMPLETE``, ``EXECUTING``, ``ERROR``, or whatever else stands there, in capitals."""
+    return str(answer.get("status")).strip().upper()
+
+
+def count_of(answer: Mapping[str, Any]) -> int:
+    """
+    Return the count of an answer to a count: one row, whose number may bear any name and be a text.
+
+    Raises
+    ------
+    Unreadable
+        When there is none, or several that could be it.
+    """
+    data = answer.get("data")
+    row = data[0] if isinstance(data, list) and len(data) == 1 else None
+    if isinstance(row, tuple):
+        row = dict(zip(answer["_layout"], row, strict=True))
+    if not isinstance(row, dict):
+        raise Unreadable("no count in the answer to a count")
+    numbers = {str(name): _whole(value) for name, value in row.items() if name != SELECTED}
+    found = {name: number for name, number in numbers.items() if number is not None}
+    if len(found) > 1:
+        found = {name: number for name, number in found.items() if _IS_COUNT.fullmatch(name)}
+    if len(found) != 1:
+        raise Unreadable("no count in the answer to a count")
+    (count,) = found.values()
+    if not 0 <= count <= MAX_COUNT:
+        raise Unreadable(f"a count of {str(count)[:40]}")
+    return count
+
+
+def total_of(answer: Mapping[str, Any]) -> int:
+    """
+    Return how many rows the whole result has, as the answer's ``paging`` says.
+
+    Raises
+    ------
+    Unreadable
+        When it does not say so.
+    """
+    paging = answer.get("paging")
+    if isinstance(paging, tuple):
+        paging = dict(zip(answer["_layout"], paging, strict=True))
+    said = [_whole(paging.get(name)) for name in ("rowsTotal", "rowsFiltered")] if isinstance(paging, dict) else []
+    totals = [n for n in said if n is not None and 0 <= n <= MAX_COUNT]
+    if not totals:
+        raise Unreadable("neither a count nor a total in the answer")
+    return max(totals)
+
+
+def rows_of(answer: Mapping[str, Any]) -> Rows:
+    """
+    Return the rows of an answer that `parse` gave.
+
+    A value that does not fit its field's type makes the whole column one of texts: no row is lost for it.
+
+    Raises
+    ------
+    Unreadable
+        When there is no table in it.
+    """
+    data, layout = answer.get("data"), answer["_layout"]
+    if not isinstance(data, list):
+        raise Unreadable("no data")
+    if not all(isinstance(row, (tuple, dict)) for row in data):
+        raise Unreadable("a row that is no object")
+    kinds = _kinds(answer.get("fields"), data, layout)
+    names = tuple(kinds)
+    if len(names) * len(data) > max(MAX_STRAYS, answer["_size_bytes"]):
+        raise Unreadable(f"{len(names)} columns and {len(data)} rows, in less than a byte for each value")
+    found = {_text(name): place for place, name in enumerate(layout)}
+    places = [found.get(name) for name in names]
+    casts = [_cast(name, kind) for name, kind in kinds.items()]
+    try:
+        values = [_normal(row, places, casts, names) for row in data]
+    except (TypeError, ValueError, OverflowError):
+        kinds = {
+            name: kind if _fits(data, name, found.get(name), cast) else "str"
+            for (name, kind), cast in zip(kinds.items(), casts, strict=True)
+        }
+        casts = [_cast(name, kind) for name, kind in kinds.items()]
+        values = [_normal(row, places, casts, names) for row in data]
+    return Rows(names, tuple(kinds.values()), values)
+
+
+class _Packer:
+    """Makes a tuple of each object that is a row; others may be many only where they are worth their memory."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.layout: list[str] = []
+        self._n_strays = 0
+        self._max_strays = max(MAX_STRAYS, size_bytes // MIN_STRAY_BYTES)
+
+    def __call__(self, found: dict[str, Any]) -> Any:
+        layout = self.layout
+        if self._is_row(found):
+            if not layout:
+                layout.extend(found)
+            if len(found) == len(layout) and all(key in found for key in layout):
+                return tuple(found[key] for key in layout)
+        self._n_strays += 1
+        if self._n_strays > self._max_strays:
+            raise Unreadable("too many objects that are no rows")
+        return found
+
+    @staticmethod
+    def _is_row(found: dict[str, Any]) -> bool:
+        is_field = "name" in found and "type" in found and "id" not in found
+        return bool(found) and _NOT_A_ROW.isdisjoint(found) and not is_field
+
+
+def _kinds(fields: Any, data: Sequence[Any], layout: Sequence[str]) -> dict[str, str]:
+    """Return each column's kind: as its field says, else as the values are."""
+    if fields is None:
+        named: dict[str, Any] = dict.fromkeys(_text(name) for name in _names(data, layout))
+    else:
+        try:
+            named = {_text(f["name"]): f.get("type") for f in fields}
+        except (TypeError, KeyError, AttributeError):
+            raise Unreadable("a field without a name") from None
+    named.pop(SELECTED, None)
+    places = {_text(name): place for place, name in enumerate(layout)}
+    return {
+        name: _inferred(name, data, places.get(name)) if type_ is None else _kind(str(type_))
+        for name, type_ in named.items()
+    }
+
+
+def _names(data: Sequence[Any], layout: Sequence[str]) -> Iterable[str]:
+    if any(isinstance(row, tuple) for row in data):
+        return layout
+    return dict.fromkeys(name for row in data for name in row)
+
+
+def _kind(type_: str) -> str:
+    return _KINDS.get(type_.partition("(")[0].strip().lower(), "str")
+
+
+def _inferred(name: str, data: Sequence[Any], place: int | None) -> str:
+    if name in COLUMNS:
+        return COLUMNS[name].kind
+    types = {type(_value(row, name, place)) for row in data} - {type(None)}
+    if types and types <= {bool}:
+        return "bool"
+    if types and types <= {int}:
+        return "int"
+    return "float" if types and types <= {int, float} else "str"
+
+
+def _value(row: tuple[Any, ...] | dict[str, Any], name: str, place: int | None) -> Any:
+    if isinstance(row, dict):
+        return row.get(name)
+    return None if place is None else row[place]
+
+
+def _normal(
+    row: tuple[Any, ...] | dict[str, Any],
+    places: Sequence[int | None],
+    casts: Sequence[Callable[[Any], Any]],
+    names: Sequence[str],
+) -> tuple[Any, ...]:
+    if isinstance(row, dict):
+        row, places = tuple(row.get(name) for name in names), range(len(names))
+    return tuple(
+        None if place is None or row[place] is None else cast(row[place])
+        for place, cast in zip(places, casts, strict=True)
+    )
+
+
+def _fits(data: Sequence[Any], name: str, place: int | None, cast: Callable[[Any], Any]) -> bool:
+    for row in data:
+        value = _value(row, name, place)
+        if isinstance(value, (tuple, list, dict)):
+            raise Unreadable(f"a value of the wrong type in {name[:100]!r}")
+        try:
+            if value is not None:
+                cast(value)
+        except (TypeError, ValueError, OverflowError):
+            return False
+    return True
+
+
+def _cast(name: str, kind: str) -> Callable[[Any], Any]:
+    return _stripped if kind == "str" and name in COLUMNS else _CASTS[kind]
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+        return int(value) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        pass
+    try:  # "30.0" is a whole number, too
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _int(value: Any) -> int | None:
+    if value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError("a whole number of more than 64 bits")
+    return number
+
+
+def _float(value: Any) -> float | None:
+    return None if value == "" else float(value)
+
+
+def _bool(value: Any) -> bool:
+    return value.strip().lower() not in _FALSE if isinstance(value, str) else bool(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list, dict)):
+        raise Unreadable("a list or an object where a value belongs")
+    text = str(value)
+    # JSON may hold half a surrogate pair, which no file, database or terminal takes
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _stripped(value: Any) -> str:
+    return _text(value).strip()
+
+
+_CASTS: dict[str, Callable[[Any], Any]] = {"str": _text, "float": _float, "int": _int, "bool": _bool}

@@ -1,0 +1,86 @@
+"""What was learnt of an archive's query service: kept while it is open, and from one run to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Ends(NamedTuple):
+    """Which ends of a range the archive includes."""
+
+    low: bool = True
+    high: bool = True
+
+
+@dataclass(slots=True)
+class Learnt:
+    """
+    What an archive's query service turned out to do; None or empty where nothing was noticed.
+
+    Attributes
+    ----------
+    page_rows
+        The number of rows that one answer can hold; more failed.
+    ends
+        Which ends of a range are included.
+    counts
+        Whether ``COUNT_BIG(*)`` is answered; False: totals are read from ``paging``.
+    is_star
+        Whether ``*`` is answered; False: the known columns are asked for by name.
+    absent
+        By detector: known columns that its catalogue lacks.
+    unfiltered
+        Detectors whose catalogue takes no criterion on ``id``: their rows are read page by page.
+    """
+
+    page_rows: int | None = None
+    ends: Ends | None = None
+    counts: bool = True
+    is_star: bool = True
+    absent: dict[str, list[str]] = field(default_factory=dict)
+    unfiltered: list[str] = field(default_factory=list)
+
+    def lacks(self, detector: str, column: str) -> bool:
+        """Return True when a detector's catalogue was seen to lack a column."""
+        return column in self.absent.get(detector, ())
+
+    def note_absent(self, detector: str, column: str) -> None:
+        """Keep in mind that a detector's catalogue lacks a column."""
+        if not self.lacks(detector, column):
+            self.absent.setdefault(detector, []).append(column)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was noticed as plain values for JSON."""
+        plain: dict[str, Any] = {}
+        if self.page_rows is not None:
+            plain["page_rows"] = self.page_rows
+        if self.ends is not None:
+            plain["ends_inclusive"] = list(self.ends)
+        if not self.counts:
+            plain["counts"] = False
+        if not self.is_star:
+            plain["all_columns_at_once"] = False
+        if self.absent:
+            plain["absent_columns"] = {name: sorted(columns) for name, columns in self.absent.items()}
+        if self.unfiltered:
+            plain["id_is_no_criterion"] = sorted(self.unfiltered)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Learnt:
+        """Return what `to_dict` gave as `plain`; what cannot be is left out."""
+        new = cls()
+        page_rows, ends, absent = plain.get("page_rows"), plain.get("ends_inclusive"), plain.get("absent_columns")
+        if isinstance(page_rows, int) and page_rows >= 1:
+            new.page_rows = page_rows
+        if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, bool) for end in ends):
+            new.ends = Ends(*ends)
+        new.counts = plain.get("counts") is not False
+        new.is_star = plain.get("all_columns_at_once") is not False
+        if isinstance(absent, dict):
+            new.absent = {str(k): [str(c) for c in v] for k, v in absent.items() if isinstance(v, list)}
+        unfiltered = plain.get("id_is_no_criterion")
+        new.unfiltered = [str(name) for name in unfiltered] if isinstance(unfiltered, list) else []
+        return new
