@@ -20,6 +20,7 @@ from psfharvest.store.manifest.manifest import Stored
 from psfharvest.store.readers.parquet_reader import ParquetReader
 from psfharvest.store.sinks import parquet_journal
 from psfharvest.store.sinks.parquet import ParquetSink
+from standard_readers import every_file_opens
 
 
 def fits_bytes(image: np.ndarray, *cards: str) -> bytes:
@@ -215,3 +216,21 @@ def test_a_full_disk_while_files_are_made_loses_nothing(tmp_path: Path) -> None:
     journal_reader(tmp_path, stored)
     ParquetSink(tmp_path, shard=claim["shard"], end=claim["shard_end"]).close()
     assert 4 == pq.read_metadata(tmp_path / "parquet/51/000000.parquet").num_rows
+
+
+def test_a_failed_turn_touches_no_other_file(tmp_path: Path) -> None:
+    """When a full journal cannot become files, closing the sink neither writes to nor closes what opened since."""
+    sink = ParquetSink(tmp_path, journal_bytes=2000)
+    stored = sink.store(cutouts(range(1, 4)))
+    (tmp_path / "parquet/51").write_bytes(b"in the way")
+    with pytest.raises(SinkError):
+        sink.store(cutouts(range(4, 6)))
+    other = tmp_path / "other"
+    other.write_bytes(b"V" * 4096)
+    with other.open("r+b") as file:
+        sink.close()
+        assert b"V" * 4096 == file.read()
+    (tmp_path / "parquet/51").unlink()
+
+    assert [s.outcome.body for s in stored] == [ParquetReader(tmp_path).read(*location_of(s)) for s in stored]
+    assert 3 == every_file_opens(tmp_path)

@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from sink_contract import BODY, PATHS, SinkTests, cutout_uri, item_of, outcome_of
 
 from psfharvest.core.errors import SinkError
+from psfharvest.core.tar import header
 from psfharvest.store.manifest.manifest import Stored
-from psfharvest.store.sinks.shards import ShardSink, header, stem
+from psfharvest.store.sinks.shards import ShardSink, stem
+from standard_readers import every_file_opens
 
 
 class TestShards(SinkTests):
@@ -111,6 +114,62 @@ def test_a_shard_shorter_than_its_claim_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(SinkError, match="were claimed"):
         ShardSink(tmp_path, shard=0, end=10_000)
+
+
+def test_a_failed_roll_touches_no_other_file(tmp_path: Path) -> None:
+    """When the next shard cannot be made, closing the sink neither writes to nor closes whatever opened since."""
+    sink = ShardSink(tmp_path, shard_bytes=2000)
+    (stored,) = sink.store([outcome_of(cutout_uri(1), BODY)])
+    (tmp_path / "shards/000001.tar").mkdir()
+    with pytest.raises(SinkError, match="000001"):
+        sink.store([outcome_of(cutout_uri(2), BODY)])
+    other = tmp_path / "other"
+    other.write_bytes(b"V" * 4096)
+    with other.open("r+b") as file:
+        sink.close()
+        sink.close()
+        assert b"V" * 4096 == file.read()
+    (tmp_path / "shards/000001.tar").rmdir()
+
+    assert BODY == TestShards().read(tmp_path, stored)
+    assert 1 == every_file_opens(tmp_path)
+
+
+def test_a_closed_sink_writes_nothing(tmp_path: Path) -> None:
+    """A sink is of no use after its end: it says so, and whoever has its descriptor's number now is safe."""
+    sink = ShardSink(tmp_path)
+    sink.close()
+    other = tmp_path / "other"
+    other.write_bytes(b"V" * 4096)
+    with other.open("r+b"), pytest.raises(ValueError, match="closed"):
+        sink.store([outcome_of(cutout_uri(1), BODY)])
+
+    assert b"V" * 4096 == other.read_bytes()
+
+
+def test_a_batch_that_fails_leaves_a_whole_tar(tmp_path: Path) -> None:
+    """On a disk that fills up in the middle of a batch, the shard ends where its claims end."""
+    code = (
+        "import sys, pathlib, resource, signal\n"
+        "from sink_contract import outcome_of, cutout_uri, BODY\n"
+        "from psfharvest.store.sinks.shards import ShardSink\n"
+        "from psfharvest.core.errors import SinkError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sink = ShardSink(pathlib.Path(sys.argv[1]))\n"
+        "sink.store([outcome_of(cutout_uri(k)) for k in range(1, 6)])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1))\n"
+        "try:\n"
+        "    sink.store([outcome_of(cutout_uri(k)) for k in range(6, 60)])\n"
+        "except SinkError as error:\n"
+        "    sink.close()\n"
+        "    sys.exit(0)\n"
+        "sys.exit('nothing failed')\n"
+    )
+    path = os.pathsep.join(sys.path)
+    env = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=env)
+
+    assert 5 == every_file_opens(tmp_path)
 
 
 def test_the_system_is_told_to_let_go(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from standard_readers import every_file_opens
+
 SAMPLE = 10
 LOCK, MANIFEST = ".psfharvest.lock", "manifest.sqlite"
 
@@ -55,6 +57,7 @@ class Watch:
     def look(self, *, is_all: bool = False) -> int:
         """Check everything that must hold now, and return how many claims are new."""
         self._check_names()
+        every_file_opens(self.folder, with_tar=False)
         if not (self.folder / MANIFEST).exists():
             assert not self.done, "the manifest has gone"
             return 0
@@ -82,8 +85,7 @@ class Watch:
                    for location in self.done.values()}  # fmt: skip
         left_over = set(names) - claimed - ({self._last_shard()} if sink == "shards" else set())
         assert not left_over, left_over
-        if sink == "shards":
-            self._check_tars(names)
+        assert len(self._bodies) == every_file_opens(self.folder) or sink == "files"
 
     def _check_account(self) -> list[dict[str, Any]]:
         with manifest_copy(self.folder) as db:
@@ -129,19 +131,9 @@ class Watch:
         for path in {*self.folder.glob("WFC3PSF/**/*.fits")} - self._names_seen:
             assert self._by_name[path.name] == path.read_bytes(), path
             self._names_seen.add(path)
-        for path in self.folder.glob("parquet/[0-9]*/[0-9]*.parquet"):
-            assert pq.read_metadata(path).num_rows
 
     def _last_shard(self) -> Path:
         return max(self.folder.glob("shards/*.tar"))
-
-    def _check_tars(self, paths: list[Path]) -> None:
-        found: Counter[str] = Counter()
-        for path in paths:
-            with tarfile.open(path) as tar:
-                found.update(member.name for member in tar if member.name.endswith(".fits"))
-        assert dict.fromkeys(found, 1) == found, "a key twice in the shards"
-        assert len(found) == len(self._bodies)
 
 
 @contextmanager

@@ -58,7 +58,8 @@ BEGINNING: tuple[Point, ...] = (
     *around("the ask's commit", COMMIT, "find_or_add"),
     *around("the sink's folder", "mkdir", "FileSink.__init__", sinks=("files",)),
     *around("the sink's folder", "mkdir", "ShardSink.__init__", sinks=SHARDED),
-    *around("the shard's cut to its claim", "ftruncate", "ShardSink.__init__", sinks=SHARDED),
+    *around("the first shard's end", "write", "ShardSink.__init__", sinks=SHARDED),
+    *around("the first shard's name", "replace", "ShardSink.__init__", sinks=SHARDED),
     *around("the run's commit", COMMIT, "Manifest.begin_run"),
     Point("the list's checkpoint", "return", "advance", sources=("list",)),
     *around("the list's commit", COMMIT, "Asking._add_lines", sources=("list",)),
@@ -81,13 +82,13 @@ TRAVEL: tuple[Point, ...] = (
     Point("files stored, not claimed", "return", "FileSink.store", sinks=("files",), nth_max=2),
     # a batch is stored: shards, and the journal of Parquet
     Point("a batch for shards", "call", "ShardSink.store", sinks=SHARDED, nth_max=2),
-    *around("bytes into a shard", "writev", "ShardSink._append", sinks=SHARDED, nth_max=2),
+    *around("bytes into a shard", "pwritev", "ShardSink._append", sinks=SHARDED, nth_max=4),
     *around("a shard's sync", "fdatasync", "ShardSink._append", sinks=SHARDED, nth_max=2),
-    *around("a shard's end", "pwrite", "ShardSink._roll", sinks=("shards",), nth_max=3),
-    *around("a full shard's sync", "fdatasync", "ShardSink._roll", sinks=("shards",), nth_max=3),
-    *around("a full shard is closed", "close", "ShardSink._roll", sinks=("shards",), nth_max=3),
     *around("the next shard", "open", "ShardSink._roll", sinks=("shards",), nth_max=3),
-    *around("the next shard's name is synced", "fsync", "ShardSink._roll", sinks=("shards",), nth_max=3),
+    *around("the next shard's end", "write", "ShardSink._roll", sinks=("shards",), nth_max=3),
+    *around("the next shard's sync", "fsync", "ShardSink._roll", sinks=("shards",), nth_max=6),
+    *around("the next shard's name", "replace", "ShardSink._roll", sinks=("shards",), nth_max=3),
+    *around("a full shard is closed", "close", "ShardSink._roll", sinks=("shards",), nth_max=3),
     Point("shards stored, not claimed", "return", "ShardSink.store", sinks=SHARDED, nth_max=2),
     # a batch is claimed
     Point("a claim begins", "call", "Manifest.record", nth_max=2),
@@ -104,7 +105,7 @@ TRAVEL: tuple[Point, ...] = (
 )
 END: tuple[Point, ...] = (
     *around("the run's last commit", COMMIT, "Campaign._close_run"),
-    *around("the last shard's end", "pwrite", "ShardSink.close", sinks=("shards",)),
+    *around("the last shard is closed", "close", "ShardSink.close", sinks=("shards",)),
     Point("a sink is closed", "return", "FileSink.close", sinks=("files",), is_in_loop=True),
     Point("a sink is closed", "return", "ShardSink.close", sinks=("shards",)),
     Point("a sink is closed", "return", "ParquetSink.close", sinks=("parquet",)),

@@ -129,33 +129,32 @@ def test_files_are_synced_before_their_claim_when_asked(world: World, tmp_path: 
 def test_shards_are_synced_before_their_claim(world: World, tmp_path: Path) -> None:
     """Each batch is synced before its commit; a shard that is left, and the next one's name, before it is used."""
     events = [
-        ("write", "after", "writev", "ShardSink._append"),
+        ("write", "after", "pwritev", "ShardSink._append"),
         ("sync", "after", "fdatasync", "ShardSink._append"),
-        ("end", "after", "pwrite", "ShardSink._roll"),
-        ("whole", "after", "fdatasync", "ShardSink._roll"),
-        ("name", "after", "fsync", "ShardSink._roll"),
+        ("end", "after", "write", "ShardSink._roll"),
+        ("synced", "after", "fsync", "ShardSink._roll"),
+        ("name", "after", "replace", "ShardSink._roll"),
         COMMIT,
     ]
     trail = trail_of(world, tmp_path, "shards", events, rolls=True)
 
-    assert re.fullmatch("(((write )*sync end whole (name )+)*(write )+sync commit )+", trail), trail
+    assert re.fullmatch("(((write )*sync end synced name synced )*(write )+sync commit )+", trail), trail
     assert 2 < trail.count("end")
 
 
 def test_a_journal_goes_after_what_became_of_it_is_synced(world: World, tmp_path: Path) -> None:
     """A journal is synced before its claim, a Parquet file before its name, all names before the journal goes."""
     events = [
-        ("write", "after", "writev", "ShardSink._append"),
+        ("write", "after", "pwritev", "ShardSink._append"),
         ("sync", "after", "fdatasync", "ShardSink._append"),
-        ("file", "after", "fsync", "_write"),
+        ("synced", "after", "fsync", "convert"),
         ("name", "before", "replace", "convert"),
-        ("folder", "after", "fsync", "convert"),
         ("gone", "before", "unlink", "ParquetSink._finish"),
         COMMIT,
     ]
     trail = trail_of(world, tmp_path, "parquet", events, rolls=True)
 
-    turned = "(file folder )+(name folder )+folder gone "
+    turned = "(synced name synced )+synced gone "
     assert re.fullmatch(f"(({turned})?(write )+sync commit )+{turned}", trail), trail
 
 

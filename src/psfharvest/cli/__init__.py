@@ -95,4 +95,5 @@ def main() -> None:
 
 def _close_output() -> None:
     """Let what is still buffered go nowhere, so that the interpreter's exit does not stumble over it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of a user's
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

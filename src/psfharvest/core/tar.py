@@ -8,10 +8,13 @@ and pax) with GNU's long names; the walk is by hand because it runs once per cut
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 BLOCK = 512
+END = bytes(2 * BLOCK)
+"""Two empty blocks end a tar."""
 MAX_EXTRA_BYTES = 2**20
 """The longest pax or long-name record that is read."""
 _EMPTY = bytes(BLOCK)
@@ -170,3 +173,22 @@ def _pax_path(body: bytes) -> str:
         if key == b"path":
             return value.decode("utf-8", "replace")
     return ""
+
+
+def header(name: str, size: int) -> bytes:
+    """Return the header of a regular file: one ustar block, or pax where the name is long."""
+    raw = name.encode()
+    if len(raw) > 100:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, 0o644
+        return info.tobuf(tarfile.PAX_FORMAT)
+    digits = b"%011o" % size
+    total = _TEMPLATE_SUM + sum(raw) + sum(digits)
+    return raw + _ZEROS[len(raw) : 100] + _BEFORE_SIZE + digits + _BEFORE_SUM + b"%06o\0 " % total + _BEHIND_SUM
+
+
+_ZEROS = bytes(100)
+_BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
+_BEFORE_SUM = b"\0" + b"00000000000\0"
+_BEHIND_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(155) + bytes(12)
+_TEMPLATE_SUM = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_BEHIND_SUM)

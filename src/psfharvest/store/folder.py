@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.filesystem import portable
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
@@ -19,7 +20,7 @@ from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.sinks.arrow import require_pyarrow
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.parquet import ParquetSink
-from psfharvest.store.sinks.shards import ShardSink, cuts, sync
+from psfharvest.store.sinks.shards import ShardSink, cuts
 
 SINKS = ("files", "shards", "parquet")
 SYNCED = ("shards", "parquet")
@@ -65,7 +66,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
     with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
-        sync(folder.absolute().parent)
+        portable.sync_folder(folder.absolute().parent)
     _refuse_orphans(folder, settings.sink)
     with folder_lock(folder):
         if is_harvest(folder):

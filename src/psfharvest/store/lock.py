@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psfharvest.core.errors import FolderRefused, SinkError
+from psfharvest.core.errors import FolderRefused, SinkError, cannot_store
+from psfharvest.filesystem.open_file import OpenFile
 
 LOCK_NAME = ".psfharvest.lock"
 
@@ -28,27 +29,28 @@ def folder_lock(folder: Path) -> Iterator[None]:
         When the folder is not writable.
     """
     try:
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        file = OpenFile(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
-    try:
-        if not _try_lock(handle):
-            raise FolderRefused(f"{folder} is being harvested by {_holder(handle)}; wait for it, or end it")
-        os.ftruncate(handle, 0)
+    with file:
+        if not _try_lock(file.number):
+            raise FolderRefused(f"{folder} is being harvested by {_holder(file)}; wait for it, or end it")
         who = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        os.write(handle, json.dumps(who).encode())
+        try:
+            file.truncate(0)
+            file.write(json.dumps(who).encode())
+        except OSError as error:
+            raise cannot_store(error, str(folder / LOCK_NAME)) from error
         yield
-    finally:
-        os.close(handle)
 
 
-def _holder(handle: int) -> str:
+def _holder(file: OpenFile) -> str:
     try:
-        who = json.loads(os.pread(handle, 1000, 0))
+        who = json.loads(file.read(1000, 0))
         return f"process {who['pid']} on {who['host']} since {who['since']}"
     except (ValueError, KeyError, TypeError, OSError):
         return "another process"

@@ -24,7 +24,7 @@ from psfharvest.store.manifest import database, items
 from psfharvest.store.manifest.database import MANIFEST_NAME, translated
 from psfharvest.store.manifest.tally import ASKED, QUIRK, Counts
 
-__all__ = ["MANIFEST_NAME", "Manifest", "Stored", "as_json", "now_text"]
+__all__ = ["MANIFEST_NAME", "Claim", "Manifest", "Stored", "as_json", "now_text"]
 
 
 _OUTCOME = "n, state, size_bytes, sha256, attempts, shard, place, reason, detail, quirk"
@@ -36,6 +36,14 @@ class Stored(NamedTuple):
     outcome: Outcome
     shard: int | None = None
     place: int | str | None = None
+
+
+class Claim(NamedTuple):
+    """A cutout that is claimed in a shard or a Parquet file: its number, side, and offset or row."""
+
+    n: int
+    size_px: int | None
+    place: int
 
 
 class Manifest:
@@ -271,6 +279,25 @@ class Manifest:
         """Yield rows of the view `cutout`; the arguments are SQL of our own, never a user's."""
         with translated(self.path):
             yield from self._db.execute(f"SELECT {columns} FROM cutout WHERE {where} ORDER BY {order}")  # noqa: S608
+
+    def shards_of(self, numbers: Iterable[int]) -> frozenset[int]:
+        """Return the shards that cutouts are claimed in; without those that are claimed elsewhere."""
+        with translated(self.path):
+            rows = (
+                self._db.execute("SELECT shard FROM outcome WHERE n = ? AND shard IS NOT NULL", (n,)).fetchone()
+                for n in numbers
+            )
+            return frozenset(row[0] for row in rows if row is not None)
+
+    def claims_in(self, shard: int) -> list[Claim]:
+        """Return the claims in a shard, or in the Parquet files of that number."""
+        with translated(self.path):
+            rows = self._db.execute(
+                "SELECT outcome.n, item.size_px, outcome.place FROM outcome JOIN item ON item.n = outcome.n "
+                "WHERE outcome.shard = ? AND outcome.state = 'done'",
+                (shard,),
+            ).fetchall()
+        return [Claim(*row) for row in rows]
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.fits import pixels
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.sinks import arrow
 from psfharvest.store.sinks.parquet_journal import FOLDER, Entry, journal_path, walk
 
@@ -87,14 +88,13 @@ class ParquetReader:
         _, name, file_name = path.split("/")
         number = int(file_name.partition(".")[0])
         journal = journal_path(self._folder / FOLDER, number)
-        with journal.open("rb") as file:
+        with OpenFile(journal) as file:
             for is_fresh in (False, True):
                 if self._journal is None or self._journal[0] != number or is_fresh:
                     self._journal = (number, [e._replace(note={}) for e in walk(journal)])
                 entries = [entry for entry in self._journal[1] if entry.name == name]
                 if row < len(entries):
-                    file.seek(entries[row].start)
-                    return file.read(entries[row].size)
+                    return file.read(entries[row].size, entries[row].start)
         raise IndexError(row)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from psfharvest.filesystem.open_file import OpenFile
 
 if TYPE_CHECKING:
     from psfharvest.store.readers.parquet_reader import ParquetReader
@@ -24,7 +25,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._shards: dict[str, int] = {}
+        self._shards: dict[str, OpenFile] = {}
         self._parquet: ParquetReader | None = None
 
     def read(self, location: str, size_bytes: int) -> bytes:
@@ -38,7 +39,7 @@ class Reader:
         """
         path, _, place = location.rpartition(":")
         if path.endswith(".tar"):
-            return os.pread(self._shard(path), size_bytes, int(place))
+            return self._shard(path).read(size_bytes, int(place))
         if path.endswith(".parquet"):
             if self._parquet is None:
                 from psfharvest.store.readers.parquet_reader import ParquetReader  # noqa: PLC0415 - needs an extra
@@ -50,7 +51,7 @@ class Reader:
     def close(self) -> None:
         """Let go of all files."""
         while self._shards:
-            os.close(self._shards.popitem()[1])
+            self._shards.popitem()[1].close()
         self._parquet = None
 
     def __enter__(self) -> Self:
@@ -59,10 +60,10 @@ class Reader:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _shard(self, path: str) -> int:
-        handle = self._shards.get(path)
-        if handle is None:
+    def _shard(self, path: str) -> OpenFile:
+        file = self._shards.get(path)
+        if file is None:
             if len(self._shards) >= SHARDS_OPEN:
-                os.close(self._shards.pop(next(iter(self._shards))))
-            handle = self._shards[path] = os.open(self._folder / path, os.O_RDONLY)
-        return handle
+                self._shards.pop(next(iter(self._shards))).close()
+            file = self._shards[path] = OpenFile(self._folder / path)
+        return file

@@ -3,29 +3,37 @@ What a shard holds, read from the shard alone: each cutout with its note, past t
 
 A record is two members, the cutout and its note (see `psfharvest.store.sinks.shards`). Where a header is damaged,
 the scan goes on at the next whole one, so that one bad block costs one cutout and not the rest of the shard.
+
+A repair puts one member, a filler, over each stretch that is no record any more, so that every reader of tars walks
+over it. Its name has two underscores on both sides and no dot: readers of WebDataset pass it over.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-BLOCK = 512
+from psfharvest.core.tar import BLOCK, END, header
+from psfharvest.filesystem.open_file import OpenFile
+
 READ_AT_ONCE = 2**20
 MAX_NOTE = 2**20
 _MAGIC = b"ustar"
 _MAGIC_AT = 257
 _REGULAR = (b"0", b"\0")
-_PAX_PATH = re.compile(rb"^[0-9]+ path=(.*)$", re.MULTILINE)
+_PAX_PATH = re.compile(rb"([0-9]+) path=([^\n]*)\n")
+_FILLER = re.compile(rb"__removed-[0-9]+__")
+_CUTOUT, _NOTE, _FILL = "cutout", "note", "filler"
 
 
 class Record(NamedTuple):
     """One cutout of a shard, or what is left of it."""
 
+    begin: int
+    """Where its first header starts; -1 where that is lost."""
     start: int
     """Where its bytes start; -1 where their header is lost."""
     size: int
@@ -33,14 +41,51 @@ class Record(NamedTuple):
     """Its dataURI as ``uri``, then its catalogue row; None where the note is lost, and with it the dataURI."""
     end: int
     """Where the next record starts."""
+    is_paired: bool = False
+    """Whether both members have one key, as readers of WebDataset need; a lost record of a long name ends that."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True where both members are there, under their names."""
+        return self.start >= 0 and self.note is not None and self.is_paired
+
+
+class Filler(NamedTuple):
+    """A stretch that a repair has made into a member of its own."""
+
+    begin: int
+    end: int
+
+
+class Damage(NamedTuple):
+    """What stands in the way of a reader of tars."""
+
+    gaps: list[tuple[int, int]]
+    """Stretches that are no whole records, each from its first byte to the next whole record."""
+    end: int
+    """Where the last whole record ends."""
+    is_cut: bool
+    """True where the tar does not end there as it should."""
+
+    @property
+    def is_any(self) -> bool:
+        """True where a reader of tars does not come to the end."""
+        return bool(self.gaps) or self.is_cut
 
 
 class _Member(NamedTuple):
+    begin: int
     start: int
     size: int
     end: int
-    is_note: bool
+    name: bytes
     is_behind_gap: bool
+
+    @property
+    def kind(self) -> str:
+        if _FILLER.fullmatch(self.name):
+            return _FILL
+        return _NOTE if self.name.endswith(b".json") else _CUTOUT
 
 
 def scan(path: Path, start: int = 0) -> Iterator[Record]:
@@ -59,53 +104,123 @@ def scan(path: Path, start: int = 0) -> Iterator[Record]:
     OSError
         When it cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        yield from _records(handle, start, os.fstat(handle).st_size)
-    finally:
-        os.close(handle)
+    with OpenFile(path) as file:
+        for piece in _pieces(_Window(file, file.size()), start):
+            if isinstance(piece, Record):
+                yield piece
 
 
-def _records(handle: int, start: int, size: int) -> Iterator[Record]:
+def find_damage(path: Path, end: int | None = None) -> Damage:
+    """
+    Return what a reader of tars cannot walk over in a shard.
+
+    Parameters
+    ----------
+    path
+        Of the shard.
+    end
+        How much of it was claimed, where more may be written behind that; None: nothing more will be.
+
+    Raises
+    ------
+    OSError
+        When it cannot be read.
+    """
+    with OpenFile(path) as file:
+        size = file.size()
+        window = _Window(file, size if end is None else min(end, size))
+        gaps = []
+        whole_end = 0
+        for piece in _pieces(window, 0):
+            if isinstance(piece, Filler) or piece.is_whole:
+                if piece.begin > whole_end:
+                    gaps.append((whole_end, piece.begin))
+                whole_end = piece.end
+        if end is not None:
+            is_ended = whole_end == end and _ends_well(end, size - end)
+            return Damage(gaps, whole_end, not is_ended)
+        tail = file.read(READ_AT_ONCE, whole_end)
+        return Damage(gaps, whole_end, any(tail) or not _ends_well(whole_end, len(tail)))
+
+
+def _ends_well(end: int, n_behind: int) -> bool:
+    """Return whether readers are content with so many bytes behind the last record; without any, too."""
+    return n_behind >= len(END) or (n_behind == 0 and end > 0)
+
+
+def filler(begin: int, end: int) -> bytes:
+    """Return the header of a member that spans a stretch of a shard."""
+    return header(f"__removed-{begin:012d}__", end - begin - BLOCK)
+
+
+class _Window:
+    """The beginning of a file up to `end`, read in large pieces."""
+
+    def __init__(self, file: OpenFile, end: int) -> None:
+        self.end = end
+        self._file = file
+        self._at = 0
+        self._piece = b""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return `size` bytes, fewer only at the end."""
+        size = max(0, min(size, self.end - offset))
+        inside = offset - self._at
+        if inside < 0 or inside + size > len(self._piece):
+            n = max(size, min(READ_AT_ONCE, self.end - offset))
+            self._at, self._piece, inside = offset, self._file.read(n, offset), 0
+        return self._piece[inside : inside + size]
+
+
+def _pieces(window: _Window, start: int) -> Iterator[Record | Filler]:
     body: _Member | None = None
-    for member in _members(handle, start):
-        if body is not None and (member.is_behind_gap or not member.is_note):
-            yield Record(body.start, body.size, None, body.end)  # its note is lost
+    for member in _members(window, start):
+        if body is not None and (member.is_behind_gap or member.kind != _NOTE):
+            yield Record(body.begin, body.start, body.size, None, body.end)  # its note is lost
             body = None
-        elif member.is_behind_gap and not member.is_note:
-            yield Record(-1, 0, None, member.start - BLOCK)  # a stretch without one whole header
-        if member.end > size:
+        elif member.is_behind_gap and member.kind == _CUTOUT:
+            yield Record(-1, -1, 0, None, member.begin)  # a stretch without one whole header
+        if member.end > window.end:
             body = body or member
             break
-        if member.is_note:
-            yield Record(*((body.start, body.size) if body else (-1, 0)), _note(handle, member), member.end)
-        body = None if member.is_note else member
+        if member.kind == _FILL:
+            yield Filler(member.begin, member.end)
+        elif member.kind == _NOTE:
+            begin, at, size, key = (body.begin, body.start, body.size, _key(body)) if body else (-1, -1, 0, b"")
+            yield Record(begin, at, size, _note(window, member), member.end, bool(key) and key == _key(member))
+        body = member if member.kind == _CUTOUT else None
     if body is not None:
-        yield Record(body.start, body.size, None, body.end)
+        yield Record(body.begin, body.start, body.size, None, body.end)
 
 
-def _members(handle: int, at: int) -> Iterator[_Member]:
+def _key(member: _Member) -> bytes:
+    return member.name.rpartition(b".")[0]
+
+
+def _members(window: _Window, at: int) -> Iterator[_Member]:
     """Yield regular members, whole or torn; what cannot be read at the end is one torn member."""
     is_behind_gap = False
-    long_name = b""
-    while head := os.pread(handle, BLOCK, at):
+    long_name, begin = b"", at
+    while head := window.read(BLOCK, at):
         size = _size_in(head)
         if size is None:
-            found, is_any = _next_header(handle, at)
+            found, is_any = _next_header(window, at)
             if found is None:
                 if is_any:
-                    yield _Member(-1, 0, 2**63, is_note=False, is_behind_gap=False)
+                    yield _Member(at, -1, 0, 2**63, b"", is_behind_gap=False)
                 return
-            at, is_behind_gap, long_name = found, True, b""
+            at = begin = found
+            is_behind_gap, long_name = True, b""
             continue
         end = at + BLOCK + size + -size % BLOCK
         if head[156:157] in _REGULAR:
             name = long_name or head[:100].rstrip(b"\0")
-            yield _Member(at + BLOCK, size, end, name.endswith(b".json"), is_behind_gap)
-            is_behind_gap, long_name = False, b""
+            yield _Member(begin, at + BLOCK, size, end, name, is_behind_gap)
+            is_behind_gap, long_name, begin = False, b"", end
         elif head[156:157] == b"x" and size <= MAX_NOTE:
-            found_name = _PAX_PATH.search(os.pread(handle, size, at + BLOCK))
-            long_name = found_name[1] if found_name else b""
+            found_name = _PAX_PATH.fullmatch(window.read(size, at + BLOCK))
+            is_path = found_name is not None and int(found_name[1]) == size
+            long_name, begin = (found_name[2], at) if found_name and is_path else (b"", end)
         at = end
 
 
@@ -117,13 +232,13 @@ def _size_in(head: bytes) -> int | None:
         claimed, size = (int(head[a:b].strip(b"\0 "), 8) for a, b in ((148, 156), (124, 136)))
     except ValueError:
         return None
-    return size if sum(head) - sum(head[148:156]) + 8 * ord(" ") == claimed else None
+    return size if size >= 0 and sum(head) - sum(head[148:156]) + 8 * ord(" ") == claimed else None
 
 
-def _next_header(handle: int, at: int) -> tuple[int | None, bool]:
+def _next_header(window: _Window, at: int) -> tuple[int | None, bool]:
     """Return where the next whole header stands, and whether there is anything but zeros before it."""
     is_any = False
-    while piece := os.pread(handle, READ_AT_ONCE, at):
+    while piece := window.read(READ_AT_ONCE, at):
         found = piece.find(_MAGIC)
         while found >= 0:
             block = found - _MAGIC_AT
@@ -135,11 +250,11 @@ def _next_header(handle: int, at: int) -> tuple[int | None, bool]:
     return None, is_any
 
 
-def _note(handle: int, member: _Member) -> dict[str, Any] | None:
+def _note(window: _Window, member: _Member) -> dict[str, Any] | None:
     if member.size > MAX_NOTE:
         return None
     try:
-        note = json.loads(os.pread(handle, member.size, member.start))
+        note = json.loads(window.read(member.size, member.start))
     except (ValueError, RecursionError):
         return None
     return note if isinstance(note, dict) and isinstance(note.get("uri"), str) else None

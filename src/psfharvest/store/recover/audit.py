@@ -1,8 +1,8 @@
 """
-Re-read what is stored and hold it against the manifest, at the disk's speed, with memory flat.
+Re-read what is stored and compare it with the manifest, at the disk's speed, with memory flat.
 
-A claim is kept when the bytes are there and have the recorded hash. Looking changes nothing; `repair` takes broken
-claims back, so that the next run fetches exactly those again.
+A claim holds when the bytes are there, have the recorded hash, and stand where the file's own readers find them.
+Nothing is changed: that is `psfharvest.store.recover.mend`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.readers.reader import Reader
+from psfharvest.store.recover.structure import Structure
 
 AT_ONCE = 512
 """Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
@@ -29,7 +29,11 @@ OUTSIDE = frozenset({"manifest.sqlite", "contact-sheet.png", "MANIFEST.HTML"})
 
 
 class Checked(NamedTuple):
-    """One stored cutout: `problem` is empty, ``missing``, ``truncated``, ``changed`` or ``unreadable``."""
+    """
+    One stored cutout: `problem` is empty, ``missing``, ``truncated``, ``changed`` or ``unreadable``.
+
+    A whole file has the number 0, no dataURI, and its path as location.
+    """
 
     number: int
     uri: str
@@ -47,17 +51,27 @@ def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> It
         The harvest folder, and its manifest, open.
     workers
         Threads that read and hash; None is one a processor.
+
+    Yields
+    ------
+    Checked
+        Of every claim, then of every shard and Parquet file that its own readers cannot read throughout; these
+        have the number 0.
     """
     n = workers or os.cpu_count() or 1
+    mark = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
+    structure = Structure(folder, manifest.setting("sink"), *mark)
     rows = manifest.cutouts("n, uri, location, size_bytes, sha256", "state = 'done'")
     with ThreadPoolExecutor(n, thread_name_prefix="psfharvest-verify") as pool:
         under_way: deque[Future[list[Checked]]] = deque()
         while chunk := list(islice(rows, AT_ONCE)):
-            under_way.append(pool.submit(_check_all, folder, chunk))
+            under_way.append(pool.submit(_check_all, folder, structure, chunk))
             if len(under_way) > 2 * n:
                 yield from under_way.popleft().result()
         while under_way:
             yield from under_way.popleft().result()
+    for path, problem in structure.flawed():
+        yield Checked(0, "", path, problem)
 
 
 def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -73,40 +87,15 @@ def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield name
 
 
-def repair(folder: Path, broken: Iterable[int]) -> int:
-    """
-    Take claims back, so that these cutouts are pending again; return how many.
-
-    Raises
-    ------
-    FolderRefused
-        When another process harvests the folder.
-    """
-    numbers = list(broken)
-    with old_folder(folder, Settings()) as manifest, manifest.transaction():
-        manifest.retract(numbers)
-        _leave_cut_shard(folder, manifest)
-    return len(numbers)
-
-
-def _leave_cut_shard(folder: Path, manifest: Manifest) -> None:
-    """Go on with a new shard where the open one has lost claimed bytes."""
-    if manifest.setting("sink") != "shards":
-        return
-    shard, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
-    path = folder / "shards" / f"{shard:06d}.tar"
-    if end > (path.stat().st_size if path.exists() else 0):
-        manifest.set(shard=shard + 1, shard_end=0)
-
-
-def _check_all(folder: Path, rows: list[tuple[Any, ...]]) -> list[Checked]:
+def _check_all(folder: Path, structure: Structure, rows: list[tuple[Any, ...]]) -> list[Checked]:
     with Reader(folder) as reader:
         return [
-            Checked(n, uri, place, _problem(reader, place, size, digest)) for n, uri, place, size, digest in rows
+            Checked(n, uri, location, _problem(reader, structure, location, size, digest))
+            for n, uri, location, size, digest in rows
         ]
 
 
-def _problem(reader: Reader, location: str, size_bytes: int, sha256: str) -> str:
+def _problem(reader: Reader, structure: Structure, location: str, size_bytes: int, sha256: str) -> str:
     try:
         body = reader.read(location, size_bytes)
     except (FileNotFoundError, NotADirectoryError):
@@ -115,4 +104,7 @@ def _problem(reader: Reader, location: str, size_bytes: int, sha256: str) -> str
         return "unreadable"
     if len(body) < size_bytes:
         return "truncated"
-    return "" if hashlib.sha256(body).hexdigest() == sha256 else "changed"
+    if hashlib.sha256(body).hexdigest() != sha256:
+        return "changed"
+    path, _, place = location.rpartition(":")
+    return "unreadable" if path and structure.flaws(path).hit(int(place)) else ""

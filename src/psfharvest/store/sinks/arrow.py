@@ -8,7 +8,8 @@ a JSON object: column to shape). pyarrow is imported when a schema is made.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -155,6 +156,82 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         use_byte_stream_split=[f"{name}.list.element" for name in pixels],
         write_statistics=[f.name for f in schema if f.name not in (*pixels, HEADER, "fits")],
     )
+
+
+class ParquetDamaged(ValueError):
+    """Raised where a file, or a part of it, cannot be read as Parquet."""
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """Raise `ParquetDamaged` for what pyarrow refuses; the system's own errors, which have a number, pass."""
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ParquetDamaged(str(error)) from error
+    except (pa.ArrowException, ValueError, IndexError, KeyError) as error:
+        raise ParquetDamaged(str(error)) from error
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """
+    Return a Parquet file, open.
+
+    Raises
+    ------
+    ParquetDamaged
+        When it is none, or its footer cannot be read.
+    OSError
+        When the system cannot read it.
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - an extra, and heavy
+
+    with _judged():
+        return pq.ParquetFile(path)
+
+
+def read_group(file: pq.ParquetFile, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """
+    Return a row group; raises as `open_parquet` does.
+
+    Parameters
+    ----------
+    file, number
+        The file, and which of its row groups.
+    columns
+        Those to read; None: all.
+    """
+    with _judged():
+        group = file.read_row_group(number, columns=columns)
+        if columns is None:
+            group.validate(full=True)
+        return group
+
+
+def without_rows(file: pq.ParquetFile, number: int, dead: Collection[int]) -> pa.Table:
+    """
+    Return a row group with nulls in place of some rows, or of all where it cannot be read.
+
+    Parameters
+    ----------
+    file, number
+        The file, and which of its row groups.
+    dead
+        Rows, counted from the group's first.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    n_rows = file.metadata.row_group(number).num_rows
+    try:
+        group = read_group(file, number)
+    except ParquetDamaged:
+        nothing = [pa.nulls(n_rows, field.type) for field in file.schema_arrow]
+        return pa.Table.from_arrays(nothing, schema=file.schema_arrow)
+    return group.take(pa.array([None if row in dead else row for row in range(n_rows)], pa.int64()))
 
 
 def _lists(kind: pa.DataType, images: Sequence[NDArray[float32] | None] | NDArray[float32]) -> pa.Array:

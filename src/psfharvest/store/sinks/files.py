@@ -16,6 +16,8 @@ from pathlib import Path
 
 from psfharvest.core.errors import cannot_store
 from psfharvest.core.model import Item, Outcome
+from psfharvest.filesystem import portable
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
 
 PARTIAL = ".partial"
@@ -103,13 +105,10 @@ class FileSink:
         self._n += 1
         body = outcome.body or b""
         try:
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                _write_all(handle, body)
+            with OpenFile(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+                file.write(body)
                 if self._fsync:
-                    os.fsync(handle)
-            finally:
-                os.close(handle)
+                    file.sync()
             return self._move(partial, location, outcome.item)
         except OSError:
             with contextlib.suppress(OSError):
@@ -139,11 +138,7 @@ class FileSink:
         every = {parent for f in folders for parent in (f, *_parents(f))}
         for name in every:
             try:
-                handle = os.open(self._folder / name, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                portable.sync_folder(self._folder / name)
             except OSError as error:
                 raise cannot_store(error, name) from error
 
@@ -170,9 +165,3 @@ def told_place(item: Item, location: str, *, is_tree: bool) -> str | None:
 def _parents(name: str) -> list[str]:
     steps = name.split("/")
     return ["/".join(steps[:n]) for n in range(len(steps))]
-
-
-def _write_all(handle: int, body: bytes) -> None:
-    written = os.write(handle, body)
-    while written < len(body):
-        written += os.write(handle, body[written:])

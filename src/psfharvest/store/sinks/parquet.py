@@ -18,16 +18,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from psfharvest.core.errors import cannot_store
+from psfharvest.core.errors import SinkError, cannot_store
 from psfharvest.core.fits import pixels
 from psfharvest.core.model import Item, Outcome
+from psfharvest.filesystem import atomic, portable
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.column_types import Kinds
 from psfharvest.store.manifest.manifest import Stored
 from psfharvest.store.sinks import arrow
 from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
-from psfharvest.store.sinks.shards import ShardSink, sync
+from psfharvest.store.sinks.shards import ShardSink
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -75,11 +77,11 @@ class ParquetSink:
         self._base = folder / FOLDER
         self._claimed = claimed
         self._journal_bytes = journal_bytes
-        if end and not journal_path(self._base, shard).exists():
-            shard, end = shard + 1, 0  # it has become files
         try:
+            if end and not journal_path(self._base, shard).exists():
+                shard, end = shard + 1, 0  # it has become files
             self._base.mkdir(exist_ok=True)
-            sync(folder)
+            portable.sync_folder(folder)
             self._sweep(shard)
         except OSError as error:
             raise cannot_store(error, str(self._base)) from error
@@ -99,12 +101,13 @@ class ParquetSink:
         SinkError
             When they could not be written; nothing of the batch may be claimed then.
         """
+        journal = self._journal
         if self._end >= self._journal_bytes and self._is_claimed():
             shard = self._shard
             self._finish()
-            self._open(shard + 1, 0)
+            journal = self._open(shard + 1, 0)
         stored = []
-        for s in self._journal.store(outcomes):
+        for s in journal.store(outcomes):
             name = class_of(s.outcome.item.size_px)
             stored.append(s._replace(place=self._rows[name]))
             self._rows[name] += 1
@@ -126,6 +129,8 @@ class ParquetSink:
         SinkError
             When the files could not be written; nothing that was claimed is lost.
         """
+        if not self._is_open:
+            return  # an earlier error has ended it
         if not self._end or self._is_claimed():
             self._finish()
         else:
@@ -142,24 +147,35 @@ class ParquetSink:
     def _is_claimed(self) -> bool:
         return self._claimed is None or self._claimed() == (self._shard, self._end)
 
-    def _open(self, shard: int, end: int) -> None:
+    def _open(self, shard: int, end: int) -> ShardSink:
+        self._is_open = False
         self._journal = ShardSink(
             self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL, is_read_soon=True
         )
+        self._is_open = True
         path = journal_path(self._base, shard)
-        self._rows = Counter(entry.name for entry in walk(path))
+        self._rows: Counter[str] = Counter()
+        whole_end = 0
+        for entry in walk(path):
+            self._rows[entry.name] += 1
+            whole_end = entry.end
+        if whole_end != end:
+            self._journal.close()
+            raise _damaged(path)
+        return self._journal
 
     def _finish(self) -> None:
         shard, is_any = self._shard, self._end > 0
         self._journal.close()
+        self._is_open = False
         path = journal_path(self._base, shard)
         try:
             if is_any:
-                convert(path, self._base, shard)
+                convert(path, self._base, shard, self._rows)
             path.unlink()
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
-            sync(self._base)
+            portable.sync_folder(self._base)
         except OSError as error:
             raise cannot_store(error, f"{FOLDER}/*/{shard:06d}.parquet") from error
 
@@ -172,23 +188,39 @@ class ParquetSink:
                 (folder / f"{shard:06d}.parquet").unlink(missing_ok=True)
 
 
-def convert(journal: Path, base: Path, number: int) -> None:
+def convert(journal: Path, base: Path, number: int, n_rows: Mapping[str, int]) -> None:
     """
     Turn a journal into files, one for each side of images; they stand under their final names at the end.
+
+    Parameters
+    ----------
+    journal
+        The journal.
+    base, number
+        The folder of the files, and their number.
+    n_rows
+        How many cutouts of each side the journal has.
 
     Raises
     ------
     OSError
         When they cannot be written.
+    SinkError
+        When the journal holds less than that.
     """
     classes: dict[str, list[Entry]] = {}
     for entry in walk(journal):
         classes.setdefault(entry.name, []).append(entry)
+    if {name: len(entries) for name, entries in classes.items()} != +Counter(n_rows):
+        raise _damaged(journal)
     made = [_write(journal, base / name, number, entries) for name, entries in classes.items()]
     for growing, final in made:
-        growing.replace(final)
-        sync(final.parent)
-    sync(base)
+        atomic.replace(growing, final, is_synced=True)
+    portable.sync_folder(base)
+
+
+def _damaged(journal: Path) -> SinkError:
+    return SinkError(f"{journal} is damaged; run: psfharvest verify --repair")
 
 
 def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -> tuple[Path, Path]:
@@ -200,23 +232,21 @@ def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
     schema = arrow.schema(kinds.all(), images, with_bytes=True)
-    with arrow.writer(growing, schema) as writer, journal.open("rb") as file:
+    with arrow.writer(growing, schema) as writer, OpenFile(journal) as file:
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
             rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px)
             writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
-    sync(growing)
     return growing, final
 
 
 def _group(
-    file: IO[bytes], entries: Sequence[Entry], size_px: int | None
+    file: OpenFile, entries: Sequence[Entry], size_px: int | None
 ) -> tuple[list[dict[str, Any]], list[NDArray[float32] | None]]:
     """Return the rows of one group, and their pixels."""
     rows: list[dict[str, Any]] = []
     arrays: list[NDArray[float32] | None] = []
     for entry in entries:
-        file.seek(entry.start)
-        body = file.read(entry.size)
+        body = file.read(entry.size, entry.start)
         header, image = pixels.take_apart(body, size_px) or (None, None)
         more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
         rows.append({**entry.note, **more, "fits": body if image is None else None})

@@ -7,14 +7,12 @@ after the journal has become files.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psfharvest.core.fits import datauri
-from psfharvest.store.sinks.shards import BLOCK
+from psfharvest.store.readers import shard_scan
 
 FOLDER = "parquet"
 JOURNAL = ".journal"
@@ -34,29 +32,19 @@ class Entry(NamedTuple):
     start: int
     size: int
     note: dict[str, Any]
+    end: int
+    """Where the next one's record starts."""
 
 
 def walk(journal: Path) -> Iterator[Entry]:
-    """Yield the cutouts of a journal, in their order; a torn end is left out."""
-    with journal.open("rb") as file:
-        body: tuple[int, int] | None = None
-        while len(head := file.read(BLOCK)) == BLOCK and any(head[:100]):
-            start, size = file.tell(), int(head[124:135], 8)
-            if head[156:157] not in b"0":  # a long name's own record
-                file.seek(start + size + -size % BLOCK)
-                continue
-            if body is None:
-                body = (start, size)
-                file.seek(start + size + -size % BLOCK)
-                continue
-            text = file.read(size)
-            file.seek(-size % BLOCK, os.SEEK_CUR)
-            if len(text) < size:
-                return
-            note = json.loads(text)
-            parts = datauri.parts_of(note["uri"])
-            yield Entry(class_of(parts.size_px if parts else None), *body, note)
-            body = None
+    """Yield the cutouts of a journal, in their order, up to its end or first damage: no row behind that is sure."""
+    end = 0
+    for record in shard_scan.scan(journal):
+        if record.begin != end or record.note is None:
+            return
+        end = record.end
+        parts = datauri.parts_of(record.note["uri"])
+        yield Entry(class_of(parts.size_px if parts else None), record.start, record.size, record.note, end)
 
 
 def class_of(size_px: int | None) -> str:

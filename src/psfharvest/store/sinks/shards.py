@@ -2,8 +2,11 @@
 Plain tar shards: bytes first, then their claim; after a death a shard is cut back to its claimed end and goes on.
 
 Each cutout is two members, WebDataset's way: ``<key>.fits``, byte for byte the archive's, and ``<key>.json``, its
-dataURI and catalogue row. A batch is one write and one fdatasync. What the manifest knows is the shard's number and
-the offset of the first byte, so that one cutout is read without scanning.
+dataURI and catalogue row. A batch is synced once. What the manifest knows is the shard's number and the offset of
+the first byte, so that one cutout is read without scanning.
+
+A shard is a whole tar at every instant: the end of the tar is written with each batch, behind it, and the first
+header of a batch last, in place of the end before. A death in between leaves a tar that ends before the batch.
 """
 
 from __future__ import annotations
@@ -12,25 +15,22 @@ import contextlib
 import json
 import os
 import re
-import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from psfharvest.core.errors import SinkError, cannot_store
 from psfharvest.core.model import Item, Outcome
+from psfharvest.core.tar import BLOCK, END, header
+from psfharvest.filesystem import atomic, portable
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
 
 FOLDER = "shards"
 SHARD_BYTES = 10**9
-BLOCK = 512
-END = bytes(2 * BLOCK)
-"""Two empty blocks end a tar; they stand behind the claimed end and are written over when the shard goes on."""
-IOV_MAX = 1024
-_datasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has none
-_CAN_LET_GO = hasattr(os, "posix_fadvise")
 _FOLIO_MAX = 2**21
-"""The system may hold so much of a file as one piece, which it lets go of as a whole or not at all."""
+"""Largest folio of Linux's page cache; POSIX_FADV_DONTNEED drops whole folios only."""
 _NAME = re.compile(r"(\d{6,})\.tar")
+_GROWING = re.compile(r"\.\d{6,}\.growing")
 
 
 class ShardSink:
@@ -69,16 +69,16 @@ class ShardSink:
         is_read_soon: bool = False,
     ) -> None:
         self._folder = folder / subfolder
-        self._lets_go = _CAN_LET_GO and not is_read_soon
+        self._drops_pages = not is_read_soon
         self._shard = shard
         self._end = end
         self._shard_bytes = shard_bytes
         try:
             self._folder.mkdir(exist_ok=True)
+            portable.sync_folder(folder)
             self._drop_unclaimed()
             self._check_claim()
-            self._handle = self._open(os.O_CREAT)
-            os.ftruncate(self._handle, end)
+            self._file = self._opened(shard, end)
         except OSError as error:
             raise cannot_store(error, str(self._folder)) from error
 
@@ -114,7 +114,8 @@ class ShardSink:
                 end += sum(map(len, members))
             self._append(pieces)
         except OSError as error:
-            raise cannot_store(error, str(self._path())) from error
+            where = error.filename2 or error.filename or self._path(self._shard)
+            raise cannot_store(error, str(where)) from error
         return stored
 
     def forget(self, items: Sequence[Item]) -> None:
@@ -125,42 +126,50 @@ class ShardSink:
         return {"shard": self._shard, "shard_end": self._end}
 
     def close(self) -> None:
-        """End the open shard as a tar ends; it goes on from its claimed end another time."""
-        try:
-            os.pwrite(self._handle, END, self._end)
-        except OSError:
-            pass  # a full disk: the shard is readable without its end, too
-        finally:
-            os.close(self._handle)
+        """Close the open shard, without what a failed batch has left; it goes on from its claimed end."""
+        if self._file.is_open:
+            with contextlib.suppress(OSError), self._file as file:
+                if file.size() != self._end + len(END):
+                    end_tar(file, self._end)
 
     def _append(self, pieces: list[bytes]) -> None:
-        begin = os.lseek(self._handle, self._end, os.SEEK_SET)
-        for start in range(0, len(pieces), IOV_MAX):
-            self._end += _write_all(self._handle, pieces[start : start + IOV_MAX])
-        _datasync(self._handle)
-        if self._lets_go:
-            first = max(0, begin - _FOLIO_MAX)
-            with contextlib.suppress(OSError):  # advice only: not every file system takes it
-                os.posix_fadvise(self._handle, first, self._end - first, os.POSIX_FADV_DONTNEED)
+        if not pieces:
+            return
+        begin, first = self._end, pieces[0]
+        end = self._file.write_at(begin + BLOCK, [first[BLOCK:], *pieces[1:], END])
+        self._file.write_at(begin, [first[:BLOCK]])
+        self._file.sync_data()
+        self._end = end - len(END)
+        if self._drops_pages:
+            self._file.drop_pages(max(0, begin - _FOLIO_MAX), end)
 
     def _roll(self) -> None:
-        os.pwrite(self._handle, END, self._end)
-        _datasync(self._handle)
-        os.close(self._handle)
-        self._shard, self._end = self._shard + 1, 0
-        self._handle = self._open(os.O_CREAT | os.O_TRUNC)
+        new = self._opened(self._shard + 1, 0)
+        self._file.close()
+        self._file, self._shard, self._end = new, self._shard + 1, 0
 
-    def _open(self, flags: int) -> int:
-        handle = os.open(self._path(), os.O_RDWR | flags, 0o666)
-        sync(self._folder)
-        sync(self._folder.parent)
-        return handle
+    def _opened(self, shard: int, end: int) -> OpenFile:
+        """Return a shard, open; it ends as a tar ends at `end`."""
+        path = self._path(shard)
+        if end == 0:
+            growing = self._folder / f".{shard:06d}.growing"
+            with OpenFile(growing, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as file:
+                file.write(END)
+            atomic.replace(growing, path, is_synced=True)
+            return OpenFile(path, os.O_RDWR)
+        file = OpenFile(path, os.O_RDWR)
+        try:
+            end_tar(file, end)
+        except OSError:
+            file.close()
+            raise
+        return file
 
-    def _path(self) -> Path:
-        return self._folder / f"{self._shard:06d}.tar"
+    def _path(self, shard: int) -> Path:
+        return self._folder / f"{shard:06d}.tar"
 
     def _check_claim(self) -> None:
-        path = self._path()
+        path = self._path(self._shard)
         size = path.stat().st_size if path.exists() else 0
         if size < self._end:
             raise SinkError(
@@ -171,8 +180,14 @@ class ShardSink:
     def _drop_unclaimed(self) -> None:
         for path in self._folder.iterdir():
             found = _NAME.fullmatch(path.name)
-            if found and int(found[1]) > self._shard:
+            if (found and int(found[1]) > self._shard) or _GROWING.fullmatch(path.name):
                 path.unlink()
+
+
+def end_tar(file: OpenFile, end: int) -> None:
+    """Let a tar end there, and drop what lies behind."""
+    file.write_at(end, [END])
+    file.truncate(end + len(END))
 
 
 def cuts(folder: Path, shard: int, end: int) -> bool:
@@ -185,15 +200,6 @@ def cuts(folder: Path, shard: int, end: int) -> bool:
     return shard in numbers and (base / f"{shard:06d}.tar").stat().st_size > end + len(END)
 
 
-def sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def stem(item: Item) -> str:
     """Return a member's name: its only dot is before its ending, since WebDataset's key ends at the first."""
     folder, slash, name = item.key.rpartition("/")
@@ -202,35 +208,6 @@ def stem(item: Item) -> str:
     return f"{folder}{slash}{name.replace('.', '%2E')}%00.bin"
 
 
-def header(name: str, size: int) -> bytes:
-    """Return the tar header of a regular file: one ustar block, or pax where the name is long."""
-    raw = name.encode()
-    if len(raw) > 100:
-        info = tarfile.TarInfo(name)
-        info.size, info.mode = size, 0o644
-        return info.tobuf(tarfile.PAX_FORMAT)
-    digits = b"%011o" % size
-    total = _TEMPLATE_SUM + sum(raw) + sum(digits)
-    return raw + _ZEROS[len(raw) : 100] + _BEFORE_SIZE + digits + _BEFORE_SUM + b"%06o\0 " % total + _BEHIND_SUM
-
-
-_ZEROS = bytes(100)
-_BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
-_BEFORE_SUM = b"\0" + b"00000000000\0"
-_BEHIND_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(155) + bytes(12)
-_TEMPLATE_SUM = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_BEHIND_SUM)
-
-
 def _note(item: Item) -> bytes:
     uri = json.dumps(item.uri)
     return (f'{{"uri": {uri}, {item.source[1:]}' if len(item.source) > 2 else f'{{"uri": {uri}}}').encode()
-
-
-def _write_all(handle: int, pieces: list[bytes]) -> int:
-    total = sum(map(len, pieces))
-    written = os.writev(handle, pieces)
-    if written < total:
-        rest = memoryview(b"".join(pieces))[written:]
-        while rest:
-            rest = rest[os.write(handle, rest) :]
-    return total
