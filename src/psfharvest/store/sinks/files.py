@@ -83,11 +83,6 @@ class FileSink:
         """False: a file holds nothing of the catalogue."""
         return False
 
-    def forget(self, items: Sequence[Item]) -> None:
-        """Remove the files of claims that were taken back."""
-        for item in items:
-            (self._folder / self.location(item)).unlink(missing_ok=True)
-
     def checkpoint(self) -> Mapping[str, int]:
         """Return nothing: a file under its final name is all there is."""
         return {}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.errors import SinkError, cannot_store
 from psfharvest.core.fits import pixels
-from psfharvest.core.model import Item, Outcome
+from psfharvest.core.model import Outcome
 from psfharvest.filesystem import atomic, portable
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.column_types import Kinds
@@ -112,9 +112,6 @@ class ParquetSink:
             stored.append(s._replace(place=self._rows[name]))
             self._rows[name] += 1
         return stored
-
-    def forget(self, items: Sequence[Item]) -> None:
-        """Do nothing: a row without a claim is dead, and stays."""
 
     def checkpoint(self) -> Mapping[str, int]:
         """Return what the manifest must record together with the claim of the last batch."""

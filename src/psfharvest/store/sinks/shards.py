@@ -118,9 +118,6 @@ class ShardSink:
             raise cannot_store(error, str(where)) from error
         return stored
 
-    def forget(self, items: Sequence[Item]) -> None:
-        """Do nothing: bytes without a claim are dead, and stay."""
-
     def checkpoint(self) -> Mapping[str, int]:
         """Return what the manifest must record together with the claim of the last batch."""
         return {"shard": self._shard, "shard_end": self._end}
