@@ -61,7 +61,7 @@ class SinkTests:
 
         assert self.read(tmp_path, stored) == BODY
 
-    @pytest.mark.parametrize("name", ["F606W/POL", "F606W;POLQ", "a" * 40, "%2e%2e", "..", "CON"])
+    @pytest.mark.parametrize("name", ["F606W/POL", "F606W;POLQ", "a" * 40, "..", "CON"])
     def test_odd_filter_names_stay_inside(self, tmp_path: Path, name: str) -> None:
         """A filter's name cannot lead outside the folder or hide a cutout."""
         home = tmp_path / "home"
