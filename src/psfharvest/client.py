@@ -166,12 +166,13 @@ class Archive:
             Iterate over it; its `failures` tell what did not come.
         """
         line = self._open()
+        fetcher = line.streamer(via)  # before there is anything that a refusal would leave open
         mashup = line.mashup(SHORT_PATIENCE_S)
         send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         source = items_of(mashup, what, suffixes, send.send, **sizes)
         cutouts = CutoutStream(receive)
-        pump = Pump(line.streamer(via), Channel(send), line.traffic, line.policy(SHORT_PATIENCE_S))
+        pump = Pump(fetcher, Channel(send), line.traffic, line.policy(SHORT_PATIENCE_S))
         error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(cutouts.fill, pump, source, send)
