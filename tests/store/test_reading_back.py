@@ -269,8 +269,17 @@ async def test_an_unfinished_harvest_counts_what_is_done(simulator: Simulator, t
     async with Archive(simulator.url) as archive:
         report = await archive.harvest(Query("IR", limit=60), tmp_path / "d", suffixes=["flt"], sink=sink)
     stars = Harvest(tmp_path / "d")
-    table = stars.table()
+    table = stars.table(state=None)
+    failures = stars.failures()
 
+    assert [c.uri for c in stars] == list(stars.table()["uri"])
+    assert list(table["uri"][table["state"] == "missing"]) == list(failures["uri"])
+    assert ["uri", "state", "reason", "detail", "attempts"] == failures.colnames
+    assert failures["detail"][0]
+    assert report.total == stars.status().total == 60
+    assert (report.done, 0) == ((found := stars.verify()).checked, found.broken)
+    with pytest.raises(BadQuery, match="done, missing"):
+        stars.table(state="lost")
     assert 0 < report.missing < 60
     assert (report.done, 60) == (len(stars), len(table))
     assert list(table["uri"][table["state"] == "done"]) == [c.uri for c in stars]

@@ -18,7 +18,7 @@ from psfharvest.store.read.tables import FILLERS
 AT_ONCE = 256
 MASK = "_mask"
 """Ending of the name of the boolean array that says where a column is null."""
-LEFT_OUT = ("state", "location", "attempts", "reason")
+LEFT_OUT = ("state", "location", "attempts", "reason", "detail", "quirk")
 """Columns that say how a cutout came, not what it is."""
 
 

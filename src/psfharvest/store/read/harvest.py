@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from psfharvest.core.catalog import criterion
-from psfharvest.core.errors import LocalError
+from psfharvest.core.errors import BadQuery, LocalError
 from psfharvest.core.fits import pixels, thumbnail
 from psfharvest.core.fits.cutout import Cutout
+from psfharvest.core.model import Report, State
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
+from psfharvest.store.read.account import account
 from psfharvest.store.read.intervals import Numbers, Runs
 from psfharvest.store.readers.reader import Reader
+from psfharvest.store.recover.verification import Verification, verify
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -63,6 +66,7 @@ class Harvest(Sequence[Cutout]):
         self._folder = Path(folder)
         self._members: Runs | None = None
         self._done: Runs | None = None
+        self._is_by_state = False
         self._opened: tuple[int, Manifest, Reader] | None = None
         self._open()
 
@@ -129,38 +133,72 @@ class Harvest(Sequence[Cutout]):
         manifest, _ = self._open()
         members = search.numbers(manifest, asked)
         done = search.numbers(manifest, asked, only_done=True)
-        if self._members is None:
-            return self._view(members, done)
-        return self._view(*(_both(found, self._members) for found in (members, done)))
+        if self._members is not None:
+            members, done = (_both(found, self._members) for found in (members, done))
+        view = self._view(members, done)
+        view._is_by_state = self._is_by_state or "state" in criteria
+        return view
 
-    def table(self, columns: Sequence[str] | None = None) -> Table:
+    def table(self, columns: Sequence[str] | None = None, *, state: str | Sequence[str] | None = "done") -> Table:
         """
-        Return what is known of every cutout asked for, done or not, as an astropy Table.
+        Return what is known of the cutouts as an astropy Table, one row a cutout.
 
         Parameters
         ----------
         columns
             Only these, in this order; None is all: the catalogue's, then ``detector, suffix, extension, size_px,
             x, y`` (the star's 0-based place in the extension), ``uri, state, location, size_bytes, sha256,
-            attempts, reason``.
+            attempts, reason, detail, quirk``.
+        state
+            ``done`` (the default: the rows line up with the harvest's items), ``missing``, ``failed``, ``pending``,
+            several of them, or None for every cutout asked for. A harvest that was selected by ``state`` gives all
+            its cutouts.
 
         Returns
         -------
         Table
             In the order of asking. Types and fillers are astroquery's: nulls are masked, but for floats, which are
-            NaN. Rows of ``select(size_px=51, state="done").table()`` line up with ``stack(51)``.
+            NaN. Rows of ``select(size_px=51).table()`` line up with ``stack(51)``.
 
         Raises
         ------
         BadQuery
-            When a column is not there.
+            When a column is not there, or a state is none.
         """
         from psfharvest.store.read.tables import TableBuilder  # noqa: PLC0415 - heavy
 
+        chosen, only_done = self, state == "done" and not self._is_by_state
+        if state is not None and state != "done":
+            chosen = self.select(state=[_state(name) for name in ([state] if isinstance(state, str) else state)])
         builder = TableBuilder(columns)
-        for found in self.rows(only_done=False):
+        for found in chosen.rows(only_done=only_done):
             builder.add({**found.source, **found.ours})
         return builder.table()
+
+    def failures(self) -> Table:
+        """Return the cutouts that are missing or failed, as a table of ``uri, state, reason, detail, attempts``."""
+        return self.table(("uri", "state", "reason", "detail", "attempts"), state=("missing", "failed"))
+
+    def status(self) -> Report:
+        """Return the account of the whole folder over all runs, as ``psfharvest status`` shows it."""
+        return account(self._folder)
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """
+        Re-read every stored cutout of the folder and compare it with the manifest.
+
+        Parameters
+        ----------
+        repair
+            Make the broken ones pending again; the next run of the harvest fetches them.
+
+        Raises
+        ------
+        FolderRefused
+            When `repair` is asked for while a process harvests into the folder.
+        """
+        self.close()
+        return verify(self._folder, repair=repair)
 
     def rows(self, *, only_done: bool = True) -> Iterator[search.Found]:
         """Yield what is known of each cutout, in the order of asking; `Found.source` is its catalogue row."""
@@ -332,6 +370,12 @@ class Harvest(Sequence[Cutout]):
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), Manifest.read(self._folder), Reader(self._folder))
         return self._opened[1:]
+
+
+def _state(name: str) -> str:
+    if name not in (*State,):
+        raise BadQuery(f"unknown state {name!r}: one of {', '.join(State)} is allowed", field="state")
+    return name
 
 
 def _positions(index: Any, n: int) -> Numbers:

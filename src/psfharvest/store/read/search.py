@@ -24,7 +24,7 @@ AT_ONCE = 512
 _NUMBERS_AT_ONCE = 50_000
 
 OURS = ("detector", "suffix", "extension", "size_px", "x", "y", "uri", "state", "location", "size_bytes", "sha256",
-        "attempts", "reason")  # fmt: skip
+        "attempts", "reason", "detail", "quirk")  # fmt: skip
 """Columns that every cutout has, beside those of its catalogue row."""
 
 _PLAIN = {
@@ -32,6 +32,7 @@ _PLAIN = {
     "suffix": "i.suffix", "extension": "i.extension", "size_px": "i.size_px", "size": "i.size_px",
     "x": "CAST(i.x AS REAL)", "y": "CAST(i.y AS REAL)",
     "uri": "c.uri", "state": "coalesce(o.state, 'pending')", "reason": "o.reason", "location": "c.location",
+    "detail": "o.detail", "quirk": "o.quirk",
     "size_bytes": "o.size_bytes", "attempts": "coalesce(o.attempts, 0)", "sha256": "c.sha256",
     "detector": "coalesce(l.detector, CASE i.instrument WHEN 'WFPC2' THEN 'WFPC2' END)",
 }  # fmt: skip
@@ -116,7 +117,8 @@ def rows(manifest: Manifest, wanted: Numbers, kept: Mapping[int, tuple[str, list
     where, values = _among(wanted)
     with manifest.look() as db:
         found = db.execute(
-            "SELECT c.n, c.uri, c.state, c.location, c.size_bytes, c.sha256, c.attempts, c.reason, i.instrument, "  # noqa: S608
+            "SELECT c.n, c.uri, c.state, c.location, c.size_bytes, c.sha256, c.attempts, c.reason, c.detail, "  # noqa: S608
+            "c.quirk, i.instrument, "
             "i.rootname, i.suffix, i.extension, i.size_px, i.x, i.y, i.id, i.filter, s.layout, s.vals "
             "FROM cutout c JOIN item i ON i.n = c.n LEFT JOIN source s ON s.n = c.source "
             f"WHERE {where} ORDER BY c.n",
@@ -132,7 +134,7 @@ def _among(wanted: Numbers) -> tuple[str, list[int]]:
 
 
 def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Found:
-    n, uri, state, location, size_bytes, sha256, attempts, reason, *parts, layout, vals = row
+    n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts, layout, vals = row
     instrument, rootname, suffix, extension, size_px, x, y, source_id, filter_name = parts
     detector, names = kept[layout] if layout is not None else (WFPC2.name if instrument == "WFPC2" else None, [])
     source = dict(zip(names, json.loads(vals), strict=True)) if vals else {}
@@ -140,7 +142,7 @@ def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Fou
         zip(
             OURS,
             (detector, suffix, extension, size_px, _float(x), _float(y), uri, state, location, size_bytes, sha256,
-             attempts, reason),
+             attempts, reason, detail, quirk),
             strict=True,
         )
     )  # fmt: skip
