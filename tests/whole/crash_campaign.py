@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from psfharvest.simulator import Fault
 from whole import crash_life
 from whole.crash_checks import Watch
 from whole.crash_points import POINTS, TRAVEL, Point
@@ -35,6 +36,10 @@ TORN = -signal.SIGXFSZ
 """How a life ends that may not write on: in the middle of its write."""
 EVENTS_MAX = 40_000
 """Of the profiler's in a whole life, about; a random death lies below."""
+
+
+DAMAGE = (Fault("bundle_corrupt", form="pixel", rate=0.1, every=2),)
+"""Changed pixels in every other bundle, of which only the checksum at its end tells."""
 
 
 class Combination(NamedTuple):
@@ -99,13 +104,23 @@ class Trial:
         Of everything that is drawn.
     disk
         Where the folders are.
+    faults
+        What the archive does wrong while they live.
     """
 
     def __init__(
-        self, world: World, combination: Combination, scratch: Path, seed: int, *, disk: Path | None = None
+        self,
+        world: World,
+        combination: Combination,
+        scratch: Path,
+        seed: int,
+        *,
+        disk: Path | None = None,
+        faults: Sequence[Fault] = (),
     ) -> None:
         self.score = Score(combination)
         self._world = world
+        self._faults = list(faults)
         self._scratch = scratch
         self._disk = disk or scratch
         self._draw = random.Random(f"{seed} {combination}")
@@ -201,8 +216,14 @@ class Trial:
         world.settle()
         world.simulator.forget()
         before = set(self._watch.done)
+        if self._faults:
+            world.simulator.faults = self._faults
         number = world.zygote.begin(self._life() | more)
-        status = self._wait(number, after_s, after_requests)
+        try:
+            status = self._wait(number, after_s, after_requests)
+        finally:
+            if self._faults:
+                world.simulator.faults = []
         assert status in ends, f"{self._combination} {more}: {status}\n{self.log()}"
         assert "Traceback" not in self.log(), self.log()
         world.settle()
@@ -246,9 +267,18 @@ class Trial:
 def campaign(
     world: World, scratch: Path, *, n_random: int, seed: int, combinations: Sequence[Combination] = COMBINATIONS
 ) -> Iterator[Score]:
-    """Yield what became of each combination, after a death at each of its points and `n_random` more."""
+    """
+    Yield what became of each combination, after a death at each of its points and `n_random` more.
+
+    Those by bundles are lived twice: the second time every other bundle is damaged.
+    """
     for combination in combinations:
         yield Trial(world, combination, scratch, seed).run(combination.points(), n_random)
+    for combination in combinations:
+        if combination.way == "bundle":
+            folder = scratch / "damaged"
+            folder.mkdir(exist_ok=True)
+            yield Trial(world, combination, folder, seed, faults=DAMAGE).run((), 2 * n_random)
 
 
 def main() -> None:

@@ -72,6 +72,12 @@ TRAVEL: tuple[Point, ...] = (
     Point("answers are taken", "return", "FileFetcher.take", ways=("file",), nth_max=20, is_in_loop=True),
     Point("a bundle begins", "call", "BundleFetcher.start", ways=("bundle",), is_in_loop=True),
     Point("a member has come", "return", "BundleFetcher._receive", ways=("bundle",), nth_max=30, is_in_loop=True),
+    # what has arrived of a bundle waits on the disk for its end
+    *around(
+        "arrivals go to the disk", "writelines", "StagedBodies.append", sinks=SHARDED, ways=("bundle",), nth_max=4
+    ),
+    *around("arrivals are read back", "read", "StagedBodies.read", sinks=SHARDED, ways=("bundle",), nth_max=20),
+    *around("arrivals leave the disk", "unlink", "StagedBodies.discard", sinks=SHARDED, ways=("bundle",)),
     Point("a bundle has ended", "return", "BundleFetcher._settle", ways=("bundle",), is_in_loop=True),
     # a batch is stored: files
     Point("a batch for files", "call", "FileSink.store", sinks=("files",), nth_max=2),

@@ -16,7 +16,7 @@ import pytest
 from psfharvest import Query
 from psfharvest.simulator import Fault
 from whole import crash_life
-from whole.crash_campaign import COMBINATIONS, KILLED, Combination, Trial
+from whole.crash_campaign import COMBINATIONS, DAMAGE, KILLED, Combination, Trial
 from whole.crash_points import POINTS
 from whole.crash_world import World, make_world, open_world
 
@@ -40,6 +40,15 @@ def test_deaths_at_every_point_and_anywhere(world: World, tmp_path: Path, combin
 
     assert {point.name for point in points} == set(score.hits)
     assert len(points) + n_random(combination) <= score.kills
+
+
+@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
+def test_deaths_amid_damaged_bundles(world: World, tmp_path: Path, sink: str) -> None:
+    """Where every other bundle is damaged, no death leaves a false cutout claimed or under its name."""
+    combination = Combination("curl", sink, "bundle", "list")
+    score = Trial(world, combination, tmp_path, seed=3, faults=DAMAGE).run((), 12)
+
+    assert score.kills >= 12
 
 
 def test_every_point_is_tried_and_the_deaths_are_many() -> None:
