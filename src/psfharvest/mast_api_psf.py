@@ -11,17 +11,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psfharvest import blocking
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.core.catalog.columns import needed
-from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.catalog.detectors import detector as known_detector
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput
+from psfharvest.core.errors import BadInput, BadURI
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Limits, Progress, Reason
 from psfharvest.notebook import arguments, bundlefile, dated, tablerows, verdict
@@ -136,6 +135,8 @@ def make_dataURIs(  # noqa: N802 - the notebook's name
     """
     Build dataURIs from the metadata of sources: for each row, each suffix.
 
+    A row that gives none (without coordinates, say) is left out, and a warning names it.
+
     Parameters
     ----------
     obs
@@ -152,8 +153,8 @@ def make_dataURIs(  # noqa: N802 - the notebook's name
     TypeError
         When `detector` is no string, `file_suffix` no list, or a size no whole number.
     ValueError
-        For an unknown detector or suffix, or one that does not fit the other; for a size that cannot be; and for
-        a row without coordinates, as `psfharvest.BadURI`.
+        For an unknown detector or suffix, or one that does not fit the other; for a size that cannot be; and, as
+        `psfharvest.BadURI`, when no row gives a dataURI.
     """
     arguments.require(isinstance(detector, str), "detector", "string", detector)
     arguments.require(isinstance(file_suffix, list), "file_suffix", "list", file_suffix)
@@ -164,15 +165,20 @@ def make_dataURIs(  # noqa: N802 - the notebook's name
         "sat_size_px": arguments.whole("sat_size", sat_size, 1, 99_999),
     }
     rows, n = tablerows.rows_of(obs, needed(place))
-    return list(_dataURIs(bar(n, items=rows), place, suffixes, sizes))
-
-
-def _dataURIs(  # noqa: N802 - as above
-    rows: Iterable[Mapping[str, Any]], place: Detector, suffixes: Sequence[str], sizes: Mapping[str, int]
-) -> Iterator[str]:
-    for row in rows:
+    uris: list[str] = []
+    refused: list[BadURI] = []
+    for row in bar(n, items=rows):
         for suffix in suffixes:
-            yield str(datauri.build_checked(row, place, suffix, **sizes))
+            try:
+                uris.append(str(datauri.build_checked(row, place, suffix, **sizes)))
+            except BadURI as error:
+                refused.append(error)
+    if refused and not uris:
+        raise refused[0]
+    if refused:
+        words = f"{len(refused)} of {len(refused) + len(uris)} dataURIs could not be made, the first: {refused[0]}"
+        warnings.warn(words, stacklevel=2)
+    return uris
 
 
 def download_request_file(dataURI_filename: Sequence[str]) -> str:  # noqa: N803 - the notebook's name

@@ -10,7 +10,6 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.catalog import columns
 from psfharvest.core.catalog.detectors import DETECTORS, IR, UVIS, WFPC2, Detector
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri
@@ -153,23 +152,43 @@ def test_coordinates_are_the_shortest_texts(number, text):
 
 
 MASKED_TABLE_CELL = Table({"v": MaskedColumn([1.0], mask=[True])})["v"][0]
-NOTHINGS = [
-    float("nan"), float("inf"), float("-inf"), None, MASKED_TABLE_CELL, "--", "nan", "", "four", [1.0],
-    np.float64("nan"), pytest.param(10**400, id="10**400"),
-]  # fmt: skip
+NOTHINGS = [float("nan"), None, MASKED_TABLE_CELL, "--", "nan", "", " ", np.float64("nan")]
+NO_NUMBERS = [float("inf"), float("-inf"), "four", [1.0], pytest.param(10**400, id="10**400")]
 
 
 @pytest.mark.parametrize("nothing", NOTHINGS, ids=repr)
-@pytest.mark.parametrize("column", ["id", "chip", "subarray", "qfit", "x_cal", "y_cal"])
-def test_rows_without_a_number_are_refused(column, nothing):
-    """A null, masked, garbled or infinite number gives no dataURI but a BadURI that names the source."""
+@pytest.mark.parametrize("column", ["id", "rootname", "chip", "x_cal", "y_cal"])
+def test_rows_without_a_value_are_refused_by_its_column(column, nothing):
+    """A null, masked or blank value that a dataURI needs gives a BadURI that names source and column."""
     row = real_rows()[0] | {"chip": "1", column: nothing}
 
-    with pytest.raises(BadURI, match="not a dataURI: 'source "):
+    with pytest.raises(BadURI, match=f"'source .*': {column} is null"):
         datauri.build(row, UVIS, "flt")
 
 
-@pytest.mark.parametrize("column", columns.needed(UVIS))
+@pytest.mark.parametrize("garbled", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("column", ["id", "chip", "subarray", "qfit", "x_cal", "y_cal"])
+def test_rows_without_a_number_are_refused(column, garbled):
+    """A garbled or infinite number gives no dataURI but a BadURI that names source and column."""
+    row = real_rows()[0] | {"chip": "1", column: garbled}
+
+    with pytest.raises(BadURI, match=f"'source .*': {column} is "):
+        datauri.build(row, UVIS, "flt")
+
+
+@pytest.mark.parametrize("nothing", [*NOTHINGS, "absent"], ids=repr)
+def test_what_a_uri_can_do_without(nothing):
+    """Without qfit a source counts as saturated, without subarray as a full frame's; a filter's name is `--`."""
+    row = real_rows()[0] | {"chip": "1"}
+    for column, find, value in (("qfit", "size_px", 101), ("subarray", "extension", 4), ("filter", "filter", "--")):
+        without = row | {column: nothing}
+        if nothing == "absent":
+            del without[column]
+
+        assert value == getattr(datauri.build_checked(without, UVIS, "flt"), find), column
+
+
+@pytest.mark.parametrize("column", ["id", "rootname", "chip", "x_raw", "y_raw", "x_cal", "y_cal"])
 def test_rows_without_a_column_are_refused_by_its_name(column):
     """A column that is absent is named, unless this suffix does without it."""
     row = {name: value for name, value in real_rows()[0].items() if name != column}
@@ -178,10 +197,46 @@ def test_rows_without_a_column_are_refused_by_its_name(column):
         if column.startswith(("x_", "y_")) and ("raw" in column) != (suffix == "raw"):
             assert isinstance(datauri.build(row, UVIS, suffix), CutoutURI)
             continue
-        if column == "subarray":  # chip 2 is extension 1 either way
-            row["chip"] = "1"
         with pytest.raises(BadURI, match=f"column '{column}' is absent"):
             datauri.build(row, UVIS, suffix)
+
+
+@pytest.mark.parametrize(
+    ("detector", "chip", "extension"),
+    [(UVIS, "1.0", 4), (UVIS, 1.0, 4), (UVIS, "UVIS1", 4), (UVIS, "uvis2", 1), (UVIS, "2 ", 1), (IR, None, 1),
+     (IR, "IR", 1), (IR, "", 1), (IR, MASKED_TABLE_CELL, 1), (IR, "1", 1), (WFPC2, "WF3", 3), (WFPC2, "PC1", 1),
+     (WFPC2, "PC", 1), (WFPC2, "4.0", 4), (WFPC2, None, None), (WFPC2, "WF", None), (UVIS, "IR", None),
+     (UVIS, None, None), (UVIS, "1.5", None), (WFPC2, "3x", None)],
+    ids=repr,
+)  # fmt: skip
+def test_a_chip_in_any_form(detector, chip, extension):
+    """A chip is a number, or a name that ends in one; only IR does without."""
+    row = real_rows()[0] | {"chip": chip, "filter_1": "F606W"}
+    if extension is None:
+        with pytest.raises(BadURI, match="chip is "):
+            datauri.build(row, detector, detector.suffixes[0])
+        return
+
+    assert extension == datauri.build(row, detector, detector.suffixes[0]).extension
+
+
+@pytest.mark.parametrize(
+    ("subarray", "is_full"),
+    [("F", True), ("T", False), (False, True), (True, False), ("false", True), ("1", False), (np.bool_(0), True)],
+    ids=repr,
+)
+def test_a_subarray_in_any_form(subarray, is_full):
+    """Whether a frame is a subarray may be a number, a truth value or a word."""
+    row = real_rows()[0] | {"chip": "1", "subarray": subarray}
+
+    assert is_full == (datauri.build(row, UVIS, "flt").extension == 4)
+
+
+def test_texts_are_stripped():
+    """Blanks that a database pads its texts with are no part of them."""
+    padded = {name: f"{value}  " if isinstance(value, str) else value for name, value in real_rows()[0].items()}
+
+    assert REAL_URI == str(datauri.build_checked(padded, UVIS, "flc"))
 
 
 @pytest.mark.parametrize("id_", [1.5, "1.5", np.float64(2.25)], ids=repr)
@@ -193,14 +248,14 @@ def test_an_id_is_never_rounded(id_):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"filter": "F606W F814W"}, {"filter": ""}, {"filter": "F60é"}, {"rootname": "--"}, {"rootname": "a/b"},
-     {"rootname": ""}, {"id": -1}, {"filter": "F606W\n"}, {"chip": 1000, "subarray": 0}],
+    [{"filter": "F606W F814W"}, {"filter": "F60é"}, {"rootname": "a/b"}, {"rootname": "ibe802npq_flt"}, {"id": -1},
+     {"id": 10**18}, {"filter": "F606W\nx"}, {"chip": 1000, "subarray": 0}],
     ids=repr,
 )  # fmt: skip
 def test_rows_whose_texts_break_the_grammar_are_refused(wrong):
     """What would not be read back as it was written is refused by build_checked."""
     detector = IR if "chip" in wrong else UVIS
-    with pytest.raises(BadURI):
+    with pytest.raises(BadURI, match=f"the row's {next(iter(wrong))} cannot stand in a dataURI"):
         datauri.build_checked(real_rows()[0] | wrong, detector, "flt")
 
 

@@ -216,13 +216,15 @@ def test_any_kind_of_table_gives_the_same(obs: Table, uris: list[str], form: Cal
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, np.ma.masked])
-def test_a_row_without_coordinates_is_refused_by_name(obs: Table, bad: Any) -> None:
-    """A masked, infinite or missing coordinate names its source, and no dataURI is made of it."""
+def test_a_row_without_coordinates_is_left_out_by_name(obs: Table, bad: Any) -> None:
+    """A masked, infinite or missing coordinate costs its own dataURI, which a warning names; alone, an error."""
     obs = Table(obs, masked=True)
     obs["x_cal"][3] = bad
 
-    with pytest.raises(BadURI, match=f"source {obs['id'][3]} of {obs['rootname'][3]}.*x_cal is"):
-        mast_api_psf.make_dataURIs(obs, "UVIS", ["flt"])
+    with pytest.warns(UserWarning, match=f"1 of 6 .*source {obs['id'][3]} of {obs['rootname'][3]}.*x_cal is"):
+        assert 5 == len(mast_api_psf.make_dataURIs(obs, "UVIS", ["flt"]))
+    with pytest.raises(BadURI, match="x_cal is"):
+        mast_api_psf.make_dataURIs(obs[3:4], "UVIS", ["flt"])
     assert 6 == len(mast_api_psf.make_dataURIs(obs, "UVIS", ["raw"]))
 
 

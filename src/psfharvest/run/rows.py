@@ -9,6 +9,7 @@ from typing import Any
 from psfharvest.archive.catalog.listing import PartRows
 from psfharvest.archive.catalog.rows import Rows
 from psfharvest.core import ranges
+from psfharvest.core.catalog.columns import SOURCE_KEY
 from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadURI
@@ -45,8 +46,8 @@ def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterat
         try:
             parts = datauri.build_checked(row, query.detector, suffix, **sizes)
         except BadURI as error:
-            text = f"{query.detector.name} source {row.get('id')} {suffix}"
-            yield BadLine(text, str(error))
+            key = " ".join(f"{name}={row[name]}" for name in SOURCE_KEY if name in row)
+            yield BadLine(f"{query.detector.name} {key} suffix={suffix}", error.why)
         else:
             yield Asked(str(parts), number, parts)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from psfharvest.core.errors import BadQuery
 
@@ -29,6 +30,11 @@ class Detector:
     """The Mashup service that answers queries (PROTOCOL: ``*.Filtered``)."""
     suffixes: tuple[str, ...]
     filter_column: str
+    full_frame_extensions: Mapping[int, int] | None = None
+    """The extension of a chip's image in a full frame's file; a subarray's, and any other chip's, is 1. None: the
+    extension bears the chip's number."""
+    chip_names: Mapping[str, int] = field(default_factory=dict)
+    """Chips that may be named without their number; the empty name is a chip that is null or no column."""
 
     def check_suffixes(self, suffixes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         """
@@ -54,9 +60,20 @@ class Detector:
         return tuple(dict.fromkeys(suffixes))
 
 
-UVIS = Detector("UVIS", "WFC3", "Mast.Catalogs.Filtered.Wfc3Psf.Uvis", ("raw", "flt", "flc"), "filter")
-IR = Detector("IR", "WFC3", "Mast.Catalogs.Filtered.Wfc3Psf.Ir", ("raw", "flt"), "filter")
-WFPC2 = Detector("WFPC2", "WFPC2", "Mast.Catalogs.Filtered.Wfpc2Psf.Uvis", ("d0m", "c0m"), "filter_1")
+UVIS = Detector(
+    "UVIS",
+    "WFC3",
+    "Mast.Catalogs.Filtered.Wfc3Psf.Uvis",
+    ("raw", "flt", "flc"),
+    "filter",
+    full_frame_extensions={1: 4, 2: 1},
+)
+IR = Detector(
+    "IR", "WFC3", "Mast.Catalogs.Filtered.Wfc3Psf.Ir", ("raw", "flt"), "filter", chip_names={"": 1, "IR": 1}
+)
+WFPC2 = Detector(
+    "WFPC2", "WFPC2", "Mast.Catalogs.Filtered.Wfpc2Psf.Uvis", ("d0m", "c0m"), "filter_1", chip_names={"PC": 1}
+)
 DETECTORS = {d.name: d for d in (UVIS, IR, WFPC2)}
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from psfharvest.core.catalog import source
 from psfharvest.core.catalog.detectors import RAW_SUFFIXES, Detector
 from psfharvest.core.errors import BadURI
 
@@ -212,11 +213,12 @@ def build(
     Parameters
     ----------
     row
-        A row with at least the columns of `psfharvest.core.catalog.columns.needed`; numbers may be texts.
+        A row with the columns of `psfharvest.core.catalog.columns.needed`; see `psfharvest.core.catalog.source` for
+        the forms that it may have.
     detector, suffix
         The suffix must be one of the detector's.
     unsat_size_px, sat_size_px
-        Side of the cutout for unsaturated (``qfit > 0``) and saturated (``qfit == 0``) sources.
+        Side of the cutout for unsaturated (``qfit > 0``) and saturated (``qfit`` 0 or null) sources.
 
     Returns
     -------
@@ -226,34 +228,38 @@ def build(
     Raises
     ------
     BadURI
-        When the row has no finite coordinates, or lacks or garbles what is needed.
+        When the row lacks or garbles what is needed; it names the column.
     """
-    try:
-        frame = "raw" if suffix in RAW_SUFFIXES else "cal"
-        return CutoutURI(
-            detector.instrument,
-            str(row["rootname"]),
-            suffix,
-            _extension(row, detector),
-            unsat_size_px if _number(row, "qfit") > 0 else sat_size_px,
-            _coordinate(row, f"x_{frame}"),
-            _coordinate(row, f"y_{frame}"),
-            _whole(row, "id"),
-            str(row[detector.filter_column]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, BadURI):
-            raise
-        what = f"column {error.args[0]!r} is absent" if isinstance(error, KeyError) else str(error)
-        raise BadURI(_name(row), f"the row gives no dataURI: {what}") from None
+    frame = "raw" if suffix in RAW_SUFFIXES else "cal"
+    return CutoutURI(
+        detector.instrument,
+        source.rootname(row),
+        suffix,
+        source.extension(row, detector),
+        sat_size_px if source.is_saturated(row) else unsat_size_px,
+        str(source.finite(row, f"x_{frame}")),
+        str(source.finite(row, f"y_{frame}")),
+        source.whole(row, "id"),
+        source.filter_name(row, detector),
+    )
 
 
 def build_checked(row: Mapping[str, Any], detector: Detector, suffix: str, **sizes: int) -> CutoutURI:
     """Build like `build`, and refuse a row whose texts would not survive the grammar (a name with spaces, say)."""
     uri = build(row, detector, suffix, **sizes)
     if parts_of(str(uri)) != uri:
-        raise BadURI(str(uri), "the row's rootname, filter or id does not fit the grammar")
+        wrong = [column for column, value, right in _texts(uri, detector) if re.fullmatch(right, value) is None]
+        raise BadURI(str(uri), f"the row's {' and '.join(wrong) or 'columns'} cannot stand in a dataURI")
     return uri
+
+
+def _texts(uri: CutoutURI, detector: Detector) -> tuple[tuple[str, str, str], ...]:
+    return (
+        ("rootname", uri.rootname, r"[A-Za-z0-9]{1,40}"),
+        ("chip", str(uri.extension), r"[0-9]{1,3}"),
+        ("id", str(uri.source_id), r"[0-9]{1,18}"),
+        (detector.filter_column, uri.filter, r"(?:(?!%[0-9A-Fa-f]{2}|&amp;)[!-~]){1,40}"),
+    )
 
 
 def file_name(uri: str) -> str:
@@ -294,37 +300,3 @@ def from_data_url(url: str) -> tuple[str, str]:
     if not (found and named) or "/" in name or parts_of(uri) is None:
         raise BadURI(url, "nor the dataURL of a cutout: https://…/cgi-bin/hla/fitscut.cgi?red=…&imagename=…")
     return base, uri
-
-
-def _extension(row: Mapping[str, Any], detector: Detector) -> int:
-    chip = _whole(row, "chip")
-    if detector.name == "UVIS":
-        return 4 if chip == 1 and _whole(row, "subarray") == 0 else 1
-    return chip
-
-
-def _number(row: Mapping[str, Any], column: str) -> float:
-    value = row[column]
-    is_masked = not isinstance(value, (float, int)) and str(value) == "--"  # as astropy prints it
-    number = math.nan if is_masked else float(value)
-    if not math.isfinite(number):
-        raise BadURI(_name(row), f"{column} is {value!r}, not a finite number")
-    return number
-
-
-def _whole(row: Mapping[str, Any], column: str) -> int:
-    value = row[column]
-    if isinstance(value, str):
-        return int(value)
-    number = _number(row, column)
-    if number != int(number):
-        raise BadURI(_name(row), f"{column} is {value!r}, not a whole number")
-    return int(value)
-
-
-def _coordinate(row: Mapping[str, Any], column: str) -> str:
-    return str(_number(row, column))
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"source {row.get('id', '?')} of {row.get('rootname', '?')}" if hasattr(row, "get") else "row"
