@@ -7,8 +7,10 @@ holds no global, installs no signal handler, and leaves nothing behind when it i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,11 +28,14 @@ from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import STREAM_BUFFER, Channel, CutoutStream
+from psfharvest.filesystem import open_limit
 from psfharvest.run import Job, What, items_of
 from psfharvest.store.folder import Settings
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+_log = logging.getLogger("psfharvest")
 
 
 class Archive:
@@ -77,7 +82,7 @@ class Archive:
         self._line: Line | None = None
 
     async def __aenter__(self) -> Self:
-        self._line = Line(self._endpoints, self._limits, self._retry, self._client)
+        self._line = Line(self._endpoints, self._limits_now(), self._retry, self._client)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -277,6 +282,16 @@ class Archive:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
         return await Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress).resume()
+
+    def _limits_now(self) -> Limits:
+        """Return the limits, with as many connections as leave files for sink and manifest."""
+        open_limit.require(open_limit.NEEDED)
+        wanted = self._limits.connections(is_public=self._endpoints.is_public)
+        n = open_limit.connections_at_most(wanted)
+        if n == wanted:
+            return self._limits
+        _log.warning("%d connections instead of %d: few files may be open; raise ulimit -n", n, wanted)
+        return replace(self._limits, max_connections=n)
 
     def _open(self) -> Line:
         if self._line is None:

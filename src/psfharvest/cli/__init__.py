@@ -67,7 +67,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and leave with its exit status."""
     from psfharvest.core.errors import PsfharvestError  # noqa: PLC0415 - keeps --version instant
+    from psfharvest.filesystem import open_limit  # noqa: PLC0415
 
+    open_limit.raise_limit()
     status = 0
     try:
         result = cli.main(standalone_mode=False)

@@ -30,6 +30,7 @@ from psfharvest.cli.options import (
 from psfharvest.core import ranges
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.model import REMEDY, Reason, Report
+from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
 
 if TYPE_CHECKING:
@@ -189,6 +190,9 @@ def _run(
         except LocalError as error:
             click.echo(f"psfharvest: {error}", err=True)
             report = error.report or _account(folder, "local_error")
+        except OSError as error:  # the system refuses an event loop or a thread
+            click.echo(f"psfharvest: {folder}: {describe(error, folder)}", err=True)
+            report = _account(folder, "local_error")
     tell(report, folder, is_quiet=quiet)
     if as_json:
         click.echo(json.dumps(report.to_dict()))

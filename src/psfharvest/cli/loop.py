@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import anyio
 
+from psfharvest.filesystem import open_limit
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,10 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     ------
     Interrupted
         When a signal ended it.
+    LocalError
+        When too few files may be opened.
     """
+    open_limit.require(open_limit.NEEDED + open_limit.NEEDED_FOR_LOOP)
     try:
         return anyio.run(_supervise, work)
     except KeyboardInterrupt:

@@ -135,10 +135,5 @@ class SinkError(LocalError):
     """Raised when a cutout could not be stored: disk full, folder not writable, name too long."""
 
 
-def cannot_store(error: OSError, what: str) -> SinkError:
-    """Return the error of a sink that the operating system refused."""
-    return SinkError(f"cannot store {what}: {error.strerror or error}; mend that, then run the same command again")
-
-
 class ManifestError(LocalError):
     """Raised when the manifest cannot be read or written: damaged, foreign, or of another version."""

@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from psfharvest.core.errors import BadInput, cannot_store
+from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
+from psfharvest.filesystem.failures import cannot_store
 
 LEVEL = 1
 """Of compression: pixels of noise gain little from more."""

@@ -15,7 +15,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from psfharvest.core.errors import FolderRefused, ManifestError, SinkError, cannot_store
+from psfharvest.core.errors import FolderRefused, ManifestError, SinkError
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.lock import LOCK_NAME, folder_lock
 from psfharvest.store.read.account import account

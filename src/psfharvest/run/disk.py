@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
+from psfharvest.filesystem.failures import refused_as_sink_error
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -19,5 +21,17 @@ class Disk:
         self._one = anyio.CapacityLimiter(1)
 
     async def do(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Return what `work` returns; a piece that was begun is ended, whatever happens."""
-        return await anyio.to_thread.run_sync(lambda: work(*args, **named), limiter=self._one)
+        """
+        Return what `work` returns; a piece that was begun is ended, whatever happens.
+
+        Raises
+        ------
+        SinkError
+            In place of an error of the operating system that `work` raises.
+        """
+
+        def translated() -> T:
+            with refused_as_sink_error():
+                return work(*args, **named)
+
+        return await anyio.to_thread.run_sync(translated, limiter=self._one)

@@ -15,6 +15,7 @@ from psfharvest.archive.session import LONG_PATIENCE_S, Line
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Progress, Report, State
+from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.planner import Uris
 from psfharvest.run.run import Campaign
 from psfharvest.run.targets import What, ask_for
@@ -129,4 +130,8 @@ async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    return await anyio.to_thread.run_sync(lambda: work(*args, **named))
+    def translated() -> T:
+        with refused_as_sink_error():
+            return work(*args, **named)
+
+    return await anyio.to_thread.run_sync(translated)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psfharvest.core.errors import FolderRefused, SinkError, cannot_store
+from psfharvest.core.errors import FolderRefused, SinkError
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 
 LOCK_NAME = ".psfharvest.lock"

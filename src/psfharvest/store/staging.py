@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from psfharvest.core.errors import SinkError, cannot_store
+from psfharvest.core.errors import SinkError
+from psfharvest.filesystem.failures import cannot_store
 
 STAGING = ".staging"
 

@@ -12,7 +12,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from psfharvest.core.errors import FolderRefused, ManifestError, cannot_store
+from psfharvest.core.errors import FolderRefused, ManifestError
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 
 SIDES = ("", "-wal", "-shm", "-journal")

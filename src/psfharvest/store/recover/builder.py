@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from psfharvest.core.catalog.detectors import IR, UVIS, WFPC2
-from psfharvest.core.errors import FolderRefused, ManifestError, cannot_store
+from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.fits import keys
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item, Outcome, State
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest import damage, items, targets
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.manifest.targets import Ask

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from psfharvest.core.errors import cannot_store
 from psfharvest.filesystem import atomic, portable
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest.manifest import Claim, Manifest

@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from psfharvest.core.errors import cannot_store
 from psfharvest.core.model import Item, Outcome
 from psfharvest.filesystem import portable
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
 

@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psfharvest.core.errors import SinkError, cannot_store
+from psfharvest.core.errors import SinkError
 from psfharvest.core.fits import pixels
 from psfharvest.core.model import Outcome
 from psfharvest.filesystem import atomic, portable
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.column_types import Kinds
 from psfharvest.store.manifest.manifest import Stored

@@ -18,10 +18,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from psfharvest.core.errors import SinkError, cannot_store
+from psfharvest.core.errors import SinkError
 from psfharvest.core.model import Item, Outcome
 from psfharvest.core.tar import BLOCK, END, header
 from psfharvest.filesystem import atomic, portable
+from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
 

@@ -1,0 +1,72 @@
+"""What the operating system refused, in words that say what to do next."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from psfharvest.core.errors import SinkError
+
+_FEW_INODES = 16
+"""What was just removed, half made, may have left so many."""
+_ROOM_BYTES = 2**20
+_AGAIN = "then run the same command again"
+
+
+def cannot_store(error: OSError, what: str | Path) -> SinkError:
+    """
+    Return the error of a write that the operating system refused.
+
+    Parameters
+    ----------
+    error
+        The system's.
+    what
+        The path that was to be written, or what the user calls it.
+    """
+    return SinkError(f"cannot store {what}: {describe(error, what)}")
+
+
+@contextmanager
+def refused_as_sink_error() -> Iterator[None]:
+    """Raise what the operating system refuses as a `SinkError`: errors of ours pass, and so do all others."""
+    try:
+        yield
+    except OSError as error:
+        what = str(error.filename2 or error.filename or "the harvest's files")
+        raise SinkError(f"{what}: {describe(error, what)}") from error
+
+
+def describe(error: OSError, what: str | Path) -> str:
+    """Return what was wrong and what to do, for an error of the operating system about a path."""
+    cause = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        scope = "this process" if error.errno == errno.EMFILE else "the system"
+        return (
+            f"{scope} has too many files open; raise the limit (ulimit -n 1024) or lower the number of "
+            f"connections (--max-connections), {_AGAIN}"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and _lacks_inodes(error.filename2 or error.filename or what):
+        return (
+            f"{cause}: bytes are free, but no inodes, and every file takes one; "
+            f"harvest into a new folder with --sink shards, or remove files, {_AGAIN}"
+        )
+    return f"{cause}; mend that, {_AGAIN}"
+
+
+def _lacks_inodes(what: str | bytes | Path) -> bool:
+    """Return whether the file system of a path has free bytes, and no file can be made in it."""
+    if not hasattr(os, "statvfs"):  # Windows
+        return False
+    path = Path(os.fsdecode(what)).absolute()
+    for place in (path, *path.parents):
+        try:
+            found = os.statvfs(place)
+        except OSError:
+            continue
+        has_room = found.f_bavail * found.f_frsize > _ROOM_BYTES
+        return found.f_files > 0 and found.f_favail <= _FEW_INODES and has_room
+    return False
