@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
-from sink_contract import BODY, PATHS, SinkTests, outcome_of
+from sink_contract import BODY, PATHS, SinkTests, cutout_uri, outcome_of
 
 from psfharvest.core.errors import SinkError
 from psfharvest.store.manifest.manifest import Stored
@@ -100,3 +102,30 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(SinkError, match="home"):
         FileSink(tmp_path / "home")
+
+
+def test_a_folder_in_another_file_system(tmp_path: Path) -> None:
+    """Where ``WFC3PSF`` leads into another file system, files are written there, whole, without leftovers."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as other:
+        (tmp_path / "WFC3PSF").symlink_to(other)
+        sink = FileSink(tmp_path)
+        outcomes = [outcome_of(cutout_uri(k), BODY + bytes([k]), k) for k in range(1, 5)]
+        sink.store(outcomes)
+
+        assert [o.body for o in outcomes] == [(tmp_path / sink.location(o.item)).read_bytes() for o in outcomes]
+        assert 4 == sum(1 for path in Path(other).rglob("*") if path.is_file())
+        assert [] == list((tmp_path / PARTIAL).iterdir())
+        sink.close()
+
+
+def test_folders_that_are_swept_are_made_again(tmp_path: Path) -> None:
+    """A cleaner that removes folders under a running harvest costs nothing that comes after it."""
+    sink = FileSink(tmp_path)
+    sink.store([outcome_of(cutout_uri(1))])
+    shutil.rmtree(tmp_path / "WFC3PSF")
+    shutil.rmtree(tmp_path / PARTIAL)
+    again = outcome_of(cutout_uri(2))
+    sink.store([again])
+
+    assert again.body == (tmp_path / sink.location(again.item)).read_bytes()

@@ -81,10 +81,10 @@ TRAVEL: tuple[Point, ...] = (
     Point("a bundle has ended", "return", "BundleFetcher._settle", ways=("bundle",), is_in_loop=True),
     # a batch is stored: files
     Point("a batch for files", "call", "FileSink.store", sinks=("files",), nth_max=2),
-    *around("a file is begun", "open", "FileSink._put", sinks=("files",), nth_max=30),
-    *around("a file is written", "write", "FileSink._put", sinks=("files",), nth_max=30),
+    *around("a file is begun", "open", "FileSink._write_body", sinks=("files",), nth_max=30),
+    *around("a file is written", "write", "FileSink._write_body", sinks=("files",), nth_max=30),
     *around("a folder for files", "mkdir", "FileSink._make_parent", sinks=("files",), nth_max=20),
-    *around("a file's name", "rename", "FileSink._move", sinks=("files",), nth_max=30),
+    *around("a file's name", "rename", "FileSink._rename", sinks=("files",), nth_max=30),
     Point("files stored, not claimed", "return", "FileSink.store", sinks=("files",), nth_max=2),
     # a batch is stored: shards, and the journal of Parquet
     Point("a batch for shards", "call", "ShardSink.store", sinks=SHARDED, nth_max=2),

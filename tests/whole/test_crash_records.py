@@ -113,9 +113,9 @@ COMMIT = ("commit", "before", "COMMIT", "Campaign._keep")
 def test_files_are_synced_before_their_claim_when_asked(world: World, tmp_path: Path, fsync: bool) -> None:
     """With fsync: each file before its name, each folder before the commit. Without: nothing is."""
     events = [
-        ("write", "after", "write", "FileSink._put"),
-        ("sync", "after", "fsync", "FileSink._put"),
-        ("name", "before", "rename", "FileSink._move"),
+        ("write", "after", "write", "FileSink._write_body"),
+        ("sync", "after", "fsync", "FileSink._write_body"),
+        ("name", "before", "rename", "FileSink._rename"),
         ("folder", "after", "fsync", "FileSink._sync_folders"),
         COMMIT,
     ]

@@ -8,6 +8,7 @@ take as long as a third of the writing itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -23,7 +24,8 @@ from psfharvest.store.manifest.manifest import Stored
 PARTIAL = ".partial"
 """Where files grow; emptied at every start, since nothing in it was ever claimed."""
 
-
+BESIDE = ".psfharvest.partial"
+"""Where a file grows whose folder is in another file system: one name, so that a death leaves one at most."""
 MADE_MAX = 20_000
 """Folders remembered as made; exposures are far fewer than cutouts, but memory is to stay flat."""
 
@@ -96,30 +98,54 @@ class FileSink:
         return place_of(item, is_tree=self._is_tree)
 
     def _put(self, location: str, outcome: Outcome) -> str:
+        """Store one body; folders that were removed meanwhile are made again, once."""
+        try:
+            return self._write(location, outcome)
+        except FileNotFoundError:
+            self._made.clear()
+            (self._folder / PARTIAL).mkdir(exist_ok=True)
+            return self._write(location, outcome)
+
+    def _write(self, location: str, outcome: Outcome) -> str:
         partial = f"{self._growing}{self._n}"
         self._n += 1
         body = outcome.body or b""
         try:
-            with OpenFile(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
-                file.write(body)
-                if self._fsync:
-                    file.sync()
-            return self._move(partial, location, outcome.item)
+            self._write_body(partial, body, os.O_EXCL)
+            return self._move(partial, location, outcome.item, body)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(partial)  # noqa: PTH108
             raise
 
-    def _move(self, partial: str, location: str, item: Item) -> str:
+    def _write_body(self, path: str, body: bytes, flag: int) -> None:
+        with OpenFile(path, os.O_WRONLY | os.O_CREAT | flag) as file:
+            file.write(body)
+            if self._fsync:
+                file.sync()
+
+    def _move(self, partial: str, location: str, item: Item, body: bytes) -> str:
         try:
-            self._make_parent(location)
-            os.rename(partial, self._final + location)  # noqa: PTH104
+            self._rename(partial, location, body)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             # one URI's path is a step of another's: give this one a name that is nobody's path
             location = refuge_of(item)
-            self._make_parent(location)
-            os.rename(partial, self._final + location)  # noqa: PTH104
+            self._rename(partial, location, body)
         return location
+
+    def _rename(self, partial: str, location: str, body: bytes) -> None:
+        self._make_parent(location)
+        final = self._final + location
+        try:
+            os.rename(partial, final)  # noqa: PTH104
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # a link or mount leads into another file system: written beside its target
+            beside = f"{final.rpartition('/')[0]}/{BESIDE}"
+            self._write_body(beside, body, os.O_TRUNC)
+            os.rename(beside, final)  # noqa: PTH104
+            os.unlink(partial)  # noqa: PTH108
 
     def _make_parent(self, location: str) -> None:
         parent = location.rpartition("/")[0]
