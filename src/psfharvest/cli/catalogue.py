@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from psfharvest.cli.options import (
     parse_query,
     patience_option,
 )
-from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.errors import BadInput
+from psfharvest.filesystem.atomic import written_whole
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -140,11 +140,5 @@ def _check_output(output: Path) -> None:
 
 
 def _write(table: Table, output: Path) -> None:
-    partial = output.with_name(f".{os.getpid()}.{output.name}")
-    try:
+    with written_whole(output) as partial:
         table.write(partial, format=FORMATS[output.suffix.lower()], overwrite=True)
-        partial.replace(output)
-    except OSError as error:
-        raise SinkError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

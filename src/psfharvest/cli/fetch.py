@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import click
 
 from psfharvest.cli import loop
 from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
-from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.errors import BadInput
+from psfharvest.filesystem.atomic import written_whole
 
 if TYPE_CHECKING:
     from psfharvest.core.fits.cutout import Cutout
@@ -67,11 +67,5 @@ def _write(raw: bytes, target: Path) -> None:
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
         return
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
+    with written_whole(target) as partial:
         partial.write_bytes(raw)
-        partial.replace(target)
-    except OSError as error:
-        raise SinkError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri
+from psfharvest.filesystem.atomic import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -244,11 +244,5 @@ def _save(figure: Figure, out: Path) -> None:
     """Write the picture whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=out.suffix.lower().lstrip("."), dpi=DPI)
-    partial = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
+    with written_whole(out) as partial:
         partial.write_bytes(buffer.getvalue())
-        partial.replace(out)
-    except OSError as error:
-        raise SinkError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
