@@ -211,6 +211,12 @@ def _account(folder: Path, stopped: str) -> Report:
     return last_run(folder, stopped)
 
 
+def _is_harvest(folder: Path) -> bool:
+    from psfharvest.store.folder import is_harvest  # noqa: PLC0415
+
+    return is_harvest(folder)
+
+
 def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
     """Say in words what an account says in numbers."""
     if is_quiet:
@@ -231,7 +237,7 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
         )
     for note in report.notes:
         click.echo(f"psfharvest: {note}", err=True)
-    if report.exit_status in (74, 75, 130, 143) and (folder / "manifest.sqlite").exists():
+    if report.exit_status in (74, 75, 130, 143) and _is_harvest(folder):
         click.echo(
             f"psfharvest: work is left; the same command continues, so does: psfharvest resume {folder}", err=True
         )

@@ -99,10 +99,12 @@ class Campaign:
     _asking: Asking = field(init=False)
     _asks: list[Ask] = field(default_factory=list)
     _run: int = 0
+    _is_over: bool = False
     _started_at: float = 0.0
     _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._notes += [self.manifest.note] if self.manifest.note else []
         self._pump = Pump(self.fetcher, self, self.traffic, self.policy)
         self._asking = Asking(
             self.manifest,
@@ -209,6 +211,7 @@ class Campaign:
     async def _work(self) -> str:
         error: Exception | None = None
         async with anyio.create_task_group() as group:
+            group.start_soon(self._hear_cancellation)
             group.start_soon(self._asking.run)
             if self.watch is not None:
                 group.start_soon(self._watch, self.watch)
@@ -219,6 +222,7 @@ class Campaign:
             except BaseException:  # a cancellation
                 await self._keep_leftovers()
                 raise
+            self._is_over = True
             group.cancel_scope.cancel()
         if isinstance(error, ArchiveDown):
             await self._keep_leftovers()
@@ -228,6 +232,14 @@ class Campaign:
             raise error
         return ""
 
+    async def _hear_cancellation(self) -> None:
+        """Wait no longer for a locked manifest once the run is cancelled, also in work that is shielded."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if not self._is_over:
+                self.manifest.stop_waiting()
+
     async def _close_run(self, stopped: str) -> None:
         def close() -> None:
             with self.manifest.transaction():
@@ -236,7 +248,7 @@ class Campaign:
         try:
             await self._disk.do(close)
         except LocalError:
-            if stopped != "local_error":
+            if stopped in ("", "archive_down"):  # otherwise an error or a cancellation is under way, and goes first
                 raise
 
     async def _watch(self, watch: Callable[[Progress], None]) -> None:

@@ -15,7 +15,8 @@ from psfharvest.core.errors import BadInput, FolderRefused, SinkError
 from psfharvest.filesystem import portable
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest import place as places
+from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.sinks.arrow import require_pyarrow
 from psfharvest.store.sinks.files import FileSink
@@ -30,11 +31,16 @@ LAYOUTS = ("tree", "flat")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for a folder's life; None is the folder's own, or the default for a new one."""
+    """
+    What holds for a folder's life; None is the folder's own, or the default for a new one.
+
+    `manifest` is where the manifest stands, if not in the folder.
+    """
 
     sink: str | None = None
     layout: str | None = None
     fsync: bool = False
+    manifest: Path | None = None
 
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, SINKS)
@@ -46,8 +52,8 @@ class Settings:
 
 
 def is_harvest(folder: Path) -> bool:
-    """Return True when the folder holds a manifest."""
-    return (folder / MANIFEST_NAME).is_file()
+    """Return True when the folder has a manifest, in itself or where it says."""
+    return places.find(folder).is_somewhere()
 
 
 def knows(folder: Path, ask: Ask) -> bool:
@@ -61,6 +67,8 @@ def knows(folder: Path, ask: Ask) -> bool:
 @contextmanager
 def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Make a harvest folder (an existing one may hold other things) and hold it."""
+    _refuse_dangling(folder)
+    at = places.choose(folder, settings.manifest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +81,9 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
         damage.set_aside(folder)
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
-        Manifest.create(folder, **meta).close()
+        Manifest.create(folder, at, **meta).close()
+        with suppress(OSError):
+            portable.sync_folder(folder)
         with Manifest.open(folder, durable=settings.fsync or settings.sink in SYNCED) as manifest:
             yield manifest
 
@@ -81,6 +91,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
 @contextmanager
 def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Open an existing harvest folder and hold it."""
+    places.refuse_another(folder, settings.manifest)
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
         durable = settings.fsync or manifest.setting("sink") in SYNCED
@@ -132,6 +143,14 @@ def _refuse_orphans(folder: Path, sink: str | None) -> None:
         raise FolderRefused(
             f"{folder} has {orphan.relative_to(folder)} but no manifest, which was lost: "
             f"'psfharvest adopt {folder}' makes it anew; or choose another folder"
+        )
+
+
+def _refuse_dangling(folder: Path) -> None:
+    if folder.is_symlink() and not folder.exists():
+        raise FolderRefused(
+            f"{folder} is a link to {folder.readlink()}, which does not exist: make that folder, remove the "
+            "link, or choose another folder"
         )
 
 

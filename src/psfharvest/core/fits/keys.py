@@ -15,7 +15,9 @@ from psfharvest.core.fits.datauri import CutoutURI
 
 MAX_COMPONENT = 200
 MAX_KEY = 1000
-_RESERVED = frozenset({"manifest.sqlite", "shards", "parquet", "other", "contact-sheet", "wfc3psf", "wfpc2psf"})
+_RESERVED = frozenset(
+    {"manifest.sqlite", "manifest.place", "shards", "parquet", "other", "contact-sheet", "wfc3psf", "wfpc2psf"}
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+=,@-]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.filesystem.failures import cannot_store
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest import place
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.place import SIDES
 
-SIDES = ("", "-wal", "-shm", "-journal")
-"""The manifest's own file, and those that SQLite keeps beside it."""
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -32,7 +32,7 @@ def refuse_sound(folder: Path) -> None:
     ManifestError
         When the manifest cannot be judged: foreign, newer, not readable.
     """
-    path = folder / MANIFEST_NAME
+    path = place.find(folder).path
     if not os.path.lexists(path) or is_damaged(folder):
         return
     raise FolderRefused(
@@ -50,7 +50,7 @@ def is_damaged(folder: Path) -> bool:
     ManifestError
         When it cannot be judged.
     """
-    path = folder / MANIFEST_NAME
+    path = place.find(folder).path
     try:
         if path.stat().st_size == 0:
             return True
@@ -73,21 +73,22 @@ def set_aside(folder: Path) -> str:
     SinkError
         When they cannot be renamed.
     """
-    there = [side for side in SIDES if os.path.lexists(folder / f"{MANIFEST_NAME}{side}")]
-    names = (f"{MANIFEST_NAME}-damaged-{n}" for n in itertools.count(1))
-    name = next(n for n in names if not any(os.path.lexists(folder / f"{n}{side}") for side in SIDES))
+    at = place.find(folder)
+    there = [side for side in SIDES if os.path.lexists(at.side(side))]
+    names = (f"{at.path.name}-damaged-{n}" for n in itertools.count(1))
+    name = next(n for n in names if not any(os.path.lexists(at.path.with_name(f"{n}{side}")) for side in SIDES))
     try:
-        if _holds_nothing(folder, there):
+        if _holds_nothing(at, there):
             for side in there:
-                (folder / f"{MANIFEST_NAME}{side}").unlink()
+                at.side(side).unlink()
             return ""
         for side in there:
-            (folder / f"{MANIFEST_NAME}{side}").rename(folder / f"{name}{side}")
+            at.side(side).rename(at.path.with_name(f"{name}{side}"))
     except OSError as error:
         raise cannot_store(error, name) from error
     return name
 
 
-def _holds_nothing(folder: Path, there: Sequence[str]) -> bool:
+def _holds_nothing(at: place.Place, there: Sequence[str]) -> bool:
     """Return True for what a reader leaves behind: an index, and an empty journal."""
-    return not any(side != "-shm" and (folder / f"{MANIFEST_NAME}{side}").stat().st_size for side in there)
+    return not any(side != "-shm" and at.side(side).stat().st_size for side in there)

@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from psfharvest.core.errors import FolderRefused, ManifestError
-from psfharvest.store.manifest import migrate
+from psfharvest.core.errors import ManifestError
+from psfharvest.filesystem.open_file import OpenFile
+from psfharvest.store.manifest import holders, migrate, place, snapshot
+from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, is_lock
+from psfharvest.store.manifest.place import Place
 
-MANIFEST_NAME = "manifest.sqlite"
-GROWING_NAME = ".manifest.growing"
+GROWING = ".growing"
+WAL_PAGES = 4000
+"""The journal is folded into the file at so many pages, 16 MB."""
+WAL_BYTES_MAX = 32 * 2**20
+"""Above it the journal is folded in and cut by force, since somebody's long look holds it up."""
+_NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL)
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
 
 
-def create(folder: Path, meta: Mapping[str, str | int]) -> None:
+class Opened(NamedTuple):
+    """
+    An open manifest.
+
+    Parameters
+    ----------
+    db
+        The connection.
+    note
+        What the user should know of how it is opened, or nothing.
+    signature
+        Of a file that is read in place without locks: when it differs, the manifest must be opened again.
+    copy
+        The private copy that is read, held for its life.
+    """
+
+    db: PatientConnection
+    note: str = ""
+    signature: snapshot.Signature | None = None
+    copy: snapshot.Copy | None = None
+
+
+def create(at: Place, meta: Mapping[str, str | int]) -> None:
     """
     Make a new manifest in an existing folder.
 
@@ -24,112 +57,232 @@ def create(folder: Path, meta: Mapping[str, str | int]) -> None:
     ManifestError
         When it cannot be written; then there is none.
     """
-    path = folder / MANIFEST_NAME
-    growing = folder / GROWING_NAME
-    growing.unlink(missing_ok=True)
-    connection = _connect(growing, "rwc")
-    with translated(path), contextlib.closing(connection):
+    growing = at.side(GROWING) if at.id else at.folder / ".manifest.growing"
+    try:
+        growing.unlink(missing_ok=True)
+        OpenFile(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY).close()  # SQLite would take no heed of the umask
+    except OSError as error:
+        raise ManifestError(f"{growing}: {error.strerror}") from error
+    # nobody else knows the file: it needs no lock, which the file system may not have
+    connection = _connect(growing, "rw", vfs=_vfs(without_locks=True))
+    with translated(at), contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("BEGIN IMMEDIATE")
         migrate.create(connection)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
         connection.execute("COMMIT")
     try:
-        growing.replace(path)
+        growing.replace(at.path)
     except OSError as error:
-        raise ManifestError(f"{path}: {error.strerror}") from error
+        raise ManifestError(f"{at.path}: {error.strerror}") from error
 
 
-def to_write(folder: Path, *, durable: bool) -> sqlite3.Connection:
+def to_write(at: Place, *, durable: bool) -> Opened:
     """
     Return a connection that may write; `durable` commits survive power loss, too.
 
     Raises
     ------
-    FolderRefused
-        When there is no manifest.
     ManifestError
-        When it is damaged, foreign, newer, or of a version that was never published.
+        When it is damaged, foreign, newer, of a version that was never published, or locked for long.
     """
-    path = _existing(folder)
-    with translated(path):
-        connection = _checked(path, "rw")
+    with translated(at):
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            migrate.migrate(connection)
+            opened = Opened(_opened(at, "rw", _set_wal))
+        except sqlite3.OperationalError as error:
+            missing = _missing_feature(at, error)
+            if not missing:
+                raise
+            opened = Opened(_opened_alone(at), _alone_note(at, missing))
+        try:
+            opened.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            migrate.migrate(opened.db)
         except BaseException:
-            connection.close()
+            opened.db.close()
             raise
-        return connection
+        return opened
 
 
-def to_read(folder: Path) -> sqlite3.Connection:
+def to_read(at: Place) -> Opened:
     """
     Return a connection that only reads, also while another process writes, also on a read-only medium.
 
     Raises
     ------
-    FolderRefused
-        When there is no manifest.
     ManifestError
-        When it is damaged, foreign, newer, or of a version that was never published.
+        When it is damaged, foreign, newer, of a version that was never published, or cannot be read as it is now.
     """
-    path = _existing(folder)
-    with translated(path):
+    with translated(at):
         try:
-            connection = _checked(path, "ro")
-        except sqlite3.OperationalError:  # a journal cannot be made there: the file is read as it is
-            connection = _checked(path, "ro&immutable=1")
-        try:
-            migrate.stand_in(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=2.0))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in snapshot.UNOPENED:
+                raise
+            opened = _read_apart(at, error)
+        opened.db.execute("PRAGMA query_only = 1")
+        return opened
+
+
+def close_writer(opened: Opened) -> None:
+    """Fold the journal into the file, so that the file alone tells all, and close it."""
+    db = opened.db
+    with contextlib.suppress(sqlite3.Error):
+        if opened.note:
+            db.execute("PRAGMA journal_mode = DELETE")
+        else:
+            fold(db, patience_s=0.1 if db.is_stopping else 1.0)
+    with contextlib.suppress(sqlite3.Error):
+        db.close()
+
+
+def fold(db: PatientConnection, *, patience_s: float) -> bool:
+    """Fold the journal into the file and cut it; return False when somebody's look at it holds that up."""
+    db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
+    try:
+        return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * ONE_WAIT_S)}")
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(at: Place) -> Iterator[None]:
     """Raise what the database refuses as a `ManifestError`."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if str(error).startswith(("no such table", "no such column")):
-            raise damaged(path, str(error)) from error
-        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
-            words = f"{path}: {error}; mend that, then run the same command again"
+        if is_lock(error):
+            who = holders.describe(at.side(side) for side in place.SIDES)
+            words = f"{at.path} is locked by {who or 'another program'}; end that, then run the same command again"
             raise ManifestError(words) from error
-        raise damaged(path, str(error)) from error
+        if str(error).startswith(("no such table", "no such column")):
+            raise damaged(at, str(error)) from error
+        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
+            words = f"{at.path}: {error}; mend that, then run the same command again"
+            raise ManifestError(words) from error
+        raise damaged(at, str(error)) from error
 
 
-def damaged(path: Path, words: str) -> ManifestError:
+def damaged(at: Place, words: str) -> ManifestError:
     """Return the error of a manifest that holds what it cannot hold."""
-    remedy = f"move it away, and 'psfharvest adopt {path.parent}' makes it anew from what is stored"
-    return ManifestError(f"{path} is damaged ({words}); {remedy}")
+    remedy = f"move it away, and 'psfharvest adopt {at.folder}' makes it anew from what is stored"
+    return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
 
 
-def _existing(folder: Path) -> Path:
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise FolderRefused(
-            f"{folder} is no harvest folder: it has no {MANIFEST_NAME}; give the folder of a harvest"
-        )
-    return path
+def _set_wal(db: PatientConnection) -> None:
+    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        error = sqlite3.OperationalError(f"journal_mode is {mode}")
+        error.sqlite_errorcode = sqlite3.SQLITE_PROTOCOL
+        raise error
+    db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+    db.execute("BEGIN IMMEDIATE")  # shared memory and locks are needed from here on
+    db.execute("COMMIT")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    with translated(path):
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+def _opened_alone(at: Place) -> PatientConnection:
+    """Return a writing connection that shares the file with nobody; the folder's lock is held."""
+
+    def alone(db: PatientConnection) -> None:
+        db.execute("PRAGMA journal_mode = TRUNCATE")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("COMMIT")
+
+    vfs = "" if _can_lock(at) else _vfs(without_locks=True)
+    return _opened(at, "rw", alone, vfs=vfs, first="PRAGMA locking_mode = EXCLUSIVE")
 
 
-def _checked(path: Path, mode: str) -> sqlite3.Connection:
-    connection = _connect(path, mode)
+def _alone_note(at: Place, missing: str) -> str:
+    return (
+        f"the file system of {at.path.parent} lacks {missing}: the manifest is kept without a shared journal, and "
+        "'status' reads a copy while a harvest runs; --manifest FILE keeps a new harvest's manifest on a local disk"
+    )
+
+
+def _read_apart(at: Place, error: sqlite3.OperationalError) -> Opened:
+    """Read a file that SQLite did not open: in place where nothing can be missed by that, or else a copy."""
+    cannot_write_there = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    if cannot_write_there and not snapshot.has_journal(at):
+        seen = snapshot.signature(at)
+        _refuse_unreadable(at)
+        return Opened(_opened(at, "ro&immutable=1", migrate.stand_in), signature=seen)
+    copy = snapshot.copy_of(at)
+    return Opened(_opened(at._replace(path=copy.path), "rw", migrate.stand_in), copy=copy)
+
+
+def _refuse_unreadable(at: Place) -> None:
+    if not os.access(at.path, os.R_OK):
+        raise ManifestError(f"{at.path}: {os.strerror(errno.EACCES)}; you need the right to read it")
+
+
+def _missing_feature(at: Place, error: sqlite3.OperationalError) -> str:
+    """Return in words what the file system lacks for a shared journal, or nothing when that is not the trouble."""
+    if not _can_lock(at):
+        return "file locks (fcntl)"
+    return "shared memory (mmap), or locks on it" if error.sqlite_errorcode & 0xFF in _NO_WAL else ""
+
+
+def _can_lock(at: Place) -> bool:
+    """Return False when the manifest's file system has no locks of fcntl's; a lock that is held is one."""
+    if os.name == "nt":
+        return True
+    import fcntl  # noqa: PLC0415 - only there
+
+    # a file of its own: closing any handle of the manifest would let go of this process's locks on it
+    probe = at.side(".probe")
     try:
-        migrate.check(connection, path)
+        file = OpenFile(probe, os.O_RDWR | os.O_CREAT)
+    except OSError:
+        return True
+    with file:
+        try:
+            fcntl.lockf(file.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+        finally:
+            probe.unlink(missing_ok=True)
+    return True
+
+
+def _vfs(*, without_locks: bool) -> str:
+    return "unix-none" if without_locks and os.name == "posix" else ""
+
+
+def _connect(path: Path, mode: str, *, vfs: str = "") -> PatientConnection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}{f'&vfs={vfs}' if vfs else ''}"
+    return sqlite3.connect(
+        uri, uri=True, timeout=ONE_WAIT_S, isolation_level=None, check_same_thread=False, factory=PatientConnection
+    )
+
+
+def _opened(
+    at: Place,
+    mode: str,
+    prepare: Callable[[PatientConnection], None],
+    *,
+    vfs: str = "",
+    first: str = "",
+    lock_wait_s: float | None = None,
+) -> PatientConnection:
+    connection = _connect(at.path, mode, vfs=vfs)
+    try:
+        if lock_wait_s is not None:
+            connection.lock_wait_s = lock_wait_s
+        if first:
+            connection.execute(first)
+        migrate.check(connection, at.path)
+        _refuse_another_folders(connection, at)
+        prepare(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _refuse_another_folders(db: PatientConnection, at: Place) -> None:
+    row = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+    if at.id and (row is None or row[0] != at.id):
+        raise ManifestError(
+            f"{at.path} is the manifest of another folder than {at.folder}; put the right one there, or see "
+            f"{at.folder / place.POINTER_NAME}"
+        )

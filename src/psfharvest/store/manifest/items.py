@@ -6,6 +6,8 @@ Functions over an open connection, called within the manifest's own transactions
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,9 @@ COLUMNS = "n, instrument, rootname, suffix, extension, size_px, x, y, id, filter
 """Of table `item`, in the order in which rows come here."""
 SOURCE_AT = 11
 LOOK_UP_AT_ONCE = 500
+"""Names in one statement: SQLite takes a limited number of values."""
+AMONG = "IN (SELECT value FROM json_each(?))"
+"""Compares with any number of values, given by `among` as one parameter."""
 _NO_PARTS = (None,) * 9
 
 
@@ -27,6 +32,17 @@ class Added(NamedTuple):
 
     items: list[Item]
     n_refused: int
+
+
+def among(values: Iterable[float | str]) -> str:
+    """Return numbers or texts as the one parameter of `AMONG`."""
+    return f"[{','.join(map(_as_json, values))}]"
+
+
+def _as_json(value: float | str) -> str:
+    if value in (math.inf, -math.inf):  # JSON has no word for it, SQLite reads what is too large as it
+        return "9e999" if value == math.inf else "-9e999"
+    return json.dumps(value)
 
 
 def columns_of(table: str) -> str:
@@ -98,13 +114,20 @@ def _item(n: int, uri: str, key: str, parts: datauri.CutoutURI | None) -> Item:
 
 def _bearers(db: Connection, digests: Sequence[bytes]) -> dict[bytes, dict[str, int]]:
     """Return which dataURIs bear the names asked for, in their order, and their numbers."""
-    marks = ",".join("?" * len(digests))
-    rows = db.execute(
-        f"SELECT name.digest, {columns_of('item')} FROM name JOIN item ON item.n = name.n "  # noqa: S608
-        f"WHERE name.digest IN ({marks}) ORDER BY name.n",
-        digests,
-    )
     found: dict[bytes, dict[str, int]] = {}
-    for digest, *row in rows:
+    for *row, digest in with_names(db, digests):
         found.setdefault(digest, {})[uri_of(row)[0]] = row[0]
     return found
+
+
+def with_names(db: Connection, digests: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """Return the rows that bear one of the names, each with the name's digest at its end."""
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(digests), LOOK_UP_AT_ONCE):
+        some = digests[start : start + LOOK_UP_AT_ONCE]
+        rows += db.execute(
+            f"SELECT {columns_of('item')}, name.digest FROM name JOIN item ON item.n = name.n "  # noqa: S608
+            f"WHERE name.digest IN ({','.join('?' * len(some))}) ORDER BY name.n",
+            some,
+        ).fetchall()
+    return rows

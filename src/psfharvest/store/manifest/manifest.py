@@ -1,9 +1,9 @@
 """
 The ledger: every asked cutout is in exactly one state, and the sum is always right.
 
-With `manifest_file` the only module that says sqlite3. One writer; every change is one transaction that carries the
-counts with it, so that the account is read, never counted. Readers (another process's ``status``) may look at any
-time.
+One writer; every change is one transaction that carries the counts with it, so that the account is read, never
+counted. Readers (another process's ``status``) may look at any time. They hold no transaction between two pages of
+rows, since the journal cannot be folded in, and grows, for as long as somebody reads.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from typing import Any, NamedTuple, Self
 
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
-from psfharvest.store.manifest import database, items
-from psfharvest.store.manifest.database import MANIFEST_NAME, translated
+from psfharvest.store.manifest import database, items, snapshot
+from psfharvest.store.manifest import place as places
+from psfharvest.store.manifest.database import Opened, translated
+from psfharvest.store.manifest.place import MANIFEST_NAME, Place
 from psfharvest.store.manifest.tally import ASKED, QUIRK, Counts
 
 __all__ = ["MANIFEST_NAME", "Claim", "Manifest", "Stored", "as_json", "now_text"]
 
 
+ROWS_AT_ONCE = 2000
 _OUTCOME = "n, state, size_bytes, sha256, attempts, shard, place, reason, detail, quirk"
 
 
@@ -53,9 +56,12 @@ class Manifest:
     Use `create`, `open` or `read`; each raises `ManifestError` for a file that is damaged, foreign or newer.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._db = connection
-        self.path = path
+    def __init__(self, opened: Opened, at: Place, *, is_writer: bool) -> None:
+        self._opened = opened
+        self._db = opened.db
+        self._at = at
+        self._is_writer = is_writer
+        self._held_up_bytes = 0
         self._counts = Counts()
         self._given: set[int] = set()
         self._settled: list[int] = []
@@ -67,29 +73,55 @@ class Manifest:
         try:
             self._load()
         except BaseException:
-            connection.close()
+            self._db.close()
             raise
 
     @classmethod
-    def create(cls, folder: Path, **meta: str | int) -> Self:
-        """Make a new manifest in an existing folder, whole or not at all; `meta` holds for its life."""
-        database.create(folder, meta)
+    def create(cls, folder: Path, at: Place | None = None, /, **meta: str | int) -> Self:
+        """Make a new manifest for an existing folder, whole or not at all; `meta` holds for its life."""
+        chosen = at or Place(folder, folder / MANIFEST_NAME)
+        places.record(chosen)
+        database.create(chosen, {**meta, "id": chosen.id} if chosen.id else meta)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = False) -> Self:
         """Open an existing manifest to write; `durable` commits survive power loss, too."""
-        return cls(database.to_write(folder, durable=durable), folder / MANIFEST_NAME)
+        at = places.existing(folder)
+        return cls(database.to_write(at, durable=durable), at, is_writer=True)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Open an existing manifest to read, also while another process writes, also on a read-only medium."""
-        return cls(database.to_read(folder), folder / MANIFEST_NAME)
+        at = places.existing(folder)
+        return cls(database.to_read(at), at, is_writer=False)
+
+    @property
+    def path(self) -> Path:
+        """The manifest's file."""
+        return self._at.path
+
+    @property
+    def folder(self) -> Path:
+        """The harvest folder."""
+        return self._at.folder
+
+    @property
+    def note(self) -> str:
+        """What the user should know of how the manifest is kept, or nothing."""
+        return self._opened.note
+
+    def stop_waiting(self) -> None:
+        """Wait no longer for what another program has locked: the run was told to stop; from any thread."""
+        self._db.is_stopping = True
 
     def close(self) -> None:
-        """Close the file; the last one to close folds the journal into it."""
+        """Close the file; a writer first folds the journal into it."""
+        if self._is_writer:
+            database.close_writer(self._opened)
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+        self._opened = self._opened._replace(copy=None)
 
     def __enter__(self) -> Self:
         return self
@@ -100,19 +132,20 @@ class Manifest:
     @contextmanager
     def look(self) -> Iterator[sqlite3.Connection]:
         """Run statements that read, or that belong to a transaction opened around them."""
-        with translated(self.path):
+        with translated(self._at):
+            self._see_changes()
             yield self._db
 
     def damaged(self, words: str) -> ManifestError:
         """Return the error of a manifest that holds what it cannot hold."""
-        return database.damaged(self.path, words)
+        return database.damaged(self._at, words)
 
     # -- settings
 
     def setting(self, name: str, absent: Any = None) -> Any:
         """Return a value of the folder's life, such as ``sink`` or ``layout``."""
-        with translated(self.path):
-            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        with self.look() as db:
+            row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return absent if row is None else row[0]
 
     def set(self, **settings: int | str) -> None:
@@ -163,8 +196,8 @@ class Manifest:
     def runs(self) -> list[dict[str, Any]]:
         """Return the record of all runs, the oldest first."""
         names = ("n", "started_at", "elapsed_s", "requests", "retried", "via", "stopped")
-        with translated(self.path):
-            rows = self._db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
+        with self.look() as db:
+            rows = db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     # -- the ledger proper
@@ -182,8 +215,8 @@ class Manifest:
         with_source
             Whether to fill in the catalogue row, as a JSON object.
         """
-        with translated(self.path):
-            rows = self._db.execute(
+        with self.look() as db:
+            rows = db.execute(
                 f"SELECT {items.columns_of('i')} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
                 "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
                 (max(after, self._low_water), limit),
@@ -266,33 +299,52 @@ class Manifest:
 
     def examples(self) -> dict[str, str]:
         """Return one dataURI for each reason, with its detail."""
-        with translated(self.path):
-            rows = self._db.execute(
+        with self.look() as db:
+            rows = db.execute(
                 "SELECT reason, uri, detail FROM cutout WHERE n IN "
                 "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
             ).fetchall()
         return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
 
     def cutouts(
-        self, columns: str = "uri, state, location", where: str = "1", order: str = "n"
+        self, columns: str = "uri, state, location", where: str = "1", *, at_once: int = ROWS_AT_ONCE
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield rows of the view `cutout`; the arguments are SQL of our own, never a user's."""
-        with translated(self.path):
-            yield from self._db.execute(f"SELECT {columns} FROM cutout WHERE {where} ORDER BY {order}")  # noqa: S608
+        """
+        Yield rows of the view `cutout` in the order of asking, with no transaction open between two pages of them.
+
+        Parameters
+        ----------
+        columns, where
+            SQL of our own, never a user's.
+        at_once
+            Rows that one look takes.
+        """
+        after = 0
+        while True:
+            with self.look() as db:
+                rows = db.execute(
+                    f"SELECT n, {columns} FROM cutout WHERE n > ? AND ({where}) ORDER BY n LIMIT ?",  # noqa: S608
+                    (after, at_once),
+                ).fetchall()
+            for row in rows:
+                yield row[1:]
+            if len(rows) < at_once:
+                return
+            after = rows[-1][0]
 
     def shards_of(self, numbers: Iterable[int]) -> frozenset[int]:
         """Return the shards that cutouts are claimed in; without those that are claimed elsewhere."""
-        with translated(self.path):
-            rows = (
-                self._db.execute("SELECT shard FROM outcome WHERE n = ? AND shard IS NOT NULL", (n,)).fetchone()
-                for n in numbers
-            )
-            return frozenset(row[0] for row in rows if row is not None)
+        with self.look() as db:
+            rows = db.execute(
+                f"SELECT DISTINCT shard FROM outcome WHERE n {items.AMONG} AND shard IS NOT NULL",  # noqa: S608
+                (items.among(numbers),),
+            ).fetchall()
+        return frozenset(shard for (shard,) in rows)
 
     def claims_in(self, shard: int) -> list[Claim]:
         """Return the claims in a shard, or in the Parquet files of that number."""
-        with translated(self.path):
-            rows = self._db.execute(
+        with self.look() as db:
+            rows = db.execute(
                 "SELECT outcome.n, item.size_px, outcome.place FROM outcome JOIN item ON item.n = outcome.n "
                 "WHERE outcome.shard = ? AND outcome.state = 'done'",
                 (shard,),
@@ -311,13 +363,14 @@ class Manifest:
         """
         before = (self._counts.copy(), self._next_item, self._next_source, self._low_water)
         try:
-            with translated(self.path):
+            with translated(self._at):
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._save_counts()
                 self._db.execute("COMMIT")
             self._settled.clear()
             self._claimed = self._counts.tally()
+            self._bound_journal()
         except BaseException:
             self._counts, self._next_item, self._next_source, self._low_water = before
             self._given.update(self._settled)  # not settled after all: the low-water mark must stay below them
@@ -325,6 +378,25 @@ class Manifest:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
+
+    def _bound_journal(self) -> None:
+        """Fold a journal in that somebody's long look holds up, each time that it has grown by so much again."""
+        try:
+            size_bytes = self._at.side("-wal").stat().st_size
+        except OSError:
+            return
+        if size_bytes < self._held_up_bytes + database.WAL_BYTES_MAX:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            self._held_up_bytes = 0 if database.fold(self._db, patience_s=0.05) else size_bytes
+
+    def _see_changes(self) -> None:
+        """Open a file anew that is read without locks and has changed since."""
+        if self._opened.signature is not None and snapshot.signature(self._at) != self._opened.signature:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._opened = database.to_read(self._at)
+            self._db = self._opened.db
 
     def _save_counts(self) -> None:
         self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
@@ -337,7 +409,7 @@ class Manifest:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
 
     def _load(self) -> None:
-        with translated(self.path):
+        with translated(self._at):
             self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
             self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
@@ -348,18 +420,20 @@ class Manifest:
 
     def _is_any_pending(self) -> bool:
         """Return whether anything is pending above the low-water mark."""
-        with translated(self.path):
-            row = self._db.execute(
+        with self.look() as db:
+            row = db.execute(
                 "SELECT 1 FROM item i WHERE i.n > ? "
                 "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) LIMIT 1",
                 (self._low_water,),
             ).fetchone()
         return row is not None
 
-    def _with_sources(self, items: list[Item], numbers: list[int | None]) -> list[Item]:
+    def _with_sources(self, found: list[Item], numbers: list[int | None]) -> list[Item]:
         wanted = [n for n in numbers if n is not None]
-        marks = ",".join("?" * len(wanted))
-        rows = self._db.execute(f"SELECT n, layout, vals FROM source WHERE n IN ({marks})", wanted)  # noqa: S608
+        rows = self._db.execute(
+            f"SELECT n, layout, vals FROM source WHERE n {items.AMONG}",  # noqa: S608
+            (items.among(wanted),),
+        ).fetchall()
         try:
             layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
             texts = {
@@ -369,7 +443,7 @@ class Manifest:
             raise self.damaged(f"a catalogue row cannot be read: {error}") from error
         return [
             item._replace(source=texts.get(n, "")) if n is not None else item
-            for item, n in zip(items, numbers, strict=True)
+            for item, n in zip(found, numbers, strict=True)
         ]
 
 

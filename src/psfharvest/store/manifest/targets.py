@@ -65,7 +65,7 @@ def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
             return _moved(manifest, old, ask)
     if known and not extend:
         raise FolderRefused(
-            f"{manifest.path.parent} holds another harvest ({describe(known[0])}); "
+            f"{manifest.folder} holds another harvest ({describe(known[0])}); "
             "choose another folder, or add to this one with --extend"
         )
     with manifest.transaction() as db:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.catalog.detectors import RAW_SUFFIXES, WFPC2
 from psfharvest.core.errors import BadQuery
+from psfharvest.store.manifest import items
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.intervals import Numbers, Runs
 
@@ -84,15 +86,24 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
         tables += " LEFT JOIN source s ON s.n = i.source LEFT JOIN layout l ON l.n = s.layout"
     if any(c.column in _NEEDS_VIEW for c in criteria):
         tables += " JOIN cutout c ON c.n = i.n"
-    sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n"  # noqa: S608 - no value in it
-    return Runs.of(_numbers(manifest, sql, [v for _, values in found for v in values]))
+    wheres.append("i.n > ?")
+    sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
+    return Runs.of(number_pages(manifest, sql, [v for _, values in found for v in values]))
 
 
-def _numbers(manifest: Manifest, sql: str, values: Sequence[Any]) -> Iterator[Numbers]:
-    with manifest.look() as db:
-        cursor = db.execute(sql, values)
-        while rows := cursor.fetchmany(_NUMBERS_AT_ONCE):
-            yield np.fromiter((row[0] for row in rows), np.int64, len(rows))
+def number_pages(
+    manifest: Manifest, sql: str, values: Sequence[Any], *, at_once: int = _NUMBERS_AT_ONCE
+) -> Iterator[Numbers]:
+    """Yield the numbers that a statement finds, page by page, with no transaction open between two of them."""
+    after = 0
+    while True:
+        with manifest.look() as db:
+            rows = db.execute(sql, (*values, after, at_once)).fetchall()
+        found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        yield found
+        if len(rows) < at_once:
+            return
+        after = int(found[-1])
 
 
 def sizes(manifest: Manifest) -> list[int]:
@@ -127,10 +138,10 @@ def rows(manifest: Manifest, wanted: Numbers, kept: Mapping[int, tuple[str, list
     return [_found(row, kept) for row in found]
 
 
-def _among(wanted: Numbers) -> tuple[str, list[int]]:
+def _among(wanted: Numbers) -> tuple[str, list[Any]]:
     if len(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted):
         return "c.n BETWEEN ? AND ?", [int(wanted[0]), int(wanted[-1])]
-    return f"c.n IN ({','.join('?' * len(wanted))})", [int(n) for n in wanted]
+    return f"c.n {items.AMONG}", [items.among(wanted.tolist())]
 
 
 def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Found:
@@ -178,12 +189,13 @@ def _condition(criterion: Criterion, kept: Mapping[int, tuple[str, list[str]]]) 
 
 def _any_of(value: str, criterion: AnyOf) -> tuple[str, list[Any]]:
     """Compare as texts, and as numbers where both sides are: ``0`` finds 0.0, and ``2`` finds chip ``"2"``."""
-    amounts = [number for text in criterion.values if (number := _float(text)) is not None]
-    as_text = f"CAST({value} AS TEXT) IN ({','.join('?' * len(criterion.values))})"
+    amounts = [n for text in criterion.values if (n := _float(text)) is not None and not math.isnan(n)]
+    as_text = f"CAST({value} AS TEXT) {items.AMONG}"
+    texts = items.among(criterion.values)
     if not amounts:
-        return as_text, list(criterion.values)
-    as_number = f"typeof({value}) IN ('integer', 'real') AND {value} IN ({','.join('?' * len(amounts))})"
-    return f"({as_text} OR {as_number})", [*criterion.values, *amounts]
+        return as_text, [texts]
+    as_number = f"typeof({value}) IN ('integer', 'real') AND {value} {items.AMONG}"
+    return f"({as_text} OR {as_number})", [texts, items.among(amounts)]
 
 
 def _expression(column: str, kept: Mapping[int, tuple[str, list[str]]]) -> str:

@@ -24,7 +24,7 @@ AT_ONCE = 512
 """Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
 STRAYS_MAX = 1_000_000
 """Claims held in memory to find strays, at most."""
-OUTSIDE = frozenset({"manifest.sqlite", "contact-sheet.png", "MANIFEST.HTML"})
+OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "contact-sheet.png", "MANIFEST.HTML"})
 """Files of the folder's top that hold no cutout; the last is an extracted bundle's."""
 
 

@@ -22,6 +22,7 @@ from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest import damage, items, targets
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.place import POINTER_NAME
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.recover.candidates import Candidate
 from psfharvest.store.recover.check import ABSENT, Finding
@@ -101,13 +102,8 @@ class Growing:
         """Ask for candidates, keep their catalogue rows, and return their items by dataURI; within `step`."""
         self.manifest.add([candidate.asked for candidate in candidates])
         digests = {keys.digest(keys.key_of(c.asked.uri, c.asked.parts)) for c in candidates}
-        marks = ",".join("?" * len(digests))
         with self.manifest.look() as db:
-            rows = db.execute(
-                f"SELECT {items.columns_of('item')} FROM name JOIN item ON item.n = name.n "  # noqa: S608
-                f"WHERE name.digest IN ({marks})",
-                list(digests),
-            ).fetchall()
+            rows = items.with_names(db, sorted(digests))
         all_items = {item.uri: (item, row[items.SOURCE_AT]) for row in rows for item in [items.item_of(row)]}
         self._keep_rows(
             [(all_items[c.asked.uri][0].number, c) for c in candidates if not all_items[c.asked.uri][1]]
@@ -120,8 +116,7 @@ class Growing:
         right = {finding.item.number: finding for finding in findings if not finding.problem}
         broken = [(f.item.number, f.problem, f.location) for f in findings if f.problem not in ("", ABSENT)]
         with self.manifest.look() as db:
-            marks = ",".join("?" * len(right))
-            twice = db.execute(f"SELECT n FROM outcome WHERE n IN ({marks})", list(right)).fetchall()  # noqa: S608
+            twice = db.execute(f"SELECT n FROM outcome WHERE n {items.AMONG}", (items.among(right),)).fetchall()  # noqa: S608
             db.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?)", broken)
         self.manifest.retract([n for (n,) in twice])
         for group in _groups(right.values()):
@@ -223,6 +218,7 @@ def take_name(folder: Path) -> str:
         raise ManifestError(f"{home / MANIFEST_NAME} is in use; end what uses it, then run the same command again")
     name = damage.set_aside(folder)
     try:
+        (folder / POINTER_NAME).unlink(missing_ok=True)  # from here on the manifest stands in the folder
         (home / MANIFEST_NAME).rename(folder / MANIFEST_NAME)
     except OSError as error:
         raise cannot_store(error, MANIFEST_NAME) from error

@@ -127,7 +127,7 @@ def files_in(folder: Path) -> Iterator[str]:
 
 
 def _is_own(name: str) -> bool:
-    return name.startswith((".", "manifest.sqlite")) or name in _NO_CUTOUTS
+    return name.startswith((".", "manifest.sqlite", "manifest.place.json")) or name in _NO_CUTOUTS
 
 
 def _way_out(folder: Path, example: str) -> str:

@@ -1,0 +1,51 @@
+"""A SQLite connection whose waits for a lock hear an interrupt and a cancellation, and end."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from typing import Any
+
+from anyio import from_thread
+
+LOCK_WAIT_S = 30.0
+"""How long another program may hold the manifest before the statement fails."""
+LOCK_WAIT_WHEN_STOPPING_S = 0.2
+"""The same once the run was told to stop."""
+ONE_WAIT_S = 0.1
+"""SQLite's own wait, in which Python hears no signal."""
+RETRY_PAUSE_S = 0.005
+
+
+class PatientConnection(sqlite3.Connection):
+    """
+    A connection that waits for locks in short steps.
+
+    Between two steps a signal's exception is raised, and the cancellation of the task for which this thread works.
+    A statement that met a lock has done nothing, so that it can be tried again as a whole.
+    """
+
+    lock_wait_s = LOCK_WAIT_S
+    is_stopping = False
+    """Set (from any thread) when the run was told to stop: then locks are waited for no longer than an instant."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute one statement; wait for a lock, and no longer than `lock_wait_s`."""
+        started_s = time.monotonic()
+        while True:
+            try:
+                return super().execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                limit_s = LOCK_WAIT_WHEN_STOPPING_S if self.is_stopping else self.lock_wait_s
+                if not is_lock(error) or time.monotonic() - started_s > limit_s:
+                    raise
+            with contextlib.suppress(RuntimeError):  # not a thread of an event loop
+                from_thread.check_cancelled()
+            time.sleep(RETRY_PAUSE_S)  # some locks are refused without a wait
+
+
+def is_lock(error: BaseException | None) -> bool:
+    """Return True when a statement failed since another connection holds a lock."""
+    code: int = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF == sqlite3.SQLITE_BUSY
