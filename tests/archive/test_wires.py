@@ -913,7 +913,7 @@ class TestCurlTransport:
 async def test_an_error_in_the_transfer_thread_reaches_every_caller(server: WireServer) -> None:
     """What breaks the thread is raised, as it is, to whoever waits and to whoever comes later."""
     wire = CurlWire(connections=2)
-    beyond_any_integer = Request(server.url("/ok"), total_timeout_s=float("inf"))
+    beyond_any_integer = Request(server.url("/ok"), connect_timeout_s=float("inf"))
     errors: list[str] = []
 
     async def waiting() -> None:

@@ -14,6 +14,7 @@ from psfharvest.core.policy.retry import (
     MAX_SLEEP_S,
     Again,
     Final,
+    answered_at,
     backoff_s,
     classify_status,
     decide,
@@ -215,3 +216,17 @@ def test_the_sum_of_the_delays_is_bounded(policy, draws):
 
     assert Final(State.FAILED) == waits[-1]
     assert sum(w.delay_s for w in waits[:-1]) <= (policy.attempts - 1) * min(policy.max_delay_s, MAX_SLEEP_S)
+
+
+@pytest.mark.parametrize("skew_s", [-86_400, -30, 0, 30, 86_400])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_date_is_meant_on_the_servers_clock(skew_s: int, status: int) -> None:
+    """A server whose clock is wrong still asks for the seconds that it means; without its Date ours stands in."""
+    own = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+    theirs = own + timedelta(seconds=skew_s)
+    later = format_datetime(theirs + timedelta(seconds=3), usegmt=True)
+
+    told = classify_status(status, later, "", answered_at(format_datetime(theirs, usegmt=True), own))
+
+    assert told.retry_after_s == 3
+    assert own == answered_at(None, own) == answered_at("no date", own)

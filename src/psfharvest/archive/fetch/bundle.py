@@ -37,7 +37,7 @@ from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.core.errors import LocalError
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
-from psfharvest.core.policy.retry import classify_status
+from psfharvest.core.policy.retry import answered_at, classify_status
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import Staging, TrafficLight
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
@@ -246,7 +246,9 @@ class BundleFetcher:
             if n_asked <= MIN_SIZE:  # smaller ones are not made: it would be refused again and again
                 self._route.is_offered = False
         words = without(self._template.credentials, fitscheck.error_text(page))
-        return classify_status(stream.status, stream.retry_after, words, datetime.now(UTC))
+        return classify_status(
+            stream.status, stream.retry_after, words, answered_at(stream.date, datetime.now(UTC))
+        )
 
     async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
         caps = [max_body_bytes(item, self._max_body_bytes) for item in bundle.items]

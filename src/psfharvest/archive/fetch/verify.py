@@ -9,7 +9,7 @@ from psfharvest.archive.endpoints import without
 from psfharvest.archive.wires.base import Answer, Headers
 from psfharvest.core.fits import filekinds, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Reason
-from psfharvest.core.policy.retry import classify_status
+from psfharvest.core.policy.retry import answered_at, classify_status
 
 MIN_CAP_BYTES = 2 * 2**20
 CAP_BYTES_A_PIXEL = 32
@@ -34,15 +34,19 @@ def failure_of(answer: Answer) -> Failure | None:
         return answer.failure
     if 200 <= answer.status < 300:
         return None
-    return status_failure(answer.status, answer.retry_after, answer.body, answer.request.credentials)
+    return status_failure(
+        answer.status, answer.retry_after, answer.body, answer.request.credentials, date=answer.date
+    )
 
 
-def status_failure(status: int, retry_after: str | None, body: bytes, secrets: Headers = ()) -> Failure:
+def status_failure(
+    status: int, retry_after: str | None, body: bytes, secrets: Headers = (), *, date: str | None = None
+) -> Failure:
     """Return the failure that a status other than 2xx means; fitscut's own words go before the status."""
     words = without(secrets, fitscheck.error_text(body))
     if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
         return Failure(Reason.OFF_DETECTOR, words, evidence=Evidence.ALIVE)
-    return classify_status(status, retry_after, words, datetime.now(UTC))
+    return classify_status(status, retry_after, words, answered_at(date, datetime.now(UTC)))
 
 
 def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:

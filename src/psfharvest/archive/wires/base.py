@@ -2,7 +2,7 @@
 What moves bytes: the port between what is asked of the archive and how it travels.
 
 A wire knows HTTP and nothing of cutouts. Its errors are values (a `Failure` in the answer), never exceptions; only
-cancellation passes. Redirects are decided here, once for all wires.
+cancellation passes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
-from urllib.parse import urljoin, urlsplit
 
-from psfharvest.archive.endpoints import is_loopback
-from psfharvest.core.model import Evidence, Failure, Reason
+from psfharvest.core.model import Failure
 
-MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Headers = tuple[tuple[str, str], ...]
@@ -129,29 +126,3 @@ class Wire(Protocol):
     async def aclose(self) -> None:
         """End all connections that are ours."""
         ...
-
-
-def next_hop(request: Request, status: int, location: str | None, n_hops: int) -> Request | Failure:
-    """
-    Return the request that a redirect leads to, or why it is not followed.
-
-    Another host is only asked over https (or loopback), and never sees the credentials.
-    """
-    if n_hops >= MAX_REDIRECTS:
-        return Failure(Reason.REDIRECT, f"more than {MAX_REDIRECTS} redirects", evidence=Evidence.ALIVE)
-    if not location:
-        return Failure(Reason.REDIRECT, f"HTTP {status} without a location", evidence=Evidence.ALIVE)
-    try:
-        url = urljoin(request.url, location)
-        here, there = urlsplit(request.url), urlsplit(url)
-        is_same = (here.scheme, here.hostname, here.port) == (there.scheme, there.hostname, there.port)
-        is_safe = there.scheme == "https" or (there.scheme == "http" and is_loopback(there.hostname or ""))
-    except ValueError:
-        return Failure(Reason.REDIRECT, f"unreadable location {location[:100]!r}", evidence=Evidence.ALIVE)
-    if not is_same and not (is_safe and there.hostname):
-        return Failure(Reason.REDIRECT, f"to {url[:100]!r}: not over https", evidence=Evidence.ALIVE)
-    if not is_same:
-        request = request._replace(credentials=())
-    if status == 303 or (status in (301, 302) and request.body is not None):
-        request = request._replace(body=None)
-    return request._replace(url=url)

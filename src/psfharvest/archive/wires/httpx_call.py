@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from psfharvest.archive.wires.base import REDIRECTS, Answer, BrokenStream, Request, next_hop
+from psfharvest.archive.wires.base import REDIRECTS, Answer, BrokenStream, Request
 from psfharvest.archive.wires.httpx_client import failure_of_error
 from psfharvest.archive.wires.loop_task import start_in_loop
+from psfharvest.archive.wires.redirects import Redirects
 from psfharvest.core.model import Evidence, Failure, Reason
 
 UNREAD_MAX = 2**20
@@ -47,6 +48,10 @@ class Receiver(Protocol):
         """Take a piece of the body; False when no more is wanted."""
         ...
 
+    def restart(self) -> bool:
+        """Make ready for the same answer once more; False where that is too late."""
+        ...
+
 
 class Call:
     """
@@ -66,6 +71,8 @@ class Call:
         Called once, in the request's task, when nothing of it goes on.
     is_pooled
         Whether the client's transport is httpcore's pool, which reports when a connection has come about.
+    was_stopped
+        Returns whether this process was stopped after a time of the event loop.
     """
 
     def __init__(
@@ -77,9 +84,11 @@ class Call:
         at_end: Callable[[Call], None],
         *,
         is_pooled: bool,
+        was_stopped: Callable[[float], bool],
     ) -> None:
         self.request = request
-        self.is_sent = False
+        self.n_sent = 0
+        """How often the request went out."""
         self.elapsed_s = 0.0
         self.failure: Failure | None = None
         """Why no whole answer came."""
@@ -90,8 +99,10 @@ class Call:
         self._receiver = receiver
         self._at_end = at_end
         self._is_pooled = is_pooled
+        self._was_stopped = was_stopped
         self._scope = anyio.CancelScope()
         self._is_left = False
+        self._is_late = False
         self._can_end = True
         self._ends_at = math.inf
 
@@ -104,26 +115,42 @@ class Call:
         self._is_left = True
         if self._can_end:
             self._scope.cancel()
-        elif not self._is_pooled:
-            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + self.request.connect_timeout_s)
+        else:
+            self._ends_at = min(self._ends_at, anyio.current_time() + self.request.connect_timeout_s)
 
     def end(self) -> None:
         """End the request whatever it is doing: the client goes, too."""
         self._is_left = True
         self._scope.cancel()
 
+    def watch(self, now: float, gap_s: float) -> None:
+        """
+        End the request when the whole has taken too long, and the client bears it.
+
+        Parameters
+        ----------
+        now
+            The event loop's time.
+        gap_s
+            For how long this process did not run just now; the deadline is put off by as much.
+        """
+        self._ends_at += gap_s
+        if now >= self._ends_at and (self._can_end or not self._is_pooled):
+            self._is_late = True
+            self._scope.cancel()
+
     async def _run(self) -> None:
         began_at = anyio.current_time()
         try:
             with self._scope:
                 async with self._slots:
-                    self.is_sent = True
                     began_at = anyio.current_time()
                     if self.request.total_timeout_s is not None:
                         self._ends_at = began_at + self.request.total_timeout_s
-                    await self._follow()
+                    await self._send_until_judged()
             if self._scope.cancelled_caught:
-                self.failure = Failure(Reason.TIMEOUT, "the whole took too long")
+                words = "the whole took too long" if self._is_late else "the wire was closed"
+                self.failure = Failure(Reason.TIMEOUT if self._is_late else Reason.RESET, words)
         except BrokenStream as broken:
             self.failure = broken.failure
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
@@ -132,22 +159,40 @@ class Call:
             self.elapsed_s = anyio.current_time() - began_at
             self._at_end(self)
 
-    async def _follow(self) -> None:
-        hop, n_hops = self.request, 0
+    async def _send_until_judged(self) -> None:
+        """Send the request; once more when its deadline passed while this process was stopped."""
         while True:
-            response = await self._send(hop)
+            self.n_sent += 1
+            sent_at = anyio.current_time()
+            try:
+                return await self._follow()
+            except BrokenStream as broken:
+                is_late = broken.failure.reason is Reason.TIMEOUT
+                if not (is_late and self._was_stopped(sent_at) and self._receiver.restart()):
+                    raise
+
+    async def _follow(self) -> None:
+        redirects = Redirects(self.request)
+        while True:
+            try:
+                response = await self._send(redirects.hop)
+            except BrokenStream as broken:
+                if broken.failure.evidence is Evidence.UNREACHABLE and redirects.fall_back():
+                    continue
+                raise BrokenStream(redirects.reason_for(broken.failure)) from broken
             try:
                 if response.status_code not in REDIRECTS:
                     self._receiver.begun(_head(response))
                     await self._read(response)
                     return
-                further = next_hop(hop, response.status_code, response.headers.get("location"), n_hops)
+                headers = response.headers
+                location, cookies = headers.get("location"), headers.get_list("set-cookie")
+                failure = redirects.follow(response.status_code, location, cookies)
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
-            if isinstance(further, Failure):
-                raise BrokenStream(further)
-            hop, n_hops = further, n_hops + 1
+            if failure is not None:
+                raise BrokenStream(failure)
 
     async def _send(self, hop: Request) -> Any:
         await anyio.lowlevel.checkpoint()  # the last place to leave before it connects
@@ -168,6 +213,7 @@ class Call:
                 for name in _SECRETS:  # the caller's own client may hold some for the first host
                     request.headers.pop(name, None)
                 options = {"auth": None}
+                request.headers.update({name: value for name, value in hop.headers if name == "Cookie"})
             response = await self._client.send(request, stream=True, follow_redirects=False, **options)
         except Exception as error:
             raise BrokenStream(failure_of_error(error)) from error
@@ -199,14 +245,9 @@ class Call:
 
     def _connecting(self) -> None:
         self._can_end = False
-        if self._is_pooled and not self._scope.cancel_called:
-            self._scope.deadline = math.inf
-        elif not self._is_pooled:
-            self._scope.deadline = min(self._scope.deadline, self._ends_at)
 
     def _connected(self) -> None:
         self._can_end = True
-        self._scope.deadline = self._ends_at
         if self._is_left:
             self._scope.cancel()
 
@@ -234,6 +275,12 @@ class WholeBody:
         self._parts.append(chunk)
         return True
 
+    def restart(self) -> bool:
+        """Forget what came."""
+        self._parts.clear()
+        self._size = 0
+        return True
+
     def answer(self, call: Call) -> Answer:
         """
         Return the answer of a call that has ended.
@@ -247,10 +294,16 @@ class WholeBody:
             raise call.error
         failure = self.failure or call.failure
         if failure is not None:
-            return Answer(call.request, failure=failure, elapsed_s=call.elapsed_s)
+            return Answer(call.request, failure=failure, elapsed_s=call.elapsed_s, n_sent=call.n_sent)
         head = self.head
         return Answer(
-            call.request, head.status, b"".join(self._parts), head.retry_after, call.elapsed_s, date=head.date
+            call.request,
+            head.status,
+            b"".join(self._parts),
+            head.retry_after,
+            call.elapsed_s,
+            date=head.date,
+            n_sent=call.n_sent,
         )
 
 
@@ -284,6 +337,10 @@ class HttpxStream:
             with anyio.CancelScope(shield=True):  # `leave` ends this wait, and then the body from within
                 await self._changed.wait()
         return not self._is_left
+
+    def restart(self) -> bool:
+        """Return True while nothing has come."""
+        return not self._has_head
 
     def ended(self, call: Call) -> None:
         """Take the end of the call."""

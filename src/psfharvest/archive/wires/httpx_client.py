@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import socket
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -59,6 +60,7 @@ def make_client(connections: int, user_agent: str, *, is_private: bool) -> Any:
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60
         ),
         headers={"User-Agent": user_agent},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # a request keeps its own, and none is kept
         mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")) if is_private else None,
     )
 

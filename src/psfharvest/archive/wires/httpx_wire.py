@@ -8,6 +8,7 @@ as it is and never closed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +18,15 @@ import anyio
 from psfharvest.archive.wires.base import Answer, Request
 from psfharvest.archive.wires.httpx_call import Call, HttpxStream, Receiver, WholeBody
 from psfharvest.archive.wires.httpx_client import check_client, make_client, pool_size
+from psfharvest.archive.wires.loop_task import start_in_loop
 
 GRACE_S = 0.04
 """How long leaving and closing wait for requests to end; those that are still connecting then end by themselves."""
+
+TICK_S, TICK_MIN_S = 1.0, 0.05
+"""How often deadlines of whole requests are looked after: a fourth of the shortest, within these."""
+GAP_MIN_S = 1.0
+"""A longer jump of the clock between two looks is a stop of this process."""
 
 
 class HttpxWire:
@@ -67,6 +74,11 @@ class HttpxWire:
         self._calls: set[Call] = set()
         self._is_closed = False
         self._one_ended = anyio.Event()
+        self._none_left = anyio.Event()
+        self._is_watching = False
+        self._tick_s = TICK_S
+        self._looked_at = 0.0
+        self._stopped_at = -math.inf
 
     @asynccontextmanager
     async def lane(self, wake: Callable[[], None]) -> AsyncIterator[HttpxLane]:
@@ -104,9 +116,21 @@ class HttpxWire:
         """Start a request in a task of its own."""
         if self._is_closed:
             raise RuntimeError("the wire is closed")
-        call = Call(self._client, self._slots, request, receiver, self._ended(at_end), is_pooled=self._is_pooled)
+        call = Call(
+            self._client,
+            self._slots,
+            request,
+            receiver,
+            self._ended(at_end),
+            is_pooled=self._is_pooled,
+            was_stopped=self._was_stopped,
+        )
         self._calls.add(call)
         call.start()
+        self._tick_s = min(self._tick_s, max(TICK_MIN_S, (request.total_timeout_s or TICK_S) / 4))
+        if not self._is_watching:
+            self._is_watching = True
+            start_in_loop(self._watch, "psfharvest-deadlines")
         return call
 
     def set_limit(self, connections: int) -> None:
@@ -129,6 +153,27 @@ class HttpxWire:
                 await self._ends_of(calls)
                 await self._client.aclose()
 
+    async def _watch(self) -> None:
+        """Look after the deadlines of whole requests while there are any."""
+        self._looked_at = anyio.current_time()
+        while self._calls:
+            planned_s = self._tick_s
+            with anyio.move_on_after(planned_s):
+                await self._none_left.wait()
+            now = anyio.current_time()
+            gap_s = now - self._looked_at - planned_s
+            is_gap = self._was_stopped(now)
+            self._looked_at = now
+            for call in tuple(self._calls):
+                call.watch(now, gap_s if is_gap else 0.0)
+        self._is_watching, self._tick_s = False, TICK_S
+
+    def _was_stopped(self, since: float) -> bool:
+        now = anyio.current_time()
+        if now - self._looked_at - TICK_S >= GAP_MIN_S:
+            self._stopped_at = now
+        return self._stopped_at >= since
+
     async def _leave(self, calls: Collection[Call]) -> None:
         """End requests, and wait a moment for their ends."""
         for call in calls:
@@ -143,6 +188,9 @@ class HttpxWire:
     def _ended(self, at_end: Callable[[Call], None]) -> Callable[[Call], None]:
         def end(call: Call) -> None:
             self._calls.discard(call)
+            if not self._calls:
+                self._none_left.set()
+                self._none_left = anyio.Event()
             self._one_ended.set()
             self._one_ended = anyio.Event()
             at_end(call)
@@ -174,7 +222,7 @@ class HttpxLane:
 
     def withdraw(self) -> None:
         """Take back what has not been sent; it comes out of `take` as such."""
-        for call in [call for call in self._under_way if not call.is_sent]:
+        for call in [call for call in self._under_way if not call.n_sent]:
             del self._under_way[call]
             call.leave()
             self._unsent.append(Answer(call.request, n_sent=0))

@@ -106,6 +106,20 @@ def classify_status(status: int, retry_after: str | None, detail: str, now: date
     return Failure(reason, f"HTTP {status}{': ' if detail else ''}{detail}", wait_s, evidence, status)
 
 
+def answered_at(date: str | None, own: datetime) -> datetime:
+    """
+    Return the time of an answer on its server's clock, against which a ``Retry-After`` date is meant.
+
+    Parameters
+    ----------
+    date
+        The answer's ``Date`` header.
+    own
+        The time on our clock, which stands in where there is no such header, or an unreadable one.
+    """
+    return own if date is None else _parse_date(date) or own
+
+
 def parse_retry_after(text: str | None, now: datetime) -> float | None:
     """Return the seconds that a ``Retry-After`` asks for, from either of its forms; None for none or nonsense."""
     if not text:
@@ -113,12 +127,16 @@ def parse_retry_after(text: str | None, now: datetime) -> float | None:
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])
+    when = _parse_date(text)
+    return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+def _parse_date(text: str) -> datetime | None:
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _query_wait_s(state: tenacity.RetryCallState, policy: RetryPolicy, draw: float) -> float:

@@ -17,6 +17,7 @@ import pycurl
 
 from psfharvest.archive.wires.base import REDIRECTS, Answer, BrokenStream, Request
 from psfharvest.archive.wires.curl.transfer import STREAM_BUFFER_BYTES, Settings, Transfer
+from psfharvest.archive.wires.redirects import Redirects
 from psfharvest.core.model import Failure, Reason
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ class StreamTransfer(Transfer):
         Whom it passes it to.
     """
 
-    __slots__ = ("_headers", "_is_head_done", "_status", "_stream")
+    __slots__ = ("_is_head_done", "_status", "_stream")
 
     def __init__(self, settings: Settings, stream: CurlStream) -> None:
         super().__init__(settings)
@@ -279,7 +280,7 @@ class StreamTransfer(Transfer):
         """True when the answer leads elsewhere, and is to be followed."""
         return self._stream.method is None and self._status in REDIRECTS
 
-    def load(self, source: Source, request: Request, hop: Request, n_hops: int, now: float) -> None:
+    def load(self, source: Source, request: Request, hop: Request, redirects: Redirects | None, now: float) -> None:
         """Make ready for a request."""
         self._reset()
         method = self._stream.method
@@ -290,7 +291,7 @@ class StreamTransfer(Transfer):
             decode=method is None,
         )
         self.curl.setopt(pycurl.URL, hop.url)
-        self._begin(source, request, hop, n_hops, now)
+        self._begin(source, request, hop, redirects, now)
 
     def is_stalled(self, now: float) -> bool:
         """Return True when no byte has come for too long, unless it is we who do not read."""
@@ -299,7 +300,6 @@ class StreamTransfer(Transfer):
         return super().is_stalled(now)
 
     def _reset(self) -> None:
-        self._headers: list[bytes] = []
         self._status = 0
         self._is_head_done = False
 
@@ -307,16 +307,16 @@ class StreamTransfer(Transfer):
         if self._is_head_done:
             return  # a trailer
         if line.startswith(b"HTTP/"):
-            self._headers = []
+            self.headers.clear()
             self._status = _status_of(line)
         if line.strip():
-            self._headers.append(line)
+            self.headers.append(line)
         elif self._status >= 200:
             self._is_head_done = True
             self.head_seen = -1  # a byte came
             if not self.is_redirect:
                 is_tls = self.hop.url[:6].lower() == "https:"
-                self._stream.begun(self._headers, self._status, is_tls=is_tls)
+                self._stream.begun(list(self.headers), self._status, is_tls=is_tls)
 
     def _write(self, data: bytes) -> int | None:
         self.size += len(data)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pycurl
 
 from psfharvest.archive.wires.base import Request
+from psfharvest.archive.wires.redirects import Redirects
 from psfharvest.core.model import Evidence, Failure, Reason
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ class Transfer:
         "curl",
         "flaw",
         "head_seen",
+        "headers",
         "hop",
-        "n_hops",
         "overhead",
+        "redirects",
         "request",
         "seen",
         "seen_at",
@@ -75,14 +77,18 @@ class Transfer:
         self.source: Source
         self.request: Request
         self.hop: Request
-        self.n_hops = 0
+        self.redirects: Redirects | None = None
+        """Where redirects have led so far; None before the first one."""
+        self.headers: list[bytes] = []
+        """The lines of the answer's header, of all answers that came for this hop."""
         self.started = self.seen_at = 0.0
         self.seen = self.head_seen = 0
         for option, value in settings:
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self.headers.append)
 
-    def load(self, source: Source, request: Request, hop: Request, n_hops: int, now: float) -> None:
+    def load(self, source: Source, request: Request, hop: Request, redirects: Redirects | None, now: float) -> None:
         """
         Make ready for a request.
 
@@ -98,7 +104,7 @@ class Transfer:
             self.cap = hop.max_bytes
             self.shape = shape
         self.curl.setopt(pycurl.URL, hop.url)
-        self._begin(source, request, hop, n_hops, now)
+        self._begin(source, request, hop, redirects, now)
 
     def n_sent(self) -> int:
         """
@@ -117,6 +123,36 @@ class Transfer:
         """Return True once the connection has come about, TLS included."""
         return bool(self.curl.getinfo(pycurl.PRETRANSFER_TIME))
 
+    def is_overdue(self, now: float) -> bool:
+        """
+        Return True when the whole has taken longer than the request allows.
+
+        libcurl's own deadline is not used: it is looked at before what lies in the socket, and goes on while the
+        process is stopped.
+        """
+        total_s = self.hop.total_timeout_s
+        return total_s is not None and now - self.started >= total_s
+
+    def restart_deadlines(self, now: float, gap_s: float) -> None:
+        """Leave a time in which this process did not run out of account."""
+        self.started += gap_s
+        self.seen_at = now
+        if not self.is_connected():
+            self.shape = None  # the next request sets it back
+            self.curl.setopt(
+                pycurl.CONNECTTIMEOUT_MS, _milliseconds(now - self.started + gap_s + self.hop.connect_timeout_s)
+            )
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first value of a header of the last answer."""
+        return next(iter(self.header_values(name)), None)
+
+    def header_values(self, name: bytes) -> list[str]:
+        """Return all values of a header of the last answer; `name` in lower case."""
+        n = len(name) + 1
+        lines = self.headers[_last_head(self.headers) :]
+        return [line[n:].strip().decode("latin-1") for line in lines if line[:n].lower() == name + b":"]
+
     def is_stalled(self, now: float) -> bool:
         """Return True when no byte has come for as long as the request allows."""
         if self.size != self.seen:
@@ -132,8 +168,11 @@ class Transfer:
         connected_s: float = self.curl.getinfo(pycurl.PRETRANSFER_TIME)
         return connected_s > 0 and now - self.started - connected_s >= self.hop.timeout_s
 
-    def _begin(self, source: Source, request: Request, hop: Request, n_hops: int, now: float) -> None:
-        self.source, self.request, self.hop, self.n_hops = source, request, hop, n_hops
+    def _begin(
+        self, source: Source, request: Request, hop: Request, redirects: Redirects | None, now: float
+    ) -> None:
+        self.source, self.request, self.hop, self.redirects = source, request, hop, redirects
+        self.headers.clear()
         self.started = self.seen_at = now
         self.size = self.seen = self.head_seen = 0
         if self.body:
@@ -155,8 +194,6 @@ class Transfer:
         curl.setopt(pycurl.HTTPHEADER, lines)
         self.overhead = _OWN_BYTES + sum(map(len, lines))
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(hop.connect_timeout_s))
-        total_s = hop.total_timeout_s
-        curl.setopt(pycurl.TIMEOUT_MS, 0 if total_s is None else _milliseconds(total_s))
         if decode:
             # Asks for the plain bytes, and undoes what a server does all the same.
             curl.setopt(pycurl.ACCEPT_ENCODING, "identity")
@@ -220,6 +257,10 @@ def _certifi() -> str | None:
     except ImportError:
         return None
     return certifi.where()
+
+
+def _last_head(lines: list[bytes]) -> int:
+    return next((n for n in range(len(lines) - 1, -1, -1) if lines[n].startswith(b"HTTP/")), 0)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -17,13 +17,14 @@ from typing import Any
 
 import pycurl
 
-from psfharvest.archive.wires.base import REDIRECTS, Answer, Request, next_hop
+from psfharvest.archive.wires.base import REDIRECTS, Answer, Request
 from psfharvest.archive.wires.curl import errors
 from psfharvest.archive.wires.curl.commands import Inbox
 from psfharvest.archive.wires.curl.poll import make_poller
 from psfharvest.archive.wires.curl.port import Source, StreamTransfer
 from psfharvest.archive.wires.curl.transfer import Settings, Transfer
 from psfharvest.archive.wires.curl.waiting import Waiting
+from psfharvest.archive.wires.redirects import Redirects
 from psfharvest.core.model import Evidence, Failure, Reason
 
 BATCH_MAX = 64
@@ -31,6 +32,9 @@ BATCH_MAX = 64
 GATHER_S = 0.02
 """How long an answer may wait for company while requests wait here, so that no connection waits for the loop."""
 WATCH_MIN_S = 0.05
+TICK_S = 1.0
+"""The longest sleep while a transfer is under way, so that a stop of the process shows as a jump of the clock."""
+GAP_MIN_S = 1.0
 SPARE_MAX = 512
 _NO_INTEREST = (pycurl.POLL_REMOVE, pycurl.POLL_NONE)
 
@@ -65,6 +69,7 @@ class CurlThread:
         self._unshown = 0
         self._show_at = math.inf
         self._timer_at = math.inf
+        self._looked_at = monotonic()
         self._watch_at = math.inf
         self._watch_every = math.inf
         self._thread = threading.Thread(target=self._run, name="psfharvest-curl", daemon=True)
@@ -75,7 +80,11 @@ class CurlThread:
     def submit(self, source: Source, requests: Sequence[Request]) -> None:
         """Send requests; their ends come to `source`."""
         self.check()
-        self._inbox.post(self._submit, source, requests)
+        try:
+            self._inbox.post(self._submit, source, requests)
+        except RuntimeError:
+            self.check()  # the thread may have ended between the two
+            raise
 
     def check(self) -> None:
         """Raise what ended the thread, if anything did."""
@@ -146,7 +155,7 @@ class CurlThread:
     def _turn(self) -> None:
         self._inbox.obey()
         self._fill()
-        now = monotonic()
+        now = self._now()
         if self._timer_at <= now:
             self._timer_at = math.inf
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -164,6 +173,14 @@ class CurlThread:
         if events:
             self._serve(events)
 
+    def _now(self) -> float:
+        """Read the clock; where it has jumped, this process was stopped, and deadlines start anew."""
+        now = monotonic()
+        gap_s, self._looked_at = now - self._looked_at - TICK_S, now
+        if gap_s >= GAP_MIN_S and self._active:
+            self._restart_deadlines(now, gap_s)
+        return now
+
     def _sleep(self) -> Sequence[tuple[int, int]]:
         self._inbox.fall_asleep()
         due_at = min(self._timer_at, self._watch_at, self._show_at)
@@ -172,8 +189,11 @@ class CurlThread:
             pause_s: float | None = 0.0
         else:
             pause_s = None if due_at == math.inf else max(0.0, due_at - monotonic())
+        if self._active:
+            pause_s = TICK_S if pause_s is None else min(pause_s, TICK_S)
         events = self._poller.poll(pause_s)
         self._inbox.wake()
+        self._now()
         return events
 
     def _serve(self, events: Sequence[tuple[int, int]]) -> None:
@@ -217,12 +237,13 @@ class CurlThread:
     def _fill(self) -> None:
         while self._waiting and len(self._active) < self._limit:
             source, request = self._waiting.next()
-            self._start(source, request, request, 0, monotonic())
+            self._start(source, request, None, monotonic())
 
-    def _start(self, source: Source, request: Request, hop: Request, n_hops: int, begun_at: float) -> None:
+    def _start(self, source: Source, request: Request, redirects: Redirects | None, begun_at: float) -> None:
         transfer = source.transfer(self._spare, self._settings)
+        hop = request if redirects is None else redirects.hop
         try:
-            transfer.load(source, request, hop, n_hops, begun_at)
+            transfer.load(source, request, hop, redirects, begun_at)
             self._multi.add_handle(transfer.curl)
         except (pycurl.error, UnicodeError, ValueError, TypeError) as error:
             self._keep(transfer)
@@ -230,7 +251,7 @@ class CurlThread:
             self._tell_end(source, Answer(request, failure=failure))
             return
         self._active[transfer.curl] = transfer
-        every = max(WATCH_MIN_S, hop.timeout_s / 4)
+        every = max(WATCH_MIN_S, min(hop.timeout_s, hop.total_timeout_s or math.inf) / 4)
         if every < self._watch_every:
             self._watch_every = every
             self._watch_at = min(self._watch_at, begun_at + every)
@@ -275,18 +296,19 @@ class CurlThread:
             return
         elif code == 0:
             body = b"".join(transfer.body)
-            answer = Answer(request, status, body, _retry_after(curl), elapsed_s, n_sent=n_sent)
+            retry_after, date = transfer.header(b"retry-after"), transfer.header(b"date")
+            answer = Answer(request, status, body, retry_after, elapsed_s, date=date, n_sent=n_sent)
         else:
-            failure = transfer.flaw or self._failure(transfer, code, text, elapsed_s)
+            failure = transfer.flaw or errors.failure(code, text, was_connected=transfer.is_connected())
+            if (redirects := transfer.redirects) is not None:
+                if failure.evidence is Evidence.UNREACHABLE and redirects.fall_back():
+                    self._release(transfer)
+                    self._start(source, request, redirects, transfer.started)
+                    return
+                failure = redirects.reason_for(failure)
             answer = Answer(request, elapsed_s=elapsed_s, failure=failure, n_sent=n_sent)
         self._release(transfer)
         self._tell_end(source, answer)
-
-    def _failure(self, transfer: Transfer, code: int, text: str, elapsed_s: float) -> Failure:
-        total_s = transfer.hop.total_timeout_s
-        if code == errors.TIMED_OUT and total_s is not None and elapsed_s >= total_s - 0.001:
-            return Failure(Reason.TIMEOUT, "the whole took too long")
-        return errors.failure(code, text, was_connected=transfer.is_connected())
 
     @staticmethod
     def _is_followed(transfer: Transfer, code: int) -> bool:
@@ -294,25 +316,33 @@ class CurlThread:
 
     def _follow(self, transfer: Transfer, status: int) -> None:
         source, request = transfer.source, transfer.request
-        location = transfer.curl.getinfo_raw(pycurl.REDIRECT_URL)
-        hop = next_hop(transfer.hop, status, location and location.decode("utf-8", "replace"), transfer.n_hops)
-        if isinstance(hop, Request) and request.total_timeout_s is not None:
-            left_s = transfer.started + request.total_timeout_s - monotonic()
-            hop = hop._replace(total_timeout_s=max(0.001, left_s))  # the deadline is for all hops together
+        redirects = transfer.redirects or Redirects(request)
+        failure = redirects.follow(status, transfer.header(b"location"), transfer.header_values(b"set-cookie"))
         self._release(transfer)
-        if isinstance(hop, Failure):
-            self._tell_end(source, Answer(request, failure=hop))
+        if failure is not None:
+            self._tell_end(source, Answer(request, failure=failure))
         else:
-            self._start(source, request, hop, transfer.n_hops + 1, transfer.started)
+            self._start(source, request, redirects, transfer.started)
 
     def _watch(self, now: float) -> None:
         self._watch_at = now + self._watch_every
-        for transfer in [t for t in self._active.values() if t.is_stalled(now)]:
-            source, timeout_s = transfer.source, transfer.hop.timeout_s
-            failure = Failure(Reason.TIMEOUT, f"no byte for {timeout_s:g} s")
+        for transfer in tuple(self._active.values()):
+            if transfer.is_overdue(now):
+                words = "the whole took too long"
+            elif transfer.is_stalled(now):
+                words = f"no byte for {transfer.hop.timeout_s:g} s"
+            else:
+                continue
+            failure = Failure(Reason.TIMEOUT, words)
             answer = Answer(transfer.request, elapsed_s=now - transfer.started, failure=failure)
+            source = transfer.source
             self._release(transfer)
             self._tell_end(source, answer)
+
+    def _restart_deadlines(self, now: float, gap_s: float) -> None:
+        for transfer in self._active.values():
+            transfer.restart_deadlines(now, gap_s)
+        self._watch_at = now + self._watch_every  # first of all, what came meanwhile is served
 
     def tell(self, source: Source) -> None:
         """Have `source` look when the batch is handed over; in the thread."""
@@ -376,9 +406,3 @@ class CurlThread:
 
     def _on_timer(self, timeout_ms: int) -> None:
         self._timer_at = math.inf if timeout_ms < 0 else monotonic() + timeout_ms / 1000
-
-
-def _retry_after(curl: Any) -> str | None:
-    """Return after how many seconds the server wants to be asked again: libcurl has read both forms."""
-    seconds: int = curl.getinfo(pycurl.RETRY_AFTER)
-    return str(seconds) if seconds > 0 else None
