@@ -3,17 +3,19 @@
 import copy
 import json
 import pickle
+import shlex
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.catalog.criterion import OPEN_END, AnyOf, Between
 from psfharvest.core.catalog.detectors import DETECTORS, UVIS
-from psfharvest.core.catalog.query import Query
+from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadQuery
+from psfharvest.store.manifest.targets import Ask, describe
 
 NAMES = st.sampled_from(["UVIS", "IR", "WFPC2"])
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e20, 1e20)
@@ -286,3 +288,58 @@ def test_every_column_may_be_asked_for_by_name():
     assert Query.from_dict(query.to_dict()).wants_all
     assert Query(UVIS) == query
     assert not Query(UVIS, columns=["id"]).wants_all
+
+
+ANY_NUMBERS = (
+    st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(0, 10**9)
+    | st.floats(0, 1e9, width=32)
+)
+ANY_TEXTS = st.text(max_size=8) | st.sampled_from(
+    ["F606W", "a,b", "..", "1..2", "", " x", "x ", "a=b", "{}", "é", "\n", "'"]
+)
+ANY_ENDS = st.none() | ANY_NUMBERS
+ANY_RANGES = st.tuples(ANY_ENDS, ANY_ENDS).map(lambda pair: tuple(sorted(pair)) if None not in pair else pair)
+FILTERS = st.lists(
+    st.tuples(ANY_NUMBERS, ANY_NUMBERS).map(sorted).map(lambda p: {"min": p[0], "max": p[1]}), min_size=2
+)
+
+
+@st.composite
+def any_queries(draw: st.DrawFn) -> Query:
+    """Give queries of every detector with criteria of every kind."""
+    detector = draw(st.sampled_from(sorted(DETECTORS)))
+    names = draw(
+        st.lists(st.sampled_from(["filter", "chip", "qfit", "psf_flux", "mtflag", "unheard_of"]), unique=True)
+    )
+    values = {
+        name: draw(st.lists(ANY_NUMBERS | ANY_TEXTS, min_size=1, max_size=3) | ANY_RANGES | ANY_TEXTS)
+        for name in names
+    }
+    query = Query(detector, limit=draw(st.none() | st.integers(0, 10**12)), id=draw(ANY_RANGES), **values)
+    more = draw(FILTERS)
+    extra = Query.from_filters(detector, [{"paramName": "sky", "values": more}])
+    return replace_query(query, criteria=(*query.criteria, *extra.criteria))
+
+
+@given(any_queries())
+@example(Query("UVIS", id=(8123456, 8234567)))
+@example(Query("UVIS", id=(8123456, None), filter="a,b", qfit=[0.1, 1 / 3]))
+@example(Query("WFPC2", filter="1..2", chip=""))
+def test_a_query_in_words_reads_back_exactly(query: Query) -> None:
+    """The words that are shown for a query ask for exactly the same, also as a shell reads them."""
+    detector, *words = query.words
+    assert query == Query.parse(detector, words, limit=query.limit)
+
+    spec = {"query": query.to_dict(), "suffixes": ["raw"], "unsat_size_px": 51, "sat_size_px": 33}
+    shown = shlex.split(describe(Ask("query", "", spec)))
+    assert [*query.words, "--suffix", "raw"] == shown[: len(query.words) + 2]
+    assert describe(Ask("query", "", spec)).isprintable()
+    assert "--sat-size 33" in describe(Ask("query", "", spec))
+
+
+@given(any_queries(), any_queries())
+def test_queries_that_look_alike_are_alike(one: Query, other: Query) -> None:
+    """Two queries are shown by the same words only if they are the same."""
+    assert (one.words == other.words) == (replace_query(one, limit=None) == replace_query(other, limit=None))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from psfharvest.core.errors import BadQuery
 
 OPEN_END = {"int": 2**31 - 1, "float": 1e30}
 """Sent for an open end of a range: how the archive reads a lone ``min`` is not known. Fits its int and real."""
+
+
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,15 @@ def parse(word: str, place: Detector) -> Criterion:
     """
     Return the criterion that a word of the command line writes: ``column=value``, ``=a,b,c`` or ``=lo..hi``.
 
+    A filter in Mashup's own form, as JSON, says what these cannot: a value with a comma, several ranges.
+
     Raises
     ------
     BadQuery
         When it writes none.
     """
+    if word.lstrip().startswith("{"):
+        return _parse_json(word, place)
     name, equals, text = word.partition("=")
     if not equals or not name.strip() or not text.strip():
         raise BadQuery(
@@ -110,6 +118,33 @@ def parse(word: str, place: Detector) -> Criterion:
     if not all(values):
         raise BadQuery(f"criterion {word!r}: an empty value between commas", field=column)
     return of(column, values)
+
+
+def word(criterion: Criterion, place: Detector) -> str:
+    """Return the word of the command line that `parse` reads back as exactly this criterion."""
+    if isinstance(criterion, Filter):
+        return criterion.text
+    if isinstance(criterion, Between):
+        low, high = ("" if end is None else repr(end) for end in (criterion.low, criterion.high))
+        if low or high:
+            return f"{criterion.column}={low}..{high}"
+        return json.dumps({"paramName": criterion.column, "values": [{"max": None, "min": None}]})
+    plain = f"{criterion.column}={','.join(criterion.values)}"
+    try:
+        is_exact = plain.isprintable() and plain.isascii() and parse(plain, place) == criterion
+    except BadQuery:
+        is_exact = False
+    return plain if is_exact else json.dumps({"paramName": criterion.column, "values": list(criterion.values)})
+
+
+def _parse_json(word: str, place: Detector) -> Criterion:
+    try:
+        given = json.loads(word)
+    except (ValueError, RecursionError) as error:
+        raise BadQuery(
+            f"criterion {word!r}: no JSON ({error}); write column=value, column=a,b,c or column=lo..hi"
+        ) from None
+    return from_filter(given, place)
 
 
 def from_filter(given: Any, place: Detector) -> Criterion:
@@ -178,7 +213,7 @@ def _range(column: str, pair: tuple[Any, ...]) -> Between:
         )
     low, high = _end(column, pair[0], -math.inf), _end(column, pair[1], math.inf)
     if low is not None and high is not None and low > high:
-        raise BadQuery(f"{column}: the range {low:g}..{high:g} is empty; the lower end comes first", field=column)
+        raise BadQuery(f"{column}: the range {low!r}..{high!r} is empty; the lower end comes first", field=column)
     return Between(column, low, high)
 
 
@@ -197,6 +232,13 @@ def _end(column: str, end: Any, outward: float) -> float | None:
         raise BadQuery(
             f"{column}: nothing lies beyond {end!r}; leave an open end away (None in Python)", field=column
         )
+    if isinstance(end, (str, bytes)):
+        is_whole = _WHOLE.fullmatch(end if isinstance(end, str) else end.decode("ascii", "replace")) is not None
+        return int(end) if is_whole else _plain(number)
+    return int(end) if hasattr(end, "__index__") else _plain(number)
+
+
+def _plain(number: float) -> float:
     return int(number) if number == int(number) and abs(number) < 2**53 else number
 
 

@@ -139,6 +139,11 @@ class Query:
         return query
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The query as words of the command line, from which `parse` makes it again; without columns and limit."""
+        return (self.detector.name, *(criterion.word(c, self.detector) for c in self.criteria))
+
+    @property
     def identity(self) -> str:
         """A text that is equal for queries that ask for the same sources, in whatever order."""
         plain = self.to_dict()

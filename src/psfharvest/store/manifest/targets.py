@@ -7,11 +7,13 @@ A folder recognises the same command by the ask's identity, and refuses another 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from psfharvest.core.catalog.partition import Part
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import FolderRefused
 from psfharvest.store.manifest.manifest import Manifest
 
@@ -135,22 +137,13 @@ def reopen(manifest: Manifest, ask: Ask) -> None:
 
 
 def describe(ask: Ask) -> str:
-    """Return an ask in words."""
+    """Return an ask in the words of the command line; a query is read back from them exactly."""
     if ask.kind == "query":
-        query = ask.spec["query"]
-        criteria = " ".join(_criterion(c) for c in query["criteria"])
-        words = [query["detector"], criteria, ",".join(ask.spec["suffixes"])]
-        words.append(f"--limit {query['limit']}" if query["limit"] is not None else "")
-        sizes = (ask.spec["unsat_size_px"], ask.spec["sat_size_px"])
-        words.append("" if sizes == (51, 101) else f"at {sizes[0]} and {sizes[1]} px")
-        return " ".join(word for word in words if word)
+        query = Query.from_dict(ask.spec["query"])
+        words = [*query.words, "--suffix", ",".join(ask.spec["suffixes"])]
+        words += ["--limit", str(query.limit)] if query.limit is not None else []
+        for name, default in (("unsat_size", 51), ("sat_size", 101)):
+            size_px = ask.spec[f"{name}_px"]
+            words += [f"--{name.replace('_', '-')}", str(size_px)] if size_px != default else []
+        return shlex.join(words)
     return f"the list {ask.spec['path']}" if ask.kind == "file" else "a stream of dataURIs"
-
-
-def _criterion(plain: Mapping[str, Any]) -> str:
-    if "values" in plain:
-        return f"{plain['column']}={','.join(plain['values'])}"
-    if "filter" in plain:
-        return str(plain["filter"])
-    low, high = ("" if end is None else f"{end:g}" for end in (plain["low"], plain["high"]))
-    return f"{plain['column']}={low}..{high}"
