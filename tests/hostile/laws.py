@@ -299,13 +299,19 @@ def check_key(key: str) -> None:
     assert not components[0].casefold().startswith(("manifest.sqlite", "shards", "parquet", "other", "contact"))
 
 
+def is_foreign(data: bytes) -> bool:
+    """A list whose first bytes are those of another encoding or of a compressed file is refused as such."""
+    starts = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xff\xfe", b"\xfe\xff")
+    return data.startswith(starts) or b"\0" in data[:4096]
+
+
 def law_list(data: bytes) -> None:
     """A list's lines are dataURIs that can be asked for, or bad lines with their numbers; none is lost."""
     path = scratch() / "list"
     path.write_bytes(data)
     batches = list(uri_lists.from_file(path, 0, 0))
     found = [line for batch in batches for line in batch.asked]
-    n_lines = data.count(b"\n") + bool(data and not data.endswith(b"\n"))
+    n_lines = len(data.splitlines())
 
     assert (batches[-1].lines if batches else 0) == n_lines
     assert all(batch.position <= len(data) for batch in batches)
@@ -322,11 +328,14 @@ def law_list(data: bytes) -> None:
         assert rest == found[len(found) - len(rest) :]
     is_empty = not any(isinstance(line, Asked) for line in found)
     try:
-        uri_lists.require_some(path)
-    except BadInput:
-        assert is_empty
+        uri_lists.identity(path)
+    except BadInput as error:
+        check_words(error, 1000)
+        is_refused = "not a text in UTF-8" in str(error)
     else:
+        is_refused = False
         assert not is_empty
+    assert is_refused == is_foreign(data)
 
 
 @cache

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from psfharvest.cli.options import FOLDER, json_option
+from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
     from psfharvest.store.recover.adopt import Adopted, Listed, Looked
@@ -53,8 +58,9 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     """
     from psfharvest.store.recover.adopt import adopt as adopted  # noqa: PLC0415
 
-    with _Shown(is_quiet=quiet) as shown:
-        found = adopted(folder, _listed(folder, uris), watch=shown)
+    with ExitStack() as stack:
+        shown = stack.enter_context(_Shown(is_quiet=quiet))
+        found = adopted(folder, _listed(folder, uris, stack), watch=shown)
     _tell(found, folder)
     if as_json:
         broken_uris = [example.uri for example in found.examples if example.uri]
@@ -63,10 +69,11 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     return 3 if found.broken else 0
 
 
-def _listed(folder: Path, uris: Path | None) -> Listed | None:
+def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> Listed | None:
     """Return the list that the user gives, or one that was left in the folder."""
     from psfharvest.notebook.dated import LIST_NAME  # noqa: PLC0415
     from psfharvest.run import uri_lists  # noqa: PLC0415
+    from psfharvest.run.line_stream import is_read_once  # noqa: PLC0415
     from psfharvest.store.manifest.targets import Ask  # noqa: PLC0415
     from psfharvest.store.recover import bundle_page  # noqa: PLC0415
     from psfharvest.store.recover.adopt import Listed  # noqa: PLC0415
@@ -75,13 +82,27 @@ def _listed(folder: Path, uris: Path | None) -> Listed | None:
     if uris is None and (folder / LIST_NAME).is_file():
         uris = folder / LIST_NAME
     if uris is not None:
-        identity = uri_lists.identity(uris)
+        copy = stack.enter_context(_copy_of(uris)) if is_read_once(uris) else uris
+        identity = uri_lists.identity(copy)
         ask = Ask("file", identity, {"path": str(uris.absolute())})
-        return Listed(identity, functools.partial(uri_lists.from_file, uris), ask)
+        return Listed(identity, functools.partial(uri_lists.from_file, copy), ask)
     page = folder / PAGE_NAME
     if page.is_file():
         return Listed(bundle_page.identity(page), functools.partial(bundle_page.read, page))
     return None
+
+
+@contextmanager
+def _copy_of(pipe: Path) -> Iterator[Path]:
+    """Keep what a pipe gives in a file for the time of the context: it is read twice, and a pipe is read once."""
+    with tempfile.TemporaryDirectory(prefix="psfharvest-") as folder:
+        copy = Path(folder) / "list"
+        try:
+            with pipe.open("rb") as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            raise BadInput(f"--uris {pipe}: {error.strerror or error}") from error
+        yield copy
 
 
 def _tell(found: Adopted, folder: Path) -> None:

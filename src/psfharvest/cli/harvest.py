@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,7 @@ from psfharvest.show.progress import Reporter
 if TYPE_CHECKING:
     from psfharvest.client import Archive
     from psfharvest.run import What
+    from psfharvest.run.line_stream import LineStream
 
 
 via_option = click.option(
@@ -243,10 +243,9 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
         )
 
 
-async def _standard_input() -> AsyncIterator[str]:
-    from psfharvest.run import uri_lists  # noqa: PLC0415
+def _standard_input() -> LineStream:
+    from psfharvest.run.line_stream import LineStream  # noqa: PLC0415 - heavy
 
     if sys.stdin is None or sys.stdin.closed:
         raise BadInput("--uris -: there is no standard input")
-    async for line in uri_lists.lines_of(os.dup(sys.stdin.fileno())):
-        yield line
+    return LineStream(sys.stdin.fileno(), "standard input")

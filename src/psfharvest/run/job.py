@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Progress, Report, State
 from psfharvest.filesystem.failures import refused_as_sink_error
+from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
 from psfharvest.run.run import Campaign
 from psfharvest.run.targets import What, ask_for
@@ -71,6 +72,15 @@ class Job:
 
     async def harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
         """Ask for what is wanted, in a new folder or an old one, and run."""
+        if isinstance(what, Path) and await _in_thread(is_read_once, what):
+            what = LineStream(what)
+        if not isinstance(what, LineStream):
+            return await self._harvest(what, suffixes, extend=extend, **sizes)
+        async with aclosing(what):
+            await what.open()  # before anything is made on disk: it may be refused
+            return await self._harvest(what, suffixes, extend=extend, **sizes)
+
+    async def _harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
         before = self.line.traffic.requests
         ask = await ask_for(self.line.mashup(LONG_PATIENCE_S), what, self.folder, suffixes, **sizes)
         opened = folders.old_folder if folders.is_harvest(self.folder) else folders.new_folder

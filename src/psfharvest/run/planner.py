@@ -179,7 +179,7 @@ class Asking:
                 await self._add_lines(ask, batch)
 
     async def _ask_stream(self, ask: Ask) -> None:
-        send, receive = anyio.create_memory_object_stream[str](uri_lists.LINES_AT_ONCE)
+        send, receive = anyio.create_memory_object_stream[str](uri_lists.BATCH_LINES)
         error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(self._pour, self._streams[ask.n], send)
