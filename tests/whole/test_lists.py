@@ -56,7 +56,7 @@ def test_what_is_no_file_is_read_once(script: str, simulator: Simulator, tmp_pat
     assert set(uris) == {row["uri"] for row in rows_of(tmp_path / "d") if row["state"] == "done"}
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 @pytest.mark.parametrize("is_written", [False, True], ids=["no writer", "silent writer"])
 def test_a_silent_pipe_hears_a_signal(simulator: Simulator, tmp_path: Path, signum: int, is_written: bool) -> None:
     """A pipe that nobody writes to, or whose writer is silent, keeps no process from ending."""

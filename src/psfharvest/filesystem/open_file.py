@@ -34,6 +34,14 @@ class OpenFile:
         self.path = path
         self._number = os.open(path, flags | portable.O_BINARY, 0o666)
 
+    @classmethod
+    def duplicate(cls, number: int, name: str) -> Self:
+        """Return a file of its own for a descriptor that belongs to somebody else."""
+        made = cls.__new__(cls)
+        made._number = os.dup(number)
+        made.path = name
+        return made
+
     @property
     def number(self) -> int:
         """
@@ -67,6 +75,10 @@ class OpenFile:
             pieces.append(data)
             n_read += len(data)
         return b"".join(pieces)
+
+    def read_next(self, size: int) -> bytes:
+        """Return what comes next of a pipe, terminal or file, up to `size` bytes; nothing at its end."""
+        return os.read(self.number, size)
 
     def write(self, data: bytes) -> None:
         """Write all bytes at the file's position."""

@@ -13,10 +13,13 @@ import anyio.to_thread
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import BadLine
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.run.lines import HEAD_BYTES, LineSplitter, check_encoding
 from psfharvest.run.uri_lists import read_line
 
 READ_BYTES = 2**16
+SIGNATURE_BYTES = 4
+"""Enough of a stream to tell its encoding before anything else is done."""
 _DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/([0-9]+))|/proc/self/fd/([0-9]+)")
 
 
@@ -48,7 +51,7 @@ class LineStream:
     def __init__(self, source: int | Path, name: str = "") -> None:
         self._source = source
         self._name = name or str(source)
-        self._descriptor = -1
+        self._file: OpenFile | None = None
         self._can_wait = False
         self._head = b""
         self._is_at_end = False
@@ -63,12 +66,12 @@ class LineStream:
             When it cannot be opened, or is no text in UTF-8.
         """
         try:
-            self._descriptor = self._opened()
-            mode = os.fstat(self._descriptor).st_mode
-            is_pollable = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(self._descriptor)
+            file = self._file = self._opened()
+            mode = os.fstat(file.number).st_mode
+            is_pollable = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(file.number)
             self._can_wait = os.name != "nt" and is_pollable
-            while len(self._head) < 4 and not self._is_at_end:
-                self._head += await self._read()
+            while len(self._head) < SIGNATURE_BYTES and not self._is_at_end:
+                self._head += await self._read(file)
         except OSError as error:
             raise BadInput(f"--uris {self._name}: {error.strerror or error}") from error
         check_encoding(self._head[:HEAD_BYTES], self._name)
@@ -78,36 +81,36 @@ class LineStream:
 
     async def aclose(self) -> None:
         """Close the stream; it may be closed before it was opened."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._file is not None:
+            self._file.close()
 
-    def _opened(self) -> int:
+    def _opened(self) -> OpenFile:
         if isinstance(self._source, int):
-            return os.dup(self._source)
+            return OpenFile.duplicate(self._source, self._name)
         found = _DESCRIPTOR.fullmatch(str(self._source))
         if found is not None:
-            return os.dup(int(found[1] or found[2] or 0))
+            return OpenFile.duplicate(int(found[1] or found[2] or 0), self._name)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-        return os.open(self._source, flags)
+        return OpenFile(self._source, flags)
 
-    async def _read(self) -> bytes:
+    async def _read(self, file: OpenFile) -> bytes:
         """Return the next bytes; nothing at the end."""
         while True:
             try:
                 if self._can_wait:
-                    await anyio.wait_readable(self._descriptor)
-                    data = os.read(self._descriptor, READ_BYTES)
+                    await anyio.wait_readable(file.number)
+                    data = file.read_next(READ_BYTES)
                 else:  # a file or a device answers at once, so that the thread is never left behind
-                    data = await anyio.to_thread.run_sync(os.read, self._descriptor, READ_BYTES)
+                    data = await anyio.to_thread.run_sync(file.read_next, READ_BYTES)
             except BlockingIOError:
                 continue
             self._is_at_end = not data
             return data
 
     async def _lines(self) -> AsyncGenerator[str, None]:
-        if self._descriptor < 0:
+        if self._file is None:
             await self.open()
+        assert self._file is not None  # noqa: S101 - open() sets it
         splitter = LineSplitter()
         number = 0
         data, self._head = self._head, b""
@@ -117,7 +120,7 @@ class LineStream:
                 yield line.text
             if self._is_at_end:
                 break
-            data = await self._read()
+            data = await self._read(self._file)
         last = splitter.end()
         if last is None:
             return
