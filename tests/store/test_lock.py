@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,3 +30,39 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         holder.kill()
     with folder_lock(tmp_path):
         pass
+
+
+def test_a_forked_child_keeps_no_lock(tmp_path: Path) -> None:
+    """A child that was forked meanwhile and lives on holds nothing, whether its parent let go or died."""
+    with folder_lock(tmp_path):
+        pid = os.fork()
+        if not pid:
+            time.sleep(600)
+            os._exit(0)
+    try:
+        with folder_lock(tmp_path):
+            pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+FORK_AND_DIE = (
+    "import os, sys, time; from pathlib import Path; from psfharvest.store.lock import folder_lock\n"
+    "with folder_lock(Path(sys.argv[1])):\n"
+    "  pid = os.fork()\n"
+    "  if not pid: os.close(1); os.close(2); time.sleep(600)\n"
+    "  print(pid, flush=True); time.sleep(0.2); os._exit(9)"
+)
+
+
+def test_a_child_of_a_dead_parent_keeps_no_lock(tmp_path: Path) -> None:
+    """Nor does it when the parent never came to let go."""
+    died = subprocess.run(
+        [sys.executable, "-c", FORK_AND_DIE, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    try:
+        with folder_lock(tmp_path):
+            pass
+    finally:
+        os.kill(int(died.stdout), signal.SIGKILL)

@@ -27,7 +27,7 @@ class OpenFile:
         As `os.open` takes them.
     """
 
-    __slots__ = ("_number", "path")
+    __slots__ = ("__weakref__", "_number", "path")
 
     def __init__(self, path: str | Path, flags: int = os.O_RDONLY) -> None:
         self._number = _CLOSED

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from psfharvest.core.errors import FolderRefused, SinkError
@@ -33,8 +35,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
         file = OpenFile(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+    _no_heir(file)
     with file:
-        if not _try_lock(file.number):
+        try:
+            is_held = not _try_lock(file.number)
+        except OSError as error:
+            raise SinkError(
+                f"the file system of {folder} has no file locks (flock: {error.strerror}), so that nothing keeps "
+                "two harvests apart there; choose a folder on another file system"
+            ) from error
+        if is_held:
             raise FolderRefused(f"{folder} is being harvested by {_holder(file)}; wait for it, or end it")
         who = {
             "pid": os.getpid(),
@@ -46,7 +56,27 @@ def folder_lock(folder: Path) -> Iterator[None]:
             file.write(json.dumps(who).encode())
         except OSError as error:
             raise cannot_store(error, str(folder / LOCK_NAME)) from error
-        yield
+        try:
+            yield
+        finally:
+            _unlock(file.number)
+
+
+_held: weakref.WeakSet[OpenFile] = weakref.WeakSet()
+
+
+def _no_heir(file: OpenFile) -> None:
+    """Have a forked child close its copy: the lock belongs to all copies, and must end with this process."""
+    _held.add(file)
+
+
+def _close_all() -> None:
+    for file in list(_held):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def _holder(file: OpenFile) -> str:
@@ -68,6 +98,9 @@ if os.name == "nt":
             return False
         return True
 
+    def _unlock(handle: int) -> None:
+        """Leave it to the closing of the file."""
+
 else:
 
     def _try_lock(handle: int) -> bool:
@@ -75,6 +108,15 @@ else:
 
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                return False
+            raise
         return True
+
+    def _unlock(handle: int) -> None:
+        """Let go of the lock, which a copy of the descriptor in another process would hold on to."""
+        import fcntl  # noqa: PLC0415 - only there
+
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
