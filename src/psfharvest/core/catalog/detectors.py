@@ -30,10 +30,10 @@ class Detector:
     """The Mashup service that answers queries (PROTOCOL: ``*.Filtered``)."""
     suffixes: tuple[str, ...]
     filter_column: str
-    full_frame_extensions: Mapping[int, int] | None = None
+    full_frame_extensions: Mapping[int, int] | None = field(default=None, hash=False)
     """The extension of a chip's image in a full frame's file; a subarray's, and any other chip's, is 1. None: the
     extension bears the chip's number."""
-    chip_names: Mapping[str, int] = field(default_factory=dict)
+    chip_names: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Chips that may be named without their number; the empty name is a chip that is null or no column."""
 
     def check_suffixes(self, suffixes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
