@@ -213,7 +213,9 @@ class Mashup:
     async def _is_alive(self, query: Query, criteria: Iterable[Criterion]) -> bool:
         """Return True when the archive answers something small: the count of what it failed to list."""
         columns, read = ("COUNT_BIG(*)", answers.count_of) if self.learnt.counts else ("id", answers.total_of)
-        payload = self._payload(query, columns, criteria) | {"pagesize": 1, "page": 1}
+        payload = self._payload(query, columns, criteria)
+        if not self.learnt.counts:
+            payload |= {"pagesize": 1, "page": 1}
         try:
             await self._insist(payload, query, read, max_failures=1)
         except _Trouble:
