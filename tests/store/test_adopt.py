@@ -262,14 +262,14 @@ def test_a_later_copy_counts_also_far_behind(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
     sink = ShardSink(folder)
-    sink.store([outcome_of("mast:twice", b"first")])
-    sink.store([outcome_of(f"mast:other/{k}", b"other") for k in range(1200)])
-    sink.store([outcome_of("mast:twice", b"second")])
+    sink.store([outcome_of("mast:twice", b"\x00first")])
+    sink.store([outcome_of(f"mast:other/{k}", b"\x00other") for k in range(1200)])
+    sink.store([outcome_of("mast:twice", b"\x00second")])
     sink.close()
 
     assert 1201 == adopt(folder).report.done
     (row,) = [row for row in rows_of(folder) if row["uri"] == "mast:twice"]
-    assert b"second" == stored_bytes(folder, row)
+    assert b"\x00second" == stored_bytes(folder, row)
     check_sound(folder)
 
 

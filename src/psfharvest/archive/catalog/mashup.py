@@ -298,7 +298,7 @@ class Mashup:
                 if status == "ERROR":
                     raise _error(self._plain(answer.get("msg") or "no words"), query)
                 if status != "EXECUTING":
-                    words = f"status {self._plain(status)[:100]!r}"
+                    words = f"status {self._plain(answer.get('status'))[:100]!r}"
                     raise _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE))
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, MAX_POLL_S)

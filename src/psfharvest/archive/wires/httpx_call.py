@@ -18,7 +18,7 @@ import anyio
 from psfharvest.archive.wires.base import REDIRECTS, Answer, BrokenStream, Request
 from psfharvest.archive.wires.httpx_client import failure_of_error
 from psfharvest.archive.wires.loop_task import start_in_loop
-from psfharvest.archive.wires.redirects import Redirects
+from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
 from psfharvest.core.model import Evidence, Failure, Reason
 
 UNREAD_MAX = 2**20
@@ -177,7 +177,7 @@ class Call:
             try:
                 response = await self._send(redirects.hop)
             except BrokenStream as broken:
-                if broken.failure.evidence is Evidence.UNREACHABLE and redirects.fall_back():
+                if speaks_no_tls(broken.failure) and redirects.fall_back():
                     continue
                 raise BrokenStream(redirects.reason_for(broken.failure)) from broken
             try:

@@ -34,6 +34,11 @@ class _Cookie(NamedTuple):
         return url.hostname == self.host and is_below and (url.scheme == "https" or not self.is_secure)
 
 
+def speaks_no_tls(failure: Failure) -> bool:
+    """Return whether a failure may come of TLS to a port that has none: a server drops what it cannot read."""
+    return failure.evidence is Evidence.UNREACHABLE or failure.reason in (Reason.RESET, Reason.PROTOCOL, Reason.TLS)
+
+
 class Redirects:
     """
     One request's way through redirects.

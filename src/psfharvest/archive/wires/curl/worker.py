@@ -24,7 +24,7 @@ from psfharvest.archive.wires.curl.poll import make_poller
 from psfharvest.archive.wires.curl.port import Source, StreamTransfer
 from psfharvest.archive.wires.curl.transfer import Settings, Transfer
 from psfharvest.archive.wires.curl.waiting import Waiting
-from psfharvest.archive.wires.redirects import Redirects
+from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
 from psfharvest.core.model import Evidence, Failure, Reason
 
 BATCH_MAX = 64
@@ -301,7 +301,7 @@ class CurlThread:
         else:
             failure = transfer.flaw or errors.failure(code, text, was_connected=transfer.is_connected())
             if (redirects := transfer.redirects) is not None:
-                if failure.evidence is Evidence.UNREACHABLE and redirects.fall_back():
+                if speaks_no_tls(failure) and redirects.fall_back():
                     self._release(transfer)
                     self._start(source, request, redirects, transfer.started)
                     return
