@@ -25,6 +25,7 @@ WALL_CLOCK = re.compile(
     r"|CURRENT_TIMESTAMP|st_mtime)\b"
 )
 READS_IT = {
+    "store/manifest/migrate.py": "writes down a moment, or reads a date of the archive",
     "archive/fetch/verify.py": "turns the date form of Retry-After into seconds",
     "archive/fetch/bundle.py": "the same",
     "store/lock.py": "writes down since when a folder is held, for people",
