@@ -90,7 +90,7 @@ class Run:
     @property
     def uris(self) -> list[str]:
         """All, in asking order: a file's own one first, on a fresh connection; a bundle's last, past a cut."""
-        is_first = self.spot.case.way == "file" or self.spot.case.row.shows_late
+        is_first = self.spot.case.way == "file"
         return [self.own, *self.good] if is_first else [*self.good, self.own]
 
 

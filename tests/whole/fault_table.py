@@ -61,8 +61,6 @@ class Row:
     timeout_s: float = 30.0
     total_timeout_s: float = 60.0
     """Deadlines; where only one of them ends the row, it is short, and the row is run beside the others."""
-    shows_late: bool = False
-    """Only the end of a bundle shows the fault: what was stored before stays in a shard, with no claim to it."""
     size_px: int = 21
     """Side of its cutouts."""
     waits_s: float = 0.0
@@ -242,9 +240,9 @@ LENGTHS = [
     ),
     transient("negative length", Fault("wrong_length", text="-5"), "protocol"),
     transient("length that is no number", Fault("wrong_length", text="many"), "protocol"),
-    harmless("bundle cut behind its cutouts", Fault("truncate", at=0.9999), BUNDLE),
+    transient("bundle cut behind its cutouts", Fault("truncate", at=0.9999), "truncated", ways=BUNDLE),
     harmless("bundle's length too large", Fault("wrong_length", by=100), BUNDLE),
-    harmless("bundle's length too small", Fault("wrong_length", by=-9), BUNDLE, besides=RUINED),
+    transient("bundle's length too small", Fault("wrong_length", by=-9), "truncated", ways=BUNDLE, besides=RUINED),
 ]
 """Bodies that are shorter or longer than they say, or say nothing."""
 
@@ -337,7 +335,7 @@ def _member(name: str, form: str, reason: str, by_file: str = "") -> Row:
     return transient(name, fault, by_file or reason, ways=BUNDLE, in_bundle=reason)
 
 
-_HOSTILE = ("absolute", "parent", "link", "hardlink", "device", "fifo", "nul", "huge")
+_HOSTILE = ("absolute", "parent", "link", "hardlink", "device", "fifo", "nul")
 BUNDLES = [
     transient("a member left out", Fault("bundle_drop"), "html_page", ways=BUNDLE, in_bundle="not_in_bundle"),
     _member("a member cut", "cut", "truncated"),
@@ -349,7 +347,7 @@ BUNDLES = [
     _member("a member of another exposure", "source", "wrong_source"),
     _member("a member with bytes behind", "long", "trailing_bytes", "html_page"),
     _member("the stream damaged", "stream", "truncated", "html_page"),
-    replace(_member("a changed pixel", "pixel", "truncated", "html_page"), shows_late=True, size_px=201),
+    replace(_member("a changed pixel", "pixel", "truncated", "html_page"), size_px=201),
     half("a bundle cut", Fault("bundle_cut", at=0.5), "truncated", ways=BUNDLE),
     half("a bundle that ends early", Fault("bundle_cut", at=0.5, framing="clean"), "not_in_bundle", ways=BUNDLE),
     harmless("a bundle again and again", Fault("endless"), BUNDLE),
@@ -357,6 +355,13 @@ BUNDLES = [
     harmless("a bundle called gzip twice", Fault("false_gzip"), BUNDLE),
     harmless("a foreign member", Fault("bundle_foreign"), BUNDLE),
     harmless("a doubled member", Fault("bundle_double"), BUNDLE),
+    transient(
+        "a hostile member that never ends",
+        Fault("bundle_evil", form="huge"),
+        "html_page",
+        ways=BUNDLE,
+        in_bundle="truncated",
+    ),
     *(harmless(f"a hostile member: {form}", Fault("bundle_evil", form=form), BUNDLE) for form in _HOSTILE),
 ]
 """What only a bundle can have."""

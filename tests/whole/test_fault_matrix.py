@@ -106,11 +106,11 @@ def check_cutout(run: Run) -> None:
     (own,) = [r for r in rows_of(run.folder) if r["uri"] == run.own]
 
     assert (end.state, end.reason) == (own["state"], own["reason"])
-    assert end.attempts <= own["attempts"] <= end.attempts + (RESENT_MAX if may_resend(run) else bool(row.besides))
+    assert end.attempts <= own["attempts"] <= end.attempts + bool(row.besides)
 
 
 RESENT_MAX = 5
-"""How often libcurl repeats one request by itself while kept connections prove dead; each time is charged."""
+"""How often libcurl repeats one request by itself while kept connections prove dead; none of it is charged."""
 
 
 def may_resend(run: Run) -> bool:
@@ -153,8 +153,7 @@ def check_folder(run: Run, simulator: Simulator) -> None:
     if run.spot.sink != "files":
         (place,) = places
         kept = members_of(run.folder / place) if run.spot.sink == "shards" else table_of(run.folder, place)
-        assert set(truth.values()) <= set(kept)
-        assert run.spot.case.row.shows_late or set(truth.values()) == set(kept)
+        assert set(truth.values()) == set(kept)
 
 
 def members_of(shard: Path) -> list[bytes]:

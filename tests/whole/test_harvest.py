@@ -267,7 +267,7 @@ def test_missing_and_failed_are_told_with_their_reasons(simulator: Simulator, ps
 @pytest.mark.parametrize("wire", ["curl", "httpx"])
 @pytest.mark.parametrize("kind", ["hang_up", "reset"])
 async def test_every_request_is_counted(tmp_path: Path, kind: str, wire: str) -> None:
-    """A kept connection that dies costs an attempt and a request, also where the wire repeats it by itself."""
+    """A connection that dies costs a request, and an attempt unless the wire repeated the request by itself."""
     with Simulator(Settings(sources=3000)) as simulator:
         simulator.faults = [Fault(kind, every=7, service="file")]
         async with httpx.AsyncClient() as client:
@@ -278,7 +278,10 @@ async def test_every_request_is_counted(tmp_path: Path, kind: str, wire: str) ->
 
     assert (120, 120) == (report.total, report.done)
     assert n_files > 120
-    assert n_files == 120 + sum(report.retried.values()) == sum(row["attempts"] for row in rows_of(tmp_path))
+    n_attempts = sum(row["attempts"] for row in rows_of(tmp_path))
+    assert n_files == 120 + sum(report.retried.values())
+    assert n_attempts <= n_files
+    assert wire == "curl" or n_attempts == n_files
     assert n_all == report.requests
     assert {"reset"} == set(report.retried)
 

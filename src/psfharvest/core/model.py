@@ -169,7 +169,7 @@ class Delivery(NamedTuple):
     is_lost: bool = False
     """The request was lost to an outage: it says nothing of the item and is not charged to it."""
     n_repeated: int = 0
-    """How often the wire had to send the request once more, since a kept connection had died."""
+    """How often the wire had to send the request once more, since a kept connection had died: no attempts."""
 
 
 class Outcome(NamedTuple):

@@ -200,10 +200,8 @@ class Pump:
         self._ready += self._ledger.saw_alive(self._traffic.calm_signals, is_down=self._traffic.is_down)
         for delivery in deliveries:
             item = delivery.item
-            if delivery.n_repeated:
+            if delivery.n_repeated:  # no attempts: what had died is the connection, not the request
                 self.retried[Reason.RESET] += delivery.n_repeated
-                item = item._replace(attempts=item.attempts + delivery.n_repeated)
-                delivery = delivery._replace(item=item)  # noqa: PLW2901 - the same one, with its attempts
             if delivery.failure is not None:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:

@@ -111,7 +111,7 @@ class Transfer:
         Return how often the request went out.
 
         libcurl repeats it by itself, on another connection, when a kept one turns out to be dead; what it sent in
-        all, held against what one request takes, tells.
+        all, held against what one request takes, tells. A POST is never repeated: its connection is a fresh one.
         """
         if self.hop.body is not None:
             return 1
@@ -270,6 +270,8 @@ def _milliseconds(seconds: float) -> int:
 def _set_method(curl: Any, method: str, body: bytes | None) -> None:
     curl.unsetopt(pycurl.CUSTOMREQUEST)
     curl.setopt(pycurl.NOBODY, 0)
+    # on a kept connection that has died libcurl would repeat it by itself, up to five times and uncounted
+    curl.setopt(pycurl.FRESH_CONNECT, body is not None)
     if body is not None:
         curl.setopt(pycurl.POST, 1)
         curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
