@@ -116,6 +116,8 @@ def test_whole_files_are_accepted(name):
 def test_a_part_is_no_file(name, data):
     """Whatever is cut off the end of a file, the rest is not accepted."""
     body = WHOLE[name].rstrip(b"\n")
+    if name.endswith(".tar"):  # one empty block is its end; what pads it behind that is not needed
+        body = body[: -(-len(body.rstrip(b"\0")) // 512) * 512 + 512]
     end = data.draw(st.integers(0, len(body) - 1))
 
     assert None is not flaw_of_file(body[:end], name)
