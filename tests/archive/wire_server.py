@@ -176,6 +176,8 @@ def _read(reader) -> Seen | None:
     line = reader.readline().decode("latin-1")
     if not line:
         return None
+    if not line[0].isalpha():
+        raise ValueError("no request: TLS, say, whose random bytes may look like lines")
     method, target, _ = line.split(" ", 2)
     headers = {}
     while (text := reader.readline().decode("latin-1").strip()) != "":
