@@ -203,7 +203,7 @@ async def test_a_stream_accounts_for_rows_as_a_harvest_does(simulator: Simulator
     assert (20, 18, {"bad_uri": 2}) == (report.total, report.done, dict(report.reasons))
     assert (18, {State.DONE: 18, State.FAILED: 2}) == (n, dict(cutouts.states))
     assert [Reason.BAD_URI] * 2 == [outcome.reason for outcome in cutouts.failures]
-    assert all("source" in outcome.item.uri and outcome.detail for outcome in cutouts.failures)
+    assert all("id=" in outcome.item.uri and outcome.detail for outcome in cutouts.failures)
     assert all(json.loads(outcome.item.source)["id"] for outcome in cutouts.failures)
 
 
