@@ -143,6 +143,10 @@ def padded(size: int) -> int:
 SHARD_DAMAGE: dict[str, Callable[[Path], object]] = {
     "the last is cut in its last cutouts": lambda d: cut(last(d), last(d).stat().st_size - 30_000),
     "the last is cut in its last note": lambda d: cut(last(d), last(d).stat().st_size - 1024 - 300),
+    "the last has other bytes over its end": lambda d: write(last(d), last(d).stat().st_size - 1100, b"\xff" * 512),
+    "the last has other bytes in the second half of its end": lambda d: write(
+        last(d), last(d).stat().st_size - 300, b"\xff" * 200
+    ),
     "the last has lost half its end": lambda d: cut(last(d), last(d).stat().st_size - 512),
     "the last is emptied": lambda d: cut(last(d), 0),
     "the last is removed": lambda d: last(d).unlink(),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from psfharvest.filesystem.open_file import OpenFile
 
 READ_AT_ONCE = 2**20
 MAX_NOTE = 2**20
+UNDER_WAY_LOOKS, UNDER_WAY_S = 20, 0.1
+"""How often, and at what intervals, a batch that seems to be under way is looked at before it counts as damage."""
 _MAGIC = b"ustar"
 _MAGIC_AT = 257
 _REGULAR = (b"0", b"\0")
@@ -137,10 +140,26 @@ def find_damage(path: Path, end: int | None = None) -> Damage:
                     gaps.append((whole_end, piece.begin))
                 whole_end = piece.end
         if end is not None:
-            is_ended = whole_end == end and _ends_well(end, size - end)
+            is_ended = whole_end == end and _ends_well(end, size - end) and _goes_on(file, end)
             return Damage(gaps, whole_end, not is_ended)
         tail = file.read(READ_AT_ONCE, whole_end)
         return Damage(gaps, whole_end, any(tail) or not _ends_well(whole_end, len(tail)))
+
+
+def _goes_on(file: OpenFile, end: int) -> bool:
+    """
+    Return whether a tar's end, or a member that is not claimed yet, stands behind the last claim.
+
+    A writer puts the first header of a batch in place last: until then the second block alone may be in use.
+    """
+    for _ in range(UNDER_WAY_LOOKS):
+        behind = file.read(len(END), end)
+        if not any(behind) or _size_in(behind[:BLOCK]) is not None:
+            return True
+        if any(behind[:BLOCK]):
+            return False
+        time.sleep(UNDER_WAY_S)
+    return False
 
 
 def _ends_well(end: int, n_behind: int) -> bool:
