@@ -272,6 +272,7 @@ def _set_method(curl: Any, method: str, body: bytes | None) -> None:
     curl.setopt(pycurl.NOBODY, 0)
     # on a kept connection that has died libcurl would repeat it by itself, up to five times and uncounted
     curl.setopt(pycurl.FRESH_CONNECT, body is not None)
+    curl.setopt(pycurl.FORBID_REUSE, body is not None)  # closed at once, it makes room at the server
     if body is not None:
         curl.setopt(pycurl.POST, 1)
         curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
