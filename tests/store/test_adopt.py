@@ -115,7 +115,7 @@ def check_sound(folder: Path) -> None:
     """The account that was read equals the account that is counted."""
     with sqlite3.connect(folder / "manifest.sqlite") as db:
         counted = dict(db.execute("SELECT state, count(*) FROM cutout GROUP BY 1").fetchall())
-        told = dict(db.execute("SELECT state, n FROM tally WHERE state <> 'asked'").fetchall())
+        told = dict(db.execute("SELECT state, n FROM tally WHERE state NOT IN ('asked', 'quirk')").fetchall())
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         settled = {name for (name,) in db.execute("SELECT name FROM meta")}
     db.close()
@@ -407,7 +407,7 @@ FATES = {
     "page": Fate(lambda path, at: path.write_bytes(PAGE[: at + 1]), False),
     "gone": Fate(lambda path, at: path.unlink(), False),
     "folder": Fate(lambda path, at: (path.unlink(), path.mkdir()), False),
-    "grown": Fate(lambda path, at: path.write_bytes(path.read_bytes() + bytes(at + 1)), False),
+    "grown": Fate(lambda path, at: path.write_bytes(path.read_bytes() + b"x" + bytes(at)), False),
 }
 
 

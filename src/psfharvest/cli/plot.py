@@ -78,27 +78,27 @@ def _panels(paths: tuple[Path, ...], size: int | None) -> Iterator[Panel]:
 
 
 def _of_harvest(folder: Path, size: int | None) -> Iterator[Panel]:
-    from psfharvest.core.fits import pixels  # noqa: PLC0415
+    from psfharvest.core.fits import datauri, pixels  # noqa: PLC0415
     from psfharvest.show.plot import Panel, short_title  # noqa: PLC0415 - heavy
     from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415
 
     with Harvest(folder) as stars:
         for cutout in stars if size is None else stars.select(size_px=size):
-            image = pixels.image(cutout.raw)
+            image = pixels.image(cutout.raw, datauri.parts_of(cutout.uri))
             if image is not None:
                 yield Panel(image, short_title(cutout.file_name), cutout.center)
 
 
 def _of_file(path: Path) -> Panel:
-    from psfharvest.core.fits import fitscheck, pixels  # noqa: PLC0415
+    from psfharvest.core.fits import fitscheck, pixels, quirks  # noqa: PLC0415
     from psfharvest.show.plot import Panel, short_title  # noqa: PLC0415 - heavy
 
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from error
-    flaw = fitscheck.flaw(raw, None) if raw.startswith(b"SIMPLE  =") else fitscheck.flaw(raw, 1)
-    if flaw is not None:
+    flaw = fitscheck.flaw(raw, None)
+    if flaw is not None and quirks.mended(raw) is None:
         raise BadInput(f"{path} is no whole FITS file: {flaw.reason} ({flaw.detail[:60]})")
     image = pixels.image(raw)
     if image is None or image.ndim != 2:

@@ -170,6 +170,8 @@ class Delivery(NamedTuple):
     """The request was lost to an outage: it says nothing of the item and is not charged to it."""
     n_repeated: int = 0
     """How often the wire had to send the request once more, since a kept connection had died: no attempts."""
+    quirk: str = ""
+    """Name of a deviation from the expected form that was accepted."""
 
 
 class Outcome(NamedTuple):

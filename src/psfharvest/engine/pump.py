@@ -206,7 +206,8 @@ class Pump:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:
                 self._ledger.forget(item.number)
-                self._ready.append(Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256))
+                done = Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256)
+                self._ready.append(done._replace(quirk=delivery.quirk) if delivery.quirk else done)
             else:
                 self._fresh.appendleft(item)
         release = self._ledger.saw_failures(is_down=self._traffic.is_down)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput, LocalError
-from psfharvest.core.fits import pixels
+from psfharvest.core.fits import datauri, pixels
 from psfharvest.store.column_types import Kinds, column
 from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.read.tables import FILLERS
@@ -106,7 +106,7 @@ class Content:
         chosen = self._harvest.select(size_px=size)
         for found in chosen.rows():
             raw = chosen.read(found).raw
-            header, image = pixels.parts(raw)
+            header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
             if image is None or image.shape != (size, size):
                 raise LocalError(
                     f"{found.ours['uri']}: no image of {size} x {size} px; run: psfharvest verify --repair"

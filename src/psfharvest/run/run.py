@@ -194,7 +194,12 @@ class Campaign:
 
     def _claim_leftovers(self, ends_at: float) -> None:
         for deliveries in self.fetcher.leftovers():
-            self._keep([Outcome(d.item, State.DONE, d.item.attempts + 1, d.body, d.sha256) for d in deliveries])
+            self._keep(
+                [
+                    Outcome(d.item, State.DONE, d.item.attempts + 1, d.body, d.sha256, quirk=d.quirk)
+                    for d in deliveries
+                ]
+            )
             if time.monotonic() >= ends_at:
                 return
 

@@ -51,8 +51,8 @@ def status_failure(
 
 def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
     """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
-    flaw = filekinds.flaw_for(item, body)
+    flaw, quirk = filekinds.verdict(item, body)
     if flaw is None:
-        return Delivery(item, body, hashlib.sha256(body).digest())
+        return Delivery(item, body, hashlib.sha256(body).digest(), quirk=quirk)
     evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE
     return Delivery(item, None, failure=Failure(flaw.reason, without(secrets, flaw.detail), evidence=evidence))

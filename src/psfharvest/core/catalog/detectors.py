@@ -15,6 +15,14 @@ SUFFIX_MEANING = {
     "d0m": "raw WFPC2 data",
     "c0m": "calibrated WFPC2 data",
 }
+AXIS_LENGTHS = {
+    "WFC3": frozenset(
+        {64, 74, 128, 138, 256, 266, 512, 513, 522, 1014, 1024, 1025, 1026, 2047, 2048, 2050, 2051, 2070, 4096,
+         4206}
+    ),
+    "WFPC2": frozenset({800}),
+}  # fmt: skip
+"""Where images end: full frames, calibrated and raw, and usual subarrays (WFC3 Instrument Handbook, 6.4, 7.4)."""
 RAW_SUFFIXES = frozenset({"raw", "d0m"})
 """Suffixes whose pixel coordinates are ``x_raw, y_raw``; the others use ``x_cal, y_cal``."""
 

@@ -62,25 +62,38 @@ class Cutout:
         """
         The pixels, shape ``(ny, nx)``, native float32; NaN where the cutout leaves the detector.
 
+        Where the archive cut the image off at the detector's edge, this is the whole frame that was asked for all
+        the same, so that `center` holds.
+
         Raises
         ------
         ValueError
             When the file holds no image (only possible for a dataURI that is no cutout's).
         """
-        image = pixels.image(self.raw)
+        image = pixels.image(self.raw, datauri.parts_of(self.uri))
         if image is None:
             raise ValueError(f"{self.uri} holds no image")
         return image
 
     @property
     def header(self) -> Header:
-        """The image's header."""
+        """The image's header; its reference pixel is that of `data`."""
         from astropy.io.fits import Header  # noqa: PLC0415 - heavy
 
         image = pixels.find_image(self.raw)
         if image is None:
             raise ValueError(f"{self.uri} holds no image")
-        return Header.fromstring(image.header)
+        header, asked = Header.fromstring(image.header), datauri.parts_of(self.uri)
+        for axis in range(header["NAXIS"], 2, -1):  # of length 1: there are two in `data`
+            del header[f"NAXIS{axis}"]
+        header["NAXIS"], (header["NAXIS2"], header["NAXIS1"]) = 2, image.shape
+        at = None if asked is None else pixels.crop_offset(image, asked)
+        if at is not None and asked is not None:
+            for axis, first in enumerate(at, 1):
+                header[f"NAXIS{axis}"] = asked.size_px
+                if f"CRPIX{axis}" in header:
+                    header[f"CRPIX{axis}"] += first
+        return header
 
     @property
     def center(self) -> tuple[float, float] | None:
@@ -170,7 +183,7 @@ class Cutout:
 
     def _repr_html_(self) -> str:
         """Return a small picture and what is known of the star, for notebooks."""
-        image = pixels.image(self.raw)
+        image = pixels.image(self.raw, datauri.parts_of(self.uri))
         shape = "no image" if image is None else f"{image.shape[1]} x {image.shape[0]} px"
         facts = [(name, self.source[name]) for name in SHOWN if self.source.get(name) is not None]
         rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts)

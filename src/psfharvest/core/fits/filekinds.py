@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from xml.parsers import expat
 
-from psfharvest.core.fits import datauri, fitscheck
+from psfharvest.core.fits import datauri, fitscheck, quirks
 from psfharvest.core.fits.fitscheck import Flaw
+from psfharvest.core.fits.quirks import Verdict
 from psfharvest.core.model import Item, Reason
 
 MAX_SHORT_TEXT_BYTES = 64 * 2**10
@@ -37,11 +38,11 @@ _ZIP_END_MAX_BYTES = 22 + 2**16
 _TEXT_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
 
 
-def flaw_for(item: Item, body: bytes) -> Flaw | None:
-    """Return why `body` is not what an item asks for, or None when it is."""
+def verdict(item: Item, body: bytes) -> Verdict:
+    """Return what is wrong with `body` as what an item asks for, or which quirk it has."""
     if item.size_px is not None:
-        return fitscheck.flaw(body, item.size_px, item.rootname)
-    return flaw_of_file(body, datauri.file_name(item.uri))
+        return quirks.verdict(item, body)
+    return Verdict(flaw_of_file(body, datauri.file_name(item.uri)))
 
 
 def flaw_of_file(body: bytes, name: str) -> Flaw | None:

@@ -29,8 +29,9 @@ _E_FOR_D = bytes.maketrans(b"Dd", b"Ee")
 _PLAIN_START = b"SIMPLE  =                    T "
 _PLAIN_BITPIX = b"BITPIX  =                  -32 "
 _PLAIN_NAXIS = b"NAXIS   =                    2 "
+_GROUPS = re.compile(rb"GROUPS  = +T[ /]")
 _BEFORE_HTML = re.compile(rb"(?s)\A(?:\s+|<\?xml.{0,200}?\?>|<!--.{0,2000}?-->)*")
-_IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
+IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
 """How headers of images begin; a table has two axes, too."""
 
 
@@ -85,6 +86,15 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     if image is None or image.shape != (size_px, size_px):
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
         return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
+    return flaw_of_units(units, image, rootname)
+
+
+def flaw_of_units(units: list[Unit], image: Unit, rootname: str) -> Flaw | None:
+    """Return why a whole file's image cannot be read, or is of another exposure."""
+    if units[0].header[29:30] != b"T" and units[0].header[10:30].strip() != b"T":
+        return Flaw(Reason.NOT_FITS, "SIMPLE is not T: the file says that it does not keep to the standard")
+    if _GROUPS.search(image.header) is not None:
+        return Flaw(Reason.NOT_FITS, "GROUPS is T: random groups, which astropy does not read as an image")
     return _bad_scale(image.header) or _other_source(units, rootname)
 
 
@@ -95,23 +105,23 @@ def walk(body: bytes) -> list[Unit] | Flaw:
     while start < len(body):
         if units and not body.startswith(b"XTENSION", start):
             return Flaw(Reason.TRAILING_BYTES, f"{len(body) - start} bytes behind the end of the FITS file")
-        unit = _unit(body, start, is_primary=not units)
-        if isinstance(unit, Flaw):
-            return unit
-        if unit.end > len(body):
+        found = unit(body, start, is_primary=not units)
+        if isinstance(found, Flaw):
+            return found
+        if found.end > len(body):
             # thousands of digits are possible, and Python refuses to print them
-            size = str(unit.end) if unit.end < 2**63 else "very many"
+            size = str(found.end) if found.end < 2**63 else "very many"
             return Flaw(Reason.TRUNCATED, f"{len(body)} of {size} bytes")
-        units.append(unit)
+        units.append(found)
         if len(units) > MAX_EXTENSIONS:
             return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
-        start = unit.end
+        start = found.end
     return units
 
 
 def first_image(units: list[Unit]) -> Unit | None:
     """Return the image: the primary array, or the first image extension with two axes where that is empty."""
-    return next((u for u in units if u.data_size and len(u.shape) == 2 and u.header.startswith(_IMAGES)), None)
+    return next((u for u in units if u.data_size and len(u.shape) == 2 and u.header.startswith(IMAGES)), None)
 
 
 def scale(header: bytes) -> tuple[float, float] | None:
@@ -179,7 +189,7 @@ class FitsStream:
             return Flaw(Reason.TRAILING_BYTES, f"{len(self._buffer)} bytes behind the end of the FITS file")
         if self._n_units >= MAX_EXTENSIONS:
             return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
-        return _unit(bytes(self._buffer[: MAX_HEADER_BLOCKS * BLOCK]), 0, is_primary=not self._n_units)
+        return unit(bytes(self._buffer[: MAX_HEADER_BLOCKS * BLOCK]), 0, is_primary=not self._n_units)
 
 
 def _is_plain_image(body: bytes, size_px: int) -> bool:
@@ -194,7 +204,9 @@ def _is_plain_image(body: bytes, size_px: int) -> bool:
     if body[240:271] != b"NAXIS1  = " + side or body[320:351] != b"NAXIS2  = " + side:
         return False
     end = _header_end(body, 0)
-    return isinstance(end, int) and len(body) == _padded(end + CARD) + _padded(4 * size_px * size_px)
+    if not isinstance(end, int) or (b"G" in body[:end:CARD] and _card(body[:end], b"GROUPS  ") is not None):
+        return False
+    return len(body) == _padded(end + CARD) + _padded(4 * size_px * size_px)
 
 
 def _padded(size: int) -> int:
@@ -215,17 +227,18 @@ def _not_fits(body: bytes) -> Flaw:
     return Flaw(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))
 
 
-def _unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
+def unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
+    """Return the unit that begins at `start`, whether or not its data are all there."""
     end = _header_end(body, start)
     if isinstance(end, Flaw):
         return end
     header = body[start:end]
-    bitpix = _integer(header, b"BITPIX  ")
-    n_axes = _integer(header, b"NAXIS   ")
+    bitpix = integer(header, b"BITPIX  ")
+    n_axes = integer(header, b"NAXIS   ")
     if bitpix not in (8, 16, 32, 64, -32, -64) or n_axes is None or not 0 <= n_axes <= 999:
         return Flaw(Reason.NOT_FITS, f"BITPIX {bitpix}, NAXIS {n_axes}")
     axes = _axes(header, n_axes)
-    pcount, gcount = (0, 1) if is_primary else (_integer(header, b"PCOUNT  ", 0), _integer(header, b"GCOUNT  ", 1))
+    pcount, gcount = (0, 1) if is_primary else (integer(header, b"PCOUNT  ", 0), integer(header, b"GCOUNT  ", 1))
     sizes = [*axes, pcount, gcount]
     if any(n is None or n < 0 for n in sizes):
         return Flaw(Reason.NOT_FITS, f"axes {str(axes)[:100]}, PCOUNT {pcount}, GCOUNT {gcount}")
@@ -265,7 +278,8 @@ def _card(header: bytes, keyword: bytes, letter: int = 0) -> bytes | None:
     return None
 
 
-def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | None:
+def integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | None:
+    """Return the whole number of a card, whose keyword is given with its 8 characters."""
     card = _card(header, keyword)
     if card is None:
         return absent
@@ -276,7 +290,7 @@ def _integer(header: bytes, keyword: bytes, absent: int | None = None) -> int | 
 def _axes(header: bytes, n_axes: int) -> list[int | None]:
     """Return the lengths of all axes; one pass, since a header may have a thousand of them among 36,000 cards."""
     if n_axes <= 2:
-        return [_integer(header, b"NAXIS%d  " % axis) for axis in range(1, n_axes + 1)]
+        return [integer(header, b"NAXIS%d  " % axis) for axis in range(1, n_axes + 1)]
     found: dict[bytes, bytes] = {}
     firsts = header[::CARD]
     at = firsts.find(b"N")

@@ -1,41 +1,81 @@
 """
 A FITS image taken apart into header text and pixels, and put together again to the same bytes.
 
-Nothing is opened by astropy: these functions run once a cutout, and it chokes on cards that are none of ours.
+A plain body is not opened by astropy: these functions run once a cutout, and it chokes on cards that are none of
+ours. Bodies with a quirk are read by way of `psfharvest.core.fits.quirks.mended`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from psfharvest.core.fits import fitscheck
+from psfharvest.core.fits import fitscheck, quirks
 
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
+    from psfharvest.core.fits.datauri import CutoutURI
+
 BLOCK = fitscheck.BLOCK
 
 
 def find_image(raw: bytes) -> fitscheck.Unit | None:
-    """Return the first two-dimensional image of a whole FITS file, or None when there is none."""
-    units = fitscheck.walk(raw)
-    return None if isinstance(units, fitscheck.Flaw) else fitscheck.first_image(units)
+    """Return the first two-dimensional image of a FITS file, or None when there is none."""
+    found = _found(raw)
+    return None if found is None else found[1]
 
 
-def image(raw: bytes) -> NDArray[float32] | None:
+def image(raw: bytes, asked: CutoutURI | None = None) -> NDArray[float32] | None:
     """
     Return the pixels of the first image, shape ``(ny, nx)``, native float32, or None when there is no image.
 
-    The array is the caller's own.
+    The array is the caller's own. Where `asked` is given, a crop at the detector's edge stands at its place in the
+    frame that was asked for, which is NaN beyond.
     """
-    return parts(raw)[1]
+    return parts(raw, asked)[1]
 
 
-def parts(raw: bytes) -> tuple[str, NDArray[float32] | None]:
+def parts(raw: bytes, asked: CutoutURI | None = None) -> tuple[str, NDArray[float32] | None]:
     """Return the first image's header, its text before END, and its pixels as `image` does."""
-    unit = find_image(raw)
-    return ("", None) if unit is None else (unit.header.decode("latin-1"), _pixels(raw, unit))
+    found = _found(raw)
+    if found is None:
+        return "", None
+    body, unit = found
+    pixels = _pixels(body, unit)
+    at = None if asked is None else crop_offset(unit, asked)
+    if at is not None and asked is not None:
+        pixels = _placed(pixels, asked.size_px, at)
+    return unit.header.decode("latin-1"), pixels
+
+
+def crop_offset(unit: fitscheck.Unit, asked: CutoutURI) -> tuple[int, int] | None:
+    """Return where ``(x, y)`` in the frame that was asked for a crop's first pixel stands, or None for no crop."""
+    if unit.shape == (asked.size_px, asked.size_px):
+        return None
+    return quirks.offset(unit, asked)
+
+
+def _found(raw: bytes) -> tuple[bytes, fitscheck.Unit] | None:
+    """Return the image of a file, and the bytes that hold it: the file's own, or those of its mended equal."""
+    units = fitscheck.walk(raw) if raw.startswith(b"SIMPLE  =") else None
+    unit = fitscheck.first_image(units) if isinstance(units, list) else None
+    if unit is not None:
+        return raw, unit
+    mended = quirks.mended(raw)
+    body = raw if mended is None else mended.body
+    units = fitscheck.walk(body) if body.startswith(b"SIMPLE  =") else None
+    unit = quirks.image_of(units) if isinstance(units, list) else None
+    return None if unit is None else (body, unit)
+
+
+def _placed(pixels: NDArray[float32], size_px: int, at: tuple[int, int]) -> NDArray[float32]:
+    import numpy as np  # noqa: PLC0415 - a harvest moves bytes and needs no arrays
+
+    frame = np.full((size_px, size_px), np.nan, np.float32)
+    (x, y), (ny, nx) = at, pixels.shape
+    frame[y : y + ny, x : x + nx] = pixels
+    return frame
 
 
 def take_apart(raw: bytes, size_px: int | None) -> tuple[str, NDArray[float32]] | None:
@@ -49,7 +89,8 @@ def take_apart(raw: bytes, size_px: int | None) -> tuple[str, NDArray[float32]] 
     size_px
         The side of the image; None is no image at all.
     """
-    unit = None if size_px is None else find_image(raw)
+    units = None if size_px is None else fitscheck.walk(raw)
+    unit = fitscheck.first_image(units) if isinstance(units, list) else None
     if unit is None or unit.shape != (size_px, size_px) or unit.bitpix != -32:
         return None
     header, pixels = raw[: unit.data_start].decode("latin-1"), _pixels(raw, unit)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from psfharvest.core.catalog import criterion
 from psfharvest.core.errors import BadQuery, LocalError
-from psfharvest.core.fits import pixels, thumbnail
+from psfharvest.core.fits import datauri, pixels, thumbnail
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Report, State
 from psfharvest.store.manifest.manifest import Manifest
@@ -318,7 +318,7 @@ class Harvest(Sequence[Cutout]):
         """Return the account and the first few pictures, for notebooks."""
         pictures = ""
         for cutout in self[:PICTURES]:
-            image = pixels.image(cutout.raw)
+            image = pixels.image(cutout.raw, datauri.parts_of(cutout.uri))
             pictures += "" if image is None else thumbnail.img(image, width_px=PICTURE_PX) + " "
         return f"<div>{escape(repr(self)[1:-1])}<br>{pictures}</div>"
 

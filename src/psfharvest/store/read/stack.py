@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput, LocalError, SinkError
-from psfharvest.core.fits import pixels
+from psfharvest.core.fits import datauri, pixels
 
 if TYPE_CHECKING:
     from psfharvest.store.read.harvest import Harvest
@@ -54,7 +54,7 @@ def stretches(harvest: Harvest, size: int) -> Iterator[NDArray[np.float32]]:
         piece = np.empty((len(numbers), size, size), np.float32)
         n = 0
         for uri, raw in harvest.bodies(numbers):
-            image = pixels.image(raw)
+            image = pixels.image(raw, datauri.parts_of(uri))
             if image is None or image.shape != (size, size):
                 raise LocalError(
                     f"{uri}: no image of {size} x {size} px is stored; run: psfharvest verify --repair"

@@ -228,7 +228,8 @@ def take_name(folder: Path) -> str:
 
 def _stored(finding: Finding) -> Stored:
     stand_in = bytes(finding.size_bytes)
-    return Stored(Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256), finding.shard, finding.place)
+    outcome = Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256, quirk=finding.quirk)
+    return Stored(outcome, finding.shard, finding.place)
 
 
 def _groups(findings: Iterable[Finding]) -> Iterator[list[Finding]]:

@@ -37,6 +37,7 @@ class Finding(NamedTuple):
     sha256: bytes = b""
     shard: int | None = None
     place: int | str | None = None
+    quirk: str = ""
 
 
 def look_at_file(folder: Path, item: Item, *, is_tree: bool) -> Finding:
@@ -97,10 +98,10 @@ def _look_at_path(path: Path, item: Item, location: str) -> Finding:
 
 
 def _look_at_bytes(body: bytes, item: Item, location: str) -> Finding:
-    flaw = filekinds.flaw_for(item, body)
+    flaw, quirk = filekinds.verdict(item, body)
     if flaw is not None:
         return Finding(item, location, flaw.reason)
-    return Finding(item, location, "", len(body), hashlib.sha256(body).digest())
+    return Finding(item, location, "", len(body), hashlib.sha256(body).digest(), quirk=quirk)
 
 
 def _is_too_large(item: Item, size_bytes: int) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.errors import SinkError
-from psfharvest.core.fits import pixels
+from psfharvest.core.fits import datauri, pixels
 from psfharvest.core.model import Outcome
 from psfharvest.filesystem import atomic, portable
 from psfharvest.filesystem.failures import cannot_store
@@ -248,5 +248,11 @@ def _group(
         header, image = pixels.take_apart(body, size_px) or (None, None)
         more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
         rows.append({**entry.note, **more, "fits": body if image is None else None})
-        arrays.append(image)
+        arrays.append(_odd_image(body, entry.note["uri"], size_px) if image is None else image)
     return rows, arrays
+
+
+def _odd_image(body: bytes, uri: str, size_px: int | None) -> NDArray[float32] | None:
+    """Return the pixels of a body that cannot be made again from them, and is kept beside them."""
+    image = None if size_px is None else pixels.image(body, datauri.parts_of(uri))
+    return image if image is not None and image.shape == (size_px, size_px) else None

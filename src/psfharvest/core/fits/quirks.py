@@ -1,0 +1,242 @@
+"""
+Bodies that are not quite as the FITS standard has them, and from which astropy gives the asked star's pixels.
+
+`fitscheck` decides about a plain body in microseconds. Only what it refuses comes here: the rule is whether astropy
+gives the asked pixels from exactly these bytes, as a file. What passes is stored as it came and bears the name of
+its quirk; every reader gets at its pixels through `mended`.
+
+===================  =====================================================================================
+degenerate_axes      axes of length 1 beside the two of the image
+nul_padding          the header is padded with NUL where blanks belong
+unpadded             the file ends with its last pixel, without padding to a block
+extra_blocks         zero blocks behind the end
+trailing_bytes       less than a block of text behind the end: a newline, a remark in a tag
+tile_compressed      the image is in the cells of a table (fpack)
+gzip_body            the file is compressed by gzip
+edge_crop            the image is smaller than asked, since the detector ends there
+===================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+import zlib
+from typing import NamedTuple
+
+from psfharvest.core.catalog.detectors import AXIS_LENGTHS
+from psfharvest.core.fits import datauri, fitscheck
+from psfharvest.core.fits.datauri import CutoutURI
+from psfharvest.core.fits.fitscheck import BLOCK, CARD, Flaw, Unit
+from psfharvest.core.model import Item, Reason
+
+MAX_EXTRA_BLOCKS = 4
+MAX_UNPACKED_PX = 4096
+"""The side of the largest image that is taken out of a table."""
+MAX_INFLATED_BYTES = 64 * 2**20
+DEGENERATE_AXES = "degenerate_axes"
+EDGE_CROP = "edge_crop"
+_MAY_BE_QUIRK = frozenset(
+    {Reason.WRONG_SHAPE, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_FITS, Reason.TEXT_PAGE}
+)
+
+
+class Mended(NamedTuple):
+    """The quirk of a body, and an equal body without it."""
+
+    quirk: str
+    body: bytes
+
+
+class Verdict(NamedTuple):
+    """What is wrong with a body, or which quirk it has; neither for a plain one."""
+
+    flaw: Flaw | None
+    quirk: str = ""
+
+
+PLAIN = Verdict(None)
+
+
+def verdict(item: Item, body: bytes) -> Verdict:
+    """Return whether `body` is the cutout that an item asks for."""
+    flaw = fitscheck.flaw(body, item.size_px, item.rootname)
+    if flaw is None:
+        return PLAIN
+    if flaw.reason not in _MAY_BE_QUIRK or item.size_px is None:
+        return Verdict(flaw)
+    found = mended(body) or Mended("", body)
+    units = fitscheck.walk(found.body) if found.body.startswith(b"SIMPLE  =") else flaw
+    image = None if isinstance(units, Flaw) else image_of(units)
+    if isinstance(units, Flaw) or image is None:
+        return Verdict(flaw)
+    quirk = found.quirk or ("" if fitscheck.first_image(units) else DEGENERATE_AXES)
+    if image.shape != (item.size_px, item.size_px):
+        parts = datauri.parts_of(item.uri)
+        if parts is None or offset(image, parts) is None:
+            shape = "x".join(str(n) for n in reversed(image.shape))
+            return Verdict(Flaw(Reason.WRONG_SHAPE, f"{shape} instead of {item.size_px}x{item.size_px}"))
+        quirk = quirk or EDGE_CROP
+    flaw = fitscheck.flaw_of_units(units, image, item.rootname)
+    return Verdict(flaw, "" if flaw else quirk)
+
+
+def mended(raw: bytes) -> Mended | None:
+    """Return a body's quirk, with an equal body that `fitscheck` can walk; None where nothing can be mended."""
+    if raw.startswith(b"\x1f\x8b"):
+        return _inflated(raw)
+    if not raw.startswith(b"SIMPLE  =") or raw[29:30] != b"T":
+        return None
+    blank = _with_blanks(raw)
+    found = _padded(blank, "nul_padding" if blank != raw else "")
+    units = None if found is None else fitscheck.walk(found.body)
+    if found is None or not isinstance(units, list):
+        return None
+    if image_of(units) is None and any(b"ZIMAGE  =" in unit.header for unit in units):
+        return _unpacked(*found)
+    return found if found.quirk else None
+
+
+def image_of(units: list[Unit]) -> Unit | None:
+    """Return the image of a file: the first with two axes, besides those of length 1; with these left out."""
+    found = fitscheck.first_image(units)
+    if found is not None:
+        return found
+    for unit in units:
+        axes = [n for n in unit.shape if n != 1]
+        if unit.data_size and len(unit.shape) > 2 and len(axes) == 2 and unit.header.startswith(fitscheck.IMAGES):
+            return unit._replace(shape=(axes[0], axes[1]))
+    return None
+
+
+def offset(image: Unit, parts: CutoutURI) -> tuple[int, int] | None:
+    """
+    Return the place ``(x, y)`` of a crop's first pixel in the full frame that was asked for, or None for no crop.
+
+    A crop is what of the frame lies on the detector. Where it begins follows from the star's coordinates, by the
+    rule that fitscut shifts CRPIX by; where it ends short of the frame, the detector must end.
+    """
+    lengths = [n for n in (_card(image.header, f"SIZAXIS{axis}") for axis in (1, 2)) if n is not None]
+    edges = AXIS_LENGTHS.get(parts.instrument, frozenset()) | frozenset(lengths)
+    x = _offset(parts.x, image.shape[1], parts.size_px, edges)
+    y = _offset(parts.y, image.shape[0], parts.size_px, edges)
+    return None if x is None or y is None else (x, y)
+
+
+def _offset(center: str, n: int, size: int, edges: frozenset[int]) -> int | None:
+    try:
+        place = float(center)
+        first = math.floor(place - size // 2 + 0.5)
+    except (ValueError, OverflowError):
+        return None
+    start = max(first, 0)
+    is_at_low_edge = first < 0 and n == size + first
+    is_at_high_edge = n < size and start + n in edges and n <= size - (start - first)
+    if not (n == size or is_at_low_edge or is_at_high_edge) or (n < size and not start <= round(place) < start + n):
+        return None
+    return 0 if n == size else start - first
+
+
+def _card(header: bytes, keyword: str) -> int | None:
+    return fitscheck.integer(header, f"{keyword:<8s}".encode())
+
+
+def _with_blanks(raw: bytes) -> bytes:
+    """Return a body whose headers end in blanks where they end in NUL."""
+    start = 0
+    while raw.startswith((b"SIMPLE  =", b"XTENSION"), start):
+        at = start
+        while (card := raw[at : at + CARD]).strip(b" \0") != b"END":
+            if not card or at > start + fitscheck.MAX_HEADER_BLOCKS * BLOCK:
+                return raw
+            at += CARD
+        end = start + -(-(at + CARD - start) // BLOCK) * BLOCK
+        if b"\0" in raw[at:end]:
+            raw = raw[:at] + b"END".ljust(end - at) + raw[end:]
+        unit = fitscheck.unit(raw, start, is_primary=not start)
+        if isinstance(unit, Flaw):
+            return raw
+        start = unit.end
+    return raw
+
+
+def _padded(raw: bytes, quirk: str) -> Mended | None:
+    """Return a body cut off, or filled up, to the block in which its file ends."""
+    end = _end_of_file(raw)
+    if end is None:
+        return None
+    if end > len(raw):
+        return Mended(quirk or "unpadded", raw + bytes(end - len(raw)))
+    return Mended(quirk or (_name_of_tail(raw[end:]) if end < len(raw) else ""), raw[:end])
+
+
+def _end_of_file(raw: bytes) -> int | None:
+    """Return where a file ends that is whole but for its last padding, or that has something small behind it."""
+    start = 0
+    while start < len(raw):
+        if start and not raw.startswith(b"XTENSION", start):
+            return start if _is_small(raw[start:]) else None
+        unit = fitscheck.unit(raw, start, is_primary=not start)
+        if isinstance(unit, Flaw):
+            return start if start and _is_small(raw[start:]) else None
+        is_bare = unit.data_size and unit.data_start + unit.data_size == len(raw)
+        if unit.end > len(raw) and not is_bare:
+            return None
+        start = unit.end
+    return start
+
+
+def _is_small(tail: bytes) -> bool:
+    rest = tail.lstrip(b"\0")
+    if len(tail) - len(rest) > MAX_EXTRA_BLOCKS * BLOCK or len(rest) >= BLOCK:
+        return False
+    return rest[:1] in b"\r\n\t <" and all(32 <= byte < 127 or byte in b"\0\r\n\t" for byte in rest)
+
+
+def _name_of_tail(tail: bytes) -> str:
+    return "trailing_bytes" if tail.strip(b"\0") or len(tail) % BLOCK else "extra_blocks"
+
+
+def _inflated(raw: bytes) -> Mended | None:
+    member = zlib.decompressobj(31)
+    try:
+        body = member.decompress(raw, MAX_INFLATED_BYTES)
+    except zlib.error:
+        return None
+    if not member.eof or len(member.unused_data) >= BLOCK or body.startswith(b"\x1f\x8b"):
+        return None
+    inner = mended(body)
+    return Mended("gzip_body", inner.body if inner else body)
+
+
+def _packed_axes(raw: bytes) -> list[int]:
+    units = fitscheck.walk(raw)
+    if isinstance(units, Flaw):
+        return [0]
+    return [_card(u.header, f"ZNAXIS{axis}") or 0 for u in units if b"ZIMAGE  =" in u.header for axis in (1, 2)]
+
+
+def _unpacked(quirk: str, raw: bytes) -> Mended | None:
+    """Return the image that a table holds in its cells as a file of its own."""
+    from astropy.io import fits  # noqa: PLC0415 - heavy, and rare
+
+    if not all(0 < n <= MAX_UNPACKED_PX for n in _packed_axes(raw)):
+        return None
+    out = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(io.BytesIO(raw), memmap=False) as units:
+                packed = next((u for u in units if isinstance(u, fits.CompImageHDU) and u.data.ndim == 2), None)
+                if packed is None:
+                    return None
+                header = packed.header.copy()
+                for name in ("XTENSION", "PCOUNT", "GCOUNT"):
+                    header.remove(name, ignore_missing=True)
+                names = {k: v for k, v in units[0].header.items() if k in ("ROOTNAME", "EXPNAME")}
+                header.update({k: v for k, v in names.items() if k not in header})
+                fits.PrimaryHDU(packed.data, header).writeto(out, output_verify="silentfix+ignore")
+    except Exception:  # noqa: BLE001 - whatever astropy says of it: it does not give the pixels
+        return None
+    return Mended(quirk or "tile_compressed", out.getvalue())
