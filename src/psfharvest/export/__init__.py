@@ -7,17 +7,14 @@ it is whole. Memory does not grow with the number of cutouts.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.errors import BadInput
 from psfharvest.export.content import Content
+from psfharvest.filesystem.atomic import written_whole
 from psfharvest.store.read.harvest import Harvest
 
 NEEDS = {".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr"), ".npz": ("numpy", "")}
@@ -66,7 +63,7 @@ def export(
     check(path)
     source = harvest if isinstance(harvest, Harvest) else Harvest(harvest)
     content = Content(source, sizes, progress or (lambda _done, _total: None))
-    with _growing(path) as partial:
+    with written_whole(path) as partial:
         _writer(path)(content, partial)
     return {
         "file": str(path),
@@ -110,38 +107,3 @@ def _writer(out: Path) -> Callable[[Content, Path], None]:
     from psfharvest.export.npz_file import write as write_npz  # noqa: PLC0415 - heavy
 
     return write_npz
-
-
-@contextmanager
-def _growing(out: Path) -> Iterator[Path]:
-    """Give a name to grow under; what is there at the end gets the final one."""
-    partial = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        yield partial
-        _replace(partial, out)
-    except OSError as error:
-        raise SinkError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        _remove(partial)
-
-
-def _replace(partial: Path, out: Path) -> None:
-    if not out.is_dir():
-        partial.replace(out)
-        return
-    old = out.with_name(f".{os.getpid()}.old.{out.name}")  # a folder cannot take another's place
-    out.rename(old)
-    try:
-        partial.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
