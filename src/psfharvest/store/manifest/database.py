@@ -22,6 +22,8 @@ WAL_PAGES = 4000
 """The journal is folded into the file at so many pages, 16 MB."""
 WAL_BYTES_MAX = 32 * 2**20
 """Above it the journal is folded in and cut by force, since somebody's long look holds it up."""
+READER_LOCK_WAIT_S = 2.0
+"""How long a reader waits for a lock before it reads a copy."""
 _NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
 
@@ -88,7 +90,8 @@ def to_write(at: Place, *, durable: bool) -> Opened:
     """
     with translated(at):
         try:
-            opened = Opened(_opened(at, "rw", _set_wal))
+            # where the file system has no locks, SQLite calls that locked: then there is nothing to wait for
+            opened = Opened(_opened(at, "rw", _set_wal, lock_wait_s=None if _can_lock(at) else 0.0))
         except sqlite3.OperationalError as error:
             missing = _missing_feature(at, error)
             if not missing:
@@ -114,7 +117,7 @@ def to_read(at: Place) -> Opened:
     """
     with translated(at):
         try:
-            opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=2.0))
+            opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=READER_LOCK_WAIT_S))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in snapshot.UNOPENED:
                 raise
@@ -207,7 +210,10 @@ def _read_apart(at: Place, error: sqlite3.OperationalError) -> Opened:
         _refuse_unreadable(at)
         return Opened(_opened(at, "ro&immutable=1", migrate.stand_in), signature=seen)
     copy = snapshot.copy_of(at)
-    return Opened(_opened(at._replace(path=copy.path), "rw", migrate.stand_in), copy=copy)
+    own = at._replace(path=copy.path)  # nobody else knows it: no locks are needed, which may be missing there, too
+    vfs = _vfs(without_locks=True)
+    db = _opened(own, "rw", migrate.stand_in, vfs=vfs, first="PRAGMA locking_mode = EXCLUSIVE")
+    return Opened(db, copy=copy)
 
 
 def _refuse_unreadable(at: Place) -> None:
