@@ -147,6 +147,7 @@ class Archive:
         layout: str | None = None,
         via: str = "auto",
         fsync: bool = False,
+        manifest: str | Path | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         progress: Callable[[Progress], None] | None = None,
@@ -156,7 +157,7 @@ class Archive:
 
         Parameters
         ----------
-        what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, extend, retry_states
+        what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, extend, retry_states
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             Called a few times a second, in the thread that called `harvest`.
@@ -182,6 +183,7 @@ class Archive:
                 layout=layout,
                 via=via,
                 fsync=fsync,
+                manifest=manifest,
                 extend=extend,
                 retry_states=retry_states,
                 progress=tell if progress else None,

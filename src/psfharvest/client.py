@@ -224,6 +224,7 @@ class Archive:
         layout: str | None = None,
         via: str = "auto",
         fsync: bool = False,
+        manifest: str | Path | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         progress: Callable[[Progress], None] | None = None,
@@ -247,6 +248,9 @@ class Archive:
             How cutouts are stored: ``files`` in a ``tree`` or ``flat``; fixed for a folder's life.
         fsync
             Whether claims survive power loss, too.
+        manifest
+            Where a new folder's manifest is kept, if not in the folder: a file on a local disk. The folder notes
+            the place, so that later calls find it.
         extend
             Whether to add to a folder that holds another harvest.
         retry_states
@@ -266,7 +270,8 @@ class Archive:
         LocalError
             When disk or manifest fail; what was claimed is kept.
         """
-        job = Job(self._open(), Path(folder), Settings(sink, layout, fsync), via, tuple(retry_states), progress)
+        settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest))
+        job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         return await job.harvest(what, suffixes, extend=extend, **sizes)
 

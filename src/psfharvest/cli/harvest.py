@@ -104,6 +104,12 @@ def run_options(command: F) -> F:
     type=click.Choice(["tree", "flat"]),
     help="Of --sink files; flat is the notebook's.  [default: tree]",
 )
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep a new DIR's manifest in FILE, on a local disk; DIR notes where.",
+)
 @click.option("--extend", is_flag=True, help="Add to a folder that holds another harvest.")
 @run_options
 def harvest(
@@ -118,6 +124,7 @@ def harvest(
     via: str,
     sink: str | None,
     layout: str | None,
+    manifest: Path | None,
     extend: bool,
     **options: Any,
 ) -> int:
@@ -128,7 +135,7 @@ def harvest(
     if uris is None and not chosen:
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
     more = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
-    more |= {"sink": sink, "layout": layout, "extend": extend, "via": via}
+    more |= {"sink": sink, "layout": layout, "manifest": manifest, "extend": extend, "via": via}
     return _run(folder, lambda archive, **common: archive.harvest(what, folder, **more, **common), **options)
 
 
