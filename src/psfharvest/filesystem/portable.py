@@ -28,7 +28,7 @@ _position = threading.Lock()
 """Where a file's one position stands in for an offset, nobody else may move it meanwhile."""
 
 CAN_DROP_PAGES = hasattr(os, "posix_fadvise")
-"""Whether the system can be told that pages of a file are not needed any more."""
+"""Whether the system takes the advice that pages of a file are not needed any more."""
 
 
 def _seek_and_read(fd: int, size: int, offset: int) -> bytes:

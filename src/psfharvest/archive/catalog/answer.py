@@ -1,5 +1,5 @@
 """
-An answer of the query service: read from JSON without trusting it.
+Parsing of an answer of the query service; every value is checked.
 
 The ``type`` of a field does not bind its values (PROTOCOL 1.3), and names of types, the case of the status and the
 name of a count are not known for sure: each is read by what it must mean, and refused only where it means nothing.

@@ -1,8 +1,8 @@
 """
-All rows of one query, part by part, each part complete, whatever the archive's limits turn out to be.
+Asynchronous listing of a query's rows in complete parts, adapted to the archive's limits.
 
 A part is a range of ids that fits one answer. What the archive counts is compared with what it gives, for each part
-and for the whole; a difference is looked into, and what remains of it is told in `Listing.lacking`.
+and for the whole; a difference is looked into, and what remains of it is counted in `Listing.lacking`.
 """
 
 from __future__ import annotations

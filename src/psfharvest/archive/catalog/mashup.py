@@ -1,5 +1,5 @@
 """
-The archive's query service: one question at a time, asked until it is answered, and told apart when it fails.
+Client of the query service: sends one question with retries and classifies its errors.
 
 What the archive says of the query itself (an unknown column, a value that it cannot convert) is the caller's to
 mend and is shown in its own words; everything else is tried again until the patience ends. How a whole query is

@@ -1,4 +1,4 @@
-"""The questions that a query's listing asks, put as this archive understands them: its columns, and its ranges."""
+"""Columns and ranges of a listing's requests, adapted to what was learnt of the archive."""
 
 from __future__ import annotations
 

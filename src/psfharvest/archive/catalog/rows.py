@@ -1,5 +1,5 @@
 """
-Rows of a catalogue: kept small, told apart by what makes a source, and turned into a table.
+Rows of a catalogue: compact storage, identity of sources, conversion to an astropy table.
 
 Types and fillers are those that astroquery gives, so that a table from here equals one from there.
 """

@@ -1,4 +1,4 @@
-"""What has arrived of one bundle while its end is still to come: a little of it in memory, the rest on disk."""
+"""Buffer of a bundle's unverified members: up to 1 MiB in memory, the rest on disk."""
 
 from __future__ import annotations
 

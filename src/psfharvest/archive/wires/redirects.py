@@ -1,5 +1,5 @@
 """
-Redirects: where a request goes next, and the cookies that it has been given on its way; one rule for all wires.
+Redirect handling for all wires: the next URL, its credentials, and cookies within one request.
 
 At most five are followed. Another host is asked over https (or on loopback) only, and never sees the credentials. A
 redirect from https to http is tried over https. A cookie that a redirect sets goes back to its host within the same

@@ -1,4 +1,4 @@
-"""What was learnt of an archive's query service: kept while it is open, and from one run to the next."""
+"""Observed properties of an archive's query service."""
 
 from __future__ import annotations
 

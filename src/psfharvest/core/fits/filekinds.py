@@ -1,5 +1,5 @@
 """
-Kinds of files, told by name: bytes → a whole file of that kind, or why not.
+Check of other files by the kind that their name states: bytes → a whole file of that kind, or why not.
 
 A cutout's dataURI fixes what its body must be. Any other ``mast:`` URI names a file whose ending tells its kind;
 where it does not, a body is refused that looks like an error message: an HTML page, or a short text.
@@ -145,7 +145,7 @@ def _unnamed_flaw(body: bytes) -> Flaw | None:
 
 
 def _framed(kind: str, starts: tuple[bytes, ...], ends: tuple[bytes, ...], tail: int) -> Check:
-    """Return the check of a kind that is told by its first bytes, and whose last `tail` bytes hold its end mark."""
+    """Return the check of a kind that is recognised by its first bytes and an end mark in its last `tail` bytes."""
 
     def check(body: bytes) -> Flaw | None:
         if not body.startswith(starts):

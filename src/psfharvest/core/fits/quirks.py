@@ -1,5 +1,5 @@
 """
-Bodies that are not quite as the FITS standard has them, and from which astropy gives the asked star's pixels.
+Bodies that deviate from the FITS standard, but from which astropy reads the asked star's pixels.
 
 `fitscheck` decides about a plain body in microseconds. Only what it refuses comes here: the rule is whether astropy
 gives the asked pixels from exactly these bytes, as a file. What passes is stored as it came and bears the name of

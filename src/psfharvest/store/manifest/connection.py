@@ -12,7 +12,7 @@ from anyio import from_thread
 LOCK_WAIT_S = 30.0
 """How long another program may hold the manifest before the statement fails."""
 LOCK_WAIT_WHEN_STOPPING_S = 0.2
-"""The same once the run was told to stop."""
+"""The same once the run is stopping."""
 ONE_WAIT_S = 0.1
 """SQLite's own wait, in which Python hears no signal."""
 RETRY_PAUSE_S = 0.005
@@ -28,7 +28,7 @@ class PatientConnection(sqlite3.Connection):
 
     lock_wait_s = LOCK_WAIT_S
     is_stopping = False
-    """Set (from any thread) when the run was told to stop: then locks are waited for no longer than an instant."""
+    """Set (from any thread) when the run is stopping: locks are then waited for no longer than an instant."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute one statement; wait for a lock, and no longer than `lock_wait_s`."""

@@ -112,7 +112,7 @@ class Manifest:
         return self._opened.note
 
     def stop_waiting(self) -> None:
-        """Wait no longer for what another program has locked: the run was told to stop; from any thread."""
+        """Stop waiting for what another program has locked, since the run is stopping; from any thread."""
         self._db.is_stopping = True
 
     def close(self) -> None:

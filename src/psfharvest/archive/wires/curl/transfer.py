@@ -110,8 +110,8 @@ class Transfer:
         """
         Return how often the request went out.
 
-        libcurl repeats it by itself, on another connection, when a kept one turns out to be dead; what it sent in
-        all, held against what one request takes, tells. A POST is never repeated: its connection is a fresh one.
+        libcurl repeats it by itself, on another connection, when a kept one turns out to be dead; the bytes sent in
+        all, compared with those of one request, show it. A POST is never repeated: its connection is a fresh one.
         """
         if self.hop.body is not None:
             return 1
