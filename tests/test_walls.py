@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "show": {"core", "filesystem"},
     "plot": {"show"},
     "simulator": {"simulator"},
+    "serve": {"client", "core", "serve", "store"},
     "cli": {
         "archive",
         "cli",
@@ -35,6 +36,7 @@ MAY_IMPORT = {
         "filesystem",
         "notebook",
         "run",
+        "serve",
         "show",
         "simulator",
         "store",
@@ -56,6 +58,8 @@ ONLY_HERE = {
     "pyarrow": {"store.sinks", "store.readers", "store.recover.parquet_candidates"},
     "zarr": {"export.zarr_folder"},
     "tqdm": {"show.progress"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve.server", "simulator"},
     "asyncio": {"simulator"},
 }
 """Each part of the world has one door: the modules whose names begin so."""

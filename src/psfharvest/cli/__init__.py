@@ -27,6 +27,7 @@ _HOMES = {
     "adopt": "adopt",
     "plot": "plot",
     "export": "export",
+    "serve": "serve",
     "simulate": "simulate",
 }
 

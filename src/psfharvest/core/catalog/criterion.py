@@ -87,11 +87,18 @@ def of(column: str, value: Any) -> Criterion:
     return AnyOf(column, values)
 
 
-def parse(word: str, place: Detector) -> Criterion:
+def parse(word: str, place: Detector | None) -> Criterion:
     """
     Return the criterion that a word of the command line writes: ``column=value``, ``=a,b,c`` or ``=lo..hi``.
 
     A filter in Mashup's own form, as JSON, says what these cannot: a value with a comma, several ranges.
+
+    Parameters
+    ----------
+    word
+        As typed.
+    place
+        The detector whose columns are meant; None takes a column's name as it is, as `Harvest.select` does.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def parse(word: str, place: Detector) -> Criterion:
             f"criterion {word!r}: write column=value, column=a,b,c or column=lo..hi, for example psf_flux=1e4..",
             field=name,
         )
-    column = known.resolve(name.strip(), place)
+    column = _resolved(name.strip(), place)
     if ".." in text:
         low, _, high = text.partition("..")
         if not low.strip() and not high.strip():
@@ -120,7 +127,7 @@ def parse(word: str, place: Detector) -> Criterion:
     return of(column, values)
 
 
-def word(criterion: Criterion, place: Detector) -> str:
+def word(criterion: Criterion, place: Detector | None) -> str:
     """Return the word of the command line that `parse` reads back as exactly this criterion."""
     if isinstance(criterion, Filter):
         return criterion.text
@@ -137,7 +144,11 @@ def word(criterion: Criterion, place: Detector) -> str:
     return plain if is_exact else json.dumps({"paramName": criterion.column, "values": list(criterion.values)})
 
 
-def _parse_json(word: str, place: Detector) -> Criterion:
+def _resolved(name: str, place: Detector | None) -> str:
+    return name if place is None else known.resolve(name, place)
+
+
+def _parse_json(word: str, place: Detector | None) -> Criterion:
     try:
         given = json.loads(word)
     except (ValueError, RecursionError) as error:
@@ -147,7 +158,7 @@ def _parse_json(word: str, place: Detector) -> Criterion:
     return from_filter(given, place)
 
 
-def from_filter(given: Any, place: Detector) -> Criterion:
+def from_filter(given: Any, place: Detector | None) -> Criterion:
     """
     Return the criterion of a filter in Mashup's own form, ``{'paramName': column, 'values': [...]}``.
 
@@ -159,7 +170,7 @@ def from_filter(given: Any, place: Detector) -> Criterion:
     name, values = (given.get(key) if isinstance(given, Mapping) else None for key in ("paramName", "values"))
     if not isinstance(name, str) or values is None:
         raise BadQuery(f"filter {given!r}: write {{'paramName': column, 'values': [...]}}")
-    column = known.resolve(name, place)
+    column = _resolved(name, place)
     values = [values] if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable) else list(values)
     more = {k: v for k, v in given.items() if k not in ("paramName", "values") and v not in (None, "")}
     ranges = [_range(column, (v.get("min"), v.get("max"))) for v in values if isinstance(v, Mapping)]

@@ -115,6 +115,15 @@ class Manifest:
         """Stop waiting for what another program has locked, since the run is stopping; from any thread."""
         self._db.is_stopping = True
 
+    def interrupt(self) -> None:
+        """Make the statement that runs now, if any, fail at once; from any thread."""
+        self._db.interrupt()
+
+    def refresh(self) -> None:
+        """Read the account anew, which another process may have changed; for a manifest that is only read."""
+        with self.look() as db:
+            self._claimed = Counts(db.execute("SELECT state, reason, n, bytes FROM tally")).tally()
+
     def close(self) -> None:
         """Close the file; a writer first folds the journal into it."""
         if self._is_writer:

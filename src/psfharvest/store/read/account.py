@@ -26,9 +26,21 @@ def account(folder: Path) -> Report:
         When its manifest cannot be read.
     """
     with Manifest.read(folder) as manifest:
-        runs = manifest.runs()
-        stopped = runs[-1]["stopped"] if runs else ""
-        return _report(manifest, runs, "" if stopped == "unfinished" else stopped)
+        return account_of(manifest)
+
+
+def account_of(manifest: Manifest) -> Report:
+    """
+    Return the account over all runs, of an open manifest.
+
+    Raises
+    ------
+    ManifestError
+        When it cannot be read.
+    """
+    runs = manifest.runs()
+    stopped = runs[-1]["stopped"] if runs else ""
+    return _report(manifest, runs, "" if stopped == "unfinished" else stopped)
 
 
 def last_run(folder: Path, stopped: str) -> Report:

@@ -81,14 +81,38 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
     kept = layouts(manifest)
     found = [_condition(c, kept) for c in criteria]
     wheres = [sql for sql, _ in found] + (["o.state = 'done'"] if only_done else [])
-    tables = "item i LEFT JOIN outcome o ON o.n = i.n"
-    if any(c.column not in _PLAIN or c.column == "detector" for c in criteria):
-        tables += " LEFT JOIN source s ON s.n = i.source LEFT JOIN layout l ON l.n = s.layout"
-    if any(c.column in _NEEDS_VIEW for c in criteria):
-        tables += " JOIN cutout c ON c.n = i.n"
+    tables = _tables([c.column for c in criteria])
     wheres.append("i.n > ?")
     sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
     return Runs.of(number_pages(manifest, sql, [v for _, values in found for v in values]))
+
+
+def columns(manifest: Manifest) -> list[str]:
+    """Return the names of all columns that can be asked for: the catalogue's, then those that every cutout has."""
+    kept = layouts(manifest)
+    return list(dict.fromkeys([*(name for _, names in kept.values() for name in names), *OURS]))
+
+
+def values(
+    manifest: Manifest, column: str, *, after: int = 0, at_once: int = _NUMBERS_AT_ONCE
+) -> Iterator[list[tuple[int, Any]]]:
+    """
+    Yield number and value of one column for every cutout, ascending, page by page, from behind number `after`.
+
+    Raises
+    ------
+    BadQuery
+        When the folder knows no such column.
+    """
+    value = _expression(column, layouts(manifest))
+    sql = f"SELECT i.n, {value} FROM {_tables([column])} WHERE i.n > ? ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
+    while True:
+        with manifest.look() as db:
+            rows = db.execute(sql, (after, at_once)).fetchall()
+        yield rows
+        if len(rows) < at_once:
+            return
+        after = rows[-1][0]
 
 
 def number_pages(
@@ -136,6 +160,16 @@ def rows(manifest: Manifest, wanted: Numbers, kept: Mapping[int, tuple[str, list
             values,
         ).fetchall()
     return [_found(row, kept) for row in found]
+
+
+def _tables(names: Sequence[str]) -> str:
+    """Return the tables that it takes to look into these columns."""
+    tables = "item i LEFT JOIN outcome o ON o.n = i.n"
+    if any(name not in _PLAIN or name == "detector" for name in names):
+        tables += " LEFT JOIN source s ON s.n = i.source LEFT JOIN layout l ON l.n = s.layout"
+    if any(name in _NEEDS_VIEW for name in names):
+        tables += " JOIN cutout c ON c.n = i.n"
+    return tables
 
 
 def _among(wanted: Numbers) -> tuple[str, list[Any]]:

@@ -1,0 +1,47 @@
+"""The rows of a selection as one text, page by page: CSV, JSON lines, or dataURIs, in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+
+from psfharvest.serve import rows
+from psfharvest.serve.folder import Folder
+from psfharvest.store.read import search
+from psfharvest.store.read.intervals import Numbers, Runs
+
+KINDS = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "txt": "text/plain; charset=utf-8",
+}
+"""``txt`` is dataURIs, one a line, as ``harvest --uris`` takes them."""
+AT_ONCE = 512
+
+
+async def lines(folder: Folder, members: Numbers | Runs, kind: str) -> AsyncIterator[str]:
+    """Yield the text of all members, in their order."""
+    columns = await folder.quick.ask(search.columns)
+    if kind == "csv":
+        yield _csv([columns])
+    for at in range(0, len(members), AT_ONCE):
+        if folder.stop.is_set():
+            raise ConnectionAbortedError("the service is ending")  # the client sees that the text is not whole
+        wanted = rows.numbers_at(members, at, AT_ONCE)
+        only = ["uri"] if kind == "txt" else columns
+        found = await folder.quick.ask(partial(rows.rows, numbers=wanted, columns=only))
+        if kind == "csv":
+            yield _csv([[row[name] for name in columns] for row in found])
+        elif kind == "txt":
+            yield "".join(f"{row['uri']}\n" for row in found)
+        else:
+            yield "".join(json.dumps({name: row[name] for name in columns}) + "\n" for row in found)
+
+
+def _csv(rows_of_text: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows_of_text)
+    return text.getvalue()
