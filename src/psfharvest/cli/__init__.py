@@ -7,12 +7,14 @@ its last line. Heavy modules are imported by the commands that need them.
 
 from __future__ import annotations
 
-import os
+import errno
+import signal
 import sys
 from importlib import import_module
 
 import click
 
+from psfharvest.core.exit_status import ExitStatus
 from psfharvest.version import __version__
 
 _HOMES = {
@@ -67,36 +69,42 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    from psfharvest.core.errors import PsfharvestError  # noqa: PLC0415 - keeps --version instant
+    from psfharvest.cli import output  # noqa: PLC0415 - keeps an interrupt while starting silent
     from psfharvest.filesystem import open_limit  # noqa: PLC0415
 
     open_limit.raise_limit()
-    status = 0
+    output.prepare()
     try:
-        result = cli.main(standalone_mode=False)
-        status = result if isinstance(result, int) else 0
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except PsfharvestError as error:
-        click.echo(f"psfharvest: {error}", err=True)
-        status = error.exit_status
-    except (KeyboardInterrupt, click.Abort):
-        status = 130
-    except BrokenPipeError:
-        # the reader of our output has gone: nobody is left to be told
-        _close_output()
-        status = 141
-    except OSError as error:
-        _close_output()
-        click.echo(f"psfharvest: cannot write the result: {error.strerror or error}", err=True)
-        status = 74
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = _status()
+    except KeyboardInterrupt:
+        status = ExitStatus.INTERRUPTED
     sys.exit(status)
 
 
-def _close_output() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter's exit does not stumble over it."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of a user's
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _status() -> int:
+    """Run the command, say what went wrong, and return its exit status."""
+    from psfharvest.cli import output  # noqa: PLC0415
+    from psfharvest.core.errors import PsfharvestError  # noqa: PLC0415
+
+    try:
+        status = cli.main(standalone_mode=False)
+        output.flush()
+        return status if isinstance(status, int) else ExitStatus.DONE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return ExitStatus.INTERRUPTED
+    except output.BrokenOutput as error:
+        if not error.is_unread:
+            output.say(str(error))
+        return error.exit_status
+    except PsfharvestError as error:
+        output.say(str(error))
+        return error.exit_status
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            output.say(f"the system refused: {error}")
+        output.discard_output()
+        return ExitStatus.LOCAL

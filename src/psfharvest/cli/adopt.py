@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from psfharvest.cli.options import FOLDER, json_option
+from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     if as_json:
         broken_uris = [example.uri for example in found.examples if example.uri]
         more = {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
-        click.echo(json.dumps({**found.report.to_dict(), **more, "strays": found.strays}))
+        result_json({**found.report.to_dict(), **more, "strays": found.strays})
     return 3 if found.broken else 0
 
 
@@ -108,20 +108,18 @@ def _copy_of(pipe: Path) -> Iterator[Path]:
 def _tell(found: Adopted, folder: Path) -> None:
     report = found.report
     for problem, location, uri in found.examples[:LINES_SHOWN]:
-        click.echo(f"psfharvest: {problem}: {location}{f' ({uri})' if uri else ''}", err=True)
+        say(f"{problem}: {location}{f' ({uri})' if uri else ''}")
     if found.set_aside:
-        click.echo(f"psfharvest: what was left of the old manifest is {folder / found.set_aside} now", err=True)
+        say(f"what was left of the old manifest is {folder / found.set_aside} now")
     words = f"{report.done:,} of {report.total:,} cutouts in {folder} adopted, {found.broken:,} broken"
-    click.echo(f"psfharvest: {words} ({found.kind.words}, {report.bytes / 1e6:,.1f} MB)", err=True)
+    say(f"{words} ({found.kind.words}, {report.bytes / 1e6:,.1f} MB)")
     if found.strays:
-        click.echo(f"psfharvest: {found.strays:,} files that belong to none were left as they are", err=True)
+        say(f"{found.strays:,} files that belong to none were left as they are")
     if report.pending:
-        click.echo(f"psfharvest: {report.pending:,} are pending: psfharvest resume {folder} fetches them", err=True)
+        say(f"{report.pending:,} are pending: psfharvest resume {folder} fetches them")
     if not found.is_asked:
-        click.echo(
-            "psfharvest: what the folder was asked for is not known any more: the same 'harvest' command, given "
-            "again, tells it",
-            err=True,
+        say(
+            "what the folder was asked for is not known any more: the same 'harvest' command, given again, tells it"
         )
 
 
@@ -155,7 +153,7 @@ class _Shown:
         elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
             self._shown_at = time.monotonic()
             total = "" if looked.total is None else f" of {looked.total:,}"
-            click.echo(f"psfharvest: {looked.n_read:,}{total} cutouts read, {looked.n_broken:,} broken", err=True)
+            say(f"{looked.n_read:,}{total} cutouts read, {looked.n_broken:,} broken")
 
     def _draw(self, looked: Looked) -> None:
         if self._bar is None:

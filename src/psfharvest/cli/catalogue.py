@@ -19,6 +19,7 @@ from psfharvest.cli.options import (
     parse_query,
     patience_option,
 )
+from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem.atomic import written_whole
 
@@ -51,7 +52,7 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
             return await archive.count(query)
 
     n = _run(work)
-    click.echo(json.dumps({"count": n}) if as_json else n)
+    result(json.dumps({"count": n}) if as_json else n)
 
 
 @click.command(
@@ -98,19 +99,15 @@ def query(
     table = _run(work)
     if output is not None:
         _write(table, output)
-        click.echo(f"psfharvest: {len(table):,} rows in {output}", err=True)
+        say(f"{len(table):,} rows in {output}")
     else:
         _show(table[:ROWS_SHOWN] if is_short else table)
         if is_short and len(table) > ROWS_SHOWN:
-            click.echo(
-                f"psfharvest: the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all", err=True
-            )
+            say(f"the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all")
     for note in table.meta.get("notes", ()):
-        click.echo(f"psfharvest: {note}", err=True)
+        say(f"{note}")
     if as_json:
-        click.echo(
-            json.dumps({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
-        )
+        result_json({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
     if table.meta.get("lacking"):
         raise SystemExit(3)
 
@@ -124,10 +121,10 @@ def _run(work: Any) -> Any:
 
 def _show(table: Table) -> None:
     if not len(table):
-        click.echo("psfharvest: no source matches", err=True)
+        say("no source matches")
         return
     for line in table.pformat(max_lines=-1, max_width=-1):
-        click.echo(line)
+        result(line)
 
 
 def _check_output(output: Path) -> None:

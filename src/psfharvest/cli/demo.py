@@ -10,6 +10,7 @@ import click
 
 from psfharvest.cli import loop
 from psfharvest.cli.harvest import tell
+from psfharvest.cli.output import result, say
 from psfharvest.cli.simulate import require_simulator
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Report
@@ -44,19 +45,19 @@ def demo(folder: Path, n: int) -> int:
 
     query = Query("UVIS", filter=["F606W", "F814W"], n_sat_pixels=0, limit=n)
     with Simulator(Settings(sources=max(20_000, 10 * n))) as simulator:
-        click.echo(f"1. the simulated archive listens on {simulator.url}")
+        result(f"1. the simulated archive listens on {simulator.url}")
         with Reporter() as reporter:
             work = functools.partial(_harvest, simulator.url, query, folder, reporter)
             try:
                 report = loop.run(work)
             except loop.Interrupted as interrupted:
                 raise SystemExit(interrupted.status) from None
-    click.echo(f"2. harvested {query!r}")
+    result(f"2. harvested {query!r}")
     tell(report, folder)
-    click.echo(f"3. asked {report.requests} requests; all further runs of the demo ask for nothing that is done")
+    result(f"3. asked {report.requests} requests; all further runs of the demo ask for nothing that is done")
     status = report.exit_status or _verify(folder)
     _draw(folder)
-    click.echo(f"5. the same from the shell:  psfharvest status {folder}")
+    result(f"5. the same from the shell:  psfharvest status {folder}")
     return status
 
 
@@ -65,7 +66,7 @@ async def _harvest(url: str, query: Query, folder: Path, reporter: Reporter) -> 
 
     async with Archive(url) as archive:
         n = await archive.count(query)
-        click.echo(f"   it holds {n} sources that match")
+        result(f"   it holds {n} sources that match")
         return await archive.harvest(query, folder, suffixes=["flt"], progress=reporter)
 
 
@@ -76,7 +77,7 @@ def _verify(folder: Path) -> int:
     with Manifest.read(folder) as manifest:
         findings = list(audit(folder, manifest))
     broken = [f for f in findings if f.problem]
-    click.echo(f"4. re-read {len(findings)} stored cutouts against the manifest: {len(broken)} broken")
+    result(f"4. re-read {len(findings)} stored cutouts against the manifest: {len(broken)} broken")
     return 3 if broken else 0
 
 
@@ -89,6 +90,6 @@ def _draw(folder: Path) -> None:
         with Harvest(folder) as stars:
             cutouts = stars[:PANELS]
             contact_sheet(cutouts, out)
-        click.echo(f"   and drew {len(cutouts)} of them: {out}")
+        result(f"   and drew {len(cutouts)} of them: {out}")
     except BadInput as error:
-        click.echo(f"   no picture: {error}", err=True)
+        say(f"no picture: {error}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from psfharvest.cli.options import json_option
+from psfharvest.cli.output import result_json, say
 
 LINE_EVERY_S = 2.0
 
@@ -41,11 +40,11 @@ def export(folder: Path, out: Path, sizes: tuple[int, ...], quiet: bool, as_json
         done = exporting.export(stars, out, sizes=sizes, progress=None if quiet else _Lines())
     if not quiet:
         words = " and ".join(f"{n:,} of {size} x {size} px" for size, n in done["sizes"].items())
-        click.echo(f"psfharvest: {words} in {out}", err=True)
+        say(f"{words} in {out}")
         if done["left_out"]:
-            click.echo(f"psfharvest: {done['left_out']:,} files that are no cutouts were left out", err=True)
+            say(f"{done['left_out']:,} files that are no cutouts were left out")
     if as_json:
-        click.echo(json.dumps(done))
+        result_json(done)
 
 
 class _Lines:
@@ -57,4 +56,4 @@ class _Lines:
     def __call__(self, n: int, total: int) -> None:
         if time.monotonic() - self._shown_at >= LINE_EVERY_S:
             self._shown_at = time.monotonic()
-            click.echo(f"psfharvest: {n:,} of {total:,} cutouts ({100 * n / total:.0f} %)", file=sys.stderr)
+            say(f"{n:,} of {total:,} cutouts ({100 * n / total:.0f} %)")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import click
 
 from psfharvest.cli import loop
 from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
+from psfharvest.cli.output import result, result_bytes, result_json
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem.atomic import written_whole
 
@@ -57,15 +56,14 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
         raise SystemExit(interrupted.status) from None
     _write(cutout.raw, target)
     if as_json:
-        click.echo(json.dumps({"uri": uri, "file": str(target), "size_bytes": len(cutout.raw)}))
+        result_json({"uri": uri, "file": str(target), "size_bytes": len(cutout.raw)})
     elif str(target) != "-":
-        click.echo(target)
+        result(target)
 
 
 def _write(raw: bytes, target: Path) -> None:
     if str(target) == "-":
-        sys.stdout.buffer.write(raw)
-        sys.stdout.buffer.flush()
+        result_bytes(raw)
         return
     with written_whole(target) as partial:
         partial.write_bytes(raw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -26,8 +25,10 @@ from psfharvest.cli.options import (
     split_all,
     states,
 )
-from psfharvest.core import ranges
+from psfharvest.cli.output import BrokenOutput, result_json, say
+from psfharvest.core import exit_status, ranges
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
+from psfharvest.core.exit_status import CONTINUES
 from psfharvest.core.model import REMEDY, Reason, Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
@@ -77,10 +78,7 @@ def run_options(command: F) -> F:
     psfharvest harvest listed --uris uris.txt
     make-uris | psfharvest harvest piped --uris -
 
-    \b
-    Exit status: 0 all done; 3 finished, some missing or failed; 2 bad input, nothing changed;
-    74 local storage failed; 75 stopped with work pending; 130 interrupted; 143 terminated.
-    After 74, 75, 130 and 143 the same command continues.
+    {exit_status.help_text()}
     """
 )
 @click.argument("folder", metavar="DIR", type=FOLDER)
@@ -192,17 +190,24 @@ def _run(
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:
-            click.echo(f"psfharvest: {error}", err=True)
+            say(f"{error}")
             report = _account(folder, "archive_down")
         except LocalError as error:
-            click.echo(f"psfharvest: {error}", err=True)
+            say(f"{error}")
             report = error.report or _account(folder, "local_error")
         except OSError as error:  # the system refuses an event loop or a thread
-            click.echo(f"psfharvest: {folder}: {describe(error, folder)}", err=True)
+            say(f"{folder}: {describe(error, folder)}")
             report = _account(folder, "local_error")
+    broken: BrokenOutput | None = None
+    if as_json:  # before anything for people, who may have gone
+        try:
+            result_json(report.to_dict())
+        except BrokenOutput as error:
+            broken = error
     tell(report, folder, is_quiet=quiet)
-    if as_json:
-        click.echo(json.dumps(report.to_dict()))
+    if broken is not None:
+        say(f"{broken}; the account is kept: psfharvest status {folder} --json")
+        return report.exit_status if report.exit_status in CONTINUES else broken.exit_status
     return report.exit_status
 
 
@@ -229,25 +234,22 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
     if is_quiet:
         return
     if not report.total and report.is_fully_asked and not report.stopped:
-        click.echo("psfharvest: nothing matches: there was nothing to download", err=True)
+        say("nothing matches: there was nothing to download")
     words = f"{report.done:,} of {report.total:,} cutouts in {folder}"
     others = [(report.missing, "missing"), (report.failed, "failed"), (report.pending, "pending")]
     words += "".join(f", {n:,} {state}" for n, state in others if n)
-    click.echo(f"psfharvest: {words} ({report.bytes / 1e6:,.1f} MB, {report.elapsed_s:.1f} s)", err=True)
+    say(f"{words} ({report.bytes / 1e6:,.1f} MB, {report.elapsed_s:.1f} s)")
     for reason, n in report.reasons.items():
-        click.echo(f"psfharvest:   {n:,} {reason}: {REMEDY[Reason(reason)]}", err=True)
+        say(f"  {n:,} {reason}: {REMEDY[Reason(reason)]}")
     if report.via.get("bundles"):
-        click.echo(
-            f"psfharvest: {report.via['bundled_cutouts']:,} came in {report.via['bundles']:,} bundles, "
-            f"{report.via['files']:,} requests were for single files: {report.via['why']}",
-            err=True,
+        say(
+            f"{report.via['bundled_cutouts']:,} came in {report.via['bundles']:,} bundles, "
+            f"{report.via['files']:,} requests were for single files: {report.via['why']}"
         )
     for note in report.notes:
-        click.echo(f"psfharvest: {note}", err=True)
-    if report.exit_status in (74, 75, 130, 143) and _is_harvest(folder):
-        click.echo(
-            f"psfharvest: work is left; the same command continues, so does: psfharvest resume {folder}", err=True
-        )
+        say(f"{note}")
+    if report.exit_status in CONTINUES and _is_harvest(folder):
+        say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
 
 
 def _standard_input() -> LineStream:

@@ -1,8 +1,8 @@
 """
 Run asynchronous work from the command line, and end it on a signal.
 
-The first SIGINT or SIGTERM cancels the work, which keeps what is claimed; a second one ends the process at once,
-which loses nothing that was claimed either.
+The first SIGINT, SIGTERM or SIGHUP cancels the work, which keeps what is claimed; a second one ends the process
+at once, which loses nothing that was claimed either.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TypeVar
 
 import anyio
 
+from psfharvest.core.exit_status import BY_STOP, ExitStatus
 from psfharvest.filesystem import open_limit
 
 T = TypeVar("T")
+_WORDS = {status: word for word, status in BY_STOP.items()}
 
 
 class Interrupted(BaseException):
@@ -25,7 +27,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.status = 128 + signum
-        self.word = "terminated" if signum == signal.SIGTERM else "interrupted"
+        self.word = _WORDS[ExitStatus(self.status)]
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
@@ -46,13 +48,21 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
         raise Interrupted(signal.SIGINT) from None
 
 
+def _signals() -> list[signal.Signals]:
+    """Return the signals that end the work; a hang-up that the caller has ignored (nohup) stays ignored."""
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
+    return ends
+
+
 async def _supervise(work: Callable[[], Awaitable[T]]) -> T:
     result: list[T] = []
     error: list[Exception] = []
     caught: list[int] = []
 
     async def watch(scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*_signals()) as signals:
             async for signum in signals:
                 if caught:
                     os._exit(128 + signum)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from psfharvest.cli.output import say
 from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput
 from psfharvest.core.ranges import NumberRange
@@ -160,7 +161,7 @@ def make_archive(
         retry=RetryPolicy(attempts=attempts, patience_s=patience_s),
     )
     if made.endpoints.is_public and (max_connections or 0) > PUBLIC_CEILING:
-        click.echo(f"psfharvest: MAST is given {PUBLIC_CEILING} connections at most", err=True)
+        say(f"MAST is given {PUBLIC_CEILING} connections at most")
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from psfharvest.cli.options import json_option
+from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def plot(paths: tuple[Path, ...], output: Path, n: int, stretch: str, size: int 
         raise BadInput(f"{' '.join(map(str, paths))}: no cutout to draw")
     contact_sheet(drawn, output, stretch=stretch, max_panels=n)
     only = f", the first {n}; --count draws more" if more else ""
-    click.echo(f"psfharvest: drew {len(drawn)} cutouts in {output}{only}", err=True)
+    say(f"drew {len(drawn)} cutouts in {output}{only}")
     if as_json:
-        click.echo(json.dumps({"file": str(output), "cutouts": len(drawn), "is_all": not more}))
+        result_json({"file": str(output), "cutouts": len(drawn), "is_all": not more})
 
 
 def _panels(paths: tuple[Path, ...], size: int | None) -> Iterator[Panel]:

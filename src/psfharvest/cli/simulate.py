@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 
 import click
 
 from psfharvest.cli.options import Number
+from psfharvest.cli.output import flush, result
 from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, LocalError
 
@@ -65,5 +65,5 @@ def require_simulator() -> None:
 
 def announce(url: str) -> None:
     """Print the base URL at once."""
-    click.echo(url)
-    sys.stdout.flush()
+    result(url)
+    flush()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from psfharvest.cli.options import json_option
+from psfharvest.cli.output import result, result_json
 from psfharvest.core.model import REMEDY, Reason, Report
 
 
@@ -27,27 +27,27 @@ def status(folder: Path, as_json: bool) -> None:
 
     report = account(folder)
     if as_json:
-        click.echo(json.dumps(report.to_dict()))
+        result_json(report.to_dict())
         return
     with Manifest.read(folder) as manifest:
         asked = [(targets.describe(ask), ask.is_complete) for ask in targets.read_asks(manifest)]
         examples = manifest.examples()
         runs = manifest.runs()
     for words, is_complete in asked:
-        click.echo(f"{folder}: {words}{'' if is_complete else ' (not all asked for yet)'}")
+        result(f"{folder}: {words}{'' if is_complete else ' (not all asked for yet)'}")
     _table(report)
     for reason, n in report.reasons.items():
-        click.echo(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
+        result(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
         if reason in examples:
-            click.echo(f"  for example {examples[reason]}")
+            result(f"  for example {examples[reason]}")
     if runs:
         last = runs[-1]
         end = f"stopped: {last['stopped']}" if last["stopped"] else "finished"
-        click.echo(f"\n{len(runs)} run{'s' * (len(runs) > 1)}, the last from {last['started_at']}, {end}")
+        result(f"\n{len(runs)} run{'s' * (len(runs) > 1)}, the last from {last['started_at']}, {end}")
 
 
 def _table(report: Report) -> None:
     for name in ("total", "done", "missing", "failed", "pending"):
-        click.echo(f"{name:>10} {getattr(report, name):>14,}")
-    click.echo(f"{'stored':>10} {report.bytes / 1e6:>14,.1f} MB")
-    click.echo(f"{'requests':>10} {report.requests:>14,} in {report.elapsed_s:,.1f} s")
+        result(f"{name:>10} {getattr(report, name):>14,}")
+    result(f"{'stored':>10} {report.bytes / 1e6:>14,.1f} MB")
+    result(f"{'requests':>10} {report.requests:>14,} in {report.elapsed_s:,.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from psfharvest.cli.options import json_option
+from psfharvest.cli.output import result_json, say
 
 if TYPE_CHECKING:
     from psfharvest.store.recover.audit import Checked
@@ -45,14 +45,14 @@ def verify(folder: Path, repair: bool, quiet: bool, as_json: bool) -> int:
             if checked.problem and n_shown < LINES_SHOWN:
                 n_shown += 1
                 what = f"({checked.uri})" if checked.number else "as a whole"
-                click.echo(f"psfharvest: {checked.problem}: {checked.location} {what}", err=True)
+                say(f"{checked.problem}: {checked.location} {what}")
             yield checked
 
     found = verified(folder, repair=repair, watch=watch)
     for line in _summary(found, folder, is_repair=repair):
-        click.echo(f"psfharvest: {line}", err=True)
+        say(f"{line}")
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        result_json(found.to_dict())
     return 3 if found.is_broken else 0
 
 

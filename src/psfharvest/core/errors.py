@@ -24,11 +24,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from psfharvest.core.exit_status import ExitStatus
+
 
 class PsfharvestError(Exception):
     """Base of all; catch it to catch everything that psfharvest raises on purpose."""
 
-    exit_status = 70
+    exit_status: ExitStatus = ExitStatus.UNEXPECTED
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
@@ -44,7 +46,7 @@ def _rebuild(cls: type[PsfharvestError], args: tuple[Any, ...], state: dict[str,
 class BadInput(PsfharvestError, ValueError):
     """Raised when the call itself cannot be carried out; nothing was changed."""
 
-    exit_status = 2
+    exit_status = ExitStatus.BAD_INPUT
 
 
 class BadURI(BadInput):
@@ -95,7 +97,7 @@ class ArchiveError(PsfharvestError):
         A word of the vocabulary in `psfharvest.core.model.Reason`.
     """
 
-    exit_status = 3
+    exit_status = ExitStatus.INCOMPLETE
 
     def __init__(self, message: str, *, uri: str = "", reason: str = "") -> None:
         super().__init__(message)
@@ -114,7 +116,7 @@ class CutoutFailed(ArchiveError):
 class ArchiveDown(ArchiveError):
     """Raised when the archive stayed out of reach for longer than the patience; run again later."""
 
-    exit_status = 75
+    exit_status = ExitStatus.PENDING
 
 
 class LocalError(PsfharvestError):
@@ -127,7 +129,7 @@ class LocalError(PsfharvestError):
         The account at the moment of the stop, where there is one.
     """
 
-    exit_status = 74
+    exit_status = ExitStatus.LOCAL
     report: Any = None
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from psfharvest.core import ranges
+from psfharvest.core.exit_status import BY_STOP, ExitStatus
 from psfharvest.core.fits import datauri
 from psfharvest.core.fits.datauri import CutoutURI
 
@@ -365,12 +366,11 @@ class Report:
     @property
     def exit_status(self) -> int:
         """The exit status that the command line gives for this account."""
-        stops = {"interrupted": 130, "terminated": 143, "local_error": 74}
-        if self.stopped in stops:
-            return stops[self.stopped]
+        if self.stopped in BY_STOP:
+            return BY_STOP[self.stopped]
         if self.stopped or self.pending or not self.is_fully_asked:
-            return 75
-        return 3 if self.missing or self.failed or self.lacking else 0
+            return ExitStatus.PENDING
+        return ExitStatus.INCOMPLETE if self.missing or self.failed or self.lacking else ExitStatus.DONE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the account as plain values for JSON."""

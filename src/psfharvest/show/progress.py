@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self, TextIO, TypeVar
 
 from psfharvest.core.model import Progress
+from psfharvest.show.unbreakable import UnbreakableStream
 
 LINE_EVERY_S = 5.0
 T = TypeVar("T")
@@ -33,8 +34,8 @@ class Reporter:
     def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
         found = stream or sys.stderr
         self._is_quiet = is_quiet or found is None  # a daemon may have no standard error at all
-        self._stream = found
-        self._is_terminal = not self._is_quiet and found.isatty()
+        self._stream = UnbreakableStream(found)
+        self._is_terminal = not self._is_quiet and self._stream.isatty()
         self._bar: Any = None
         self._shown_at = float("-inf")
         self._first: tuple[float, int] | None = None
@@ -107,7 +108,9 @@ def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any
         warnings.simplefilter("ignore", TqdmWarning)  # no widgets here: a line of text will do
         from tqdm.auto import tqdm  # noqa: PLC0415
 
-    return tqdm(items, total=total, initial=initial)
+    if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
+        return tqdm(items, total=total, initial=initial)
+    return tqdm(items, total=total, initial=initial, file=UnbreakableStream(sys.stderr))
 
 
 def _settled(progress: Progress) -> int:
