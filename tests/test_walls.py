@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "notebook": {"core", "filesystem", "notebook", "store"},
     "mast_api_psf": {"archive", "blocking", "client", "core", "notebook", "show"},
     "export": {"core", "export", "filesystem", "store"},
-    "show": {"core", "filesystem"},
+    "show": {"core", "filesystem", "show"},
     "plot": {"show"},
     "simulator": {"simulator"},
     "serve": {"client", "core", "serve", "store"},

@@ -5,12 +5,12 @@ The names below are the public ones; each is imported when it is first used, so 
 starts at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from psfharvest.version import __version__
 
+TYPE_CHECKING = False  # as in `typing`, which is not imported: until `__main__` runs, an interrupt has a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from psfharvest.client import Archive
     from psfharvest.core.catalog.query import Query
     from psfharvest.core.errors import (
@@ -73,7 +73,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module  # noqa: PLC0415 - see TYPE_CHECKING
+
     if name not in _HOMES:
         raise AttributeError(f"module 'psfharvest' has no attribute {name!r}")
     return getattr(import_module(f"psfharvest.{_HOMES[name]}"), name)

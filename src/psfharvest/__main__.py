@@ -1,7 +1,11 @@
 """The command ``psfharvest``, also as ``python -m psfharvest``: an interrupt while it starts ends it in silence."""
 
 import os
-import signal
+
+try:
+    import signal
+except KeyboardInterrupt:
+    os._exit(130)
 
 
 def _leave(signum: int, frame: object) -> None:

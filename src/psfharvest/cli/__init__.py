@@ -21,6 +21,7 @@ _HOMES = {
     "demo": "demo",
     "count": "catalogue",
     "query": "catalogue",
+    "columns": "columns",
     "fetch": "fetch",
     "harvest": "harvest",
     "resume": "harvest",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli import loop
+from psfharvest.cli import loop, unmatched
 from psfharvest.cli.options import (
     CRITERIA_HELP,
     archive_options,
@@ -47,11 +47,14 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
     query = parse_query((detector, *criteria), None, None)
     archive = make_archive(**options)
 
-    async def work() -> int:
+    async def work() -> tuple[int, list[str]]:
         async with archive:
-            return await archive.count(query)
+            n = await archive.count(query)
+            return n, [] if n else await unmatched.explain(archive, query)
 
-    n = _run(work)
+    n, reasons = _run(work)
+    for reason in reasons:
+        say(reason)
     result(json.dumps({"count": n}) if as_json else n)
 
 
@@ -92,19 +95,18 @@ def query(
         _check_output(output)
     archive = make_archive(**options)
 
-    async def work() -> Table:
+    async def work() -> tuple[Table, list[str]]:
         async with archive:
-            return await archive.query(asked)
+            table = await archive.query(asked)
+            return table, [] if len(table) else await unmatched.explain(archive, asked)
 
-    table = _run(work)
+    table, reasons = _run(work)
     if output is not None:
         _write(table, output)
         say(f"{len(table):,} rows in {output}")
     else:
-        _show(table[:ROWS_SHOWN] if is_short else table)
-        if is_short and len(table) > ROWS_SHOWN:
-            say(f"the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all")
-    for note in table.meta.get("notes", ()):
+        _show(table, is_short=is_short)
+    for note in (*reasons, *table.meta.get("notes", ())):
         say(f"{note}")
     if as_json:
         result_json({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
@@ -119,12 +121,13 @@ def _run(work: Any) -> Any:
         raise SystemExit(interrupted.status) from None
 
 
-def _show(table: Table) -> None:
+def _show(table: Table, *, is_short: bool) -> None:
     if not len(table):
-        say("no source matches")
         return
-    for line in table.pformat(max_lines=-1, max_width=-1):
+    for line in (table[:ROWS_SHOWN] if is_short else table).pformat(max_lines=-1, max_width=-1):
         result(line)
+    if is_short and len(table) > ROWS_SHOWN:
+        say(f"the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all")
 
 
 def _check_output(output: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli import loop
+from psfharvest.cli import loop, unmatched
 from psfharvest.cli.options import (
     CRITERIA_HELP,
     FOLDER,
@@ -27,6 +28,7 @@ from psfharvest.cli.options import (
 )
 from psfharvest.cli.output import BrokenOutput, result_json, say
 from psfharvest.core import exit_status, ranges
+from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES
 from psfharvest.core.model import REMEDY, Reason, Report
@@ -132,9 +134,17 @@ def harvest(
     _refuse_with_list(uris, suffix=chosen, limit=limit is not None, columns=columns, unsat_size=is_sized)
     if uris is None and not chosen:
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
-    more = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
+    more: dict[str, Any] = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
     more |= {"sink": sink, "layout": layout, "manifest": manifest, "extend": extend, "via": via}
-    return _run(folder, lambda archive, **common: archive.harvest(what, folder, **more, **common), **options)
+
+    async def work(archive: Archive, **common: Any) -> Report:
+        report = await archive.harvest(what, folder, **more, **common)
+        if isinstance(what, Query) and not report.total and not report.stopped:
+            reasons = await unmatched.explain(archive, what)
+            return replace(report, notes=(*report.notes, *reasons))
+        return report
+
+    return _run(folder, work, **options)
 
 
 @click.command()
@@ -233,7 +243,7 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
     """Say in words what an account says in numbers."""
     if is_quiet:
         return
-    if not report.total and report.is_fully_asked and not report.stopped:
+    if not report.total and report.is_fully_asked and not report.stopped and not report.notes:
         say("nothing matches: there was nothing to download")
     words = f"{report.done:,} of {report.total:,} cutouts in {folder}"
     others = [(report.missing, "missing"), (report.failed, "failed"), (report.pending, "pending")]

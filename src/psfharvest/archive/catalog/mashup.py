@@ -26,6 +26,7 @@ from psfharvest.archive.endpoints import Endpoints, without
 from psfharvest.archive.fetch.verify import failure_of
 from psfharvest.archive.wires.base import Request, Wire
 from psfharvest.core.catalog import columns as known
+from psfharvest.core.catalog import values
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
 from psfharvest.core.catalog.learnt import Ends, Learnt
 from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MIN_PAGE_ROWS, WHOLE, Part
@@ -365,13 +366,14 @@ def _error(words: str, query: Query) -> Exception:
         failure = Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE)
         return _Trouble(failure, is_refused=True)
     found = _COLUMN.search(words)
-    hint = ""
     if found is not None:
         near = known.near_matches(found[1], query.detector, cutoff=0.4)
         every = [c.name for c in known.COLUMNS.values() if query.detector.name in c.only]
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         hint += f" Known columns of {query.detector.name}: {', '.join(every)}"
-    return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1] if found else "")
+        return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1])
+    column, sentence = values.at_fault(words, query) or ("", "")
+    return BadQuery(f"the archive refuses the query: {words}{f' {sentence}' if sentence else ''}", field=column)
 
 
 def _is_within(value: str, part: Part) -> bool:

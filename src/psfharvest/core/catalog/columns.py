@@ -26,8 +26,13 @@ class Column:
     description: str
     only: tuple[str, ...] = ("UVIS", "IR", "WFPC2")
 
+    def unit_for(self, detector: Detector) -> str:
+        """Return the unit that the column has for one detector: an astropy unit, or empty."""
+        return _FLUX_UNITS[detector.name] if self.name == "psf_flux" else self.unit
+
 
 _WFC3 = ("UVIS", "IR")
+_FLUX_UNITS = {"UVIS": "electron", "IR": "electron / s", "WFPC2": "electron"}
 COLUMNS = {
     c.name: c
     for c in (

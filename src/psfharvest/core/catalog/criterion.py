@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ OPEN_END = {"int": 2**31 - 1, "float": 1e30}
 """Sent for an open end of a range: how the archive reads a lone ``min`` is not known. Fits its int and real."""
 
 
+_CASES: Mapping[str, Callable[[str], str]] = dict.fromkeys(("filter", "filter_1", "filter_2"), str.upper)
+"""Columns whose values have one case in the archive, and are compared exactly there."""
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
 
 
@@ -259,5 +261,5 @@ def _text(column: str, value: Any) -> str:
     if isinstance(plain, bool):
         return str(int(plain))
     if isinstance(plain, (str, int)) or (isinstance(plain, float) and math.isfinite(plain)):
-        return str(plain)
+        return _CASES.get(column, str)(str(plain))
     raise BadQuery(f"{column}={value!r}: a value is a text or a finite number", field=column)

@@ -83,6 +83,7 @@ WFPC2 = Detector(
     "WFPC2", "WFPC2", "Mast.Catalogs.Filtered.Wfpc2Psf.Uvis", ("d0m", "c0m"), "filter_1", chip_names={"PC": 1}
 )
 DETECTORS = {d.name: d for d in (UVIS, IR, WFPC2)}
+_INSTRUMENTS = {"WFC3": "UVIS or IR", "WFC": "UVIS or IR", "WFC3/UVIS": "UVIS", "WFC3/IR": "IR", "PC": "WFPC2"}
 
 
 def detector(name: str) -> Detector:
@@ -102,7 +103,29 @@ def detector(name: str) -> Detector:
             raise BadQuery(
                 f"{name!r} is a criterion; a detector comes before it, one of UVIS, IR, WFPC2", field="detector"
             )
+        if name.strip().upper() in _INSTRUMENTS:
+            raise BadQuery(
+                f"unknown detector {name!r}: write {_INSTRUMENTS[name.strip().upper()]} (one of UVIS, IR, WFPC2)",
+                field="detector",
+            )
         near = difflib.get_close_matches(name.upper(), DETECTORS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadQuery(f"unknown detector {name!r}: one of UVIS, IR, WFPC2{hint}", field="detector")
     return found
+
+
+def detectors(words: str) -> tuple[Detector, ...]:
+    """
+    Return the detectors that a list with commas names, each once; ``all`` is all three.
+
+    Raises
+    ------
+    BadQuery
+        When one does not exist.
+    """
+    if words.strip().lower() == "all":
+        return tuple(DETECTORS.values())
+    names = [word for word in words.split(",") if word.strip()]
+    if "=" in words or not names:
+        return (detector(words),)
+    return tuple(dict.fromkeys(detector(name) for name in names))
