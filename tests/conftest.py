@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import command_process
 from harness import Run, command
 from psfharvest.simulator import Settings, Simulator
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=list(HealthCheck))
+TIMEOUT_S = 120
+"""A command that takes longer hangs."""
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
@@ -97,19 +100,26 @@ def simulator(_shared_simulator: Simulator) -> Simulator:
 
 
 @pytest.fixture
-def psfharvest(tmp_path: Path):
-    """Run the command in a folder of its own, as a user would."""
+def psfharvest(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Run the command in a folder of its own, as a user would; with standard input, by a fresh interpreter."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSFHARVEST_", "MAST_"))}
+    scratch = tmp_path_factory.mktemp("outputs")
 
     def run(*words: str | Path, env: dict[str, str] | None = None, stdin: str | None = None) -> Run:
+        whole = {**clean, **(env or {})}
+        if stdin is None:
+            done = command_process.run(
+                [*map(str, words)], cwd=tmp_path, env=whole, scratch=scratch, timeout_s=TIMEOUT_S
+            )
+            return Run(done)
         done = subprocess.run(
             command(*words),
             cwd=tmp_path,
-            env={**clean, **(env or {})},
-            input=stdin if stdin is not None else "",
+            env=whole,
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=TIMEOUT_S,
             check=False,
         )
         return Run(done)

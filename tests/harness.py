@@ -8,6 +8,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from astropy.io import fits
 
 from psfharvest.core.fits import datauri
@@ -36,6 +38,14 @@ class Run:
         found = json.loads(self.out.splitlines()[-1])
         assert isinstance(found, dict)
         return found
+
+
+def sampled(values: Iterable[Any], now: Collection[Any]) -> list[Any]:
+    """Return the parameters of a long test: those of `now` for the default run, the rest for the campaign."""
+    listed = list(values)
+    unknown = [value for value in now if value not in listed]
+    assert not unknown, unknown
+    return [value if value in now else pytest.param(value, marks=pytest.mark.campaign) for value in listed]
 
 
 def command(*words: str | Path) -> list[str]:

@@ -462,14 +462,14 @@ class WireTests:
         assert server.accepted == 5
 
     async def test_many_requests_over_few_connections(self, any_server: WireServer) -> None:
-        """Each of 2,000 requests is answered once, and there are never more connections than allowed."""
-        requests = [Request(any_server.url(f"/ok?n={n}"), tag=n) for n in range(2000)]
+        """Each of 600 requests is answered once, and there are never more connections than allowed."""
+        requests = [Request(any_server.url(f"/ok?n={n}"), tag=n) for n in range(600)]
         async with self.wire(connections=8) as wire:
             answers = await drive(wire, requests, 8 + wire.depth)
 
-        assert Counter(answer.request.tag for answer in answers) == Counter(range(2000))
+        assert Counter(answer.request.tag for answer in answers) == Counter(range(600))
         assert {(answer.status, answer.body == BODY, answer.failure) for answer in answers} == {(200, True, None)}
-        assert len(any_server.seen) == 2000
+        assert len(any_server.seen) == 600
         assert 1 < any_server.peak <= 8
 
     async def test_good_and_bad_together(self, server: WireServer) -> None:
@@ -560,9 +560,9 @@ class WireTests:
 
     async def test_a_slow_reader_is_waited_for(self, server: WireServer) -> None:
         """What a stream's reader does not read is not fetched, nor does the pause count as a stall."""
-        size = 96 * 2**20
+        size = 40 * 2**20
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
-        server.script["/huge"] = (head, *((bytes(2**20),) * 96))
+        server.script["/huge"] = (head, *((bytes(2**20),) * 40))
         async with self.wire() as wire, wire.stream(Request(server.url("/huge"), timeout_s=0.4)) as stream:
             await anyio.sleep(1)
             sent = server.sent
@@ -611,18 +611,18 @@ class TestCurlWire(WireTests):
 
     async def test_its_limit_goes_down_and_up(self, server: WireServer) -> None:
         """A lowered limit closes connections as transfers end; a raised one opens more."""
-        requests = [Request(server.url("/50ms")) for _ in range(48)]
+        requests = [Request(server.url("/50ms")) for _ in range(24)]
         async with self.wire(connections=8) as wire:
-            await drive(wire, requests, 48)
+            await drive(wire, requests, 24)
             assert server.peak == 8
             wire.set_limit(2)
-            await drive(wire, requests, 48)
+            await drive(wire, requests, 24)
             await until(lambda: server.open <= 2)
             server.peak = 0
-            await drive(wire, requests, 48)
+            await drive(wire, requests, 24)
             assert server.peak <= 2
             wire.set_limit(6)
-            await drive(wire, requests, 48)
+            await drive(wire, requests, 24)
             assert server.peak == 6
 
     async def test_other_hosts_count_too(self, server: WireServer) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import check_every_file, command, rows_of, stored_bytes
+from harness import check_every_file, command, rows_of, sampled, stored_bytes
 from psfharvest import Query, blocking, mast_api_psf
 from psfharvest.simulator import Simulator
 
@@ -49,7 +49,7 @@ def write_list(path: Path, uris: list[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("sink", sampled(SINKS, ["tree", "parquet"]))
 def test_lost_damaged_adopted_and_gone_on(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """The broken are told with status 3 and fetched by resume; the harvest's own command knows the folder again."""
     archive = ["--archive", simulator.url, "--quiet"]
@@ -223,7 +223,7 @@ with ExitStack() as stack:
 """
 
 
-@pytest.mark.parametrize("sink", ["tree", "shards", "parquet"])
+@pytest.mark.parametrize("sink", sampled(["tree", "shards", "parquet"], ["shards"]))
 def test_killed_in_the_middle(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """A kill behind the first checkpoint leaves no manifest; the next adopt goes on, and all is counted."""
     words = ["harvest", "d", "UVIS", "--limit", "600", "--suffix", "flt", *SINKS[sink]]

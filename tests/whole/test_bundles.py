@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import check_every_file, command, rows_of, stored_bytes
+from harness import check_every_file, command, rows_of, sampled, stored_bytes
 from psfharvest import Archive, Limits, Query, RetryPolicy
 from psfharvest.simulator import Fault, Settings, Simulator
 
@@ -21,15 +21,15 @@ def asked_counts(simulator: Simulator) -> Counter[str]:
 
 
 async def test_everything_by_bundles(simulator: Simulator, tmp_path: Path) -> None:
-    """Two thousand cutouts come in few requests, byte for byte what single downloads give."""
+    """A thousand cutouts come in few requests, byte for byte what single downloads give."""
     async with Archive(simulator.url, limits=Limits(max_connections=4)) as archive:
-        report = await archive.harvest(Query("UVIS", limit=2000), tmp_path, suffixes=["flt"], via="bundle")
+        report = await archive.harvest(Query("UVIS", limit=1000), tmp_path, suffixes=["flt"], via="bundle")
 
-    assert (2000, 0) == (report.done, report.exit_status)
-    assert report.requests < 2000 / 50
+    assert (1000, 0) == (report.done, report.exit_status)
+    assert report.requests < 1000 / 50
     assert 0 == simulator.count("file")
-    assert 2000 == report.via["bundled_cutouts"]
-    assert 2000 == check_every_file(tmp_path, simulator)
+    assert 1000 == report.via["bundled_cutouts"]
+    assert 1000 == check_every_file(tmp_path, simulator)
 
 
 FAULTS = {
@@ -60,7 +60,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+DEFAULT = ["stream damaged", "foreign members", "parent", "no bundles here", "bomb", "all together"]
+"""The others are in the fault matrix of the default run, one cutout at a time."""
+
+
+@pytest.mark.parametrize("name", sampled(FAULTS, DEFAULT))
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_damage_ends_in_everything_done(simulator: Simulator, tmp_path: Path, name: str) -> None:
     """What a bundle lacks or spoils is asked for again, at most as often as attempts allow; nothing wrong stays."""
@@ -111,6 +115,7 @@ async def test_auto_goes_back_to_files_when_bundles_fail(tmp_path: Path) -> None
         assert "offers no bundles" in report.via["why"]
 
 
+@pytest.mark.campaign  # the default run has one in test_crash_campaign
 def test_kills_in_the_middle_of_bundles(psfharvest, tmp_path: Path) -> None:
     """Killed while bundles stream, the account stays whole, and everything is done in the end."""
     with Simulator(Settings(sources=5000, bundle_latency_s_per_cutout=0.002)) as simulator:

@@ -4,6 +4,9 @@ The fault matrix: every row of the fault table, on each wire, into each sink, by
 All rows of one wire and way are harvested at once, each into a folder of its own, over real sockets; then each is
 held against its expectation. Into files go all tempers of a fault; into the other sinks, which see no more of a
 fault than that a cutout comes later, the first.
+
+The default run has a covering selection: every row once by each way it has, spread so that each pair of wire, way,
+sink and temper occurs often. The rest carries the ``campaign`` marker.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,29 @@ SPOTS = [
     for case in cases(way)
     if sink == "files" or case.temper not in (ALWAYS, EVERYWHERE) or len(case.row.ends_by(way)) == 1
 ]
+
+
+def pairs_of(spot: Spot) -> list[tuple[tuple[str, str], ...]]:
+    """Return each pair of the settings of a harvest: wire, way, sink, temper."""
+    settings = {"wire": spot.wire, "way": spot.case.way, "sink": spot.sink, "temper": spot.case.temper}
+    return list(combinations(settings.items(), 2))
+
+
+def covering(spots: Sequence[Spot]) -> set[Spot]:
+    """Select one spot for each row and way: always the one whose rarest pairs of settings were chosen least."""
+    candidates: dict[tuple[str, str], list[Spot]] = {}
+    for spot in spots:
+        candidates.setdefault((spot.case.row.name, spot.case.way), []).append(spot)
+    n_chosen: Counter[tuple[tuple[str, str], ...]] = Counter()
+    selected = set()
+    for alike in candidates.values():
+        best = min(alike, key=lambda spot: sorted(n_chosen[pair] for pair in pairs_of(spot)))
+        n_chosen.update(pairs_of(best))
+        selected.add(best)
+    return selected
+
+
+COVERING = covering(SPOTS)
 
 
 class Matrix:
@@ -64,7 +91,19 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def grouped(spot: Spot) -> Any:
     """One group a wire and way: its harvests are carried out at once, by one worker."""
-    return pytest.param(spot, marks=pytest.mark.xdist_group(f"matrix-{spot.wire}-{spot.case.way}"), id=str(spot))
+    marks = [pytest.mark.xdist_group(f"matrix-{spot.wire}-{spot.case.way}")]
+    if spot not in COVERING:
+        marks.append(pytest.mark.campaign)
+    return pytest.param(spot, marks=marks, id=str(spot))
+
+
+def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
+    """Each row is run by each of its ways; a pair of settings that occurs at all occurs in five runs at least."""
+    n_covered = Counter(pair for spot in COVERING for pair in pairs_of(spot))
+
+    assert {(s.case.row.name, s.case.way) for s in SPOTS} == {(s.case.row.name, s.case.way) for s in COVERING}
+    assert {pair for spot in SPOTS for pair in pairs_of(spot)} == set(n_covered)
+    assert min(n_covered.values()) >= 5
 
 
 @pytest.mark.parametrize("spot", [*map(grouped, SPOTS)])

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import command
+from harness import command, sampled
 from psfharvest.simulator import Fault, Settings, Simulator
 
+ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+CASES = [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
 
-@pytest.mark.parametrize(
-    ("signum", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
-@pytest.mark.parametrize("stalled", [False, True])
+
+@pytest.mark.parametrize("case", sampled(CASES, CASES[:2]), ids=lambda case: f"{case[0].name}-{case[1]}")
 def test_a_signal_ends_the_run_with_its_account(
-    tmp_path: Path, psfharvest, signum: int, status: int, word: str, stalled: bool
+    tmp_path: Path, psfharvest, case: tuple[signal.Signals, bool]
 ) -> None:
     """The status tells the signal, the account adds up, and the same command finishes the work."""
+    signum, stalled = case
+    status, word = ENDS[signum]
     with Simulator(Settings(sources=2000, latency_s=0.02)) as simulator:
         if stalled:
             simulator.faults = [Fault("stall", seconds=600, service="file", start=100)]

@@ -1,0 +1,76 @@
+"""
+Run the command ``psfharvest`` as a process of its own without paying for its imports each time.
+
+`multiprocessing`'s fork server imports the package once; each run is a fork of it with a working directory, an
+environment and outputs of its own. Tests of the start itself, of signals and of kills start a fresh interpreter
+instead (`harness.command`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_CLI = Path(__file__).parents[1] / "src/psfharvest/cli"
+_PRELOAD = [
+    *("psfharvest.client", "psfharvest.blocking", "psfharvest.store.readers.reader", "psfharvest.simulator"),
+    *("astropy.table", "astropy.io.fits", "pyarrow.parquet", "pycurl"),
+    *(f"psfharvest.cli.{path.stem}" for path in _CLI.glob("[a-z]*.py")),
+]
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(_PRELOAD)
+
+
+def _run_here(words: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
+    """Be the command, within a fork."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    empty, end = os.pipe()
+    os.close(end)
+    os.dup2(empty, 0)
+    os.close(empty)
+    for number, path in ((1, out), (2, err)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as at an interpreter's start
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    sys.argv = ["psfharvest", *words]
+    runpy.run_module("psfharvest", run_name="__main__", alter_sys=True)
+
+
+def run(
+    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run the command once; its standard input is empty.
+
+    Parameters
+    ----------
+    words
+        What follows ``psfharvest``.
+    cwd, env
+        Its working directory and its whole environment.
+    scratch
+        An existing folder, apart from `cwd`, for what it writes to its outputs.
+    timeout_s
+        A command that takes longer is killed, and the test fails.
+    """
+    out, err = scratch / "out", scratch / "err"
+    process = _server.Process(target=_run_here, args=(list(words), str(cwd), env, str(out), str(err)))
+    process.start()
+    process.join(timeout_s)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise subprocess.TimeoutExpired(list(words), timeout_s, out.read_bytes(), err.read_bytes())
+    status = process.exitcode
+    process.close()
+    return subprocess.CompletedProcess(list(words), status, out.read_text(), err.read_text())
