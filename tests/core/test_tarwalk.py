@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.tar import Member, TarDamaged, TarWalk
+from psfharvest.core.tar import BLOCK, Header, Member, TarDamaged, TarWalk, header, parse_header, pax_path
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="\0/\\:", exclude_categories=["Cs", "Cc"]),
@@ -79,6 +79,56 @@ def test_any_bytes_are_walked_or_refused(data: bytes) -> None:
         return
 
     assert sum(len(m.body) for m in found) <= len(data)
+
+
+@given(name=NAMES, size=st.integers(0, 8**11 - 1))
+def test_a_header_says_what_was_written(name: str, size: int) -> None:
+    """Ours and the standard library's are read alike: size, kind and name; a long name is in pax records."""
+    head = header(name, size)
+    last = parse_header(head[-BLOCK:])
+    told = pax_path(head[BLOCK : BLOCK + parse_header(head[:BLOCK]).size]) if len(head) > BLOCK else last.name
+
+    assert (size, b"0", name.encode()) == (last.size, last.kind, told)
+    info = tarfile.TarInfo(name)
+    info.size = size
+    if len(name.encode()) <= 100:
+        assert last == parse_header(info.tobuf(tarfile.GNU_FORMAT))
+    assert tarfile.TarInfo.frombuf(head[-BLOCK:], "utf-8", "surrogateescape").size == size
+
+
+@given(name=NAMES, at=st.integers(0, BLOCK - 1), value=st.integers(1, 255))
+def test_a_header_with_a_changed_byte_is_none(name: str, at: int, value: int) -> None:
+    """Its checksum is wrong, unless the byte is padding of the checksum itself; a short block is none either."""
+    head = bytearray(header(name[:20], 5))
+    whole = parse_header(bytes(head))
+    head[at] = (head[at] + value) % 256
+
+    assert parse_header(bytes(head)) is None or (148 <= at < 156 and parse_header(bytes(head)) == whole)
+    assert parse_header(bytes(head[:-1])) is None
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z.]{1,9}", fullmatch=True), st.text(max_size=150), max_size=5), NAMES)
+def test_a_path_among_other_pax_records(records: dict[str, str], name: str) -> None:
+    """The path is found before and behind others, whatever they hold; cut records give none."""
+    made = tarfile.TarInfo._create_pax_generic_header({**records, "path": name}, tarfile.XHDTYPE, "utf-8")
+    size = parse_header(made[:BLOCK]).size
+
+    assert name.encode() == pax_path(made[BLOCK : BLOCK + size])
+    assert pax_path(made[BLOCK : BLOCK + size - 1]) == b""
+
+
+@pytest.mark.parametrize("records", [b"x path=a\n", b"0 path=a\n", b"99 path=a\n", b"5 a=\n", b"10 path=ab", b"\n"])
+def test_damaged_pax_records_have_no_path(records: bytes) -> None:
+    """A length that is none, too large, too small or zero ends the reading."""
+    assert b"" == pax_path(records)
+
+
+def test_a_number_of_256_digits_is_a_size() -> None:
+    """Members past 8 GiB have their size in binary."""
+    info = tarfile.TarInfo("x")
+    info.size = 8**11
+
+    assert Header(8**11, b"0", b"x") == parse_header(info.tobuf(tarfile.GNU_FORMAT))
 
 
 def special(kind: bytes, name: str = "x.fits", size: int = 0) -> bytes:

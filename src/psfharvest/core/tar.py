@@ -1,9 +1,9 @@
 """
-Walk a tar as its bytes arrive: members that are wanted come out whole, everything else is passed over.
+Read and write tar archives: header blocks, pax records, and a streaming reader of members.
 
-Nothing is trusted: a header's checksum must be right, sizes are capped, and only regular members with plain
-relative names are ever given out. Memory holds one member at most. The format is that of POSIX.1-2001 (ustar
-and pax) with GNU's long names; the walk is by hand because it runs once per cutout of a bundle.
+The format is that of POSIX.1-2001 (ustar and pax) with GNU's long names. The reader trusts nothing: a header's
+checksum must be right, sizes are capped, and only regular members with plain relative names are given out; memory
+holds one member at most. It is not `tarfile` because it runs once per cutout of a bundle, on bytes as they arrive.
 """
 
 from __future__ import annotations
@@ -13,13 +13,61 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 BLOCK = 512
+MAGIC = b"ustar"
+MAGIC_AT = 257
+REGULAR = (b"0", b"\0")
+"""Kinds of a regular file that are written today; the streaming reader takes contiguous files (``b"7"``), too."""
 END = bytes(2 * BLOCK)
 """Two empty blocks end a tar."""
 MAX_EXTRA_BYTES = 2**20
 """The longest pax or long-name record that is read."""
 _EMPTY = bytes(BLOCK)
-_REGULAR = (b"0", b"\0", b"7")
 _EXTRA = (b"x", b"L")
+
+
+class Header(NamedTuple):
+    """What one header block says; its checksum was right."""
+
+    size: int
+    """Bytes of the member that follows, without padding."""
+    kind: bytes
+    """One byte: ``0`` or NUL for a regular file, ``x`` for pax records, ``L`` for a GNU long name."""
+    name: bytes
+
+    @property
+    def padded_size(self) -> int:
+        """Bytes until the next header."""
+        return self.size + -self.size % BLOCK
+
+
+def parse_header(block: bytes) -> Header | None:
+    """Return what a header block says, or None where it is no header or damaged."""
+    if len(block) != BLOCK:
+        return None
+    try:
+        claimed = _octal(block[148:156])
+        size = _octal(block[124:136]) if block[124] < 0x80 else int.from_bytes(block[125:136], "big")
+    except ValueError:
+        return None
+    if sum(block) - sum(block[148:156]) + 8 * ord(" ") != claimed:
+        return None
+    name = block[:100].partition(b"\0")[0]
+    prefix = block[345:500].partition(b"\0")[0] if block[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC else b""
+    return Header(size, block[156:157], prefix + b"/" + name if prefix else name)
+
+
+def pax_path(records: bytes) -> bytes:
+    """Return the member's path that pax records hold; empty where they hold none or are damaged."""
+    path, at = b"", 0
+    while at < len(records):
+        digits, blank, _ = records[at : at + 20].partition(b" ")
+        end = at + int(digits) if blank and digits.isdigit() else len(records) + 1
+        record = records[at + len(digits) + 1 : end]
+        if end > len(records) or not record.endswith(b"\n"):
+            return b""
+        key, _, value = record[:-1].partition(b"=")
+        path, at = value if key == b"path" else path, end
+    return path
 
 
 class TarDamaged(ValueError):
@@ -36,7 +84,7 @@ class Member(NamedTuple):
 
 class TarWalk:
     """
-    The walk.
+    Streaming reader of a tar: takes bytes as they arrive, gives wanted members whole and skips the rest.
 
     Parameters
     ----------
@@ -100,14 +148,16 @@ class TarWalk:
         if head == _EMPTY:
             self.is_ended = True
             return None
-        size, kind = _check(head), head[156:157]
-        padded = (size + BLOCK - 1) // BLOCK * BLOCK
+        found = parse_header(head)
+        if found is None:
+            raise TarDamaged("a header that is no tar's, or whose checksum is wrong")
+        size, kind, padded = found.size, found.kind, found.padded_size
         if kind in _EXTRA and size <= MAX_EXTRA_BYTES:
             self._kind, self._need, self._size = kind, padded, size
             return None
-        name, self._long_name = self._long_name or _name(head), ""
+        name, self._long_name = self._long_name or found.name.decode("utf-8", "replace"), ""
         has_data = kind not in (b"1", b"2", b"3", b"4", b"5", b"6")
-        if kind not in _REGULAR:
+        if kind not in (*REGULAR, b"7"):
             self._skip = padded if has_data else 0
             return None if kind in (b"5", b"g", *_EXTRA) else Member(name, b"", f"no regular file ({kind!r})")
         problem = _problem(name) or ("" if size <= self._max_bytes else f"{size} bytes are too many")
@@ -128,21 +178,9 @@ class TarWalk:
         if kind == b"L":
             self._long_name = body.rstrip(b"\0").decode("utf-8", "replace")
         elif kind == b"x":
-            self._long_name = _pax_path(body) or self._long_name
+            self._long_name = pax_path(body).decode("utf-8", "replace") or self._long_name
         else:
             yield Member(self._name, body)
-
-
-def _check(head: bytes) -> int:
-    """Return a header's size, its checksum being right."""
-    try:
-        claimed = _octal(head[148:156])
-        size = _octal(head[124:136]) if head[124] < 0x80 else int.from_bytes(head[125:136], "big")
-    except ValueError:
-        raise TarDamaged("a header that is no tar's") from None
-    if sum(head) - sum(head[148:156]) + 8 * ord(" ") != claimed:
-        raise TarDamaged("a header with a wrong checksum")
-    return size
 
 
 def _octal(field: bytes) -> int:
@@ -152,26 +190,11 @@ def _octal(field: bytes) -> int:
     return int(digits, 8)
 
 
-def _name(head: bytes) -> str:
-    name = head[:100].partition(b"\0")[0]
-    prefix = head[345:500].partition(b"\0")[0] if head[257:262] == b"ustar" else b""
-    return (prefix + b"/" + name if prefix else name).decode("utf-8", "replace")
-
-
 def _problem(name: str) -> str:
     if name.startswith(("/", "\\")) or ":" in name.partition("/")[0]:
         return "an absolute path"
     if ".." in name.replace("\\", "/").split("/"):
         return "a path that leads out"
-    return ""
-
-
-def _pax_path(body: bytes) -> str:
-    for line in body.split(b"\n"):
-        _, _, record = line.partition(b" ")
-        key, _, value = record.partition(b"=")
-        if key == b"path":
-            return value.decode("utf-8", "replace")
     return ""
 
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from xml.parsers import expat
 
+from psfharvest.core import tar
 from psfharvest.core.fits import datauri, fitscheck, quirks
 from psfharvest.core.fits.fitscheck import Flaw
 from psfharvest.core.fits.quirks import Verdict
@@ -27,7 +28,6 @@ INFLATE_AT_ONCE = 2**20
 
 Check = Callable[[bytes], Flaw | None]
 
-_TAR_BLOCK = 512
 _TEXTS = (
     ".txt", ".text", ".csv", ".tsv", ".ecsv", ".tbl", ".cat", ".dat", ".log", ".lst", ".list", ".asc", ".ascii",
     ".hdr", ".head", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".par", ".reg", ".trl", ".tra",
@@ -203,27 +203,19 @@ class _TarStream:
 
     def feed(self, data: bytes) -> Flaw | None:
         """Take the next bytes."""
-        if len(self._head) < _TAR_BLOCK:
-            self._head += data[: _TAR_BLOCK - len(self._head)]
-        self._tail = (self._tail + data[-_TAR_BLOCK:])[-_TAR_BLOCK:]
+        if len(self._head) < tar.BLOCK:
+            self._head += data[: tar.BLOCK - len(self._head)]
+        self._tail = (self._tail + data[-tar.BLOCK :])[-tar.BLOCK :]
         self._size += len(data)
         return None
 
     def end(self) -> Flaw | None:
         """Return what is wrong at the end."""
-        if self._head.strip(b"\0") and not _is_tar_header(self._head):
+        if self._head.strip(b"\0") and tar.parse_header(self._head) is None:
             return _other_kind("tar", self._head)
-        if self._size % _TAR_BLOCK or self._size < _TAR_BLOCK or self._tail.strip(b"\0"):
+        if self._size % tar.BLOCK or self._size < tar.BLOCK or self._tail.strip(b"\0"):
             return Flaw(Reason.TRUNCATED, f"{self._size} bytes of tar without its end")
         return None
-
-
-def _is_tar_header(head: bytes) -> bool:
-    if len(head) < _TAR_BLOCK:
-        return False
-    digits = head[148:156].strip(b"\0 ")
-    expected = sum(head) - sum(head[148:156]) + 8 * ord(" ")
-    return digits.isdigit() and not digits.strip(b"01234567") and int(digits, 8) == expected
 
 
 def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Flaw | None:
@@ -249,7 +241,7 @@ def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _A
 def _inflate(body: bytes) -> Iterator[bytes]:
     """Yield what the members of a gzip file hold; raise EOFError where the file ends before one of them does."""
     rest = memoryview(body)
-    while rest and bytes(rest[:_TAR_BLOCK]).strip(b"\0"):  # zeros may pad the end
+    while rest and bytes(rest[: tar.BLOCK]).strip(b"\0"):  # zeros may pad the end
         member = zlib.decompressobj(31)
         while not member.eof:
             if not rest and not member.unconsumed_tail:

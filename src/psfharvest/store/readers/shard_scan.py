@@ -17,17 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from psfharvest.core.tar import BLOCK, END, header
+from psfharvest.core.tar import BLOCK, END, MAGIC, MAGIC_AT, REGULAR, header, parse_header, pax_path
 from psfharvest.filesystem.open_file import OpenFile
 
 READ_AT_ONCE = 2**20
 MAX_NOTE = 2**20
 UNDER_WAY_LOOKS, UNDER_WAY_S = 20, 0.1
 """How often, and at what intervals, a batch that seems to be under way is looked at before it counts as damage."""
-_MAGIC = b"ustar"
-_MAGIC_AT = 257
-_REGULAR = (b"0", b"\0")
-_PAX_PATH = re.compile(rb"([0-9]+) path=([^\n]*)\n")
 _FILLER = re.compile(rb"__removed-[0-9]+__")
 _CUTOUT, _NOTE, _FILL = "cutout", "note", "filler"
 
@@ -154,7 +150,7 @@ def _goes_on(file: OpenFile, end: int) -> bool:
     """
     for _ in range(UNDER_WAY_LOOKS):
         behind = file.read(len(END), end)
-        if not any(behind) or _size_in(behind[:BLOCK]) is not None:
+        if not any(behind) or parse_header(behind[:BLOCK]):
             return True
         if any(behind[:BLOCK]):
             return False
@@ -221,8 +217,8 @@ def _members(window: _Window, at: int) -> Iterator[_Member]:
     is_behind_gap = False
     long_name, begin = b"", at
     while head := window.read(BLOCK, at):
-        size = _size_in(head)
-        if size is None:
+        member = parse_header(head)
+        if member is None:
             found, is_any = _next_header(window, at)
             if found is None:
                 if is_any:
@@ -231,39 +227,26 @@ def _members(window: _Window, at: int) -> Iterator[_Member]:
             at = begin = found
             is_behind_gap, long_name = True, b""
             continue
-        end = at + BLOCK + size + -size % BLOCK
-        if head[156:157] in _REGULAR:
-            name = long_name or head[:100].rstrip(b"\0")
-            yield _Member(begin, at + BLOCK, size, end, name, is_behind_gap)
+        end = at + BLOCK + member.padded_size
+        if member.kind in REGULAR:
+            yield _Member(begin, at + BLOCK, member.size, end, long_name or member.name, is_behind_gap)
             is_behind_gap, long_name, begin = False, b"", end
-        elif head[156:157] == b"x" and size <= MAX_NOTE:
-            found_name = _PAX_PATH.fullmatch(window.read(size, at + BLOCK))
-            is_path = found_name is not None and int(found_name[1]) == size
-            long_name, begin = (found_name[2], at) if found_name and is_path else (b"", end)
+        elif member.kind == b"x" and member.size <= MAX_NOTE:
+            long_name = pax_path(window.read(member.size, at + BLOCK))
+            begin = at if long_name else end
         at = end
-
-
-def _size_in(head: bytes) -> int | None:
-    """Return the size that a header tells, or None where it is no whole header."""
-    if len(head) < BLOCK or head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
-        return None
-    try:
-        claimed, size = (int(head[a:b].strip(b"\0 "), 8) for a, b in ((148, 156), (124, 136)))
-    except ValueError:
-        return None
-    return size if size >= 0 and sum(head) - sum(head[148:156]) + 8 * ord(" ") == claimed else None
 
 
 def _next_header(window: _Window, at: int) -> tuple[int | None, bool]:
     """Return where the next whole header stands, and whether there is anything but zeros before it."""
     is_any = False
     while piece := window.read(READ_AT_ONCE, at):
-        found = piece.find(_MAGIC)
+        found = piece.find(MAGIC)
         while found >= 0:
-            block = found - _MAGIC_AT
-            if block >= 0 and block % BLOCK == 0 and _size_in(piece[block : block + BLOCK]) is not None:
+            block = found - MAGIC_AT
+            if block >= 0 and block % BLOCK == 0 and parse_header(piece[block : block + BLOCK]):
                 return at + block, True
-            found = piece.find(_MAGIC, found + 1)
+            found = piece.find(MAGIC, found + 1)
         is_any = is_any or piece.count(0) < len(piece)
         at += len(piece)
     return None, is_any
