@@ -31,7 +31,7 @@ from psfharvest.store.folder import Settings, new_folder
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.readers import shard_scan
-from psfharvest.store.recover import bundle_page
+from psfharvest.store.recover import page_list
 from psfharvest.store.recover.adopt import Adopted, Listed, Looked, adopt
 from psfharvest.store.recover.detect_layout import recognise
 from psfharvest.store.sinks.files import FileSink
@@ -654,11 +654,11 @@ def test_the_folders_lock_is_held(few: Path, tmp_path: Path) -> None:
 def in_tens(path: Path) -> Listed:
     """A list that comes ten lines at a time."""
 
-    def batches(position: int, lines: int) -> Iterator[bundle_page.Page]:
+    def batches(position: int, lines: int) -> Iterator[page_list.Page]:
         every = path.read_text().splitlines()
         for at in range(lines, len(every), 10):
             asked = [Asked(uri, None, datauri.parse(uri)) for uri in every[at : at + 10]]
-            yield bundle_page.Page(asked, position + 1, at + len(asked))
+            yield page_list.Page(asked, position + 1, at + len(asked))
 
     return Listed(f"tens of {path.name}", batches)
 
@@ -782,6 +782,6 @@ def test_a_bundles_page_gives_its_dataURIs(  # noqa: N802
     path = tmp_path_factory.mktemp("page") / "MANIFEST.HTML"
     path.write_text(f"<html><table><tr><td><b>URI</b></td></tr>{rows}</table></html>", encoding="utf-8")
 
-    found = [asked.uri for page in bundle_page.read(path, 0, skip) for asked in page.asked]
+    found = [asked.uri for page in page_list.read(path, 0, skip) for asked in page.asked]
 
     assert uris[skip:] == found

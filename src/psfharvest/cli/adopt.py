@@ -71,13 +71,13 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
 
 def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> Listed | None:
     """Return the list that the user gives, or one that was left in the folder."""
+    from psfharvest.core import bundle_page  # noqa: PLC0415
     from psfharvest.notebook.dated import LIST_NAME  # noqa: PLC0415
     from psfharvest.run import uri_lists  # noqa: PLC0415
     from psfharvest.run.line_stream import is_read_once  # noqa: PLC0415
     from psfharvest.store.manifest.targets import Ask  # noqa: PLC0415
-    from psfharvest.store.recover import bundle_page  # noqa: PLC0415
+    from psfharvest.store.recover import page_list  # noqa: PLC0415
     from psfharvest.store.recover.adopt import Listed  # noqa: PLC0415
-    from psfharvest.store.recover.detect_layout import PAGE_NAME  # noqa: PLC0415
 
     if uris is None and (folder / LIST_NAME).is_file():
         uris = folder / LIST_NAME
@@ -86,9 +86,9 @@ def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> Listed | None:
         identity = uri_lists.identity(copy)
         ask = Ask("file", identity, {"path": str(uris.absolute())})
         return Listed(identity, functools.partial(uri_lists.from_file, copy), ask)
-    page = folder / PAGE_NAME
+    page = folder / bundle_page.NAME
     if page.is_file():
-        return Listed(bundle_page.identity(page), functools.partial(bundle_page.read, page))
+        return Listed(page_list.identity(page), functools.partial(page_list.read, page))
     return None
 
 

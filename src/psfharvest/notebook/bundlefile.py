@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
 from psfharvest.filesystem.failures import cannot_store
@@ -133,7 +134,7 @@ class BundleFile:
             for uri, status in statuses.items()
         )
         n = sum(status == "OK" for status in statuses.values())
-        self._add("MANIFEST.HTML", _PAGE.format(root=self._root, n=n, rows=rows).encode())
+        self._add(bundle_page.NAME, _PAGE.format(root=self._root, n=n, rows=rows).encode())
         self._tar.close()
 
     def _add(self, name: str, raw: bytes) -> None:

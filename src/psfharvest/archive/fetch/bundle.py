@@ -13,7 +13,6 @@ TLS, which has checked every byte as it does for a single file; over plain HTTP 
 
 from __future__ import annotations
 
-import html
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +33,7 @@ from psfharvest.archive.endpoints import Endpoints, quoted, without
 from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.verify import deliver, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
+from psfharvest.core import bundle_page
 from psfharvest.core.errors import LocalError
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
@@ -405,19 +405,14 @@ def _base(name: str) -> str:
 
 
 def _is_page(name: str) -> bool:
-    return name.count("/") == 1 and _base(name).upper() == "MANIFEST.HTML"
+    return name.count("/") == 1 and _base(name).upper() == bundle_page.NAME
 
 
 def _statuses(page: bytes) -> dict[str, str]:
-    """Return what a manifest page says of each dataURI, where that is not well."""
-    found = {}
-    for row in page[:MAX_PAGE_BYTES].split(b"<tr>")[1:]:  # no pattern: a page may be made to be slow to match
-        cells = [cell.rpartition(b"<td>")[2] for cell in row.split(b"</td>", 4)]
-        if len(cells) < 5:
-            continue
-        uri, status = cells[0], cells[3]
-        words = html.unescape(status.decode("utf-8", "replace")).strip()
-        if words.upper() not in ("OK", "REMOTE"):
-            text = html.unescape(html.unescape(uri.decode("utf-8", "replace"))).strip()
-            found[text] = f"the bundle's manifest says {words[:100]!r}"
-    return found
+    """Return what a manifest page says of each dataURI whose file did not come."""
+    text = page[:MAX_PAGE_BYTES].decode("utf-8", "replace")
+    return {
+        row.uri: f"the bundle's manifest says {row.status[:100]!r}"
+        for row in bundle_page.rows([text])
+        if not row.is_well
+    }

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from psfharvest.core import bundle_page
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.structure import Structure
@@ -24,7 +25,7 @@ AT_ONCE = 512
 """Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
 STRAYS_MAX = 1_000_000
 """Claims held in memory to find strays, at most."""
-OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "contact-sheet.png", "MANIFEST.HTML"})
+OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "contact-sheet.png", bundle_page.NAME})
 """Files of the folder's top that hold no cutout; the last is an extracted bundle's."""
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
 
-PAGE_NAME = "MANIFEST.HTML"
 """What the archive puts beside the cutouts of a bundle."""
-_NO_CUTOUTS = frozenset({"contact-sheet.png", PAGE_NAME})
+_NO_CUTOUTS = frozenset({"contact-sheet.png", bundle_page.NAME})
 _NAME = r"[A-Za-z0-9]{1,40}_[0-9]{1,18}_[^/]+_(?:raw|flt|flc|d0m|c0m)_cutout(?:-[0-9]+)?\.fits"
 _CUTOUT = re.compile(rf"(?:.*/)?{_NAME}")
 _PLACES = {

@@ -1,28 +1,23 @@
 """
-MANIFEST.HTML: what the archive tells, in a bundle, of each dataURI that the bundle was asked for.
+The dataURIs of a bundle's ``MANIFEST.HTML`` as the list that `adopt` goes by.
 
-The first cell of a row is the dataURI, escaped (twice, in a recorded page). What became of it is not believed: the
-stored file says that itself.
+The status in the page is not used: the stored file shows what became of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadURI, SinkError
 from psfharvest.core.model import Asked, BadLine
 
 AT_ONCE = 512
 READ_AT_ONCE = 2**16
-_ROW = re.compile(r"<tr[^<>]*>\s*<td[^<>]*>\s*(mast:[^<>]*?)\s*</td>", re.IGNORECASE)
-_KEPT = 8192
-"""A row's beginning is shorter than this, so that none is cut by reading in pieces."""
 
 
 class Page(NamedTuple):
@@ -59,22 +54,9 @@ def read(path: Path, position: int, lines: int) -> Iterator[Page]:
 
 
 def _uris(path: Path) -> Iterator[Asked | BadLine]:
-    rest = ""
     with path.open(encoding="utf-8", errors="replace") as file:
-        while piece := file.read(READ_AT_ONCE):
-            rest += piece
-            end = 0
-            for found in _ROW.finditer(rest):
-                end = found.end()
-                asked = _asked(found[1])
-                if asked is not None:
-                    yield asked
-            rest = rest[max(end, len(rest) - _KEPT) :]
-
-
-def _asked(text: str) -> Asked | None:
-    plain = html.unescape(text)
-    try:
-        return Asked.reading(plain)
-    except BadURI:
-        return None
+        for row in bundle_page.rows(iter(lambda: file.read(READ_AT_ONCE), "")):
+            try:
+                yield Asked.reading(row.uri)
+            except BadURI:
+                continue
