@@ -50,7 +50,7 @@ class Archive:
 
     Parameters
     ----------
-    url, client, limits, retry, token
+    url, client, limits, retry, token, trust_env
         As in `psfharvest.Archive`; a client of your own must not be in use by another event loop.
 
     Raises
@@ -72,8 +72,11 @@ class Archive:
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
         token: str | None = None,
+        trust_env: bool = True,
     ) -> None:
-        self._archive = asynchronous.Archive(url, client=client, limits=limits, retry=retry, token=token)
+        self._archive = asynchronous.Archive(
+            url, client=client, limits=limits, retry=retry, token=token, trust_env=trust_env
+        )
         self._background: Background | None = None
         self._interrupted: Call[Any] | None = None
         self._is_closed = False

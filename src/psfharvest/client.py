@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
-from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.endpoints import Endpoints, endpoints_for
 from psfharvest.archive.session import SHORT_PATIENCE_S, Line
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing
@@ -45,7 +45,8 @@ class Archive:
     Parameters
     ----------
     url
-        One base URL under which all of the archive's paths are found; None is the public archive.
+        One base URL under which all of the archive's paths are found. None: the client's own ``base_url``, else
+        what ``PSFHARVEST_ARCHIVE`` says, else the public archive.
     client
         Your own ``httpx.AsyncClient``, or one with the same API; it is used as it is and never closed.
     limits
@@ -53,7 +54,9 @@ class Archive:
     retry
         How long to go on trying. Without it, a harvest bears an outage of an hour, anything else one of a minute.
     token
-        A MAST token, for data that are not public; sent to the archive's own host only.
+        A MAST token, for data that are not public; sent to the archive's own host only. None: ``MAST_API_TOKEN``.
+    trust_env
+        Whether ``PSFHARVEST_ARCHIVE``, ``MAST_API_TOKEN``, and the variables for proxies and certificates count.
 
     Raises
     ------
@@ -74,15 +77,17 @@ class Archive:
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
         token: str | None = None,
+        trust_env: bool = True,
     ) -> None:
-        self._endpoints = Endpoints(url, token or "")
+        self._endpoints = endpoints_for(url, token, client, trust_env=trust_env)
+        self._trust_env = trust_env
         self._limits = limits or Limits()
         self._retry = retry
         self._client = client
         self._line: Line | None = None
 
     async def __aenter__(self) -> Self:
-        self._line = Line(self._endpoints, self._limits_now(), self._retry, self._client)
+        self._line = Line(self._endpoints, self._limits_now(), self._retry, self._client, trust_env=self._trust_env)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

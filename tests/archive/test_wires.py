@@ -18,7 +18,6 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 import trustme
 from wire_server import CLOSE, RESET, Forever, Pause, WireServer, chunked, reply
@@ -26,7 +25,6 @@ from wire_server import CLOSE, RESET, Forever, Pause, WireServer, chunked, reply
 from psfharvest.archive.fetch.verify import failure_of
 from psfharvest.archive.wires.base import Answer, BrokenStream, Request, Wire
 from psfharvest.archive.wires.curl import CurlWire
-from psfharvest.archive.wires.httpx_over_curl import CurlTransport
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.model import Evidence, Failure, Reason
 
@@ -719,17 +717,16 @@ class TestCurlWire(WireTests):
         assert got == 4 * 2**20
 
     async def test_it_trusts_the_system(self, monkeypatch: pytest.MonkeyPatch, ca_file: Path) -> None:
-        """Without SSL_CERT_FILE a file that exists is trusted; with a file given, that one."""
+        """Without SSL_CERT_FILE a file that exists is trusted; with it, the file that it names."""
         from psfharvest.archive.wires.curl import transfer
 
-        found = dict(transfer.common_settings("me", None))
+        found = dict(transfer.common_settings("me"))
         assert found[transfer.pycurl.CAINFO] == str(ca_file)
-        assert dict(transfer.common_settings("me", "/else"))[transfer.pycurl.CAINFO] == "/else"
         monkeypatch.delenv("SSL_CERT_FILE")
         monkeypatch.setenv("SSL_CERT_DIR", "/some")
-        assert dict(transfer.common_settings("me", None))[transfer.pycurl.CAPATH] == "/some"
+        assert dict(transfer.common_settings("me"))[transfer.pycurl.CAPATH] == "/some"
         monkeypatch.delenv("SSL_CERT_DIR")
-        assert Path(dict(transfer.common_settings("me", None))[transfer.pycurl.CAINFO]).is_file()
+        assert Path(dict(transfer.common_settings("me"))[transfer.pycurl.CAINFO]).is_file()
 
     async def test_it_goes_through_a_proxy(self, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """The usual variables name the proxy."""
@@ -811,103 +808,6 @@ def test_a_wire_serves_one_loop_after_another(server: WireServer) -> None:
         anyio.run(leave_things_behind, backend=backend)
         anyio.run(ask, backend=backend)
     anyio.run(wire.aclose)
-
-
-class TestCurlTransport:
-    """libcurl inside an httpx client."""
-
-    @pytest.fixture
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        async with httpx.AsyncClient(transport=CurlTransport(connections=4)) as client:
-            yield client
-
-    async def test_answers(self, client: httpx.AsyncClient, any_server: WireServer) -> None:
-        """An answer has its status, headers and decoded body."""
-        plain = await client.get(any_server.url("/ok?a=%5B1%5D"), headers={"X-One": "1"})
-        packed = await client.get(any_server.url("/gzip"))
-        busy = await client.get(any_server.url("/busy"))
-
-        assert (plain.status_code, plain.content, plain.http_version) == (200, BODY, "HTTP/1.1")
-        assert plain.headers["content-length"] == str(len(BODY))
-        assert packed.content == BODY
-        assert (busy.status_code, busy.headers["retry-after"]) == (503, "7")
-        seen = any_server.seen[0]
-        assert (seen.target, seen.headers["x-one"]) == ("/ok?a=%5B1%5D", "1")
-        assert seen.headers["user-agent"].startswith("python-httpx")
-
-    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-    async def test_methods(self, client: httpx.AsyncClient, server: WireServer, method: str) -> None:
-        """Each method arrives as it is; a body goes over a fresh connection, the others use theirs again."""
-        server.script["/none"] = (b"HTTP/1.1 204 No Content\r\n\r\n",)
-        body = b"some bytes" if method in ("POST", "PUT", "PATCH", "DELETE") else b""
-        path = "/none" if method == "HEAD" else "/ok"
-        for _ in range(2):
-            response = await client.request(method, server.url(path), content=body)
-            assert response.status_code in (200, 204)
-
-        assert [(seen.method, seen.body) for seen in server.seen] == [(method, body)] * 2
-        assert server.accepted == (2 if body else 1)
-
-    async def test_redirects_are_httpxs(self, client: httpx.AsyncClient, server: WireServer) -> None:
-        """The client decides whether a redirect is followed."""
-        left = await client.get(server.url("/to-ok"))
-        followed = await client.get(server.url("/to-ok"), follow_redirects=True)
-
-        assert (left.status_code, left.headers["location"]) == (301, "/ok?from=1")
-        assert followed.content == BODY
-
-    async def test_streams(self, client: httpx.AsyncClient, server: WireServer) -> None:
-        """A body can be read piece by piece, and be left early."""
-        async with client.stream("GET", server.url("/big")) as response:
-            assert b"".join([chunk async for chunk in response.aiter_bytes()]) == BIG
-        async with client.stream("GET", server.url("/endless")) as response:
-            assert response.status_code == 200
-        await until(lambda: server.open <= 1)
-
-    @pytest.mark.parametrize(
-        ("path", "error"),
-        [
-            ("/garbage", httpx.RemoteProtocolError),
-            ("/reset", httpx.ReadError),
-            ("/short", httpx.RemoteProtocolError),
-            ("/silence", httpx.ReadTimeout),
-            ("/stall", httpx.ReadTimeout),
-        ],
-    )
-    async def test_errors(
-        self, client: httpx.AsyncClient, server: WireServer, path: str, error: type[Exception]
-    ) -> None:
-        """Failures are httpx's own exceptions."""
-        with pytest.raises(error):
-            await client.get(server.url(path), timeout=0.4)
-
-    async def test_no_connection(self, client: httpx.AsyncClient, tls_server: WireServer) -> None:
-        """What prevents a connection is a ConnectError, and another scheme is none of ours."""
-        for url in (
-            f"http://127.0.0.1:{free_port()}/",
-            "http://nonexistent.invalid/",
-            tls_server.url("/", "127.0.0.2"),
-        ):
-            with pytest.raises(httpx.ConnectError):
-                await client.get(url)
-        with pytest.raises(httpx.UnsupportedProtocol):
-            await client.get("ftp://127.0.0.1/")
-
-    async def test_cancellation(self, server: WireServer) -> None:
-        """A cancelled request gives its place back."""
-        async with httpx.AsyncClient(transport=CurlTransport(connections=1)) as client:
-            for path in ("/silence", "/stall"):
-                with anyio.move_on_after(0.1):
-                    await client.get(server.url(path))
-                await until(lambda: server.open == 0)
-            assert (await client.get(server.url("/ok"))).content == BODY
-
-    async def test_our_own_httpx_wire_over_it(self, client: httpx.AsyncClient, server: WireServer) -> None:
-        """A caller's client with this transport serves as a wire."""
-        wire = HttpxWire(client)
-        for path, reason in [("/ok", None), ("/short", Reason.TRUNCATED), ("/reset", Reason.RESET)]:
-            failure = (await wire.exchange(Request(server.url(path)))).failure
-            assert (failure and failure.reason) is reason
 
 
 async def test_an_error_in_the_transfer_thread_reaches_every_caller(server: WireServer) -> None:

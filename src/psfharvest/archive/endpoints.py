@@ -7,9 +7,11 @@ The token stays with the archive's own host, and travels over TLS or loopback on
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from psfharvest.core.errors import BadInput
@@ -17,6 +19,9 @@ from psfharvest.core.fits import datauri
 from psfharvest.core.model import PUBLIC_URL
 
 _ESCAPES = tuple((character, quote(character, safe="")) for character in ":/?=[]&")
+_IN_QUOTES = re.compile(r"""(['"])((?:[a-zA-Z][\w+.-]*:)?//)?[^'"]*@""")
+_IN_WORDS = re.compile(r"(^|[\s(=])((?:[a-zA-Z][\w+.-]*:)?//)?[^\s'\"]*@")
+_AT_THE_START = re.compile(r"^((?:[a-zA-Z][\w+.-]*:)?//)?.*@", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.~:/?=\[\]&-]*")
 
 
@@ -47,10 +52,16 @@ class Endpoints:
             is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_url = False
+        shown = _shown(self.base or "")
+        if is_url and "@" in parts.netloc:
+            raise BadInput(
+                f"archive {shown!r}: its address holds a user name or a password, which is not allowed; "
+                "give a token instead (token=, or --token on the command line)"
+            )
         if not is_url or parts.query or parts.fragment:
-            raise BadInput(f"archive {self.base!r}: a base URL like http://127.0.0.1:8000 is allowed")
+            raise BadInput(f"archive {shown!r}: a base URL like http://127.0.0.1:8000 is allowed")
         if self.token and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-            raise BadInput(f"archive {self.base!r}: a token is only sent over https or to this machine itself")
+            raise BadInput(f"archive {shown!r}: a token is only sent over https or to this machine itself")
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise BadInput("the token holds characters that no token has")
 
@@ -95,6 +106,43 @@ class Endpoints:
     def credentials(self) -> tuple[tuple[str, str], ...]:
         """Return the headers that only the archive's own host may see."""
         return (("Authorization", _Secret(f"token {self.token}")),) if self.token else ()
+
+
+def endpoints_for(url: str | None, token: str | None, client: Any = None, *, trust_env: bool = True) -> Endpoints:
+    """
+    Return the addresses that a caller means.
+
+    Parameters
+    ----------
+    url
+        A base URL; None for the client's own ``base_url``, else what ``PSFHARVEST_ARCHIVE`` says, else the
+        public hosts.
+    token
+        A token; None for ``MAST_API_TOKEN``, the empty text for none.
+    client
+        The caller's own HTTP client, or None.
+    trust_env
+        Whether the environment's variables are looked at.
+
+    Raises
+    ------
+    BadInput
+        As `Endpoints` does.
+    """
+    env = os.environ if trust_env else {}
+    if url is None:
+        url = str(getattr(client, "base_url", None) or "") or env.get("PSFHARVEST_ARCHIVE") or None
+    return Endpoints(url, env.get("MAST_API_TOKEN", "") if token is None else token)
+
+
+def without_userinfo(words: str) -> str:
+    """Return words with whatever stands before an @ in an address left out: it may be a password."""
+    return _IN_WORDS.sub(r"\1\2", _IN_QUOTES.sub(r"\1\2", words))
+
+
+def _shown(base: str) -> str:
+    """Return a base URL as messages may show it: without user name, password, query and fragment."""
+    return _AT_THE_START.sub(r"\1", base).partition("?")[0].partition("#")[0]
 
 
 class _Secret(str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,7 @@ from psfharvest.archive.fetch.auto import RoutedFetcher
 from psfharvest.archive.fetch.bundle import BundleFetcher
 from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.archive.wires.base import Wire
+from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
@@ -40,13 +42,23 @@ class Line:
         How long to go on trying; None: as long as each kind of work deserves.
     client
         The caller's own HTTP client, or None.
+    trust_env
+        Whether proxies and certificates are what the environment's variables say.
     """
 
-    def __init__(self, endpoints: Endpoints, limits: Limits, retry: RetryPolicy | None, client: Any) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        limits: Limits,
+        retry: RetryPolicy | None,
+        client: Any,
+        *,
+        trust_env: bool = True,
+    ) -> None:
         self._endpoints = endpoints
         self._retry = retry
         connections = limits.connections(is_public=endpoints.is_public)
-        self._wire = _make_wire(client, connections, is_private=bool(endpoints.token))
+        self._wire = _make_wire(client, connections, is_private=bool(endpoints.token), trust_env=trust_env)
         if isinstance(self._wire, HttpxWire):  # the caller's pool may hold fewer
             limits = replace(limits, max_connections=self._wire.ceiling)
         self._limits = limits
@@ -91,10 +103,18 @@ class Line:
         return FileFetcher(self._wire, self.traffic, self._endpoints, self._limits, at_data_urls=at_data_urls)
 
 
-def _make_wire(client: Any, connections: int, *, is_private: bool) -> Wire:
+def _make_wire(client: Any, connections: int, *, is_private: bool, trust_env: bool) -> Wire:
+    """Return the caller's client as a wire; else libcurl for cutouts and httpx for queries, or what there is."""
     agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
-    if client is None and find_spec("pycurl") is not None:
-        from psfharvest.archive.wires.curl import CurlWire  # noqa: PLC0415 - where libcurl is
+    options: dict[str, Any] = {"is_private": is_private, "trust_env": trust_env}
+    if client is not None or find_spec("pycurl") is None:
+        return HttpxWire(client, connections=connections, user_agent=agent, **options)
+    from psfharvest.archive.wires.curl import CurlWire  # noqa: PLC0415 - where libcurl is
 
-        return CurlWire(connections=connections, user_agent=agent, is_private=is_private)
-    return HttpxWire(client, connections=connections, user_agent=agent, is_private=is_private)
+    bulk = CurlWire(connections=connections, user_agent=agent, **options)
+    if library_name() is None:
+        return bulk
+    from psfharvest.archive.wires.split_wire import SplitWire  # noqa: PLC0415 - as above
+
+    make = partial(make_client, connections, agent, keeps_connections=False, **options)
+    return SplitWire(bulk, make, connections=connections)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -78,7 +79,7 @@ class Call:
     def __init__(
         self,
         client: Any,
-        slots: anyio.CapacityLimiter,
+        slots: AbstractAsyncContextManager[Any],
         request: Request,
         receiver: Receiver,
         at_end: Callable[[Call], None],

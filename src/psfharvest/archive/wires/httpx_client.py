@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from psfharvest.archive.endpoints import without_userinfo
+from psfharvest.archive.wires.trust import ssl_context
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Evidence, Failure, Reason
 
@@ -41,7 +43,14 @@ def library_name() -> str | None:
     return next((name for name in ("httpx", "httpx2") if find_spec(name) is not None), None)
 
 
-def make_client(connections: int, user_agent: str, *, is_private: bool) -> Any:
+def make_client(
+    connections: int,
+    user_agent: str,
+    *,
+    is_private: bool = False,
+    trust_env: bool = True,
+    keeps_connections: bool = True,
+) -> Any:
     """
     Return a client of our own.
 
@@ -53,16 +62,34 @@ def make_client(connections: int, user_agent: str, *, is_private: bool) -> Any:
         Sent with every request.
     is_private
         Whether a token goes along: then this machine is asked directly, and no proxy sees it in plain text.
+    trust_env
+        Whether proxies and certificates are what the environment's variables say.
+    keeps_connections
+        Whether a connection is kept for the next request.
+
+    Raises
+    ------
+    BadInput
+        When the certificates or the proxy that the environment names cannot be used.
     """
     httpx = import_module(library_name() or "httpx")  # heavy: a command that sends nothing does not wait for it
-    return httpx.AsyncClient(
-        limits=httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60
+    options = {
+        "limits": httpx.Limits(
+            max_connections=connections,
+            max_keepalive_connections=connections if keeps_connections else 0,
+            keepalive_expiry=60,
         ),
-        headers={"User-Agent": user_agent},
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # a request keeps its own, and none is kept
-        mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")) if is_private else None,
-    )
+        "headers": {"User-Agent": user_agent},
+        "trust_env": trust_env,
+        "verify": ssl_context(trust_env=trust_env),
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # a request keeps its own, and none is kept
+        "mounts": dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")) if is_private else None,
+    }
+    try:
+        return httpx.AsyncClient(**options)
+    except Exception as error:  # noqa: BLE001 - what the environment's variables say cannot be used
+        words = without_userinfo(str(error)) or type(error).__name__
+    raise BadInput(f"the proxy that the environment names (http_proxy, https_proxy, all_proxy): {words}")
 
 
 def check_client(client: Any) -> None:
@@ -97,7 +124,7 @@ def failure_of_error(error: BaseException) -> Failure:
             break
     else:
         raise error
-    text = str(error) or type(error).__name__
+    text = without_userinfo(str(error)) or type(error).__name__
     if reason is Reason.REFUSED:
         reason = _connect_reason(error)
     elif reason is Reason.PROTOCOL and ("incomplete" in text or "complete message body" in text):

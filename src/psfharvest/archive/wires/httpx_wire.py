@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -43,6 +43,12 @@ class HttpxWire:
         Sent with every request of a client of ours.
     is_private
         Whether a token goes along: then this machine is asked directly, and no proxy sees it in plain text.
+    trust_env
+        Whether proxies and certificates of a client of ours are what the environment's variables say.
+    slots
+        What a request holds while it has a connection, where connections are shared with another wire.
+    is_ours
+        Whether `aclose` closes the client that was given, too.
 
     Raises
     ------
@@ -59,10 +65,13 @@ class HttpxWire:
         connections: int = 32,
         user_agent: str = "psfharvest",
         is_private: bool = False,
+        trust_env: bool = True,
+        slots: AbstractAsyncContextManager[Any] | None = None,
+        is_ours: bool = False,
     ) -> None:
-        self._is_ours = client is None
+        self._is_ours = is_ours or client is None
         if client is None:
-            client = make_client(connections, user_agent, is_private=is_private)
+            client = make_client(connections, user_agent, is_private=is_private, trust_env=trust_env)
         else:
             check_client(client)
         self._client = client
@@ -70,7 +79,8 @@ class HttpxWire:
         self._is_pooled = pooled is not None
         self.ceiling = max(1, connections if pooled is None else min(connections, pooled))
         """The most connections that there will ever be."""
-        self._slots = anyio.CapacityLimiter(self.ceiling)
+        self._limiter = anyio.CapacityLimiter(self.ceiling)
+        self._slots = self._limiter if slots is None else slots
         self._calls: set[Call] = set()
         self._is_closed = False
         self._one_ended = anyio.Event()
@@ -135,7 +145,7 @@ class HttpxWire:
 
     def set_limit(self, connections: int) -> None:
         """Use at most so many connections from now on; requests beyond them wait here."""
-        self._slots.total_tokens = max(1, min(connections, self.ceiling))
+        self._limiter.total_tokens = max(1, min(connections, self.ceiling))
 
     async def aclose(self) -> None:
         """

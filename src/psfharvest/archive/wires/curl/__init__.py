@@ -33,10 +33,10 @@ class CurlWire:
         How many transfers, and connections, there may be at once: lanes, queries and streams together.
     user_agent
         Sent with every request.
-    ca_file
-        Whom to trust; None for ``SSL_CERT_FILE``, ``SSL_CERT_DIR``, or the system.
     is_private
         Whether a token goes along: then this machine is asked directly, and no proxy sees it in plain text.
+    trust_env
+        Whether proxies and certificates are what the environment's variables say.
     """
 
     depth = 128
@@ -46,10 +46,10 @@ class CurlWire:
         *,
         connections: int = 32,
         user_agent: str = "psfharvest",
-        ca_file: str | None = None,
         is_private: bool = False,
+        trust_env: bool = True,
     ) -> None:
-        self._settings = common_settings(user_agent, ca_file, is_private=is_private)
+        self._settings = common_settings(user_agent, is_private=is_private, trust_env=trust_env)
         self._limit = max(1, connections)
         self._thread: CurlThread | None = None
         self._is_closed = False
@@ -77,35 +77,30 @@ class CurlWire:
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[CurlStream]:
         """Send one request, follow what redirects may be followed, and read the last answer as it comes."""
-        stream = self.open_stream(request)
+        stream = CurlStream(self._started())
+        stream.submit(request)
         try:
             await stream.head()
             yield stream
         finally:
             stream.close()
 
-    def open_stream(self, request: Request, method: str | None = None) -> CurlStream:
-        """
-        Send one request; the caller awaits its head, and closes it.
-
-        Parameters
-        ----------
-        request
-            What to ask for.
-        method
-            Given, the answer comes as it is: not decoded, and no redirect is followed.
-        """
-        stream = CurlStream(self._started(), method)
-        stream.submit(request)
-        return stream
-
     def set_limit(self, connections: int) -> None:
         """Use at most so many connections from now on; those above end with the transfers on them."""
-        connections = max(1, connections)
+        connections = max(0, connections)
         if connections != self._limit:
             self._limit = connections
             if self._thread is not None:
                 self._thread.set_limit(connections)
+
+    async def make_room(self, connections: int) -> None:
+        """Use at most so many connections from now on; idle ones beyond them are closed when this returns."""
+        self._limit = max(0, connections)
+        if self._thread is not None:
+            done, caller = anyio.Event(), loop_caller()
+            self._thread.make_room(self._limit, lambda: caller(done.set))
+            with anyio.CancelScope(shield=True):
+                await done.wait()
 
     async def aclose(self) -> None:
         """End all transfers and the thread; what still waits for an answer gets a failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from psfharvest.archive.endpoints import without_userinfo
 from psfharvest.core.model import Evidence, Failure, Reason
 
 TIMED_OUT = 28
@@ -52,4 +53,4 @@ def failure(code: int, text: str, *, was_connected: bool) -> Failure:
             reason = Reason.REFUSED  # such as a proxy that will not open a tunnel
     elif code == _RECV_ERROR and "chunk" in text:
         reason = Reason.PROTOCOL  # libcurl gives an unreadable chunk length the code of a lost connection
-    return Failure(reason, text or f"libcurl error {code}", evidence=evidence)
+    return Failure(reason, without_userinfo(text) or f"libcurl error {code}", evidence=evidence)

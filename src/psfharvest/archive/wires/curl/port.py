@@ -147,20 +147,17 @@ class CurlStream(Source):
     ----------
     thread
         Where the transfer is.
-    method
-        The HTTP method; None takes GET or POST from the request, decodes the content and follows redirects.
     """
 
     is_urgent = True
 
-    def __init__(self, thread: CurlThread, method: str | None = None) -> None:
+    def __init__(self, thread: CurlThread) -> None:
         self.status = 0
         self.retry_after: str | None = None
         self.date: str | None = None
         self.is_tls = False
         self.headers: list[bytes] = []
         """The lines of the answer's header, the status line first."""
-        self.method = method
         self._event = anyio.Event()
         super().__init__(thread, self._look)
         self._chunks: deque[bytes] = deque()
@@ -278,18 +275,13 @@ class StreamTransfer(Transfer):
     @property
     def is_redirect(self) -> bool:
         """True when the answer leads elsewhere, and is to be followed."""
-        return self._stream.method is None and self._status in REDIRECTS
+        return self._status in REDIRECTS
 
     def load(self, source: Source, request: Request, hop: Request, redirects: Redirects | None, now: float) -> None:
         """Make ready for a request."""
         self._reset()
-        method = self._stream.method
         # The reader may take its time: only a stall ends a stream.
-        self._configure(
-            hop._replace(total_timeout_s=None),
-            method or ("GET" if hop.body is None else "POST"),
-            decode=method is None,
-        )
+        self._configure(hop._replace(total_timeout_s=None))
         self.curl.setopt(pycurl.URL, hop.url)
         self._begin(source, request, hop, redirects, now)
 

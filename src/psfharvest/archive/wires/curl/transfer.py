@@ -7,15 +7,14 @@ Verification is always on, redirects are never libcurl's to follow, and only htt
 from __future__ import annotations
 
 import os
-import ssl
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pycurl
 
 from psfharvest.archive.wires.base import Request
 from psfharvest.archive.wires.redirects import Redirects
+from psfharvest.archive.wires.trust import authorities
 from psfharvest.core.model import Evidence, Failure, Reason
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ _OWN_BYTES = 75
 """What libcurl itself writes into a request, about: method, version, User-Agent, Accept-Encoding."""
 _QUICK_EXIT = 322
 _SUPPRESS_CONNECT_HEADERS = 265
-_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 Settings = tuple[tuple[int, Any], ...]
 
@@ -100,7 +93,7 @@ class Transfer:
         shape = hop[2:]
         if self.shape != shape:
             self.shape = None
-            self._configure(hop, "GET" if hop.body is None else "POST")
+            self._configure(hop)
             self.cap = hop.max_bytes
             self.shape = shape
         self.curl.setopt(pycurl.URL, hop.url)
@@ -187,23 +180,39 @@ class Transfer:
         self.body.append(data)
         return None
 
-    def _configure(self, hop: Request, method: str, *, decode: bool = True) -> None:
+    def _configure(self, hop: Request) -> None:
         curl = self.curl
-        _set_method(curl, method, hop.body)
-        lines = _header_lines(hop, is_bare=not decode)
+        curl.setopt(pycurl.FORBID_REUSE, hop.body is not None)  # closed at once, it makes room at the server
+        if hop.body is None:
+            curl.setopt(pycurl.HTTPGET, 1)
+        else:
+            curl.setopt(pycurl.POST, 1)
+            curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(hop.body))
+            curl.setopt(pycurl.COPYPOSTFIELDS, hop.body)
+        lines = _header_lines(hop)
         curl.setopt(pycurl.HTTPHEADER, lines)
         self.overhead = _OWN_BYTES + sum(map(len, lines))
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(hop.connect_timeout_s))
-        if decode:
-            # Asks for the plain bytes, and undoes what a server does all the same.
-            curl.setopt(pycurl.ACCEPT_ENCODING, "identity")
-        else:
-            curl.unsetopt(pycurl.ACCEPT_ENCODING)
 
 
-def common_settings(user_agent: str, ca_file: str | None, *, is_private: bool = False) -> Settings:
-    """Return the options of every handle; `is_private` keeps proxies from what is meant for this machine."""
-    own = ((pycurl.NOPROXY, _without_proxy()),) if is_private else ()
+def common_settings(user_agent: str, *, is_private: bool = False, trust_env: bool = True) -> Settings:
+    """
+    Return the options of every handle.
+
+    Parameters
+    ----------
+    user_agent
+        Sent with every request.
+    is_private
+        Whether proxies are kept from what is meant for this machine.
+    trust_env
+        Whether proxies and certificates are what the environment's variables say.
+    """
+    own: Settings = ()
+    if not trust_env:
+        own = ((pycurl.PROXY, ""), (pycurl.NOPROXY, "*"))
+    elif is_private:
+        own = ((pycurl.NOPROXY, _without_proxy()),)
     return (
         (pycurl.NOSIGNAL, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
@@ -216,9 +225,11 @@ def common_settings(user_agent: str, ca_file: str | None, *, is_private: bool = 
         (pycurl.BUFFERSIZE, BUFFER_BYTES),
         (pycurl.USERAGENT, user_agent),
         *own,
+        # asks for the plain bytes, and undoes what a server does all the same
+        (pycurl.ACCEPT_ENCODING, "identity"),
         (_QUICK_EXIT, 1),  # ending a transfer must not wait for its name to be resolved
         (_SUPPRESS_CONNECT_HEADERS, 1),
-        *_trust(ca_file),
+        *_trust(trust_env=trust_env),
     )
 
 
@@ -232,31 +243,14 @@ def _without_proxy() -> str:
     return said if said.strip() == "*" else ",".join(filter(None, ("localhost,127.0.0.0/8,::1", said)))
 
 
-def _trust(ca_file: str | None) -> Settings:
-    """
-    Return the options that say whom TLS trusts: what the user says, else the system.
-
-    A wheel's libcurl carries the path that its build machine used, which most systems do not have.
-    """
-    ca_file = ca_file or os.environ.get("SSL_CERT_FILE")
-    if ca_file:
-        return ((pycurl.CAINFO, ca_file),)
-    ca_folder = os.environ.get("SSL_CERT_DIR")
-    if ca_folder:
-        return ((pycurl.CAPATH, ca_folder),)
-    if sys.platform in ("win32", "darwin") and hasattr(pycurl, "SSLOPT_NATIVE_CA"):
-        return ((pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA),)
-    paths = (ssl.get_default_verify_paths().cafile, *_CA_FILES, _certifi())
-    found = next((path for path in paths if path and Path(path).is_file()), None)
-    return ((pycurl.CAINFO, found),) if found else ()
-
-
-def _certifi() -> str | None:
-    try:
-        import certifi  # noqa: PLC0415 - only there when something else brings it
-    except ImportError:
-        return None
-    return certifi.where()
+def _trust(*, trust_env: bool) -> Settings:
+    file, folder = authorities(trust_env=trust_env)
+    if file is not None:
+        return ((pycurl.CAINFO, file),)
+    if folder is not None:
+        return ((pycurl.CAPATH, folder),)
+    is_native = sys.platform in ("win32", "darwin") and hasattr(pycurl, "SSLOPT_NATIVE_CA")
+    return ((pycurl.SSL_OPTIONS, pycurl.SSLOPT_NATIVE_CA),) if is_native else ()
 
 
 def _last_head(lines: list[bytes]) -> int:
@@ -267,30 +261,11 @@ def _milliseconds(seconds: float) -> int:
     return max(1, min(2**31 - 1, round(seconds * 1000)))
 
 
-def _set_method(curl: Any, method: str, body: bytes | None) -> None:
-    curl.unsetopt(pycurl.CUSTOMREQUEST)
-    curl.setopt(pycurl.NOBODY, 0)
-    # on a kept connection that has died libcurl would repeat it by itself, up to five times and uncounted
-    curl.setopt(pycurl.FRESH_CONNECT, body is not None)
-    curl.setopt(pycurl.FORBID_REUSE, body is not None)  # closed at once, it makes room at the server
-    if body is not None:
-        curl.setopt(pycurl.POST, 1)
-        curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
-        curl.setopt(pycurl.COPYPOSTFIELDS, body)
-    elif method == "HEAD":
-        curl.setopt(pycurl.NOBODY, 1)
-    else:
-        curl.setopt(pycurl.HTTPGET, 1)
-    if method not in ("GET", "HEAD", "POST") or (method == "POST") is not (body is not None):
-        curl.setopt(pycurl.CUSTOMREQUEST, method)
-
-
-def _header_lines(hop: Request, *, is_bare: bool) -> list[str]:
+def _header_lines(hop: Request) -> list[str]:
     headers = (*hop.headers, *hop.credentials)
     if any(c in "\r\n\0" for name, value in headers for c in name + value):
         raise ValueError("a header with a line break")
     given = {name.lower() for name, _ in headers}
-    # "name;" sends an empty value and "name:" nothing at all: libcurl adds these three on its own otherwise.
-    quiet = ("expect", "content-type", "accept") if is_bare else ("expect", "content-type")
-    lines = [f"{name}:" for name in quiet if name not in given]
+    # "name;" sends an empty value and "name:" nothing at all: libcurl adds these two on its own otherwise.
+    lines = [f"{name}:" for name in ("expect", "content-type") if name not in given]
     return lines + [f"{name}: {value}" if value else f"{name};" for name, value in headers]

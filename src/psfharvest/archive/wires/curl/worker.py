@@ -20,6 +20,7 @@ import pycurl
 from psfharvest.archive.wires.base import REDIRECTS, Answer, Request
 from psfharvest.archive.wires.curl import errors
 from psfharvest.archive.wires.curl.commands import Inbox
+from psfharvest.archive.wires.curl.idle import IdleConnections
 from psfharvest.archive.wires.curl.poll import make_poller
 from psfharvest.archive.wires.curl.port import Source, StreamTransfer
 from psfharvest.archive.wires.curl.transfer import Settings, Transfer
@@ -62,6 +63,7 @@ class CurlThread:
         self._multi: Any = None
         self._poller = make_poller()
         self._watched: set[int] = set()
+        self._idle = IdleConnections()
         self._active: dict[Any, Transfer] = {}
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
@@ -115,6 +117,11 @@ class CurlThread:
         """Hold at most so many transfers from now on."""
         self.check()
         self._inbox.post(self._set_limit, limit)
+
+    def make_room(self, limit: int, done: Callable[[], object]) -> None:
+        """Hold at most so many connections from now on, close idle ones beyond them, and call `done`."""
+        self.check()
+        self._inbox.post(self._make_room, limit, done)
 
     def close(self, at_end: Callable[[], object] | None = None) -> None:
         """End the thread; `at_end` is its last call."""
@@ -231,8 +238,14 @@ class CurlThread:
     def _set_limit(self, limit: int) -> None:
         self._limit = limit
         # Kept connections count: with both, an idle one is closed before a new one is opened beyond the limit.
-        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._limit)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self._limit)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, max(1, limit))  # 0 would be no limit
+        self._multi.setopt(pycurl.M_MAXCONNECTS, max(1, limit))
+
+    def _make_room(self, limit: int, done: Callable[[], object]) -> None:
+        self._set_limit(limit)
+        in_use = [transfer.curl.getinfo(pycurl.ACTIVESOCKET) for transfer in self._active.values()]
+        self._idle.shrink(limit, in_use, monotonic())
+        done()
 
     def _fill(self) -> None:
         while self._waiting and len(self._active) < self._limit:
@@ -244,6 +257,9 @@ class CurlThread:
         hop = request if redirects is None else redirects.hop
         try:
             transfer.load(source, request, hop, redirects, begun_at)
+            # on a dead kept connection libcurl would repeat a POST by itself, up to five times and uncounted
+            is_fresh = hop.body is not None or self._idle.has_many_dead(begun_at)
+            transfer.curl.setopt(pycurl.FRESH_CONNECT, is_fresh)
             self._multi.add_handle(transfer.curl)
         except (pycurl.error, UnicodeError, ValueError, TypeError) as error:
             self._keep(transfer)
@@ -398,9 +414,11 @@ class CurlThread:
             if fd in self._watched:
                 self._watched.discard(fd)
                 self._poller.unregister(fd)
+                self._idle.add(fd)
         elif fd in self._watched:
             self._poller.modify(fd, what)
         else:
+            self._idle.discard(fd)
             self._watched.add(fd)
             self._poller.register(fd, what)
 
