@@ -774,7 +774,7 @@ def test_a_bundles_page_gives_its_dataURIs(  # noqa: N802
     tmp_path_factory: pytest.TempPathFactory, uris: list[str], depth: int, padding: int, skip: int
 ) -> None:
     """However often they are escaped and wherever a read ends; other cells are no dataURIs."""
-    uris = [f"mast:{text}" for text in uris]
+    uris = [datauri.canonical(f"mast:{text}") for text in uris]
     rows = " " * padding
     for uri in uris:
         cell = html.escape(html.escape(uri, quote=False) if depth == 2 else uri, quote=False)

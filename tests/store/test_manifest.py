@@ -236,7 +236,7 @@ def test_sources_come_back_with_their_items(folder: Path) -> None:
             manifest.add([Asked(uri(1), n), Asked(uri(2))])
         with_row, without = manifest.pending(0, 10, with_source=True)
 
-        assert with_row.source == '{"id": 1, "chip": "2", "focus": null}'
+        assert with_row.source == '{"id": 1, "chip": "2", "focus": null, "detector": "UVIS"}'
         assert not without.source
 
 
@@ -266,7 +266,7 @@ def test_a_query_tells_the_row_of_what_was_asked_before(folder: Path) -> None:
             manifest.add([Asked(uri(1), other)])
         known, unknown = manifest.pending(0, 10, with_source=True)
 
-    assert ('{"id": 1}', "") == (known.source, unknown.source)
+    assert ('{"id": 1, "detector": "UVIS"}', "") == (known.source, unknown.source)
 
 
 def test_a_low_water_mark_above_pending_items_is_not_believed(folder: Path) -> None:

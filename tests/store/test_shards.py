@@ -20,6 +20,7 @@ from sink_contract import BODY, PATHS, SinkTests, cutout_uri, item_of, outcome_o
 from psfharvest.core.errors import SinkError
 from psfharvest.core.tar import header
 from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.row_schema import NULLS, RowSchema
 from psfharvest.store.sinks.shards import ShardSink, stem
 from standard_readers import every_file_opens
 
@@ -75,7 +76,7 @@ def test_shards_are_plain_tars_with_webdataset_names(tmp_path: Path) -> None:
             for member in tar:
                 body = tar.extractfile(member).read()
                 if member.name.endswith(".json"):
-                    assert {"uri", "id"} == set(json.loads(body))
+                    assert {*RowSchema().kinds, NULLS} == set(json.loads(body))
                 else:
                     assert BODY == body
     keys = [name.split(".")[0] for name in names]

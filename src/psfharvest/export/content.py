@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import datauri, pixels
-from psfharvest.store.column_types import Kinds, column
+from psfharvest.store.column_types import FILLERS, Kinds, column
 from psfharvest.store.read.harvest import Harvest
-from psfharvest.store.read.tables import FILLERS
 
 AT_ONCE = 256
 MASK = "_mask"

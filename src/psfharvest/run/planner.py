@@ -158,7 +158,8 @@ class Asking:
     def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> None:
         asked: list[Asked | BadLine] = []
         with self._manifest.transaction():
-            numbers = self._manifest.sources(query.detector.name, piece.rows.columns, piece.rows.values)
+            kinds = dict(zip(piece.rows.columns, piece.rows.kinds, strict=True))
+            numbers = self._manifest.sources(query.detector.name, piece.rows.columns, piece.rows.values, kinds)
             for number, row in zip(numbers, piece.rows.dicts(), strict=True):
                 asked += uris_of(row, query, ask.spec, number)
             self._manifest.add(asked)

@@ -10,6 +10,8 @@ from typing import Any
 from psfharvest.core.catalog.columns import COLUMNS
 
 CASTS = {"str": str, "float": float, "int": int, "bool": bool}
+FILLERS: Mapping[str, Any] = {"str": "", "int": -999, "float": float("nan"), "bool": False}
+"""What stands for a null where a format has none: astroquery's fillers."""
 _KINDS = {str: "str", float: "float", int: "int", bool: "bool"}
 _NONE = "str"
 
@@ -73,6 +75,11 @@ class Kinds:
     def has_null(self, name: str) -> bool:
         """Return True where a row lacks a value of the column."""
         return self._n_seen[name] < self._n_rows
+
+
+def kind_of(value: object) -> str:
+    """Return the kind of one value."""
+    return _KINDS.get(type(value), "str")
 
 
 def wider(kind: str, other: str) -> str:

@@ -109,9 +109,9 @@ def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink 
     if manifest.setting("sink") == "shards":
         if cuts(folder, shard, end):
             _refuse_claims_beyond(manifest, shard, end)
-        return ShardSink(folder, shard=shard, end=end)
+        return ShardSink(folder, shard=shard, end=end, columns=manifest.columns)
     if manifest.setting("sink") == "parquet":
-        return ParquetSink(folder, shard=shard, end=end, claimed=claimed)
+        return ParquetSink(folder, shard=shard, end=end, claimed=claimed, columns=manifest.columns)
     return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
 
 

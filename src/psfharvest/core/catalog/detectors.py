@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -84,6 +85,19 @@ WFPC2 = Detector(
 )
 DETECTORS = {d.name: d for d in (UVIS, IR, WFPC2)}
 _INSTRUMENTS = {"WFC3": "UVIS or IR", "WFC": "UVIS or IR", "WFC3/UVIS": "UVIS", "WFC3/IR": "IR", "PC": "WFPC2"}
+
+
+_IR_FILTER = re.compile(r"F(?:098|1[0-9]{2})[A-Z]+|G(?:102|141)")
+"""WFC3's infrared filters (WFC3 Instrument Handbook, table 7.2); those of UVIS have no such numbers."""
+
+
+def holder(instrument: str, filter_name: str) -> str | None:
+    """Return the name of the detector behind a dataURI; None where its filter is null, which WFC3's two may be."""
+    if instrument == WFPC2.instrument:
+        return WFPC2.name
+    if not filter_name[:1].isalpha():
+        return None
+    return IR.name if _IR_FILTER.fullmatch(filter_name.upper()) else UVIS.name
 
 
 def detector(name: str) -> Detector:

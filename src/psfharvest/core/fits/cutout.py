@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.detectors import RAW_SUFFIXES
 from psfharvest.core.fits import celestial, datauri, noise, pixels, thumbnail
 
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 SHOWN = ("id", "rootname", "filter", "filter_1", "chip", "psf_x_center", "psf_y_center", "psf_flux", "qfit")
 """Columns of the catalogue that a notebook shows beside the picture."""
 PICTURE_PX = 153
-IR_FILTERS = frozenset(
-    ("F098M", "F105W", "F110W", "F125W", "F126N", "F127M", "F128N", "F130N", "F132N", "F139M", "F140W", "F153M",
-     "F160W", "F164N", "F167N", "G102", "G141")
-)  # fmt: skip
-"""Filters of WFC3/IR (WFC3 Instrument Handbook, table 7.2); none of them is UVIS's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +173,7 @@ class Cutout:
     def _detector(self) -> str:
         """UVIS, IR or WFPC2, from the dataURI: of WFC3's filters, those of the infrared channel are its own."""
         parts = datauri.parse(self.uri)
-        if parts is None or parts.instrument == "WFPC2":
-            return "UVIS" if parts is None else "WFPC2"
-        return "IR" if parts.filter.upper() in IR_FILTERS else "UVIS"
+        return (parts and detectors.holder(parts.instrument, parts.filter)) or detectors.UVIS.name
 
     def _repr_html_(self) -> str:
         """Return a small picture and what is known of the star, for notebooks."""

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple, Self
 
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
-from psfharvest.store.manifest import database, items, snapshot
+from psfharvest.store.manifest import columns as columns_of_folder
+from psfharvest.store.manifest import database, items, snapshot, sources
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.database import Opened, translated
 from psfharvest.store.manifest.place import MANIFEST_NAME, Place
@@ -163,19 +164,35 @@ class Manifest:
 
     # -- asking
 
-    def sources(self, detector: str, columns: Sequence[str], values: Iterable[Sequence[Any]]) -> list[int]:
-        """Keep the catalogue rows of a part, and return their numbers; call within `transaction`."""
-        names = json.dumps(list(columns))
-        self._db.execute("INSERT OR IGNORE INTO layout (detector, columns) VALUES (?, ?)", (detector, names))
-        layout = self._db.execute(
-            "SELECT n FROM layout WHERE detector = ? AND columns = ?", (detector, names)
-        ).fetchone()[0]
-        encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-        first = self._next_source
-        rows = [(n, layout, encode(row)) for n, row in enumerate(values, first)]
-        self._db.executemany("INSERT INTO source VALUES (?, ?, ?)", rows)
-        self._next_source = first + len(rows)
-        return list(range(first, self._next_source))
+    def columns(self) -> dict[str, str]:
+        """Return the catalogue columns of the folder's files, each with its type, fixed at first sight."""
+        with self.look() as db:
+            try:
+                return columns_of_folder.read(db)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise self.damaged(f"the folder's columns cannot be read: {error}") from error
+
+    def sources(
+        self,
+        detector: str,
+        columns: Sequence[str],
+        values: Sequence[Sequence[Any]],
+        kinds: Mapping[str, str] | None = None,
+    ) -> list[int]:
+        """
+        Keep the catalogue rows of a part, and return their numbers; call within `transaction`.
+
+        Parameters
+        ----------
+        detector, columns, values
+            The rows: names of the columns, and a sequence of values for each row.
+        kinds
+            The columns' types, where the archive has said them.
+        """
+        columns_of_folder.fix(self._db, columns, values, kinds)
+        numbers = sources.keep(self._db, detector, columns, values, self._next_source)
+        self._next_source += len(numbers)
+        return numbers
 
     def add(self, asked: Sequence[Asked | BadLine]) -> list[Item]:
         """Ask for dataURIs, each once in the manifest's life; return those that are new. Within `transaction`."""
@@ -222,7 +239,7 @@ class Manifest:
         limit
             Items at most.
         with_source
-            Whether to fill in the catalogue row, as a JSON object.
+            Whether to fill in the catalogue row, as a JSON object; its ``detector`` is the database it is from.
         """
         with self.look() as db:
             rows = db.execute(
@@ -438,16 +455,8 @@ class Manifest:
         return row is not None
 
     def _with_sources(self, found: list[Item], numbers: list[int | None]) -> list[Item]:
-        wanted = [n for n in numbers if n is not None]
-        rows = self._db.execute(
-            f"SELECT n, layout, vals FROM source WHERE n {items.AMONG}",  # noqa: S608
-            (items.among(wanted),),
-        ).fetchall()
         try:
-            layouts = {n: json.loads(names) for n, names in self._db.execute("SELECT n, columns FROM layout")}
-            texts = {
-                n: json.dumps(dict(zip(layouts[layout], json.loads(vals), strict=True))) for n, layout, vals in rows
-            }
+            texts = sources.texts(self._db, [n for n in numbers if n is not None])
         except (TypeError, ValueError, KeyError) as error:
             raise self.damaged(f"a catalogue row cannot be read: {error}") from error
         return [

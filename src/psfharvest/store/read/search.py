@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
-from psfharvest.core.catalog.detectors import RAW_SUFFIXES, WFPC2
 from psfharvest.core.errors import BadQuery
+from psfharvest.core.fits.datauri import CutoutURI
+from psfharvest.store import row_schema
 from psfharvest.store.manifest import items
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.intervals import Numbers, Runs
@@ -36,7 +38,9 @@ _PLAIN = {
     "uri": "c.uri", "state": "coalesce(o.state, 'pending')", "reason": "o.reason", "location": "c.location",
     "detail": "o.detail", "quirk": "o.quirk",
     "size_bytes": "o.size_bytes", "attempts": "coalesce(o.attempts, 0)", "sha256": "c.sha256",
-    "detector": "coalesce(l.detector, CASE i.instrument WHEN 'WFPC2' THEN 'WFPC2' END)",
+    "detector": "coalesce(l.detector, CASE WHEN i.instrument = 'WFPC2' THEN 'WFPC2' "
+    "WHEN upper(i.filter) GLOB 'F098[A-Z]*' OR upper(i.filter) GLOB 'F1[0-9][0-9][A-Z]*' "
+    "OR upper(i.filter) IN ('G102', 'G141') THEN 'IR' WHEN upper(i.filter) GLOB '[A-Z]*' THEN 'UVIS' END)",
 }  # fmt: skip
 """What can be asked for without looking into catalogue rows."""
 _NEEDS_VIEW = frozenset({"uri", "location", "sha256"})
@@ -180,8 +184,10 @@ def _among(wanted: Numbers) -> tuple[str, list[Any]]:
 
 def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Found:
     n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts, layout, vals = row
-    instrument, rootname, suffix, extension, size_px, x, y, source_id, filter_name = parts
-    detector, names = kept[layout] if layout is not None else (WFPC2.name if instrument == "WFPC2" else None, [])
+    asked = None if parts[1] is None else CutoutURI(*parts)
+    _, _, suffix, extension, size_px, x, y, *_ = parts
+    told = None if asked is None else detectors.holder(asked.instrument, asked.filter)
+    detector, names = kept[layout] if layout is not None else (told, [])
     source = dict(zip(names, json.loads(vals), strict=True)) if vals else {}
     ours = dict(
         zip(
@@ -191,13 +197,9 @@ def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Fou
             strict=True,
         )
     )  # fmt: skip
-    if rootname is not None:
-        source.setdefault("id", source_id)
-        source.setdefault("rootname", rootname)
-        source.setdefault("filter_1" if instrument == "WFPC2" else "filter", filter_name)
-        frame = "raw" if suffix in RAW_SUFFIXES else "cal"
-        source.setdefault(f"x_{frame}", ours["x"])
-        source.setdefault(f"y_{frame}", ours["y"])
+    if asked is not None:
+        for name, value in row_schema.of_uri(asked).items():
+            source.setdefault(name, value)
     return Found(n, source, ours)
 
 

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import Kinds, column
+from psfharvest.store.column_types import FILLERS, Kinds, column
 from psfharvest.store.read.search import OURS
 
 AT_ONCE = 1000
-FILLERS: Mapping[str, Any] = {"str": "", "int": -999, "float": float("nan"), "bool": False}
 _KINDS = {
     "extension": "int", "size_px": "int", "x": "float", "y": "float", "size_bytes": "int", "attempts": "int",
 }  # fmt: skip

@@ -7,14 +7,13 @@ It has one table more than a manifest, of what is broken, which goes when it tak
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from psfharvest.core.catalog.detectors import IR, UVIS, WFPC2
+from psfharvest.core.catalog import detectors
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.fits import keys
 from psfharvest.core.fits.datauri import CutoutURI
@@ -34,8 +33,6 @@ RECORD_BYTES = 2**24
 _STATE = "adopting"
 _BROKEN = "CREATE TABLE IF NOT EXISTS broken (n INTEGER PRIMARY KEY, problem TEXT NOT NULL, location TEXT NOT NULL)"
 _STILL = "NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.n = broken.n)"
-_IR_FILTER = re.compile(r"F(?:098|1[0-9]{2})[A-Z]+|G(?:102|141)")
-"""WFC3's infrared filters; those of UVIS have no such numbers."""
 
 
 class Broken(NamedTuple):
@@ -246,6 +243,4 @@ def _groups(findings: Iterable[Finding]) -> Iterator[list[Finding]]:
 
 
 def _detector(parts: CutoutURI) -> str:
-    if parts.instrument == WFPC2.instrument:
-        return WFPC2.name
-    return IR.name if _IR_FILTER.fullmatch(parts.filter) else UVIS.name
+    return detectors.holder(parts.instrument, parts.filter) or detectors.UVIS.name

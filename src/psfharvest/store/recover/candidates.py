@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from psfharvest.core.errors import BadURI
 from psfharvest.core.model import Asked
+from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.sinks.shards import FOLDER
 
@@ -124,6 +125,6 @@ def _candidate(record: shard_scan.Record, path: str, number: int, place: int) ->
     asked = asked_of(record.note["uri"]) if record.note else None
     if record.note is None or asked is None:
         return None
-    row = {name: value for name, value in record.note.items() if name != "uri"}
+    row = row_schema.catalogue_of(row_schema.plain(record.note))
     at = f"{path}:{record.start}" if record.start >= 0 else ""
     return Candidate(asked, row, at, record.size, number, place)

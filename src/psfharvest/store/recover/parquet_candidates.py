@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.errors import FolderRefused
+from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.recover import candidates
 from psfharvest.store.recover.candidates import Candidate, Unit
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _NOT_METADATA = (arrow.HEADER, "image", "fits")
-_NOT_CATALOGUE = ("uri", "size_bytes", "sha256")
 
 
 def units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
@@ -113,9 +113,7 @@ def _of_group(file: pq.ParquetFile, group: int, location: str, number: int, name
         if asked is None or name != (str(asked.parts.size_px) if asked.parts else "other"):
             lost.append(f"{location}:{place}")
             continue
-        catalogue = {column: row[column] for column in columns if column not in _NOT_CATALOGUE}
-        if all(value is None for value in catalogue.values()):  # from a list: its row has no catalogue
-            catalogue = {}
+        catalogue = row_schema.catalogue_of(row)
         at = f"{location}:{place}"
         found.append(Candidate(asked, catalogue, at, row["size_bytes"], number, place, row["sha256"] or ""))
     return Unit(found, (), {}, lost)

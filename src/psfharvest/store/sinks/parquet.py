@@ -26,8 +26,8 @@ from psfharvest.core.model import Outcome
 from psfharvest.filesystem import atomic, portable
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
-from psfharvest.store.column_types import Kinds
 from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.row_schema import STORED, Columns, RowSchema, RowSchemas
 from psfharvest.store.sinks import arrow
 from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
 from psfharvest.store.sinks.shards import ShardSink
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 JOURNAL_BYTES = 48 * 10**6
 """How large a journal grows: turning it into Parquet takes well under a second, so that Ctrl-C stays quick."""
-_FIRST = ("uri", "size_bytes", "sha256")
 
 
 class ParquetSink:
@@ -54,6 +53,8 @@ class ParquetSink:
     claimed
         Returns shard and end as the manifest has them now; what goes beyond them is not made into a file. None:
         whatever was stored is claimed.
+    columns
+        Returns the catalogue columns that every file has, as `Manifest.columns` does; None: those that are known.
     journal_bytes
         The size at which a journal is turned into files.
 
@@ -72,11 +73,14 @@ class ParquetSink:
         shard: int = 0,
         end: int = 0,
         claimed: Callable[[], tuple[int, int]] | None = None,
+        columns: Columns | None = None,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         arrow.load_pyarrow()
         self._base = folder / FOLDER
         self._claimed = claimed
+        self._columns = columns
+        self._schema = RowSchemas(columns)
         self._journal_bytes = journal_bytes
         try:
             if end and not journal_path(self._base, shard).exists():
@@ -148,7 +152,13 @@ class ParquetSink:
     def _open(self, shard: int, end: int) -> ShardSink:
         self._is_open = False
         self._journal = ShardSink(
-            self._base, shard=shard, end=end, shard_bytes=2**63, subfolder=JOURNAL, is_read_soon=True
+            self._base,
+            shard=shard,
+            end=end,
+            columns=self._columns,
+            shard_bytes=2**63,
+            subfolder=JOURNAL,
+            is_read_soon=True,
         )
         self._is_open = True
         path = journal_path(self._base, shard)
@@ -169,7 +179,7 @@ class ParquetSink:
         path = journal_path(self._base, shard)
         try:
             if is_any:
-                convert(path, self._base, shard, self._rows)
+                convert(path, self._base, shard, self._rows, self._schema())
             path.unlink()
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
@@ -186,7 +196,9 @@ class ParquetSink:
                 (folder / f"{shard:06d}.parquet").unlink(missing_ok=True)
 
 
-def convert(journal: Path, base: Path, number: int, n_rows: Mapping[str, int]) -> None:
+def convert(
+    journal: Path, base: Path, number: int, n_rows: Mapping[str, int], schema: RowSchema | None = None
+) -> None:
     """
     Turn a journal into files, one for each side of images; they stand under their final names at the end.
 
@@ -198,6 +210,8 @@ def convert(journal: Path, base: Path, number: int, n_rows: Mapping[str, int]) -
         The folder of the files, and their number.
     n_rows
         How many cutouts of each side the journal has.
+    schema
+        The folder's columns; None: those that are known.
 
     Raises
     ------
@@ -211,7 +225,8 @@ def convert(journal: Path, base: Path, number: int, n_rows: Mapping[str, int]) -
         classes.setdefault(entry.name, []).append(entry)
     if {name: len(entries) for name, entries in classes.items()} != +Counter(n_rows):
         raise _damaged(journal)
-    made = [_write(journal, base / name, number, entries) for name, entries in classes.items()]
+    chosen = schema or RowSchema()
+    made = [_write(journal, base / name, number, entries, chosen) for name, entries in classes.items()]
     for growing, final in made:
         atomic.replace(growing, final, is_synced=True)
     portable.sync_folder(base)
@@ -221,24 +236,24 @@ def _damaged(journal: Path) -> SinkError:
     return SinkError(f"{journal} is damaged; run: psfharvest verify --repair")
 
 
-def _write(journal: Path, folder: Path, number: int, entries: Sequence[Entry]) -> tuple[Path, Path]:
+def _write(
+    journal: Path, folder: Path, number: int, entries: Sequence[Entry], columns: RowSchema
+) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
-    name, kinds = entries[0].name, Kinds(_FIRST)
-    for entry in entries:
-        kinds.look({"size_bytes": 0, "sha256": "", **entry.note})
+    name = entries[0].name
     growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
-    schema = arrow.schema(kinds.all(), images, with_bytes=True)
+    schema = arrow.schema({**columns.kinds, **STORED}, images, with_bytes=True)
     with arrow.writer(growing, schema) as writer, OpenFile(journal) as file:
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
-            rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px)
+            rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px, columns)
             writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
     return growing, final
 
 
 def _group(
-    file: OpenFile, entries: Sequence[Entry], size_px: int | None
+    file: OpenFile, entries: Sequence[Entry], size_px: int | None, columns: RowSchema
 ) -> tuple[list[dict[str, Any]], list[NDArray[float32] | None]]:
     """Return the rows of one group, and their pixels."""
     rows: list[dict[str, Any]] = []
@@ -247,7 +262,7 @@ def _group(
         body = file.read(entry.size, entry.start)
         header, image = pixels.take_apart(body, size_px) or (None, None)
         more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
-        rows.append({**entry.note, **more, "fits": body if image is None else None})
+        rows.append({**columns.row_of_note(entry.note), **more, "fits": body if image is None else None})
         arrays.append(_odd_image(body, entry.note["uri"], size_px) if image is None else image)
     return rows, arrays
 

@@ -2,8 +2,10 @@
 Plain tar shards: bytes first, then their claim; after a death a shard is cut back to its claimed end and goes on.
 
 Each cutout is two members, WebDataset's way: ``<key>.fits``, byte for byte the archive's, and ``<key>.json``, its
-dataURI and catalogue row. A batch is synced once. What the manifest knows is the shard's number and the offset of
-the first byte, so that one cutout is read without scanning.
+dataURI and catalogue row in the columns of `psfharvest.store.row_schema`: the same keys, with values of the same
+types, in every one, since readers take the types of a data set from its first few samples. A batch is synced once.
+What the manifest knows is the shard's number and the offset of the first byte, so that one cutout is read without
+scanning.
 
 A shard is a whole tar at every instant: the end of the tar is written with each batch, behind it, and the first
 header of a batch last, in place of the end before. A death in between leaves a tar that ends before the batch.
@@ -12,7 +14,6 @@ header of a batch last, in place of the end before. A death in between leaves a 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from psfharvest.filesystem import atomic, portable
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
+from psfharvest.store.row_schema import Columns, RowSchemas
 
 FOLDER = "shards"
 SHARD_BYTES = 10**9
@@ -44,6 +46,8 @@ class ShardSink:
         The harvest folder.
     shard, end
         Where the manifest's last claim ends: a shard's number and its length; what lies behind was never claimed.
+    columns
+        Returns the catalogue columns of every cutout's JSON, as `Manifest.columns` does; None: the known ones.
     shard_bytes
         The size at which a shard is closed and the next begun.
     subfolder
@@ -65,11 +69,13 @@ class ShardSink:
         *,
         shard: int = 0,
         end: int = 0,
+        columns: Columns | None = None,
         shard_bytes: int = SHARD_BYTES,
         subfolder: str = FOLDER,
         is_read_soon: bool = False,
     ) -> None:
         self._folder = folder / subfolder
+        self._schema = RowSchemas(columns)
         self._drops_pages = not is_read_soon
         self._shard = shard
         self._end = end
@@ -100,6 +106,7 @@ class ShardSink:
         stored: list[Stored] = []
         pieces: list[bytes] = []
         end = self._end
+        schema = self._schema()
         try:
             for outcome in outcomes:
                 if end >= self._shard_bytes:
@@ -107,7 +114,7 @@ class ShardSink:
                     self._roll()
                     pieces, end = [], 0
                 item, body = outcome.item, outcome.body or b""
-                name, note = stem(item), _note(item)
+                name, note = stem(item), schema.note(item.uri, item.source)
                 head, tail = header(name, len(body)), header(f"{name.rpartition('.')[0]}.json", len(note))
                 stored.append(Stored(outcome, self._shard, end + len(head)))
                 members = (head, body, END[: -len(body) % BLOCK], tail, note, END[: -len(note) % BLOCK])
@@ -204,8 +211,3 @@ def stem(item: Item) -> str:
     if name.endswith(".fits"):
         return f"{folder}{slash}{name[:-5].replace('.', '%2E')}.fits"
     return f"{folder}{slash}{name.replace('.', '%2E')}%00.bin"
-
-
-def _note(item: Item) -> bytes:
-    uri = json.dumps(item.uri)
-    return (f'{{"uri": {uri}, {item.source[1:]}' if len(item.source) > 2 else f'{{"uri": {uri}}}').encode()

@@ -1,0 +1,74 @@
+"""
+The catalogue columns of a folder and their types, fixed for its life: each at first sight, never changed.
+
+They stand in the setting ``columns``, a JSON object of name and type in the order of the files' columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from psfharvest.store import row_schema
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+NAME = "columns"
+SAMPLE_ROWS = 1000
+"""Rows of a layout that a folder of an earlier version is asked for a column's type."""
+
+
+def read(db: Connection) -> dict[str, str]:
+    """Return the folder's columns; those that are known where none were fixed yet."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (NAME,)).fetchone()
+    if row is None:
+        return {**row_schema.known_columns(), **_of_layouts(db)}
+    return {str(name): str(kind) for name, kind in json.loads(row[0]).items()}
+
+
+def is_fixed(db: Connection) -> bool:
+    """Return whether the folder's columns are recorded."""
+    return db.execute("SELECT 1 FROM meta WHERE name = ?", (NAME,)).fetchone() is not None
+
+
+def fix(
+    db: Connection, names: Sequence[str], rows: Iterable[Sequence[Any]], kinds: Mapping[str, str] | None = None
+) -> None:
+    """
+    Fix the types of columns that are seen for the first time; within a transaction that keeps their rows.
+
+    Parameters
+    ----------
+    db
+        The manifest's connection.
+    names
+        Columns of a catalogue.
+    rows
+        Their values, one sequence a row.
+    kinds
+        Their types, where the archive has said them; otherwise values say them, and a column without any waits.
+    """
+    fixed = read(db)
+    new = [name for name in names if name not in fixed]
+    if not new and is_fixed(db):
+        return
+    if new:
+        seen = {**row_schema.infer(names, rows), **(kinds or {})}
+        fixed |= {name: seen[name] for name in new if name in seen}
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NAME, json.dumps(fixed)))
+
+
+def _of_layouts(db: Connection) -> dict[str, str]:
+    """Return the columns of rows that an earlier version has kept."""
+    kinds: dict[str, str] = {}
+    known = row_schema.known_columns()
+    for n, text in db.execute("SELECT n, columns FROM layout ORDER BY n").fetchall():
+        names = json.loads(text)
+        if all(name in known or name in kinds for name in names):
+            continue
+        some = db.execute("SELECT vals FROM source WHERE layout = ? LIMIT ?", (n, SAMPLE_ROWS)).fetchall()
+        found = row_schema.infer(names, (json.loads(vals) for (vals,) in some))
+        kinds |= {name: kind for name, kind in found.items() if name not in known and name not in kinds}
+    return kinds
