@@ -37,14 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_left_out] = 0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, so that its servers start once; a test's own group goes before."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-
-
 def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
         item.config.stash[_left_out] += item.get_closest_marker("campaign") is not None

@@ -17,12 +17,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from harness import parquet_bytes, rows_of, stored_bytes
+from harness import parquet_bytes, rows_of, sampled, stored_bytes
 from psfharvest.simulator import Settings, Simulator
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.recover import audit
@@ -89,14 +88,6 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Matrix(simulator, tmp_path_factory.mktemp("matrix"), wanted)
 
 
-def grouped(spot: Spot) -> Any:
-    """One group a wire and way: its harvests are carried out at once, by one worker."""
-    marks = [pytest.mark.xdist_group(f"matrix-{spot.wire}-{spot.case.way}")]
-    if spot not in COVERING:
-        marks.append(pytest.mark.campaign)
-    return pytest.param(spot, marks=marks, id=str(spot))
-
-
 def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
     """Each row is run by each of its ways; a pair of settings that occurs at all occurs in five runs at least."""
     n_covered = Counter(pair for spot in COVERING for pair in pairs_of(spot))
@@ -106,7 +97,7 @@ def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
     assert min(n_covered.values()) >= 5
 
 
-@pytest.mark.parametrize("spot", [*map(grouped, SPOTS)])
+@pytest.mark.parametrize("spot", sampled(SPOTS, COVERING), ids=str)
 def test_fault(matrix: Matrix, spot: Spot) -> None:
     """State, reason, attempts and requests are the row's; nothing wrong is kept, and nobody else is harmed."""
     run = matrix.run_of(spot)
