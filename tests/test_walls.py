@@ -53,7 +53,7 @@ ONLY_HERE = {
     "pycurl": {"archive.wires.curl"},
     "sqlite3": {"store.manifest"},
     "tenacity": {"core.policy.retry"},
-    "matplotlib": {"show.plot"},
+    "matplotlib": {"show.plot", "show.figure"},
     "photutils": {"store.read.stars", "store.read.harvest"},
     "pyarrow": {"store.sinks", "store.readers", "store.recover.parquet_candidates"},
     "zarr": {"export.zarr_folder"},

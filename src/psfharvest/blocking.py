@@ -151,6 +151,7 @@ class Archive:
         via: str = "auto",
         fsync: bool = False,
         manifest: str | Path | None = None,
+        shard_bytes: int | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         progress: Callable[[Progress], None] | None = None,
@@ -160,7 +161,8 @@ class Archive:
 
         Parameters
         ----------
-        what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, extend, retry_states
+        what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
+        retry_states
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             Called a few times a second, in the thread that called `harvest`.
@@ -187,6 +189,7 @@ class Archive:
                 via=via,
                 fsync=fsync,
                 manifest=manifest,
+                shard_bytes=shard_bytes,
                 extend=extend,
                 retry_states=retry_states,
                 progress=tell if progress else None,

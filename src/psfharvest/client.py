@@ -230,6 +230,7 @@ class Archive:
         via: str = "auto",
         fsync: bool = False,
         manifest: str | Path | None = None,
+        shard_bytes: int | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         progress: Callable[[Progress], None] | None = None,
@@ -256,6 +257,9 @@ class Archive:
         manifest
             Where a new folder's manifest is kept, if not in the folder: a file on a local disk. The folder notes
             the place, so that later calls find it.
+        shard_bytes
+            With ``sink="shards"``: the size at which a shard is closed and the next begun, 1 GB by default. Readers
+            with several workers need a shard for each.
         extend
             Whether to add to a folder that holds another harvest.
         retry_states
@@ -275,7 +279,7 @@ class Archive:
         LocalError
             When disk or manifest fail; what was claimed is kept.
         """
-        settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest))
+        settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest), shard_bytes)
         job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         return await job.harvest(what, suffixes, extend=extend, **sizes)

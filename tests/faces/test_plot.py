@@ -148,6 +148,15 @@ def test_titles_say_what_matters() -> None:
     assert re.fullmatch("#[0-9a-f]{6}", MARK)
 
 
+def test_a_figure_shows_itself(folder: Path) -> None:
+    """A notebook asks a cell's last value for its PNG, whether or not a backend of matplotlib is set."""
+    from IPython.core.formatters import PNGFormatter
+
+    png = PNGFormatter()(contact_sheet(Harvest(folder)[:4]))
+
+    assert b"\x89PNG" == png[:4]
+
+
 def test_the_thumbnail_is_the_image(tmp_path: Path) -> None:
     """The small picture has a pixel a pixel, the first row at the bottom, and shades that rise with the values."""
     image = np.arange(12, dtype=np.float32).reshape(3, 4) ** 2

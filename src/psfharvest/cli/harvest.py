@@ -110,6 +110,12 @@ def run_options(command: F) -> F:
     metavar="FILE",
     help="Keep a new DIR's manifest in FILE, on a local disk; DIR notes where.",
 )
+@click.option(
+    "--shard-bytes",
+    type=Number(ranges.SHARD_BYTES),
+    metavar="N",
+    help="Of --sink shards: the size at which the next shard is begun.  [default: 1000000000]",
+)
 @click.option("--extend", is_flag=True, help="Add to a folder that holds another harvest.")
 @run_options
 def harvest(
@@ -125,6 +131,7 @@ def harvest(
     sink: str | None,
     layout: str | None,
     manifest: Path | None,
+    shard_bytes: int | None,
     extend: bool,
     **options: Any,
 ) -> int:
@@ -134,8 +141,19 @@ def harvest(
     _refuse_with_list(uris, suffix=chosen, limit=limit is not None, columns=columns, unsat_size=is_sized)
     if uris is None and not chosen:
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
+    if shard_bytes is not None and sink not in (None, "shards"):
+        raise BadInput(f"--shard-bytes goes with --sink shards, not with --sink {sink}")
+    if shard_bytes is not None and sink not in (None, "shards"):
+        raise BadInput(f"--shard-bytes goes with --sink shards, not with --sink {sink}")
     more: dict[str, Any] = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
-    more |= {"sink": sink, "layout": layout, "manifest": manifest, "extend": extend, "via": via}
+    more |= {
+        "sink": sink,
+        "layout": layout,
+        "manifest": manifest,
+        "shard_bytes": shard_bytes,
+        "extend": extend,
+        "via": via,
+    }
 
     async def work(archive: Archive, **common: Any) -> Report:
         report = await archive.harvest(what, folder, **more, **common)

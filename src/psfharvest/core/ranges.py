@@ -58,5 +58,6 @@ CONNECTIONS = NumberRange(1, 65_535, is_whole=True)
 ATTEMPTS = NumberRange(1, 1_000_000, is_whole=True)
 BODY_BYTES = NumberRange(1, 2**40, "bytes", is_whole=True)
 PAGE_ROWS = NumberRange(1, 10_000_000, "rows", is_whole=True)
+SHARD_BYTES = NumberRange(1, 2**40, "bytes", is_whole=True)
 SIDE_PX = NumberRange(1, 99_999, "pixels", is_whole=True)
 """Side of a cutout."""

@@ -78,7 +78,7 @@ def contact_sheet(
     Returns
     -------
     matplotlib.figure.Figure
-        What was drawn.
+        What was drawn; notebooks show it where it is a cell's last value.
 
     Raises
     ------
@@ -158,14 +158,14 @@ def _sheet(panels: Sequence[Panel], stretch: str) -> Figure:
 
     Hundreds of axes of their own would take a minute to lay out.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and heavy
+    from psfharvest.show.figure import NotebookFigure  # noqa: PLC0415 - an extra, and heavy
 
     n_columns = min(len(panels), math.ceil(math.sqrt(len(panels) * 1.3)))
     n_rows = math.ceil(len(panels) / n_columns)
     above = TITLE_INCHES if any(panel.title for panel in panels) else 0.0
     wide, high = PANEL_INCHES + GAP_INCHES, PANEL_INCHES + above + GAP_INCHES
     width, height = n_columns * wide + GAP_INCHES, n_rows * high + GAP_INCHES
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure = NotebookFigure(figsize=(width, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()
     for n, panel in enumerate(panels):
@@ -188,10 +188,11 @@ def _sheet(panels: Sequence[Panel], stretch: str) -> Figure:
 
 def _single(panel: Panel, stretch: str) -> Figure:
     from matplotlib.cm import ScalarMappable  # noqa: PLC0415 - an extra, and heavy
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and heavy
+
+    from psfharvest.show.figure import NotebookFigure  # noqa: PLC0415 - an extra, and heavy
 
     ny, nx = panel.image.shape
-    figure = Figure(figsize=(5.4, max(2.2, min(9.0, 4.1 * ny / nx + 0.9))), dpi=DPI, layout="constrained")
+    figure = NotebookFigure(figsize=(5.4, max(2.2, min(9.0, 4.1 * ny / nx + 0.9))), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     norm = _draw(axes, panel.image, stretch, extent=(-0.5, nx - 0.5, -0.5, ny - 0.5))
     if panel.center is not None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
 from psfharvest.filesystem import portable
 from psfharvest.store.lock import folder_lock
@@ -21,7 +22,7 @@ from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.sinks.arrow import require_pyarrow
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.parquet import ParquetSink
-from psfharvest.store.sinks.shards import ShardSink, cuts
+from psfharvest.store.sinks.shards import SHARD_BYTES, ShardSink, cuts
 
 SINKS = ("files", "shards", "parquet")
 SYNCED = ("shards", "parquet")
@@ -34,19 +35,23 @@ class Settings:
     """
     What holds for a folder's life; None is the folder's own, or the default for a new one.
 
-    `manifest` is where the manifest stands, if not in the folder.
+    `manifest` is where the manifest stands, if not in the folder; `shard_bytes` the size at which a shard is
+    closed, which another call may change for the shards to come.
     """
 
     sink: str | None = None
     layout: str | None = None
     fsync: bool = False
     manifest: Path | None = None
+    shard_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, SINKS)
         _one_of("layout", self.layout, LAYOUTS)
         if self.layout is not None and self.sink not in (None, "files"):
             raise BadInput(f"layout {self.layout!r} goes with sink 'files'; leave it away for {self.sink!r}")
+        if self.shard_bytes is not None:
+            ranges.SHARD_BYTES.check("shard_bytes", self.shard_bytes)
         if self.sink == "parquet":
             require_pyarrow()
 
@@ -68,6 +73,7 @@ def knows(folder: Path, ask: Ask) -> bool:
 def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Make a harvest folder (an existing one may hold other things) and hold it."""
     _refuse_dangling(folder)
+    _check_shard_bytes(folder, settings.sink or "files", settings)
     at = places.choose(folder, settings.manifest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +100,7 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     places.refuse_another(folder, settings.manifest)
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
+        _check_shard_bytes(folder, manifest.setting("sink"), settings)
         durable = settings.fsync or manifest.setting("sink") in SYNCED
     with folder_lock(folder), Manifest.open(folder, durable=durable) as manifest:
         yield manifest
@@ -109,7 +116,11 @@ def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink 
     if manifest.setting("sink") == "shards":
         if cuts(folder, shard, end):
             _refuse_claims_beyond(manifest, shard, end)
-        return ShardSink(folder, shard=shard, end=end, columns=manifest.columns)
+        if settings.shard_bytes is not None:
+            with manifest.transaction():
+                manifest.set(shard_bytes=settings.shard_bytes)
+        shard_bytes = int(manifest.setting("shard_bytes", SHARD_BYTES))
+        return ShardSink(folder, shard=shard, end=end, columns=manifest.columns, shard_bytes=shard_bytes)
     if manifest.setting("sink") == "parquet":
         return ParquetSink(folder, shard=shard, end=end, claimed=claimed, columns=manifest.columns)
     return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
@@ -161,6 +172,11 @@ def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> Non
             raise FolderRefused(
                 f"{folder} is kept with {name} {own!r}; leave --{name} away, or choose another folder"
             )
+
+
+def _check_shard_bytes(folder: Path, sink: str, settings: Settings) -> None:
+    if settings.shard_bytes is not None and sink != "shards":
+        raise BadInput(f"shard_bytes goes with sink 'shards'; {folder} is kept with sink {sink!r}")
 
 
 def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> None:
