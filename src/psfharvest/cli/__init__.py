@@ -28,6 +28,8 @@ _HOMES = {
     "status": "status",
     "verify": "verify",
     "adopt": "adopt",
+    "merge": "merge",
+    "convert": "merge",
     "plot": "plot",
     "export": "export",
     "serve": "serve",

@@ -81,7 +81,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
     with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
         portable.sync_folder(folder.absolute().parent)
-    _refuse_orphans(folder, settings.sink)
+    refuse_orphans(folder, settings.sink)
     with folder_lock(folder):
         if is_harvest(folder):
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
@@ -146,8 +146,20 @@ def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
     return [a for a in targets.read_asks(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]
 
 
-def _refuse_orphans(folder: Path, sink: str | None) -> None:
-    """Refuse shards and Parquet without a manifest: a sink drops what no claim stands behind."""
+def refuse_orphans(folder: Path, sink: str | None) -> None:
+    """
+    Refuse shards and Parquet without a manifest: a sink drops what no claim stands behind.
+
+    Raises
+    ------
+    FolderRefused
+        When there are any.
+    """
+    if (folder / ".merging").exists():
+        raise FolderRefused(
+            f"{folder} holds a merge that was interrupted: the same 'psfharvest merge' or 'convert' command "
+            f"finishes it; or remove {folder}"
+        )
     orphans = (folder / sink).rglob("[0-9]*.*") if sink in SYNCED else iter(())
     orphan = next((path for path in orphans if path.suffix in (".tar", ".parquet")), None)
     if orphan is not None:

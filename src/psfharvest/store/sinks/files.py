@@ -26,6 +26,8 @@ PARTIAL = ".partial"
 
 BESIDE = ".psfharvest.partial"
 """Where a file grows whose folder is in another file system: one name, so that a death leaves one at most."""
+NOT_LINKED = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What a system says where a file cannot have two names."""
 MADE_MAX = 20_000
 """Folders remembered as made; exposures are far fewer than cutouts, but memory is to stay flat."""
 
@@ -79,6 +81,28 @@ class FileSink:
         if self._fsync:
             self._sync_folders(folders)
         return stored
+
+    def link(self, item: Item, source: Path) -> str | None:
+        """
+        Give a file that exists a second name, that of an item; return its location, None where links cannot be.
+
+        Raises
+        ------
+        SinkError
+            When it cannot be stored.
+        """
+        for location in (self.location(item), refuge_of(item)):
+            try:
+                self._make_parent(location)
+                self._link(source, self._final + location)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                continue  # one URI's path is a step of another's
+            except OSError as error:
+                if error.errno in NOT_LINKED:
+                    return None
+                raise cannot_store(error, location) from error
+            return location
+        return None
 
     @property
     def needs_sources(self) -> bool:
@@ -146,6 +170,19 @@ class FileSink:
             self._write_body(beside, body, os.O_TRUNC)
             os.rename(beside, final)  # noqa: PTH104
             os.unlink(partial)  # noqa: PTH108
+
+    def _link(self, source: Path, final: str) -> None:
+        try:
+            os.link(source, final)
+        except FileExistsError:
+            partial = f"{self._growing}{self._n}"
+            self._n += 1
+            os.link(source, partial)
+            try:
+                os.rename(partial, final)  # noqa: PTH104
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(partial)  # noqa: PTH108 - two names of one file: then a rename does nothing
 
     def _make_parent(self, location: str) -> None:
         parent = location.rpartition("/")[0]

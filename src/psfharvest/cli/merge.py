@@ -1,0 +1,127 @@
+"""``merge`` and ``convert``: several harvest folders become one, or one gets another sink."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfharvest.cli.harvest import tell
+from psfharvest.cli.options import FOLDER, json_option
+from psfharvest.core.errors import BadInput, LocalError
+
+if TYPE_CHECKING:
+    from psfharvest.store.merge import Step
+
+LINE_EVERY_S = 5.0
+
+
+@click.command(name="merge")
+@click.argument("folders", metavar="DIR... INTO", nargs=-1, type=FOLDER)
+@click.option("--partial", is_flag=True, help="Take folders with pending work, too; it is pending in INTO then.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def merge(folders: tuple[Path, ...], partial: bool, quiet: bool, as_json: bool) -> int:
+    """
+    Merge harvest folders of one sink into INTO: cutouts, catalogue, account and history; nothing is downloaded.
+
+    INTO is made, or is a harvest folder itself. The other folders stay as they are. What several have counts once,
+    in the best of its states: done, missing, failed, pending. On one file system files are hard-linked and take
+    no more room; else they are copied, and verified. Until the end INTO is what it was.
+
+    \b
+    psfharvest merge laptop cluster stars                  a new folder of two
+    psfharvest merge /media/disk/stars stars               adds the first to the second
+    psfharvest harvest stars UVIS ... --suffix flc         what either folder was asked for is known
+
+    \b
+    Exit status: 0 all done; 3 some missing or failed; 2 bad input, nothing changed; 74 local storage failed;
+    75 work is pending. After an interrupt or 74 the same command continues.
+    """
+    if len(folders) < 2:
+        raise BadInput("merge what into what? Give one harvest folder or more, then INTO")
+    from psfharvest.store.merge import merge as merged  # noqa: PLC0415
+
+    into = folders[-1]
+    return _work(merged(folders[:-1], into, is_partial=partial), into, is_quiet=quiet, as_json=as_json)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("out", metavar="OUT", type=FOLDER)
+@click.option("--sink", type=click.Choice(["files", "shards", "parquet"]), required=True, help="How OUT stores.")
+@click.option("--layout", type=click.Choice(["tree", "flat"]), help="Of --sink files.  [default: tree]")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def convert(folder: Path, out: Path, sink: str, layout: str | None, quiet: bool, as_json: bool) -> int:
+    """
+    Store DIR's cutouts in a new folder OUT with another sink; catalogue, states and history are kept.
+
+    Every cutout is held against its sha256 on the way; one that is not as recorded becomes pending in OUT. DIR
+    stays as it is. Nothing is asked of the archive.
+
+    \b
+    psfharvest convert stars stars-shards --sink shards
+
+    \b
+    Exit status: 0 all done; 3 some missing or failed; 2 bad input, nothing changed; 74 local storage failed;
+    75 work is pending. After an interrupt or 74 the same command continues.
+    """
+    from psfharvest.store.merge import convert as converted  # noqa: PLC0415
+
+    return _work(converted(folder, out, sink, layout), out, is_quiet=quiet, as_json=as_json)
+
+
+def _work(steps: Iterator[Step], into: Path, *, is_quiet: bool, as_json: bool) -> int:
+    """Do the work, and return its exit status."""
+    from psfharvest.store.merge import result  # noqa: PLC0415
+    from psfharvest.store.read.account import last_run  # noqa: PLC0415
+
+    try:
+        n_broken = _show(steps, is_quiet=is_quiet)
+        report = result(into)
+    except LocalError as error:
+        click.echo(f"psfharvest: {error}", err=True)
+        n_broken, report = 0, last_run(into, "local_error")
+    tell(report, into, is_quiet=is_quiet)
+    if n_broken:
+        click.echo(
+            f"psfharvest: {n_broken:,} cutouts were not as recorded where they came from: they are pending: "
+            f"psfharvest resume {into} fetches them",
+            err=True,
+        )
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    return report.exit_status
+
+
+def _show(steps: Iterator[Step], *, is_quiet: bool) -> int:
+    """Go through the steps and show how far they have come; return how many cutouts were broken."""
+    bar: Any = None
+    n_broken = 0
+    is_quiet = is_quiet or sys.stderr is None
+    shown_at = time.monotonic()
+    try:
+        for step in steps:
+            n_broken += step.n_broken
+            if is_quiet:
+                continue
+            if sys.stderr.isatty():
+                if bar is None:
+                    from psfharvest.show.progress import bar as made  # noqa: PLC0415
+
+                    bar = made(0)
+                bar.total = bar.n + step.n + step.n_left
+                bar.update(step.n)
+            elif time.monotonic() - shown_at >= LINE_EVERY_S:
+                shown_at = time.monotonic()
+                click.echo(f"psfharvest: {step.folder}: {step.n_left:,} cutouts left", err=True)
+    finally:
+        if bar is not None:
+            bar.close()
+    return n_broken

@@ -1,0 +1,81 @@
+"""The SQL of a merge: ``main`` is the growing manifest, ``s`` the copy of a source's that is attached to it."""
+
+from __future__ import annotations
+
+from psfharvest.store.manifest.tally import ASKED, QUIRK
+
+WORDS = ("instrument", "rootname", "suffix", "extension", "size_px", "x", "y", "id", "filter", "other")
+"""Columns of an item that make its dataURI."""
+WORKING = ("merge_number", "merge_renamed", "merge_taking", "merge_shard")
+RANK = "CASE {}.state WHEN 'done' THEN 3 WHEN 'missing' THEN 2 WHEN 'failed' THEN 1 ELSE 0 END"
+MAKE_WORKING = """
+DROP TABLE IF EXISTS merge_number;
+DROP TABLE IF EXISTS merge_renamed;
+DROP TABLE IF EXISTS merge_taking;
+DROP TABLE IF EXISTS merge_shard;
+-- the source's items: their numbers there and here, and whether they were not asked for before
+CREATE TABLE merge_number (old INTEGER PRIMARY KEY, new INTEGER NOT NULL, is_new INTEGER NOT NULL);
+-- items whose file name another dataURI has already
+CREATE TABLE merge_renamed (old INTEGER PRIMARY KEY, copy INTEGER NOT NULL);
+-- what the source has claimed as done, and is to be claimed here once its bytes are stored
+CREATE TABLE merge_taking (old INTEGER PRIMARY KEY, new INTEGER NOT NULL, shard INTEGER);
+CREATE TABLE merge_shard (shard INTEGER PRIMARY KEY, is_whole INTEGER NOT NULL)
+"""
+# s.name is walked in its own order, so that main.name is, too
+FIND_KNOWN = f"""
+INSERT INTO merge_number
+SELECT si.n, gi.n, 0 FROM s.name sn CROSS JOIN main.name gn ON gn.digest = sn.digest
+CROSS JOIN s.item si ON si.n = sn.n CROSS JOIN main.item gi ON gi.n = gn.n
+WHERE {" AND ".join(f"si.{word} IS gi.{word}" for word in WORDS)}
+"""  # noqa: S608 - no value in it
+# without holes: who reads a folder counts on that
+NUMBER_NEW = """
+INSERT INTO merge_number
+SELECT n, :shift + row_number() OVER (ORDER BY n), 1 FROM s.item WHERE n NOT IN (SELECT old FROM merge_number)
+"""
+FIND_RENAMED = """
+INSERT INTO merge_renamed
+SELECT new.n, new.copy FROM (
+    SELECT n, n_before - 1 + row_number() OVER (PARTITION BY digest ORDER BY n) AS copy FROM (
+        SELECT sn.digest AS digest, sn.n AS n, count(*) AS n_before
+        FROM s.name sn CROSS JOIN main.name gn ON gn.digest = sn.digest
+        WHERE sn.n NOT IN (SELECT old FROM merge_number) GROUP BY sn.digest, sn.n
+    )
+) new JOIN s.item si ON si.n = new.n WHERE si.copy <> new.copy
+"""
+WANTED_SOURCES = """
+WHERE n IN (
+    SELECT si.source FROM merge_number k CROSS JOIN s.item si ON si.n = k.old
+    LEFT JOIN main.item gi ON gi.n = k.new WHERE gi.source IS NULL
+)
+"""
+GIVE_SOURCES = """
+UPDATE main.item SET source = (
+    SELECT si.source + :shift FROM merge_number k JOIN s.item si ON si.n = k.old WHERE k.new = main.item.n
+) WHERE source IS NULL AND n IN (SELECT new FROM merge_number WHERE NOT is_new)
+"""
+FIND_TAKING = f"""
+INSERT INTO merge_taking
+SELECT o.n, k.new, CASE o.state WHEN 'done' THEN o.shard END FROM s.outcome o
+JOIN merge_number k ON k.old = o.n LEFT JOIN main.outcome g ON g.n = k.new
+WHERE k.is_new OR {RANK.format("o")} > {RANK.format("g")}
+"""  # noqa: S608 - no value in it
+FIND_SHARDS = """
+INSERT INTO merge_shard
+SELECT o.shard, count(*) = count(t.old) AND count(r.old) = 0 FROM s.outcome o
+LEFT JOIN merge_taking t ON t.old = o.n LEFT JOIN merge_renamed r ON r.old = o.n
+WHERE o.shard IS NOT NULL AND o.state = 'done' GROUP BY o.shard HAVING count(t.old) > 0
+"""
+TAKE_PARTS = """
+INSERT INTO main.part (ask, low, high, n_rows)
+SELECT :new, low, high, n_rows FROM s.part p WHERE ask = :old AND NOT EXISTS (
+    SELECT 1 FROM main.part g WHERE g.ask = :new AND g.low <= p.high AND g.high >= p.low
+)
+"""
+COUNT = f"""
+DELETE FROM tally;
+INSERT INTO tally SELECT '{ASKED}', '', count(*), 0 FROM item;
+INSERT INTO tally SELECT state, coalesce(reason, ''), count(*), coalesce(sum(size_bytes), 0) FROM outcome
+    GROUP BY state, coalesce(reason, '');
+INSERT INTO tally SELECT '{QUIRK}', quirk, count(*), 0 FROM outcome WHERE quirk IS NOT NULL GROUP BY quirk
+"""  # noqa: S608 - no value in it

@@ -1,0 +1,410 @@
+"""
+The manifest of a merge: grown beside the one to come, from other manifests, one transaction for each step.
+
+Each source manifest is attached as a private copy. Its items get new numbers; an item that is known already keeps
+its own, and the better of both outcomes. What a claim of the source needs before it may be claimed here, its bytes,
+stands in the table `merge_taking` until they are stored, so that a killed merge goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from psfharvest.core.errors import ManifestError
+from psfharvest.core.model import Item
+from psfharvest.store.manifest import database, items
+from psfharvest.store.manifest import merge_statements as sql
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest.place import SIDES, Place
+
+STATE = "merging"
+"""The setting that holds how far a merge has come; a manifest with it is none yet."""
+TABLES = frozenset(
+    {"meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration"}
+)
+"""All tables of a manifest: each is merged, or made anew."""
+CACHE_KIB = 65_536
+IN_USE_WAIT_S = 5.0
+_SOURCE_NAME = "source.sqlite"
+
+
+class Taken(NamedTuple):
+    """A cutout that the source claims: its numbers there and here, and where its bytes are."""
+
+    old: int
+    new: int
+    location: str
+    size_bytes: int
+    sha256: str
+
+
+class Placed(NamedTuple):
+    """Where a cutout's bytes are stored now, by its number in the source."""
+
+    old: int
+    shard: int | None = None
+    place: int | str | None = None
+
+
+class SourceShard(NamedTuple):
+    """A shard of the source, or the Parquet files of one number."""
+
+    number: int
+    is_whole: bool
+    """Whether all its claims are taken, each under its own name."""
+    n_taking: int
+    end: int
+    """How long a shard is at least."""
+    sides_px: frozenset[int | None]
+
+
+class GrowingManifest:
+    """
+    The manifest of a merge under way; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    home
+        A folder of its own, in the file system of the manifest to come.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._at = Place(home, home / MANIFEST_NAME)
+        self._opened = database.to_write(self._at, durable=True)
+        self._db = self._opened.db
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+    @classmethod
+    def new(cls, home: Path, base: Path | None, **meta: str | int) -> Self:
+        """Begin one: as a copy of a folder's manifest, or empty; `meta` is set in it."""
+        if base is None:
+            Manifest.create(home, **meta).close()
+        else:
+            growing = home / f".{MANIFEST_NAME}"
+            _copy(base, growing)
+            growing.replace(home / MANIFEST_NAME)
+        made = cls(home)
+        with made._transaction() as db:
+            made._set(**meta)
+            db.execute("DELETE FROM meta WHERE name = 'low_water'")
+        return made
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How far the merge has come, as `new` and `absorb` were told."""
+        return dict(json.loads(self._setting(STATE, "{}")))
+
+    @property
+    def sink(self) -> str:
+        """How cutouts are stored."""
+        return str(self._setting("sink"))
+
+    @property
+    def layout(self) -> str:
+        """How files are laid out."""
+        return str(self._setting("layout", "tree"))
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """The last shard's number, and where its claims end."""
+        return int(self._setting("shard", 0)), int(self._setting("shard_end", 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the journal is folded into it."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("DETACH s")
+        database.close_writer(self._opened)
+
+    def attach(self, folder: Path) -> None:
+        """Make a private copy of a folder's manifest the source of what follows."""
+        path = self._home / _SOURCE_NAME
+        with database.translated(self._at):
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._db.execute("DETACH s")
+            for side in SIDES:
+                path.with_name(f"{path.name}{side}").unlink(missing_ok=True)
+            _copy(folder, path)
+            database.close_writer(database.to_write(Place(self._home, path), durable=False))  # of today's schema
+            self._db.execute("ATTACH ? AS s", (str(path),))
+
+    def source_setting(self, name: str, absent: Any = None) -> Any:
+        """Return a setting of the source."""
+        row = self._db.execute("SELECT value FROM s.meta WHERE name = ?", (name,)).fetchone()
+        return absent if row is None else row[0]
+
+    def absorb(self, **state: Any) -> None:
+        """Take in all that the source knows, but for the claims of what is done; remember `state`."""
+        with self._transaction() as db:
+            _run_all(db, sql.MAKE_WORKING)
+            shift = db.execute("SELECT coalesce(max(n), 0) FROM main.item").fetchone()[0]
+            db.execute(sql.FIND_KNOWN)
+            is_any_known = db.execute("SELECT 1 FROM merge_number LIMIT 1").fetchone() is not None
+            db.execute(sql.FIND_RENAMED)
+            db.execute(sql.NUMBER_NEW, {"shift": shift})
+            self._take_sources(all_of_them=not is_any_known)
+            self._take_items()
+            db.execute(
+                "INSERT INTO main.name SELECT sn.digest, k.new FROM s.name sn CROSS JOIN merge_number k "
+                "ON k.old = sn.n WHERE k.is_new"
+            )
+            db.execute(sql.FIND_TAKING)
+            db.execute(sql.FIND_SHARDS)
+            db.execute("CREATE INDEX merge_by_shard ON merge_taking (shard, old)")
+            self._take_outcomes("t.old = o.n WHERE o.state <> 'done'", "o.shard", "o.place")
+            db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
+            self._take_asks()
+            self._take_runs()
+            self._set(**{STATE: json.dumps({**self.state, **state})})
+
+    def shards(self) -> list[SourceShard]:
+        """Return the source's shards of which something is still to be taken, ascending."""
+        rows = self._db.execute(
+            "SELECT m.shard, m.is_whole, i.size_px, count(*), max(CASE WHEN typeof(o.place) = 'integer' "
+            "THEN o.place + o.size_bytes ELSE 0 END) FROM merge_shard m "
+            "CROSS JOIN merge_taking t ON t.shard = m.shard "
+            "CROSS JOIN s.outcome o ON o.n = t.old CROSS JOIN s.item i ON i.n = t.old GROUP BY 1, 3 ORDER BY 1"
+        ).fetchall()
+        found = []
+        for number, group in itertools.groupby(rows, key=lambda row: row[0]):
+            of_side = list(group)
+            n, end = sum(row[3] for row in of_side), max(row[4] for row in of_side)
+            found.append(SourceShard(number, bool(of_side[0][1]), n, end, frozenset(row[2] for row in of_side)))
+        return found
+
+    def taking(self, shard: int | None, limit: int) -> list[Taken]:
+        """Return the next cutouts that are to be taken, from a shard or from files of their own."""
+        rows = self._db.execute(
+            "SELECT t.old, t.new, c.location, c.size_bytes, c.sha256 FROM merge_taking t "
+            "CROSS JOIN s.cutout c ON c.n = t.old WHERE t.shard IS ? ORDER BY t.old LIMIT ?",
+            (shard, limit),
+        ).fetchall()
+        return [Taken(*row) for row in rows]
+
+    def n_taking(self) -> int:
+        """Return how many cutouts of the source are still to be taken."""
+        return int(self._db.execute("SELECT count(*) FROM merge_taking").fetchone()[0])
+
+    def items(self, numbers: Sequence[int]) -> list[Item]:
+        """Return items by their numbers, in that order, each with its catalogue row."""
+        rows = self._db.execute(
+            f"SELECT {items.columns_of('item')}, layout.columns, source.vals FROM item "  # noqa: S608
+            "LEFT JOIN source ON source.n = item.source LEFT JOIN layout ON layout.n = source.layout "
+            f"WHERE item.n {items.AMONG}",
+            (items.among(numbers),),
+        ).fetchall()
+        found = {row[0]: items.item_of(row)._replace(source=_as_object(row[-2], row[-1])) for row in rows}
+        return [found[number] for number in numbers]
+
+    def claim(self, places: Iterable[Placed], checkpoint: Mapping[str, int]) -> None:
+        """Claim cutouts whose bytes are stored, and remember where the sink goes on."""
+        places = list(places)
+        with self._transaction() as db:
+            db.executemany(
+                self._outcome_sql("t.old = o.n WHERE o.n = :old", ":shard", ":place"),
+                [placed._asdict() for placed in places],
+            )
+            db.executemany("DELETE FROM merge_taking WHERE old = ?", [(placed.old,) for placed in places])
+            self._set(**checkpoint)
+
+    def claim_shard(self, number: int, as_number: int) -> None:
+        """Claim a whole shard of the source, which has another number here."""
+        with self._transaction() as db:
+            self._take_outcomes("t.old = o.n WHERE t.shard = :old", ":new", "o.place", old=number, new=as_number)
+            db.execute("DELETE FROM merge_taking WHERE shard = ?", (number,))
+            self._set(shard=as_number + 1, shard_end=0)
+
+    def close_shard(self) -> tuple[int, int]:
+        """Let the next claim begin a new shard; return the mark."""
+        shard, end = self.mark
+        with self._transaction():
+            self._set(shard=shard + (end > 0), shard_end=0)
+        return self.mark
+
+    def leave_pending(self, numbers: Iterable[int]) -> None:
+        """Give up claims of the source, by their numbers there, whose bytes are not what was claimed."""
+        with self._transaction() as db:
+            gone = [(number,) for number in numbers]
+            db.executemany("DELETE FROM merge_taking WHERE old = ?", gone)
+            state = self.state
+            self._set(**{STATE: json.dumps({**state, "n_broken": state.get("n_broken", 0) + len(gone)})})
+
+    def finish(self) -> None:
+        """Count the account, order the runs, and drop what only the merge needed."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("DETACH s")
+        with self._transaction() as db:
+            for table in sql.WORKING:
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            _run_all(db, sql.COUNT)
+            columns = _columns(db, "run", "n")
+            db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
+            db.execute("DELETE FROM run")
+            db.execute(f"INSERT INTO run ({columns}) SELECT {columns} FROM runs ORDER BY rowid")  # noqa: S608
+            db.execute("DROP TABLE runs")
+            db.execute("DELETE FROM meta WHERE name = ?", (STATE,))
+        self.close()
+        for side in SIDES:
+            (self._home / f"{_SOURCE_NAME}{side}").unlink(missing_ok=True)
+        if any(self._at.side(side).exists() for side in ("-wal", "-journal")):
+            raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same command again")
+
+    def _take_sources(self, *, all_of_them: bool) -> None:
+        shift = self._db.execute("SELECT coalesce(max(n), 0) FROM main.source").fetchone()[0]
+        self._db.execute(
+            "INSERT OR IGNORE INTO main.layout (detector, columns) SELECT detector, columns FROM s.layout"
+        )
+        where = "" if all_of_them else sql.WANTED_SOURCES
+        self._db.execute(
+            "INSERT INTO main.source (n, layout, vals) SELECT s.source.n + :shift, (SELECT g.n FROM s.layout old "  # noqa: S608
+            "JOIN main.layout g ON g.detector = old.detector AND g.columns = old.columns "
+            f"WHERE old.n = s.source.layout), vals FROM s.source {where}",
+            {"shift": shift},
+        )
+        self._source_shift = shift
+        self._db.execute(sql.GIVE_SOURCES, {"shift": shift})
+
+    def _take_items(self) -> None:
+        columns = _columns(self._db, "item", "n", "copy", "source")
+        self._db.execute(
+            f"INSERT INTO main.item (n, copy, source, {columns}) SELECT k.new, "  # noqa: S608
+            "coalesce((SELECT copy FROM merge_renamed r WHERE r.old = k.old), si.copy), si.source + :sources, "
+            f"{columns} FROM merge_number k CROSS JOIN s.item si ON si.n = k.old WHERE k.is_new ORDER BY k.old",
+            {"sources": self._source_shift},
+        )
+
+    def _take_outcomes(self, on: str, shard: str, place: str, **values: int) -> None:
+        self._db.execute(self._outcome_sql(on, shard, place), values)
+
+    def _outcome_sql(self, on: str, shard: str, place: str) -> str:
+        columns = _columns(self._db, "outcome", "n", "shard", "place")
+        chosen = ", ".join(f"o.{column}" for column in columns.split(", "))
+        return (
+            f"INSERT OR REPLACE INTO main.outcome (n, shard, place, {columns}) "  # noqa: S608
+            f"SELECT t.new, {shard}, {place}, {chosen} FROM merge_taking t CROSS JOIN s.outcome o ON {on}"
+        )
+
+    def _take_asks(self) -> None:
+        columns = _columns(self._db, "ask", "n")
+        db = self._db
+        asks = db.execute("SELECT n, identity, is_complete, position, lines FROM s.ask ORDER BY n").fetchall()
+        for old, identity, is_complete, position, lines in asks:
+            known = db.execute("SELECT n, is_complete FROM main.ask WHERE identity = ?", (identity,)).fetchone()
+            if known is None:
+                db.execute(
+                    f"INSERT INTO main.ask ({columns}) SELECT {columns} FROM s.ask WHERE n = ?",  # noqa: S608
+                    (old,),
+                )
+                known = (db.execute("SELECT last_insert_rowid()").fetchone()[0], 1)
+            elif known[1]:
+                continue  # all of it is known here
+            else:
+                if is_complete:
+                    db.execute("DELETE FROM main.part WHERE ask = ?", (known[0],))
+                db.execute(
+                    "UPDATE main.ask SET is_complete = max(is_complete, ?), position = max(position, ?), "
+                    "lines = max(lines, ?) WHERE n = ?",
+                    (is_complete, position, lines, known[0]),
+                )
+            db.execute(sql.TAKE_PARTS, {"new": known[0], "old": old})
+            lacking = self.source_setting(f"lacking_{old}")
+            self._set(**{f"lacking_{known[0]}": 0 if lacking is None else lacking})
+
+    def _take_runs(self) -> None:
+        columns = _columns(self._db, "run", "n")
+        same = " AND ".join(f"g.{column} IS r.{column}" for column in columns.split(", "))
+        self._db.execute(
+            f"INSERT INTO main.run ({columns}) SELECT {columns} FROM s.run r "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM main.run g WHERE {same}) ORDER BY n"
+        )
+
+    def _setting(self, name: str, absent: Any = None) -> Any:
+        row = self._db.execute("SELECT value FROM main.meta WHERE name = ?", (name,)).fetchone()
+        return absent if row is None else row[0]
+
+    def _set(self, **settings: int | str) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO main.meta VALUES (?, ?)", list(settings.items()))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with database.translated(self._at):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a text that differs when a folder's manifest has been changed."""
+    with Manifest.read(folder) as manifest, manifest.look() as db:
+        seen = [
+            db.execute("SELECT * FROM tally ORDER BY 1, 2").fetchall(),
+            db.execute("SELECT * FROM meta ORDER BY 1").fetchall(),
+            db.execute("SELECT * FROM run ORDER BY 1").fetchall(),
+            db.execute("SELECT * FROM ask ORDER BY 1").fetchall(),
+            db.execute("SELECT max(n) FROM item").fetchall(),
+        ]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+
+def close_for_good(at: Place) -> None:
+    """
+    Leave a manifest without a journal, so that another one can take its name.
+
+    Raises
+    ------
+    ManifestError
+        When another program uses it.
+    """
+    opened = database.to_write(at, durable=True)
+    with database.translated(at):
+        try:
+            opened.db.lock_wait_s = IN_USE_WAIT_S
+            opened.db.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            opened.db.close()
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Copy a folder's manifest as it is at this moment, its journal included."""
+    target.unlink(missing_ok=True)
+    with Manifest.read(folder) as manifest, manifest.look() as db:
+        copy = sqlite3.connect(target)
+        try:
+            db.backup(copy)
+        finally:
+            copy.close()
+
+
+def _columns(db: sqlite3.Connection, table: str, *without: str) -> str:
+    rows = db.execute(f"PRAGMA main.table_info({table})").fetchall()
+    return ", ".join(name for _, name, *_ in rows if name not in without)
+
+
+def _run_all(db: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        db.execute(statement)
+
+
+def _as_object(columns: str | None, values: str | None) -> str:
+    if columns is None or values is None:
+        return ""
+    return json.dumps(dict(zip(json.loads(columns), json.loads(values), strict=True)))

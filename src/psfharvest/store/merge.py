@@ -1,0 +1,257 @@
+"""
+Merge harvest folders into one, and convert a folder to another sink: cutouts, catalogue, account and history.
+
+The sources are only read. The merged manifest grows in a folder of its own and takes its name at the end, by one
+rename: until then the target is what it was before. After a death the same call goes on. What two folders have,
+counts once, in the better of both states: done, missing, failed, pending. Nothing is asked of the archive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.core.model import Report
+from psfharvest.filesystem import atomic
+from psfharvest.filesystem.failures import refused_as_sink_error
+from psfharvest.store import folder as folders
+from psfharvest.store.folder import Settings
+from psfharvest.store.lock import folder_lock
+from psfharvest.store.manifest import damage, merging, targets
+from psfharvest.store.manifest import place as places
+from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest.merging import GrowingManifest
+from psfharvest.store.read.account import account
+from psfharvest.store.sinks.arrow import require_pyarrow
+from psfharvest.store.transfer import Target, take
+
+NAME = ".merging"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    How far it has come.
+
+    `n` cutouts have been dealt with since the last step, `n_left` are left of the present source, `folder`;
+    `n_broken` of those dealt with were not as recorded there.
+    """
+
+    folder: Path
+    n: int
+    n_left: int
+    n_broken: int = 0
+
+
+def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> Iterator[Step]:
+    """
+    Merge harvest folders of one sink into a folder, which may be a harvest folder itself; iterate to do the work.
+
+    Parameters
+    ----------
+    sources
+        The folders; they stay as they are.
+    into
+        Made when it does not exist.
+    is_partial
+        Whether folders with pending work are taken, too; it is pending in the target then.
+
+    Raises
+    ------
+    BadInput
+        When that cannot be done; nothing was changed.
+    LocalError
+        When disk or manifest fail; the same call goes on.
+    """
+    _refuse_same(sources, into)
+    sinks = {_sink_of(folder) for folder in (*sources, *([into] if folders.is_harvest(into) else []))}
+    if len(sinks) > 1:
+        raise FolderRefused(
+            f"the folders have different sinks ({', '.join(sorted(sinks))}); "
+            "convert them to one first: psfharvest convert DIR OUT --sink S"
+        )
+    for folder in sources:
+        if not is_partial and _is_work_left(folder):
+            raise FolderRefused(
+                f"{folder} has pending work: finish it with 'psfharvest resume {folder}', or merge what is there "
+                "with --partial"
+            )
+    (sink,) = sinks
+    layout = None if sink != "files" else _layout_of(into if folders.is_harvest(into) else sources[0])
+    return _Merge(sources, into, sink, layout, may_link=True).run()
+
+
+def convert(source: Path, into: Path, sink: str, layout: str | None = None) -> Iterator[Step]:
+    """
+    Store a harvest folder's cutouts anew with another sink, each verified; iterate to do the work.
+
+    Parameters
+    ----------
+    source
+        The folder; it stays as it is.
+    into
+        A new folder, or one that an earlier such call has begun or finished.
+    sink, layout
+        How it stores.
+
+    Raises
+    ------
+    BadInput, LocalError
+        As `merge` does.
+    """
+    wanted = Settings(sink, layout)
+    _refuse_same([source], into)
+    _sink_of(source)
+    if folders.is_harvest(into):
+        if _sink_of(into) != sink or _identities(into) != _identities(source):
+            raise FolderRefused(f"{into} holds another harvest; convert into a new folder")
+        layout = _layout_of(into)
+    return _Merge([source], into, sink, layout or wanted.layout or "tree", may_link=False).run()
+
+
+def result(into: Path) -> Report:
+    """Return the account of a folder that is merged or converted."""
+    return replace(account(into), stopped="")
+
+
+@dataclass(slots=True)
+class _Merge:
+    sources: Sequence[Path]
+    into: Path
+    sink: str
+    layout: str | None
+    may_link: bool
+
+    def run(self) -> Iterator[Step]:
+        if self.sink == "parquet":
+            require_pyarrow()
+        with refused_as_sink_error(), ExitStack() as stack:
+            home = self._home()
+            if not folders.is_harvest(self.into) and not home.exists():
+                folders.refuse_orphans(self.into, self.sink)
+            try:
+                self.into.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SinkError(f"{self.into}: {error.strerror}; choose a folder that can be made") from error
+            stack.enter_context(folder_lock(self.into))
+            yield from self._grow(home)
+            self._commit(home)
+
+    def _home(self) -> Path:
+        """Return where the manifest grows: a folder in the file system of the manifest to come."""
+        path = places.find(self.into).path
+        return path.parent / (NAME if path.parent == self.into else f".{path.name}{NAME}")
+
+    def _grow(self, home: Path) -> Iterator[Step]:
+        prints = [merging.fingerprint(source) for source in self.sources]
+        is_base = folders.is_harvest(self.into)
+        if is_base:
+            Manifest.open(self.into).close()  # it is of today's schema, and has no journal
+        of = json.dumps(
+            [
+                *zip([str(source.absolute()) for source in self.sources], prints, strict=True),
+                merging.fingerprint(self.into) if is_base else "",
+                self.sink,
+                self.layout,
+            ]
+        )
+        with self._begun(home, of) or self._new(home, of, is_base=is_base) as grown:
+            for n, source in enumerate(self.sources):
+                if n < grown.state["n_absorbed"] - 1:
+                    continue
+                with _held(source):
+                    if merging.fingerprint(source) != prints[n]:
+                        raise FolderRefused(f"{source} has changed just now; run the same command again")
+                    grown.attach(source)
+                    if n == grown.state["n_absorbed"]:
+                        grown.absorb(n_absorbed=n + 1)
+                    yield from self._take(source, grown)
+            n_broken = grown.state.get("n_broken", 0)
+            grown.finish()
+        yield Step(self.into, 0, 0, n_broken)
+
+    def _take(self, source: Path, grown: GrowingManifest) -> Iterator[Step]:
+        n_left = grown.n_taking()
+        yield Step(source, 0, n_left)
+        with Target(self.into, grown) as target:
+            for n in take(source, target, may_link=self.may_link):
+                n_left -= n
+                yield Step(source, n, n_left)
+
+    def _begun(self, home: Path, of: str) -> GrowingManifest | None:
+        """Return what an earlier try has left, if it was of the same."""
+        if not (home / MANIFEST_NAME).exists():
+            return None
+        grown = GrowingManifest(home)
+        if grown.state.get("of") == of:
+            return grown
+        grown.close()
+        return None
+
+    def _new(self, home: Path, of: str, *, is_base: bool) -> GrowingManifest:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        meta: dict[str, str | int] = {merging.STATE: json.dumps({"of": of, "n_absorbed": 0})}
+        if not is_base:
+            more = {"sink": self.sink, "layout": self.layout or "tree"}
+            return GrowingManifest.new(home, None, **meta, **more)
+        with Manifest.open(self.into) as manifest, closing(folders.open_sink(self.into, manifest, Settings())):
+            pass  # its last shard ends with its last claim now, or is a Parquet file
+        grown = GrowingManifest.new(home, self.into, **meta)
+        if self.sink != "files":
+            grown.close_shard()
+        return grown
+
+    def _commit(self, home: Path) -> None:
+        """Give the grown manifest its name: before that nothing is merged, after that everything."""
+        at = places.find(self.into)
+        if at.is_somewhere():
+            merging.close_for_good(at)
+        else:
+            damage.set_aside(self.into)
+        atomic.replace(home / MANIFEST_NAME, at.path, is_synced=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _held(source: Path) -> Iterator[None]:
+    """Keep harvests off a source, where this process may write to it."""
+    if os.access(source, os.W_OK):
+        with folder_lock(source):
+            yield
+    else:
+        yield
+
+
+def _refuse_same(sources: Sequence[Path], into: Path) -> None:
+    seen: dict[Path, Path] = {into.resolve(): into}
+    for source in sources:
+        if source.resolve() in seen:
+            raise BadInput(f"{source} is given twice: name each folder once, and the target last")
+        seen[source.resolve()] = source
+
+
+def _sink_of(folder: Path) -> str:
+    with Manifest.read(folder) as manifest:
+        return str(manifest.setting("sink"))
+
+
+def _layout_of(folder: Path) -> str:
+    with Manifest.read(folder) as manifest:
+        return str(manifest.setting("layout", "tree"))
+
+
+def _identities(folder: Path) -> set[str]:
+    with Manifest.read(folder) as manifest:
+        return {ask.identity for ask in targets.read_asks(manifest)}
+
+
+def _is_work_left(folder: Path) -> bool:
+    report = account(folder)
+    return bool(report.pending) or not report.is_fully_asked
