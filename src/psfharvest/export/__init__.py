@@ -62,7 +62,8 @@ def export(
     path = Path(out)
     check(path)
     source = harvest if isinstance(harvest, Harvest) else Harvest(harvest)
-    content = Content(source, sizes, progress or (lambda _done, _total: None))
+    is_parquet = path.suffix.lower() == ".parquet"
+    content = Content(source, sizes, progress or (lambda _done, _total: None), with_sky=is_parquet)
     with written_whole(path) as partial:
         _writer(path)(content, partial)
     return {

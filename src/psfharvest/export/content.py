@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import datauri, pixels
+from psfharvest.core.fits.cutout import Cutout
 from psfharvest.store.column_types import FILLERS, Kinds, column
 from psfharvest.store.read.harvest import Harvest
+from psfharvest.store.row_schema import SKY, sky_columns
 
 AT_ONCE = 256
 MASK = "_mask"
@@ -51,6 +53,8 @@ class Content:
         Only these sides, in pixels; none is all.
     progress
         Called with the number of cutouts read and of all.
+    with_sky
+        Whether rows have the columns of `psfharvest.store.row_schema.SKY`.
 
     Raises
     ------
@@ -58,7 +62,15 @@ class Content:
         When there is nothing to export.
     """
 
-    def __init__(self, harvest: Harvest, sizes: Sequence[int], progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        harvest: Harvest,
+        sizes: Sequence[int],
+        progress: Callable[[int, int], None],
+        *,
+        with_sky: bool = False,
+    ) -> None:
+        self._with_sky = with_sky
         there = harvest.sizes()
         self.counts = {size: n for size, n in there.items() if size is not None and (not sizes or size in sizes)}
         self.n_left_out = there.get(None, 0)
@@ -75,7 +87,7 @@ class Content:
 
     def kinds(self, size: int) -> dict[str, str]:
         """Return the metadata columns of one size, each with its kind."""
-        return self._kinds[size].all()
+        return self._kinds[size].all() | (SKY if self._with_sky else {})
 
     def width(self, size: int, name: str) -> int:
         """Return how many characters the longest text of a column has."""
@@ -110,7 +122,8 @@ class Content:
                 raise LocalError(
                     f"{found.ours['uri']}: no image of {size} x {size} px; run: psfharvest verify --repair"
                 )
-            rows.append(_plain({**found.source, **found.ours}))
+            sky = sky_columns(Cutout(found.ours["uri"], raw)) if self._with_sky else {}
+            rows.append(_plain({**found.source, **sky, **found.ours}))
             headers.append(header)
             images.append(image)
             if len(rows) == AT_ONCE:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.export.content import AT_ONCE, MASK, Batch, Content
+from psfharvest.store.column_types import about as column_about
 
 IMAGES_A_CHUNK = 16
 SHARD_BYTES = 32 * 10**6
@@ -113,10 +113,8 @@ def _images(group: Any, n: int, size: int) -> Any:
 
 
 def _values(group: Any, name: str, n: int, kind: str, has_null: bool) -> Any:
-    known = COLUMNS.get(name)
-    about: dict[str, Any] = (
-        {"description": known.description, "unit": known.unit, "units": known.unit} if known else {}
-    )
+    unit, description = column_about(name)
+    about: dict[str, Any] = {"description": description, "unit": unit, "units": unit} if description else {}
     if kind == "int" and has_null:
         about["_FillValue"] = FILL_INT
     return _array(group, name, n, _DTYPES[kind], about)

@@ -12,6 +12,15 @@ from psfharvest.core.catalog.columns import COLUMNS
 CASTS = {"str": str, "float": float, "int": int, "bool": bool}
 FILLERS: Mapping[str, Any] = {"str": "", "int": -999, "float": float("nan"), "bool": False}
 """What stands for a null where a format has none: astroquery's fillers."""
+_OURS = {
+    "x": ("pix", "x of the star in the extension, 0-based"),
+    "y": ("pix", "y of the star in the extension, 0-based"),
+    "size_px": ("pix", "side of the cutout"),
+    "size_bytes": ("byte", "size of the file"),
+    "ra": ("deg", "right ascension of the star, ICRS, from the header's WCS"),
+    "dec": ("deg", "declination of the star, ICRS, from the header's WCS"),
+}
+"""Unit and meaning of columns that are no catalogue's."""
 _KINDS = {str: "str", float: "float", int: "int", bool: "bool"}
 _NONE = "str"
 
@@ -75,6 +84,12 @@ class Kinds:
     def has_null(self, name: str) -> bool:
         """Return True where a row lacks a value of the column."""
         return self._n_seen[name] < self._n_rows
+
+
+def about(name: str) -> tuple[str, str]:
+    """Return a column's unit and meaning; nothing for one that is not known."""
+    known = COLUMNS.get(name)
+    return (known.unit, known.description) if known else _OURS.get(name, ("", ""))
 
 
 def kind_of(value: object) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.columns import COLUMNS, known_names
-from psfharvest.core.fits import datauri
+from psfharvest.core.fits import datauri, sky
+from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store.column_types import FILLERS, kind_of, wider
 
@@ -26,11 +27,13 @@ FROM_URI = {
 """Columns that every cutout has before those of its catalogue row."""
 STORED = {"size_bytes": "int", "sha256": "str"}
 """Columns behind them, of what is stored."""
+SKY = {"ra": "float", "dec": "float", sky.NAME: "int"}
+"""Columns of a Parquet file from the header's WCS; what HATS sorts by is the last."""
 OTHER_VALUES = "other_values"
 """Text column: a JSON object of the values that their columns cannot hold."""
 NULLS = "nulls"
 """In a shard's notes, whose nulls are fillers: the names of the columns that are null, separated by commas."""
-RESERVED = frozenset({*FROM_URI, *STORED, OTHER_VALUES, NULLS, "header", "image", "fits"})
+RESERVED = frozenset({*FROM_URI, *STORED, sky.NAME, OTHER_VALUES, NULLS, "header", "image", "fits"})
 _IDENTITY = frozenset({"id", "rootname", "filter", "filter_1", "x_raw", "y_raw", "x_cal", "y_cal"})
 """Catalogue columns that a dataURI gives, too."""
 
@@ -155,6 +158,13 @@ class RowSchemas:
         return self._made
 
 
+def sky_columns(cutout: Cutout) -> dict[str, Any]:
+    """Return the values of `SKY`, null where the header has no celestial WCS."""
+    place = sky.place(cutout)
+    values = (None, None, None) if place is None else (place.ra, place.dec, sky.healpix(place))
+    return dict(zip(SKY, values, strict=True))
+
+
 def plain(note: Mapping[str, Any]) -> dict[str, Any]:
     """Return a note's values with nulls in place of fillers."""
     nulls = frozenset(str(note.get(NULLS, "")).split(","))
@@ -180,7 +190,12 @@ def _source_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if OTHER_VALUES not in row:
         return {name: value for name, value in row.items() if name not in ("uri", *STORED)}
     own = frozenset(known_names(detectors.DETECTORS[row["detector"]]) if row["detector"] else ())
-    source = {name: v for name, v in row.items() if name not in RESERVED and (v is not None or name in own)}
+    computed = SKY if sky.NAME in row else {}
+    source = {
+        name: value
+        for name, value in row.items()
+        if name not in RESERVED and name not in computed and (value is not None or name in own)
+    }
     return {**source, **json.loads(row[OTHER_VALUES] or "{}")}
 
 

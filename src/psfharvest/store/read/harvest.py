@@ -18,6 +18,7 @@ from psfharvest.core.catalog import criterion
 from psfharvest.core.errors import BadQuery, LocalError
 from psfharvest.core.fits import datauri, pixels, thumbnail
 from psfharvest.core.fits.cutout import Cutout
+from psfharvest.core.fits.sky import place as sky_place
 from psfharvest.core.model import Report, State
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
@@ -139,7 +140,38 @@ class Harvest(Sequence[Cutout]):
         view._is_by_state = self._is_by_state or "state" in criteria
         return view
 
-    def table(self, columns: Sequence[str] | None = None, *, state: str | Sequence[str] | None = "done") -> Table:
+    def cone(self, ra: Any, dec: Any, radius: Any) -> Harvest:
+        """
+        Return the stars within an angle of a place on the sky, as a harvest of its own.
+
+        Places are those of ``table(sky=True)``. The archive's catalogues have no sky positions, as far as we know,
+        so that a query cannot ask for them: harvest an exposure (``rootname=``), then look here.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS, in degrees, or astropy quantities.
+        radius
+            In degrees, or a quantity.
+
+        Raises
+        ------
+        BadInput
+            When they are no angles.
+        LocalError
+            When a cutout is not where the manifest says.
+        """
+        from psfharvest.store.read import cone  # noqa: PLC0415 - needs a harvest itself
+
+        return self._view(found := cone.numbers(self, ra, dec, radius), found)
+
+    def table(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        state: str | Sequence[str] | None = "done",
+        sky: bool = False,
+    ) -> Table:
         """
         Return what is known of the cutouts as an astropy Table, one row a cutout.
 
@@ -153,6 +185,10 @@ class Harvest(Sequence[Cutout]):
             ``done`` (the default: the rows line up with the harvest's items), ``missing``, ``failed``, ``pending``,
             several of them, or None for every cutout asked for. A harvest that was selected by ``state`` gives all
             its cutouts.
+        sky
+            Add ``ra, dec`` (degrees, ICRS): the star's place by the WCS of its header, without the look-up
+            distortions (see `Cutout.wcs`). Every cutout is read for it. Not given, they are there when `columns`
+            names them.
 
         Returns
         -------
@@ -171,8 +207,10 @@ class Harvest(Sequence[Cutout]):
         if state is not None and state != "done":
             chosen = self.select(state=[_state(name) for name in ([state] if isinstance(state, str) else state)])
         builder = TableBuilder(columns)
+        with_sky = sky or not {"ra", "dec"}.isdisjoint(columns or ())
         for found in chosen.rows(only_done=only_done):
-            builder.add({**found.source, **found.ours})
+            place = self._place(found) if with_sky else {}
+            builder.add({**found.source, **place, **found.ours})
         return builder.table()
 
     def failures(self) -> Table:
@@ -345,6 +383,11 @@ class Harvest(Sequence[Cutout]):
         if len(raw) != size_bytes:
             raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: psfharvest verify --repair")
         return raw
+
+    def _place(self, found: search.Found) -> dict[str, float | None]:
+        """Return where a star is on the sky; null where it is not done, or its header does not say."""
+        at = sky_place(self.read(found)) if found.ours["state"] == State.DONE else None
+        return {"ra": None if at is None else at.ra, "dec": None if at is None else at.dec}
 
     def _cutouts(self, wanted: Numbers) -> list[Cutout]:
         manifest, _ = self._open()

@@ -13,16 +13,14 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
-from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import FILLERS, Kinds, column
+from psfharvest.store.column_types import FILLERS, Kinds, about, column
 from psfharvest.store.read.search import OURS
 
 AT_ONCE = 1000
 _KINDS = {
     "extension": "int", "size_px": "int", "x": "float", "y": "float", "size_bytes": "int", "attempts": "int",
 }  # fmt: skip
-_UNITS = {"x": "pix", "y": "pix", "size_px": "pix", "size_bytes": "byte"}
 
 
 class TableBuilder:
@@ -95,11 +93,11 @@ class TableBuilder:
             masks.append(mask)
         dtype = {"str": np.str_, "int": np.int64, "float": np.float64, "bool": np.bool_}[kind]
         data: NDArray[Any] = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
-        known = COLUMNS.get(name)
+        unit, description = about(name)
         return MaskedColumn(
             data,
             name=name,
             mask=False if kind == "float" or not masks else np.concatenate(masks),
-            unit=(known.unit or None) if known else _UNITS.get(name),
-            description=known.description if known else None,
+            unit=unit or None,
+            description=description or None,
         )

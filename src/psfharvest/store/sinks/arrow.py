@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadInput
 from psfharvest.store import column_types as types
 
@@ -103,8 +102,8 @@ def _astropy_header(names: Iterable[str], texts: Mapping[str, Text]) -> str:
 
     row = Table()
     for name in names:
-        known = COLUMNS.get(name)
-        about = {"unit": known.unit or None, "description": known.description} if known else {}
+        unit, description = types.about(name)
+        about = {"unit": unit or None, "description": description or None}
         has_null = name in texts and texts[name].has_null
         row[name] = MaskedColumn([""], mask=[True], **about) if has_null else Column([0], **about)
     with serialize_context_as("parquet"):
@@ -249,7 +248,5 @@ def _lists(kind: pa.DataType, images: Sequence[NDArray[float32] | None] | NDArra
 
 
 def _about(name: str) -> dict[str, str] | None:
-    known = COLUMNS.get(name)
-    if known is None:
-        return None
-    return {"description": known.description, **({"unit": known.unit} if known.unit else {})}
+    unit, description = types.about(name)
+    return {name: text for name, text in (("description", description), ("unit", unit)) if text} or None

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.errors import SinkError
 from psfharvest.core.fits import datauri, pixels
+from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Outcome
 from psfharvest.filesystem import atomic, portable
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
-from psfharvest.store.row_schema import STORED, Columns, RowSchema, RowSchemas
+from psfharvest.store.row_schema import SKY, STORED, Columns, RowSchema, RowSchemas, sky_columns
 from psfharvest.store.sinks import arrow
 from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
 from psfharvest.store.sinks.shards import ShardSink
@@ -244,7 +245,7 @@ def _write(
     growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
-    schema = arrow.schema({**columns.kinds, **STORED}, images, with_bytes=True)
+    schema = arrow.schema({**columns.kinds, **SKY, **STORED}, images, with_bytes=True)
     with arrow.writer(growing, schema) as writer, OpenFile(journal) as file:
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
             rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px, columns)
@@ -262,7 +263,8 @@ def _group(
         body = file.read(entry.size, entry.start)
         header, image = pixels.take_apart(body, size_px) or (None, None)
         more = {"size_bytes": entry.size, "sha256": hashlib.sha256(body).hexdigest(), "header": header}
-        rows.append({**columns.row_of_note(entry.note), **more, "fits": body if image is None else None})
+        place = sky_columns(Cutout(entry.note["uri"], body))
+        rows.append({**columns.row_of_note(entry.note), **place, **more, "fits": body if image is None else None})
         arrays.append(_odd_image(body, entry.note["uri"], size_px) if image is None else image)
     return rows, arrays
 
