@@ -29,7 +29,7 @@ from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import STREAM_BUFFER, Channel, CutoutStream
 from psfharvest.filesystem import open_limit
-from psfharvest.run import Job, What, items_of
+from psfharvest.run import Job, What, items_of, learnt_cache
 from psfharvest.store.folder import Settings
 
 if TYPE_CHECKING:
@@ -87,7 +87,14 @@ class Archive:
         self._line: Line | None = None
 
     async def __aenter__(self) -> Self:
-        self._line = Line(self._endpoints, self._limits_now(), self._retry, self._client, trust_env=self._trust_env)
+        self._line = Line(
+            self._endpoints,
+            self._limits_now(),
+            self._retry,
+            self._client,
+            trust_env=self._trust_env,
+            learnt=await anyio.to_thread.run_sync(learnt_cache.read, self._endpoints.root),
+        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:

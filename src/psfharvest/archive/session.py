@@ -19,6 +19,7 @@ from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
@@ -44,6 +45,8 @@ class Line:
         The caller's own HTTP client, or None.
     trust_env
         Whether proxies and certificates are what the environment's variables say.
+    learnt
+        What an earlier visit found out of this archive.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class Line:
         client: Any,
         *,
         trust_env: bool = True,
+        learnt: Learnt | None = None,
     ) -> None:
-        self._endpoints = endpoints
+        self.endpoints = endpoints
+        self._learnt = learnt or Learnt()
         self._retry = retry
         connections = limits.connections(is_public=endpoints.is_public)
         self._wire = _make_wire(client, connections, is_private=bool(endpoints.token), trust_env=trust_env)
@@ -75,12 +80,15 @@ class Line:
 
     def mashup(self, patience_s: float) -> Mashup:
         """Return the query layer."""
-        return Mashup(self._wire, self.traffic, self._endpoints, self._limits, self.policy(patience_s))
+        learnt = Learnt.from_dict(self._learnt.to_dict())  # a query's own: what one meets is not true of all
+        return Mashup(
+            self._wire, self.traffic, self.endpoints, self._limits, self.policy(patience_s), learnt=learnt
+        )
 
     def harvester(self, via: str, n_waiting: Callable[[], int], staging: Staging) -> RoutedFetcher:
         """Return the fetcher of a harvest; `staging` takes what bundles bring until their ends are verified."""
-        route = Route(via)
-        bundles = BundleFetcher(self._wire, self.traffic, self._endpoints, self._limits, route, staging)
+        route = Route(via, is_offered=via != "auto" or self._learnt.bundles is not False)
+        bundles = BundleFetcher(self._wire, self.traffic, self.endpoints, self._limits, route, staging)
         return RoutedFetcher(self._files(), bundles, self.traffic, route, n_waiting)
 
     def streamer(self, via: str) -> FileFetcher:
@@ -100,7 +108,7 @@ class Line:
         return self._files(at_data_urls=via == "fitscut")
 
     def _files(self, *, at_data_urls: bool = False) -> FileFetcher:
-        return FileFetcher(self._wire, self.traffic, self._endpoints, self._limits, at_data_urls=at_data_urls)
+        return FileFetcher(self._wire, self.traffic, self.endpoints, self._limits, at_data_urls=at_data_urls)
 
 
 def _make_wire(client: Any, connections: int, *, is_private: bool, trust_env: bool) -> Wire:

@@ -32,6 +32,7 @@ _HOMES = {
     "convert": "merge",
     "plot": "plot",
     "export": "export",
+    "doctor": "doctor",
     "serve": "serve",
     "simulate": "simulate",
 }

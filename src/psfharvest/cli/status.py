@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -19,15 +20,19 @@ def status(folder: Path, as_json: bool) -> None:
     Show what DIR holds, what is missing, and why; also while another process harvests.
 
     Standard output has the table, or with --json one object: total, done, missing, failed, pending, bytes,
-    elapsed_s and requests (of all runs), reasons, retried.
+    elapsed_s and requests (of all runs), reasons, retried, and learnt: what doctor found out of the archive.
     """
+    from psfharvest.run import learnt_cache  # noqa: PLC0415 - heavy, as the others
     from psfharvest.store.manifest import targets  # noqa: PLC0415
     from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
     from psfharvest.store.read.account import account  # noqa: PLC0415
 
     report = account(folder)
+    with Manifest.read(folder) as manifest:
+        root = manifest.setting("archive")
+        learnt = learnt_cache.read_plain(root) if root else {}
     if as_json:
-        result_json(report.to_dict())
+        result_json(report.to_dict() | {"learnt": learnt})
         return
     with Manifest.read(folder) as manifest:
         asked = [(targets.describe(ask), ask.is_complete) for ask in targets.read_asks(manifest)]
@@ -40,6 +45,8 @@ def status(folder: Path, as_json: bool) -> None:
         result(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
         if reason in examples:
             result(f"  for example {examples[reason]}")
+    if learnt:
+        result(f"\nlearnt of {root}: {json.dumps(learnt)}")
     if runs:
         last = runs[-1]
         end = f"stopped: {last['stopped']}" if last["stopped"] else "finished"

@@ -103,6 +103,7 @@ class Job:
         streams: Mapping[int, Uris],
         requests_before: int,
     ) -> Report:
+        await _in_thread(_note_archive, manifest, self.line.endpoints.root)
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
@@ -121,6 +122,13 @@ class Job:
                 watch=self.progress,
                 streams=streams,
             ).run()
+
+
+def _note_archive(manifest: Manifest, root: str) -> None:
+    """Record which archive the folder is filled from, so that what is known of it can be shown."""
+    if manifest.setting("archive") != root:
+        with manifest.transaction():
+            manifest.set(archive=root)
 
 
 @asynccontextmanager

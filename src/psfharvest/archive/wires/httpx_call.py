@@ -36,6 +36,11 @@ class Head(NamedTuple):
     retry_after: str | None
     date: str | None
     is_tls: bool
+    headers: tuple[tuple[str, str], ...] = ()
+    """All header fields, in their order."""
+    http_version: str = ""
+    n_redirects: int = 0
+    """How many redirects led to it."""
 
 
 class Receiver(Protocol):
@@ -174,6 +179,7 @@ class Call:
 
     async def _follow(self) -> None:
         redirects = Redirects(self.request)
+        n_redirects = 0
         while True:
             try:
                 response = await self._send(redirects.hop)
@@ -183,12 +189,13 @@ class Call:
                 raise BrokenStream(redirects.reason_for(broken.failure)) from broken
             try:
                 if response.status_code not in REDIRECTS:
-                    self._receiver.begun(_head(response))
+                    self._receiver.begun(_head(response, n_redirects))
                     await self._read(response)
                     return
                 headers = response.headers
                 location, cookies = headers.get("location"), headers.get_list("set-cookie")
                 failure = redirects.follow(response.status_code, location, cookies)
+                n_redirects += 1
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
@@ -316,6 +323,8 @@ class HttpxStream:
         self.retry_after: str | None = None
         self.date: str | None = None
         self.is_tls = False
+        self.head_fields = Head(0, None, None, is_tls=False)
+        """All of the answer's head."""
         self._chunks: list[bytes] = []
         self._unread = 0
         self._has_head = False
@@ -325,7 +334,8 @@ class HttpxStream:
 
     def begun(self, head: Head) -> None:
         """Take the answer's head."""
-        self.status, self.retry_after, self.date, self.is_tls = head
+        self.head_fields = head
+        self.status, self.retry_after, self.date, self.is_tls = head[:4]
         self._has_head = True
         self._announce()
 
@@ -394,13 +404,16 @@ class HttpxStream:
             raise BrokenStream(call.failure)
 
 
-def _head(response: Any) -> Head:
+def _head(response: Any, n_redirects: int) -> Head:
     headers = response.headers
     return Head(
         response.status_code,
         headers.get("retry-after"),
         headers.get("date"),
         is_tls=response.url.scheme == "https",
+        headers=tuple(headers.multi_items()),
+        http_version=response.http_version,
+        n_redirects=n_redirects,
     )
 
 

@@ -1,4 +1,4 @@
-"""Observed properties of an archive's query service."""
+"""Observed properties of an archive: of its queries, cutouts and bundles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ends(NamedTuple):
 @dataclass(slots=True)
 class Learnt:
     """
-    What an archive's query service turned out to do; None or empty where nothing was noticed.
+    What an archive turned out to do; None or empty where nothing was noticed.
 
     Attributes
     ----------
@@ -33,6 +33,14 @@ class Learnt:
         By detector: known columns that its catalogue lacks.
     unfiltered
         Detectors whose catalogue takes no criterion on ``id``: their rows are read page by page.
+    quirks
+        Names of the quirks that its cutouts have; see `psfharvest.core.fits.quirks`.
+    no_product
+        ``status`` and ``text`` of its answer for a product that does not exist, where that is no 404.
+    bundles
+        Whether bundles can be used; False: ``auto`` goes by file.
+    seconds
+        What one cutout took, by ``file`` and in a ``bundle``.
     """
 
     page_rows: int | None = None
@@ -41,6 +49,10 @@ class Learnt:
     is_star: bool = True
     absent: dict[str, list[str]] = field(default_factory=dict)
     unfiltered: list[str] = field(default_factory=list)
+    quirks: list[str] = field(default_factory=list)
+    no_product: dict[str, int | str] = field(default_factory=dict)
+    bundles: bool | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def lacks(self, detector: str, column: str) -> bool:
         """Return True when a detector's catalogue was seen to lack a column."""
@@ -53,20 +65,20 @@ class Learnt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was noticed as plain values for JSON."""
-        plain: dict[str, Any] = {}
-        if self.page_rows is not None:
-            plain["page_rows"] = self.page_rows
-        if self.ends is not None:
-            plain["ends_inclusive"] = list(self.ends)
-        if not self.counts:
-            plain["counts"] = False
-        if not self.is_star:
-            plain["all_columns_at_once"] = False
-        if self.absent:
-            plain["absent_columns"] = {name: sorted(columns) for name, columns in self.absent.items()}
-        if self.unfiltered:
-            plain["id_is_no_criterion"] = sorted(self.unfiltered)
-        return plain
+        absent = {name: sorted(columns) for name, columns in self.absent.items()}
+        values: tuple[tuple[str, Any, Any], ...] = (
+            ("page_rows", self.page_rows, None),
+            ("ends_inclusive", None if self.ends is None else list(self.ends), None),
+            ("counts", self.counts, True),
+            ("all_columns_at_once", self.is_star, True),
+            ("absent_columns", absent, {}),
+            ("id_is_no_criterion", sorted(self.unfiltered), []),
+            ("quirks", sorted(self.quirks), []),
+            ("no_product", dict(self.no_product), {}),
+            ("bundles", self.bundles, None),
+            ("seconds", dict(self.seconds), {}),
+        )
+        return {name: value for name, value, unknown in values if value != unknown}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Learnt:
@@ -83,4 +95,12 @@ class Learnt:
             new.absent = {str(k): [str(c) for c in v] for k, v in absent.items() if isinstance(v, list)}
         unfiltered = plain.get("id_is_no_criterion")
         new.unfiltered = [str(name) for name in unfiltered] if isinstance(unfiltered, list) else []
+        quirks, bundles = plain.get("quirks"), plain.get("bundles")
+        new.quirks = [str(name) for name in quirks] if isinstance(quirks, list) else []
+        new.bundles = bundles if isinstance(bundles, bool) else None
+        no_product, seconds = plain.get("no_product"), plain.get("seconds")
+        if isinstance(no_product, dict):
+            new.no_product = {str(k): v for k, v in no_product.items() if isinstance(v, (int, str))}
+        if isinstance(seconds, dict):
+            new.seconds = {str(k): float(v) for k, v in seconds.items() if isinstance(v, (int, float))}
         return new

@@ -1,0 +1,1 @@
+"""Checks of an archive against our assumptions about it, by a few polite requests; what they show is kept."""
