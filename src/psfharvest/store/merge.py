@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -201,8 +201,11 @@ class _Merge:
         if not is_base:
             more = {"sink": self.sink, "layout": self.layout or "tree"}
             return GrowingManifest.new(home, None, **meta, **more)
-        with Manifest.open(self.into) as manifest, closing(folders.open_sink(self.into, manifest, Settings())):
-            pass  # its last shard ends with its last claim now, or is a Parquet file
+        with Manifest.open(self.into) as manifest:
+            if manifest.setting(
+                "shard_end", 0
+            ):  # its last shard is to end with its last claim, or be a Parquet file
+                folders.open_sink(self.into, manifest, Settings()).close()
         grown = GrowingManifest.new(home, self.into, **meta)
         if self.sink != "files":
             grown.close_shard()

@@ -1,0 +1,251 @@
+"""Merged folders hold the union of their accounts; a death at any instant loses and doubles nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sink_contract import cutout_uri
+from test_mend import open_sink as open_rolling
+from test_parquet import fits_bytes, image_of
+
+from psfharvest.core.fits import datauri
+from psfharvest.core.model import Asked, BadLine, Outcome, Reason, State
+from psfharvest.store.folder import Settings, old_folder
+from psfharvest.store.manifest import merging
+from psfharvest.store.manifest.manifest import Manifest, Stored
+from psfharvest.store.manifest.schema import FIRST_TABLES, MIGRATIONS
+from psfharvest.store.merge import convert, merge, result
+from psfharvest.store.readers.reader import Reader
+from psfharvest.store.recover.verification import verify
+from psfharvest.store.sinks.files import FileSink
+from standard_readers import every_file_opens
+
+LONG = "mast:" + "x" * 150 + "/y.dat"
+URIS = [cutout_uri(k, size=size) for k in range(1, 9) for size in (51, 101)] + [LONG, "mast:a/b", "mast:a/b/c"]
+"""Pairs of one file name; a path that is a step of another's."""
+BODIES = {uri: fits_bytes(image_of(k, 51 if k % 2 else 101)) for k, uri in enumerate(URIS[:16], 1)}
+BODIES |= {uri: b"no image of " + uri.encode() * 9 for uri in URIS[16:]}
+BAD = "no dataURI"
+SINKS = ("files", "shards", "parquet")
+RANKS = [None, "failed", "missing", "done"]
+ATTEMPTS = {"done": 1, "missing": 2, "failed": 5}
+
+Wish = Mapping[str, str | None]
+"""dataURI to state; None is pending."""
+
+
+def fill(folder: Path, sink: str, wish: Wish) -> Path:
+    """Make a harvest folder in which each cutout is in the wanted state, in several shards or files."""
+    folder.mkdir(parents=True)
+    Manifest.create(folder, sink=sink, layout="tree").close()
+    with old_folder(folder, Settings()) as manifest:
+        run = manifest.begin_run()
+        store = FileSink(folder) if sink == "files" else open_rolling(folder, sink, manifest)
+        with manifest.transaction():
+            rows = manifest.sources("UVIS", ["id", "name"], [[k, uri[-20:]] for k, uri in enumerate(wish)])
+            lines = [
+                BadLine(uri, "it says nothing") if uri == BAD else Asked(uri, row, datauri.parts_of(uri))
+                for uri, row in zip(wish, rows, strict=True)
+            ]
+            manifest.add(lines)
+        while items := manifest.pending(0, 3, with_source=True):
+            kept = [(item, wish[item.uri]) for item in items if wish[item.uri]]
+            done = store.store(
+                [
+                    Outcome(item, State.DONE, 1, BODIES[item.uri], hashlib.sha256(BODIES[item.uri]).digest())
+                    for item, state in kept
+                    if state == "done"
+                ]
+            )
+            others = [
+                Stored(Outcome(item, State(state), ATTEMPTS[state], reason=Reason.NOT_FOUND))
+                for item, state in kept
+                if state not in (None, "done")
+            ]
+            with manifest.transaction():
+                manifest.record([*done, *others])
+                manifest.set(**store.checkpoint())
+            if len(kept) < len(items):
+                break
+        with manifest.transaction():
+            manifest.update_run(run, elapsed_s=random.random(), requests=7, stopped="")
+        store.close()
+    return folder
+
+
+def order(wish: Wish) -> Wish:
+    """Put what is pending last, as `fill` needs it."""
+    return dict(sorted(wish.items(), key=lambda pair: pair[1] is None))
+
+
+def found_in(folder: Path) -> dict[str, tuple[Any, ...]]:
+    with sqlite3.connect(folder / "manifest.sqlite") as db:
+        rows = db.execute("SELECT uri, state, size_bytes, sha256, attempts, source IS NULL FROM cutout").fetchall()
+        numbers = [n for (n,) in db.execute("SELECT n FROM item ORDER BY n")]
+    db.close()
+    assert numbers == list(range(1, len(numbers) + 1)), "readers count on numbers without holes"
+    assert len(rows) == len({row[0] for row in rows})
+    return {uri: rest for uri, *rest in rows}
+
+
+def check(folder: Path, sink: str, wishes: Sequence[Wish]) -> None:
+    """Hold a merged folder against what went into it."""
+    best: dict[str, str | None] = {}
+    for wish in wishes:
+        for uri, state in wish.items():
+            best[uri] = max(best.get(uri), state, key=RANKS.index)
+    if BAD in best:
+        best[BAD] = "failed"
+    found = found_in(folder)
+    assert {uri: state or "pending" for uri, state in best.items()} == {u: row[0] for u, row in found.items()}
+    done = [uri for uri, state in best.items() if state == "done"]
+    report = result(folder)
+    counts = {state: list(best.values()).count(state) for state in RANKS}
+    assert (len(best), counts["done"], counts["missing"], counts["failed"], counts[None]) == (
+        report.total, report.done, report.missing, report.failed, report.pending,
+    )  # fmt: skip
+    assert sum(len(BODIES[uri]) for uri in done) == report.bytes
+    assert 7 * len(wishes) == report.requests
+    checked = verify(folder)
+    assert (len(done), 0, 0, ()) == (checked.checked, checked.broken, checked.strays, checked.files)
+    with Manifest.read(folder) as manifest, Reader(folder) as reader:
+        rows = list(manifest.cutouts("uri, location, size_bytes", "state = 'done'"))
+        assert {uri: reader.read(at, size) for uri, at, size in rows} == {uri: BODIES[uri] for uri in done}
+        assert sum(1 for _ in manifest.pending(0, 1000)) == counts[None]
+    assert sink == "files" or len(done) == every_file_opens(folder, with_tar=False)
+    assert not (folder / ".merging").exists()
+
+
+WISHES = st.lists(
+    st.dictionaries(st.sampled_from([*URIS, BAD]), st.sampled_from(["done", "done", "missing", "failed", None])),
+    min_size=2,
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize("sink", SINKS)
+@settings(max_examples=5)
+@given(wishes=WISHES, is_base=st.booleans(), other=st.sampled_from(SINKS))
+def test_the_merged_account_is_the_union(
+    tmp_path_factory: pytest.TempPathFactory, sink: str, wishes: list[Wish], is_base: bool, other: str
+) -> None:
+    """Each cutout is there once, in its best state, with its bytes; converted, too, and merged once more."""
+    base = tmp_path_factory.mktemp("merge")
+    folders = [fill(base / str(n), sink, order(wish)) for n, wish in enumerate(wishes)]
+    into = folders.pop() if is_base else base / "into"
+
+    list(merge(folders, into, is_partial=True))
+
+    check(into, sink, wishes)
+    list(merge(folders, into, is_partial=True))
+    check(into, sink, wishes)
+    list(convert(into, base / "other", other))
+    check(base / "other", other, wishes)
+
+
+def test_every_table_is_merged() -> None:
+    """A table that a migration adds has its place in a merge, too."""
+    first = {words.split()[0] for words in FIRST_TABLES.split("CREATE TABLE ")[1:]}
+    later = {name for migration in MIGRATIONS for name, _ in migration.tables}
+    assert first | later | {"migration"} == merging.TABLES
+
+
+KILLER = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from psfharvest.store.merge import convert, merge
+
+at, what, *words = sys.argv[1:]
+NAMES = {"link", "rename", "replace", "unlink", "mkdir", "rmdir", "pwritev", "fsync", "fdatasync", "ftruncate",
+         "execute", "executemany", "backup", "close", "write"}
+n = 0
+
+def hook(frame, event, function):
+    global n
+    if event in ("c_call", "c_return") and function.__name__ in NAMES:
+        n += 1
+        if n == int(at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if what == "merge":
+    steps = merge([Path(word) for word in words[:-1]], Path(words[-1]))
+else:
+    steps = convert(Path(words[0]), Path(words[1]), what)
+sys.setprofile(hook)
+for _ in steps:
+    pass
+sys.setprofile(None)
+print(n)
+"""
+"""Counts what touches disk and manifest, and dies at a given one; prints their number at the end."""
+
+
+def live(at: int, what: str, *folders: Path) -> int | None:
+    """Merge or convert in a process of its own, which dies at a point; return how many points it passed."""
+    words = [sys.executable, "-c", KILLER, str(at), what, *map(str, folders)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode in (0, -9), ended.stderr
+    return int(ended.stdout) if ended.returncode == 0 else None
+
+
+def die_at_points(base: Path, sink: str, what: str, *, n_kills: int, seed: int) -> None:
+    """Kill a merge or conversion at points chosen at random, one life after the other, then let it end."""
+    draw = random.Random(seed)
+    wishes = [
+        dict.fromkeys(URIS[:12], "done"),
+        dict.fromkeys(URIS[5:], "done"),
+        dict.fromkeys(URIS[:3], "done"),
+    ]
+    made = [fill(base / "made" / name, sink, wish) for name, wish in zip("abc", wishes, strict=True)]
+    used = wishes if what == "merge" else wishes[:1]
+    n_points = live(0, what, *made[: len(used)], base / "counted")
+    assert n_points is not None
+    for k in range(n_kills):
+        home = base / str(k)
+        shutil.copytree(base / "made", home)
+        sources, into = [home / "a", home / "b"], home / "c"
+        if what != "merge" or draw.random() < 0.5:
+            sources, into = [home / name for name in "abc"][: len(used)], home / "into"
+        before = {folder: found_in(folder) for folder in (*sources, into) if folder.exists()}
+        for _ in range(1 + k % 3):
+            live(draw.randint(1, n_points), what, *sources, into)
+            for folder, known in before.items():
+                is_merged = folder == into and len(known) < len(found_in(folder))
+                assert is_merged or known == found_in(folder)
+                assert 0 == verify(folder).broken
+            if into not in before and (into / "manifest.sqlite").exists():
+                assert 0 == verify(into).broken
+                assert {uri for wish in used for uri in wish} == found_in(into).keys()
+        assert live(0, what, *sources, into) is not None
+        check(into, sink if what == "merge" else what, used)
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_killed_at_some_points(tmp_path: Path, sink: str) -> None:
+    """Until the last rename the folders are as they were; afterwards everything is there, once."""
+    die_at_points(tmp_path, sink, "merge", n_kills=2, seed=len(sink))
+
+
+def test_converting_killed_at_some_points(tmp_path: Path) -> None:
+    """A conversion goes on after a death, too."""
+    die_at_points(tmp_path, "files", "shards", n_kills=1, seed=1)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("what", ["merge", "files", "shards", "parquet"])
+@pytest.mark.parametrize("sink", SINKS)
+def test_killed_at_many_points(tmp_path: Path, sink: str, what: str) -> None:
+    """The same with fifty deaths."""
+    die_at_points(tmp_path, sink, what, n_kills=50, seed=random.randrange(2**32))
