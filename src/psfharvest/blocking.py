@@ -154,6 +154,7 @@ class Archive:
         shard_bytes: int | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
+        max_bytes: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Report:
         """
@@ -162,7 +163,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
-        retry_states
+        retry_states, max_bytes
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             Called a few times a second, in the thread that called `harvest`.
@@ -192,6 +193,7 @@ class Archive:
                 shard_bytes=shard_bytes,
                 extend=extend,
                 retry_states=retry_states,
+                max_bytes=max_bytes,
                 progress=tell if progress else None,
             ),
             progress,
@@ -204,12 +206,18 @@ class Archive:
         via: str = "auto",
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
+        max_bytes: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         return self._do(
             lambda tell: self._archive.resume(
-                folder, via=via, fsync=fsync, retry_states=retry_states, progress=tell if progress else None
+                folder,
+                via=via,
+                fsync=fsync,
+                retry_states=retry_states,
+                max_bytes=max_bytes,
+                progress=tell if progress else None,
             ),
             progress,
         )

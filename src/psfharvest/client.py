@@ -240,6 +240,7 @@ class Archive:
         shard_bytes: int | None = None,
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
+        max_bytes: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Report:
         """
@@ -248,7 +249,8 @@ class Archive:
         Parameters
         ----------
         what
-            A query, (asynchronous) iterable of dataURIs, or the path of a file of dataURIs, one a line.
+            A query, a list of queries, an (asynchronous) iterable of dataURIs, or the path of a file of dataURIs,
+            one a line.
         folder
             The harvest folder; made when it does not exist.
         suffixes
@@ -271,6 +273,9 @@ class Archive:
             Whether to add to a folder that holds another harvest.
         retry_states
             Which of ``failed`` and ``missing`` get fresh attempts.
+        max_bytes
+            Size of all of the folder's cutouts beyond which the run ends with work pending (``stopped`` is
+            ``max_bytes``); None is no limit.
         progress
             Called a few times a second.
 
@@ -287,7 +292,7 @@ class Archive:
             When disk or manifest fail; what was claimed is kept.
         """
         settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest), shard_bytes)
-        job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress)
+        job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress, max_bytes)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         return await job.harvest(what, suffixes, extend=extend, **sizes)
 
@@ -298,11 +303,14 @@ class Archive:
         via: str = "auto",
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
+        max_bytes: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
-        return await Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress).resume()
+        return await Job(
+            self._open(), Path(folder), settings, via, tuple(retry_states), progress, max_bytes
+        ).resume()
 
     def _limits_now(self) -> Limits:
         """Return the limits, with as many connections as leave files for sink and manifest."""

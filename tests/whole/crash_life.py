@@ -167,7 +167,7 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
     in_thread = anyio.to_thread.run_sync
     with contextlib.ExitStack() as stack:
         manifest = await in_thread(stack.enter_context, opened(folder, settings))
-        todo = await in_thread(lambda: folders.todo(manifest, ask, extend=False))
+        todo = await in_thread(lambda: folders.todo(manifest, [ask], extend=False))
         sink = await in_thread(_rolling_sink, folder, manifest)
         staging = await in_thread(stack.enter_context, contextlib.closing(StagingFolder(folder)))
         bundles = BundleFetcher(

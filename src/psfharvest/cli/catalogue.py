@@ -16,6 +16,7 @@ from psfharvest.cli.options import (
     json_option,
     make_archive,
     page_rows_option,
+    parse_queries,
     parse_query,
     patience_option,
 )
@@ -44,18 +45,25 @@ FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parque
 @patience_option(60.0)
 @json_option
 def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    query = parse_query((detector, *criteria), None, None)
+    queries = parse_queries((detector, *criteria), None, None)
     archive = make_archive(**options)
 
-    async def work() -> tuple[int, list[str]]:
+    async def work() -> tuple[dict[str, int], list[str]]:
         async with archive:
-            n = await archive.count(query)
-            return n, [] if n else await unmatched.explain(archive, query)
+            counted = {query.detector.name: await archive.count(query) for query in queries}
+            absent = [query for query in queries if not counted[query.detector.name]]
+            return counted, [reason for query in absent for reason in await unmatched.explain(archive, query)]
 
-    n, reasons = _run(work)
+    counted, reasons = _run(work)
     for reason in reasons:
         say(reason)
-    result(json.dumps({"count": n}) if as_json else n)
+    each = counted if len(counted) > 1 else {}
+    if as_json:
+        result(json.dumps({"count": sum(counted.values()), **each}))
+        return
+    for name, n in each.items():
+        say(f"{name} {n:,}")
+    result(sum(counted.values()))
 
 
 @click.command(

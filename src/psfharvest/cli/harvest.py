@@ -13,6 +13,7 @@ import click
 
 from psfharvest.cli import loop, unmatched
 from psfharvest.cli.options import (
+    ARCHIVE_OPTIONS,
     CRITERIA_HELP,
     FOLDER,
     F,
@@ -20,17 +21,18 @@ from psfharvest.cli.options import (
     archive_options,
     json_option,
     make_archive,
+    make_archive_and_limits,
+    max_bytes_option,
     page_rows_option,
-    parse_query,
+    parse_queries,
     patience_option,
     split_all,
     states,
 )
 from psfharvest.cli.output import BrokenOutput, result_json, say
 from psfharvest.core import exit_status, ranges
-from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
-from psfharvest.core.exit_status import CONTINUES
+from psfharvest.core.exit_status import CONTINUES, ExitStatus
 from psfharvest.core.model import REMEDY, Reason, Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
@@ -61,6 +63,7 @@ def run_options(command: F) -> F:
                 metavar="STATES",
                 help="What gets fresh attempts: failed, missing, or failed,missing.",
             ),
+            max_bytes_option,
             click.option("--fsync", is_flag=True, help="Let every claim survive power loss, too (slower)."),
             click.option("--quiet", is_flag=True, help="Show no progress."),
         ]
@@ -72,7 +75,7 @@ def run_options(command: F) -> F:
 @click.command(
     help=f"""Download cutouts into DIR, resumably: the same command continues where the last one stopped.
 
-    Ask by a query (DETECTOR is UVIS, IR or WFPC2), or give dataURIs with --uris.
+    Ask by a query (DETECTOR is UVIS, IR or WFPC2, several as UVIS,IR, or all), or give dataURIs with --uris.
     {CRITERIA_HELP}
     \b
     psfharvest harvest stars UVIS filter=F606W n_sat_pixels=0 --limit 1000 --suffix flc
@@ -92,7 +95,12 @@ def run_options(command: F) -> F:
 @click.option("--unsat-size", type=Number(ranges.SIDE_PX), default=51, show_default=True, metavar="PX")
 @click.option("--sat-size", type=Number(ranges.SIDE_PX), default=101, show_default=True, metavar="PX")
 @click.option("--columns", metavar="A,B", help="Metadata to keep beside the cutouts.  [default: all]")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The N sources with the lowest ids.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="The N sources with the lowest ids, of each detector; a larger N later goes on.",
+)
 @via_option
 @click.option(
     "--sink",
@@ -116,6 +124,11 @@ def run_options(command: F) -> F:
     metavar="N",
     help="Of --sink shards: the size at which the next shard is begun.  [default: 1000000000]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what it would take: sources, cutouts, bytes, requests, time; make nothing.",
+)
 @click.option("--extend", is_flag=True, help="Add to a folder that holds another harvest.")
 @run_options
 def harvest(
@@ -133,6 +146,7 @@ def harvest(
     manifest: Path | None,
     shard_bytes: int | None,
     extend: bool,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     what = _what(words, uris, columns, limit)
@@ -143,9 +157,10 @@ def harvest(
         raise BadInput("a query needs --suffix: which products of each source (raw flt flc, or d0m c0m)")
     if shard_bytes is not None and sink not in (None, "shards"):
         raise BadInput(f"--shard-bytes goes with --sink shards, not with --sink {sink}")
-    if shard_bytes is not None and sink not in (None, "shards"):
-        raise BadInput(f"--shard-bytes goes with --sink shards, not with --sink {sink}")
-    more: dict[str, Any] = {"suffixes": chosen, "unsat_size": unsat_size, "sat_size": sat_size}
+    sizes = {"unsat_size": unsat_size, "sat_size": sat_size}
+    if dry_run:
+        return _dry_run(folder, what, chosen, sizes, sink=sink, via=via, **options)
+    more: dict[str, Any] = {"suffixes": chosen, **sizes}
     more |= {
         "sink": sink,
         "layout": layout,
@@ -157,10 +172,10 @@ def harvest(
 
     async def work(archive: Archive, **common: Any) -> Report:
         report = await archive.harvest(what, folder, **more, **common)
-        if isinstance(what, Query) and not report.total and not report.stopped:
-            reasons = await unmatched.explain(archive, what)
-            return replace(report, notes=(*report.notes, *reasons))
-        return report
+        if report.total or report.stopped or not isinstance(what, list):
+            return report
+        reasons = [reason for query in what for reason in await unmatched.explain(archive, query)]
+        return replace(report, notes=(*report.notes, *reasons))
 
     return _run(folder, work, **options)
 
@@ -196,7 +211,35 @@ def _what(words: tuple[str, ...], uris: str | None, columns: str | None, limit: 
         raise BadInput(
             "harvest what? Give DETECTOR and criteria, or --uris FILE; 'resume DIR' goes on with a folder"
         )
-    return parse_query(words, columns, limit)
+    return parse_queries(words, columns, limit)
+
+
+def _dry_run(
+    folder: Path,
+    what: What | Path,
+    suffixes: list[str],
+    sizes: dict[str, int],
+    *,
+    sink: str | None,
+    via: str,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Say what a harvest would take."""
+    from psfharvest.cli import dry_run  # noqa: PLC0415 - heavy
+
+    archive, limits = make_archive_and_limits(**{k: v for k, v in options.items() if k in ARCHIVE_OPTIONS})
+
+    async def work() -> dry_run.Plan:
+        async with archive:
+            return await dry_run.make_plan(archive, what, suffixes, **sizes)
+
+    try:
+        plan = loop.run(work)
+    except loop.Interrupted as interrupted:
+        return interrupted.status
+    dry_run.show(plan, folder, archive, limits, sink=sink, via=via, as_json=as_json)
+    return ExitStatus.DONE
 
 
 def _run(
@@ -205,6 +248,7 @@ def _run(
     *,
     retry: str,
     fsync: bool,
+    max_bytes: int | None,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -212,7 +256,8 @@ def _run(
     archive = make_archive(**options)
     chosen = states(retry)
     with Reporter(is_quiet=quiet) as reporter:
-        work = functools.partial(_work, archive, do, fsync=fsync, retry_states=chosen, progress=reporter)
+        common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes, "progress": reporter}
+        work = functools.partial(_work, archive, do, **common)
         try:
             report = loop.run(work)
         except loop.Interrupted as interrupted:

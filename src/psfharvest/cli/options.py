@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -16,6 +17,7 @@ from psfharvest.core.ranges import NumberRange
 if TYPE_CHECKING:
     from psfharvest.client import Archive
     from psfharvest.core.catalog.query import Query
+    from psfharvest.core.model import Limits
 
 
 class _Folder(click.Path):
@@ -134,7 +136,38 @@ def page_rows_option(command: F) -> F:
 json_option = click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
 
 
-def make_archive(
+class _Size(click.ParamType[int]):
+    """A number of bytes, also with a decimal unit: ``500M``, ``2.5G``, ``1T``."""
+
+    name = "size"
+    _UNITS: ClassVar = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes that a word writes."""
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)b?", str(value).strip().lower())
+        if found is None:
+            self.fail(f"{value!r}: a number of bytes is allowed, for example 500M, 2.5G or 1T.", param, ctx)
+        return int(float(found[1]) * self._UNITS[found[2]])
+
+
+max_bytes_option = click.option(
+    "--max-bytes",
+    type=_Size(),
+    metavar="BYTES",
+    help="Stop (75) before DIR's cutouts are larger than this: 500M, 10G.",
+)
+ARCHIVE_OPTIONS = frozenset(
+    {"archive", "token", "max_connections", "max_per_second", "timeout_s", "attempts", "patience_s", "page_rows"}
+)
+"""Names of what `make_archive` takes."""
+
+
+def make_archive(**options: Any) -> Archive:
+    """Return the archive that the shared options describe, not yet open."""
+    return make_archive_and_limits(**options)[0]
+
+
+def make_archive_and_limits(
     *,
     archive: str | None,
     token: str | None,
@@ -144,25 +177,23 @@ def make_archive(
     attempts: int,
     patience_s: float,
     page_rows: int = 50_000,
-) -> Archive:
-    """Return the archive that the shared options describe, not yet open."""
+) -> tuple[Archive, Limits]:
+    """Return the archive that the shared options describe, not yet open, and its limits."""
     from psfharvest.client import Archive  # noqa: PLC0415 - heavy
     from psfharvest.core.model import PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
 
+    limits = Limits(
+        max_connections=max_connections, max_per_second=max_per_second, timeout_s=timeout_s, page_rows=page_rows
+    )
     made = Archive(
         archive,
         token=token,
-        limits=Limits(
-            max_connections=max_connections,
-            max_per_second=max_per_second,
-            timeout_s=timeout_s,
-            page_rows=page_rows,
-        ),
+        limits=limits,
         retry=RetryPolicy(attempts=attempts, patience_s=patience_s),
     )
     if made.endpoints.is_public and (max_connections or 0) > PUBLIC_CEILING:
-        say(f"MAST is given {PUBLIC_CEILING} connections at most")
-    return made
+        say(f"MAST allows {PUBLIC_CEILING} connections at most; using {PUBLIC_CEILING}")
+    return made, limits
 
 
 def parse_query(words: tuple[str, ...], columns: str | None, limit: int | None) -> Query:
@@ -170,7 +201,18 @@ def parse_query(words: tuple[str, ...], columns: str | None, limit: int | None) 
     from psfharvest.core.catalog.query import Query  # noqa: PLC0415
 
     detector, *criteria = words
+    if "," in detector or detector.lower() == "all":
+        raise BadInput(f"{detector}: one detector is asked for here; run the command once for each")
     return Query.parse(detector, criteria, columns=split(columns) or None, limit=limit)
+
+
+def parse_queries(words: tuple[str, ...], columns: str | None, limit: int | None) -> list[Query]:
+    """Return one query for each detector that the first word names: ``UVIS``, ``UVIS,IR`` or ``all``."""
+    from psfharvest.core.catalog.detectors import detectors  # noqa: PLC0415
+    from psfharvest.core.catalog.query import Query  # noqa: PLC0415
+
+    names = [detector.name for detector in detectors(words[0])]
+    return [Query.parse(name, words[1:], columns=split(columns) or None, limit=limit) for name in names]
 
 
 def split(text: str | None) -> list[str]:

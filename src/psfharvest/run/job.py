@@ -12,14 +12,14 @@ import anyio
 import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Line
-from psfharvest.core.catalog.query import Query
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import Progress, Report, State
+from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
 from psfharvest.run.run import Campaign
-from psfharvest.run.targets import What, ask_for
+from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_of
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
@@ -49,6 +49,8 @@ class Job:
         Which of ``failed`` and ``missing`` get fresh attempts.
     progress
         Called a few times a second.
+    max_bytes
+        Size of all of the folder's cutouts beyond which the run ends with work pending.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Job:
     via: str
     retry_states: Sequence[str]
     progress: Callable[[Progress], None] | None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.via not in VIAS:
@@ -69,6 +72,8 @@ class Job:
         for name in self.retry_states:
             if name not in (State.FAILED, State.MISSING):
                 raise BadInput(f"retry_states {name!r}: failed and missing are allowed")
+        if self.max_bytes is not None:
+            ranges.STORED_BYTES.check("max_bytes", self.max_bytes)
 
     async def harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
         """Ask for what is wanted, in a new folder or an old one, and run."""
@@ -82,18 +87,25 @@ class Job:
 
     async def _harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
         before = self.line.traffic.requests
-        ask = await ask_for(self.line.mashup(LONG_PATIENCE_S), what, self.folder, suffixes, **sizes)
-        opened = folders.old_folder if folders.is_harvest(self.folder) else folders.new_folder
+        mashup = self.line.mashup(LONG_PATIENCE_S)
+        asks = [
+            await ask_for(mashup, one, self.folder, chosen, **sizes) for one, chosen in targets_of(what, suffixes)
+        ]
+        queries = queries_of(what)
+        is_harvest = folders.is_harvest(self.folder)
+        if queries and not is_harvest and all(query.limit == 0 for query in queries):
+            return Report.of(Tally(), elapsed_s=0.0, requests=self.line.traffic.requests - before)
+        opened = folders.old_folder if is_harvest else folders.new_folder
         async with _in_threads(opened(self.folder, self.settings)) as manifest:
-            todo = await _in_thread(folders.todo, manifest, ask, extend=extend)
-            streams = {a.n: what for a in todo if a.kind == "stream" and not isinstance(what, (Query, Path))}
+            todo = await _in_thread(folders.todo, manifest, asks, extend=extend)
+            streams = {a.n: as_uris(what) for a in todo if a.kind == "stream" and not isinstance(what, Path)}
             return await self._run(manifest, todo, streams, before)
 
     async def resume(self) -> Report:
         """Run over what an old folder has recorded."""
         before = self.line.traffic.requests
         async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
-            todo = await _in_thread(folders.todo, manifest, None, extend=False)
+            todo = await _in_thread(folders.todo, manifest, (), extend=False)
             return await self._run(manifest, todo, {}, before)
 
     async def _run(
@@ -121,6 +133,7 @@ class Job:
                 requests_before=requests_before,
                 watch=self.progress,
                 streams=streams,
+                max_bytes=self.max_bytes,
             ).run()
 
 

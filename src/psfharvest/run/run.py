@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,10 @@ from psfharvest.store.manifest.targets import Ask
 WATCH_S = 0.2
 LEFTOVERS_S = 0.4
 """How long a stopped run goes on storing what had arrived: it must end within a second."""
+
+
+class ByteLimit(Exception):
+    """Raised within a run when the next cutout would go beyond the limit of stored bytes."""
 
 
 class AccountingFetcher(Fetcher, Protocol):
@@ -82,6 +87,8 @@ class Campaign:
         Called with a `Progress` a few times a second.
     streams
         For an ask of kind ``stream``: its dataURIs.
+    max_bytes
+        Size of all of the folder's cutouts beyond which the run ends with work pending; None is no limit.
     """
 
     manifest: Manifest
@@ -94,6 +101,7 @@ class Campaign:
     requests_before: int = 0
     watch: Callable[[Progress], None] | None = None
     streams: Mapping[int, Uris] = field(default_factory=dict)
+    max_bytes: int | None = None
     _disk: Disk = field(default_factory=Disk)
     _pump: Pump = field(init=False)
     _asking: Asking = field(init=False)
@@ -180,6 +188,13 @@ class Campaign:
         self._asking.make_room()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        room = None if self.max_bytes is None else self.max_bytes - self.manifest.tally().bytes
+        fitting = outcomes if room is None else _fitting(outcomes, room)
+        self._store(fitting)
+        if len(fitting) < len(outcomes):
+            raise ByteLimit
+
+    def _store(self, outcomes: Sequence[Outcome]) -> None:
         stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
@@ -189,7 +204,7 @@ class Campaign:
 
     async def _keep_leftovers(self) -> None:
         """Claim what had arrived when the run was stopped, as far as a moment allows; the rest stays pending."""
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), suppress(ByteLimit):
             await self._disk.do(self._claim_leftovers, time.monotonic() + LEFTOVERS_S)
 
     def _claim_leftovers(self, ends_at: float) -> None:
@@ -229,6 +244,9 @@ class Campaign:
                 raise
             self._is_over = True
             group.cancel_scope.cancel()
+        if isinstance(error, ByteLimit):
+            self._notes.append(f"stopped at {self.manifest.tally().bytes:,} bytes: the limit is {self.max_bytes:,}")
+            return "max_bytes"
         if isinstance(error, ArchiveDown):
             await self._keep_leftovers()
             self._notes.append(str(error))
@@ -269,3 +287,14 @@ class Campaign:
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
+
+
+def _fitting(outcomes: Sequence[Outcome], room: int) -> list[Outcome]:
+    """Return the outcomes up to the first whose body does not fit into `room` bytes."""
+    kept: list[Outcome] = []
+    for outcome in outcomes:
+        room -= len(outcome.body or b"")
+        if room < 0:
+            break
+        kept.append(outcome)
+    return kept

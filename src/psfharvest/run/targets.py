@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import anyio.to_thread
 
@@ -21,7 +22,7 @@ from psfharvest.run.rows import query_ask, uris_of
 from psfharvest.store import folder as folders
 from psfharvest.store.manifest.targets import Ask
 
-What = Query | Uris
+What = Query | Sequence[Query] | Uris
 Refuse = Callable[[Outcome], Awaitable[None]]
 
 
@@ -47,6 +48,40 @@ async def ask_for(mashup: Mashup, what: What | Path, folder: Path, suffixes: Seq
         identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
         return Ask("file", identity, {"path": str(what.absolute())})
     return Ask("stream", "stream", {})
+
+
+def targets_of(what: What | Path, suffixes: Sequence[str]) -> list[tuple[What | Path, Sequence[str]]]:
+    """
+    Return what a call asks for one by one: each of several queries with the suffixes that its detector has.
+
+    Raises
+    ------
+    BadQuery
+        When a suffix fits none of the queries' detectors, or a detector has none of the suffixes.
+    """
+    queries = queries_of(what)
+    if len(queries) < 2:
+        return [(queries[0] if queries else what, suffixes)]
+    names = [suffixes] if isinstance(suffixes, str) else list(suffixes)
+    having = {suffix for query in queries for suffix in query.detector.suffixes}
+    for query in queries:
+        own = [suffix for suffix in names if suffix in query.detector.suffixes]
+        query.detector.check_suffixes(own if own and having.issuperset(names) else names)
+    return [(query, [s for s in names if s in query.detector.suffixes]) for query in queries]
+
+
+def queries_of(what: object) -> list[Query]:
+    """Return the queries that a caller gave, one or a list of them; nothing for dataURIs."""
+    if isinstance(what, Query):
+        return [what]
+    if isinstance(what, (list, tuple)) and what and all(isinstance(one, Query) for one in what):
+        return list(what)
+    return []
+
+
+def as_uris(what: What) -> Uris:
+    """Return what is no query as what it is then: dataURIs."""
+    return cast("Uris", what)
 
 
 async def items_of(
@@ -77,14 +112,16 @@ async def items_of(
 async def _asked(
     mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int
 ) -> AsyncIterator[list[tuple[Asked | BadLine, str]]]:
-    if isinstance(what, Query):
-        ask = query_ask(what, suffixes, n_sources=0, **sizes)
-        async for part in Listing(mashup, what).parts():
-            for row in part.rows.dicts():
-                yield [(line, json.dumps(row)) for line in uris_of(row, what, ask.spec, 0)]
+    for query, chosen in targets_of(what, suffixes):
+        if isinstance(query, Query):
+            ask = query_ask(query, chosen, n_sources=0, **sizes)
+            async for part in Listing(mashup, query).parts():
+                for row in part.rows.dicts():
+                    yield [(line, json.dumps(row)) for line in uris_of(row, query, ask.spec, 0)]
+    if queries_of(what):
         return
     number = 0
-    async with aclosing(_strings(what)) as uris:
+    async with aclosing(_strings(as_uris(what))) as uris:
         async for uri in uris:
             number += 1
             line = uri_lists.read_line(uri, number)

@@ -137,10 +137,9 @@ def _refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
         raise manifest.damaged(f"shard {shard} is said to end at {end}, and cutouts are claimed beyond")
 
 
-def todo(manifest: Manifest, ask: Ask | None, *, extend: bool) -> list[Ask]:
-    """Return what is still to be asked for: `ask` and what an earlier run left unfinished or lacking."""
-    if ask is not None:
-        known = targets.find_or_add(manifest, ask, extend=extend)
+def todo(manifest: Manifest, asks: Sequence[Ask], *, extend: bool) -> list[Ask]:
+    """Return what is still to be asked for: `asks` and what an earlier run left unfinished or lacking."""
+    for known in targets.find_or_add(manifest, asks, extend=extend):
         if known.kind == "stream":
             targets.reopen(manifest, known)
     return [a for a in targets.read_asks(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]

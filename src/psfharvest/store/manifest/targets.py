@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import FolderRefused
 from psfharvest.store.manifest.manifest import Manifest
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,11 @@ def read_asks(manifest: Manifest) -> list[Ask]:
         raise manifest.damaged(f"what was asked for cannot be read: {error}") from error
 
 
-def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
+def find_or_add(manifest: Manifest, asks: Sequence[Ask], *, extend: bool) -> list[Ask]:
     """
-    Return the folder's own record of `ask`, adding it to a folder that has none, or that is to be extended.
+    Return the folder's own records of `asks`, adding them to a folder that has none, or that is to be extended.
+
+    A query whose limit is larger than the one recorded takes that one's place.
 
     Raises
     ------
@@ -62,20 +67,58 @@ def find_or_add(manifest: Manifest, ask: Ask, *, extend: bool) -> Ask:
         When the folder was asked for something else.
     """
     known = read_asks(manifest)
+    by_identity = {old.identity: old for old in known}
+    smaller = {new.identity: _smaller(new, known) for new in asks if new.identity not in by_identity}
+    added = [new for new in asks if new.identity not in by_identity and smaller[new.identity] is None]
+    if known and added and not extend:
+        raise _refused(manifest, known, added)
+    grown = [(old, new) for new in asks if (old := smaller.get(new.identity)) is not None]
+    if added or grown:
+        with manifest.transaction() as db:
+            for old, new in grown:
+                _grow(db, old, new)
+            for new in added:
+                db.execute(
+                    "INSERT INTO ask (kind, identity, spec, expected) VALUES (?, ?, ?, ?)",
+                    (new.kind, new.identity, json.dumps(new.spec), new.expected),
+                )
+        by_identity = {ask.identity: ask for ask in read_asks(manifest)}
+    return [_moved(manifest, by_identity[new.identity], new) for new in asks]
+
+
+def _refused(manifest: Manifest, known: Sequence[Ask], added: Sequence[Ask]) -> FolderRefused:
+    held = f"{manifest.folder} holds another harvest ({describe(known[0])})"
+    if any(_but_limit(old) == _but_limit(new) is not None for old in known for new in added):
+        return FolderRefused(f"{held}; a larger --limit continues it, a smaller one needs another folder")
+    return FolderRefused(f"{held}; choose another folder, or add to this one with --extend")
+
+
+def _but_limit(ask: Ask) -> str | None:
+    """Return what is equal for queries that differ in their limit only; None for a list."""
+    if ask.kind != "query":
+        return None
+    query, *rest = json.loads(ask.identity)
+    return json.dumps([json.loads(query) | {"limit": None}, *rest], sort_keys=True)
+
+
+def _smaller(new: Ask, known: Sequence[Ask]) -> Ask | None:
+    """Return the record of the same query with a smaller limit, if there is one."""
+    identity = _but_limit(new)
     for old in known:
-        if old.identity == ask.identity:
-            return _moved(manifest, old, ask)
-    if known and not extend:
-        raise FolderRefused(
-            f"{manifest.folder} holds another harvest ({describe(known[0])}); "
-            "choose another folder, or add to this one with --extend"
-        )
-    with manifest.transaction() as db:
-        db.execute(
-            "INSERT INTO ask (kind, identity, spec, expected) VALUES (?, ?, ?, ?)",
-            (ask.kind, ask.identity, json.dumps(ask.spec), ask.expected),
-        )
-    return find_or_add(manifest, ask, extend=extend)
+        if identity is not None and _but_limit(old) == identity:
+            before, now = old.spec["query"]["limit"], new.spec["query"]["limit"]
+            if before is not None and (now is None or before < now):
+                return old
+    return None
+
+
+def _grow(db: Connection, old: Ask, new: Ask) -> None:
+    """Give a query's record a larger limit; its last part, which the old one may have cut, is asked anew."""
+    db.execute(
+        "UPDATE ask SET identity = ?, spec = ?, expected = ?, is_complete = 0 WHERE n = ?",
+        (new.identity, json.dumps(new.spec), new.expected, old.n),
+    )
+    db.execute("DELETE FROM part WHERE ask = ? AND low = (SELECT max(low) FROM part WHERE ask = ?)", (old.n, old.n))
 
 
 def _moved(manifest: Manifest, old: Ask, new: Ask) -> Ask:

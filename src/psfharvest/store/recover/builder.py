@@ -130,7 +130,7 @@ class Growing:
 
     def finish(self, ask: Ask) -> None:
         """Record the list that was held against the folder as asked for, to its end."""
-        known = targets.find_or_add(self.manifest, ask, extend=True)
+        (known,) = targets.find_or_add(self.manifest, [ask], extend=True)
         with self.manifest.transaction():
             targets.advance(self.manifest, known, self.position, self.lines)
         targets.complete(self.manifest, known)
