@@ -111,6 +111,18 @@ class Archive:
         """Where the archive's paths are."""
         return self._endpoints
 
+    @property
+    def outage(self) -> str:
+        """The archive's last words about its trouble while it is down, or has not answered yet; else nothing."""
+        if self._line is None or (self.has_answered and not self._line.traffic.is_down):
+            return ""
+        return self._line.traffic.health.words
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether any request was answered well."""
+        return self._line is not None and self._line.traffic.has_answered
+
     async def count(self, query: Query) -> int:
         """
         Return the number of sources that the query matches, at most its limit.

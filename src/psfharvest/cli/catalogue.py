@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import loop, unmatched
+from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     CRITERIA_HELP,
     archive_options,
@@ -23,11 +26,17 @@ from psfharvest.cli.options import (
 from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem.atomic import written_whole
+from psfharvest.show.tables import fitting_table, json_lines
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 ROWS_SHOWN = 20
+SHOWN = (
+    "id", "rootname", "filter", "filter_1", "chip", "psf_x_center", "psf_y_center", "psf_flux", "qfit",
+    "n_sat_pixels",
+)  # fmt: skip
+"""Columns of a table on the terminal, where none are asked for."""
 FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parquet": "parquet"}
 
 
@@ -48,9 +57,12 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
     queries = parse_queries((detector, *criteria), None, None)
     archive = make_archive(**options)
 
+    async def counts() -> dict[str, int]:
+        return {query.detector.name: await archive.count(query) for query in queries}
+
     async def work() -> tuple[dict[str, int], list[str]]:
         async with archive:
-            counted = {query.detector.name: await archive.count(query) for query in queries}
+            counted = await speaking(archive, counts, options["patience_s"])
             absent = [query for query in queries if not counted[query.detector.name]]
             return counted, [reason for query in absent for reason in await unmatched.explain(archive, query)]
 
@@ -72,6 +84,7 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
     \b
     psfharvest query IR filter=F160W --columns id,rootname,psf_flux --limit 10
     psfharvest query UVIS psf_x_center=100..102 psf_y_center=100..102 n_sat_pixels=0 -o stars.ecsv
+    psfharvest query WFPC2 chip=3 --json                   all rows and columns as JSON, a line each
     """
 )
 @click.argument("detector")
@@ -87,7 +100,9 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
 @archive_options
 @page_rows_option
 @patience_option(60.0)
-@json_option
+@click.option(
+    "--json", "as_json", is_flag=True, help="Rows as JSON objects, a line each; with -o, one object at the end."
+)
 def query(
     detector: str,
     criteria: tuple[str, ...],
@@ -97,7 +112,7 @@ def query(
     as_json: bool,
     **options: Any,
 ) -> None:
-    is_short = limit is None and output is None
+    is_short = limit is None and output is None and not as_json
     asked = parse_query((detector, *criteria), columns, ROWS_SHOWN + 1 if is_short else limit)
     if output is not None:
         _check_output(output)
@@ -105,19 +120,19 @@ def query(
 
     async def work() -> tuple[Table, list[str]]:
         async with archive:
-            table = await archive.query(asked)
+            table = await speaking(archive, lambda: archive.query(asked), options["patience_s"])
             return table, [] if len(table) else await unmatched.explain(archive, asked)
 
     table, reasons = _run(work)
     if output is not None:
-        _write(table, output)
-        say(f"{len(table):,} rows in {output}")
+        _write(table, output, as_json=as_json)
+    elif as_json:
+        for line in json_lines(table):
+            result(line)
     else:
-        _show(table, is_short=is_short)
+        _show(table, is_short=is_short, is_chosen=columns is not None)
     for note in (*reasons, *table.meta.get("notes", ())):
         say(f"{note}")
-    if as_json:
-        result_json({"rows": len(table), "columns": table.colnames, "file": str(output) if output else None})
     if table.meta.get("lacking"):
         raise SystemExit(3)
 
@@ -129,13 +144,25 @@ def _run(work: Any) -> Any:
         raise SystemExit(interrupted.status) from None
 
 
-def _show(table: Table, *, is_short: bool) -> None:
+def _show(table: Table, *, is_short: bool, is_chosen: bool) -> None:
+    """Print a table that fits the terminal: the columns asked for, else a few, as many as there is room for."""
     if not len(table):
         return
-    for line in (table[:ROWS_SHOWN] if is_short else table).pformat(max_lines=-1, max_width=-1):
+    rows = table[:ROWS_SHOWN] if is_short else table
+    few = [name for name in SHOWN if name in table.colnames]
+    lines, n_columns = fitting_table(rows if is_chosen or not few else rows[few], _width())
+    for line in lines:
         result(line)
+    hidden = len(table.colnames) - n_columns
+    if hidden:
+        say(f"{hidden} more columns: --columns A,B chooses, -o FILE or --json has all")
     if is_short and len(table) > ROWS_SHOWN:
         say(f"the first {ROWS_SHOWN} rows; --limit N shows more, -o FILE keeps all")
+
+
+def _width() -> int | None:
+    """Return the terminal's width; None where standard output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def _check_output(output: Path) -> None:
@@ -147,6 +174,9 @@ def _check_output(output: Path) -> None:
         raise BadInput("a .parquet file needs pyarrow: pip install 'psfharvest[parquet]'")
 
 
-def _write(table: Table, output: Path) -> None:
+def _write(table: Table, output: Path, *, as_json: bool) -> None:
     with written_whole(output) as partial:
         table.write(partial, format=FORMATS[output.suffix.lower()], overwrite=True)
+    say(f"{len(table):,} rows in {output}")
+    if as_json:
+        result_json({"rows": len(table), "columns": table.colnames, "file": str(output)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import loop
+from psfharvest.cli.early import speaking
 from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
 from psfharvest.cli.output import result, result_bytes, result_json
 from psfharvest.core.errors import BadInput
@@ -48,7 +49,7 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
 
     async def work() -> Cutout:
         async with archive:
-            return await archive.fetch(uri)
+            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"])
 
     try:
         cutout = loop.run(work)

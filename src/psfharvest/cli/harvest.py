@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import loop, unmatched
+from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     ARCHIVE_OPTIONS,
     CRITERIA_HELP,
@@ -258,8 +259,10 @@ def _run(
     with Reporter(is_quiet=quiet) as reporter:
         common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes, "progress": reporter}
         work = functools.partial(_work, archive, do, **common)
+        is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
+        patience_s = float(options["patience_s"])
         try:
-            report = loop.run(work)
+            report = loop.run(lambda: speaking(archive, work, patience_s, is_heard=is_heard))
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:
@@ -282,6 +285,10 @@ def _run(
         say(f"{broken}; the account is kept: psfharvest status {folder} --json")
         return report.exit_status if report.exit_status in CONTINUES else broken.exit_status
     return report.exit_status
+
+
+def _is_heard(reporter: Reporter, *, is_quiet: bool) -> bool:
+    return is_quiet or reporter.has_begun
 
 
 async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common: Any) -> Report:

@@ -308,6 +308,10 @@ class Progress:
     elapsed_s: float
     outage: str = ""
     """The archive's words while it is held to be down, or nothing."""
+    outage_s: float = 0.0
+    """How long that has lasted."""
+    patience_s: float = 0.0
+    """How long it may last before the run stops."""
     arrived: int = 0
     """Cutouts that came in bundles whose ends are not verified yet: pending until then."""
 

@@ -57,6 +57,8 @@ class Traffic:
         self.calm_signals = 0
         """Grows with every answer that shows the archive at work."""
         self._per_second = limits.max_per_second
+        self.has_answered = False
+        """Whether any request was answered well."""
         self._clock = clock
         self._draw = draw
         self._now = clock()
@@ -161,6 +163,7 @@ class Traffic:
 
     def succeeded(self, n: int, mean_s: float) -> None:
         """Take note of `n` requests answered well, in `mean_s` seconds each."""
+        self.has_answered = True
         self.in_flight -= n
         self.calm_signals += 1
         self.health.alive()

@@ -17,6 +17,7 @@ from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.traffic import Traffic
 from psfharvest.run.disk import Disk
+from psfharvest.run.live import EVERY_S, LiveRecord
 from psfharvest.run.planner import Asking, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
@@ -109,6 +110,8 @@ class Campaign:
     _run: int = 0
     _is_over: bool = False
     _started_at: float = 0.0
+    _down_at: float | None = None
+    _expected: int | None = None
     _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -150,6 +153,8 @@ class Campaign:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close_run(stopped)
+            if self.watch is not None:
+                self.watch(self.progress())  # so that the last look is the final state
         return self.report(stopped)
 
     def report(self, stopped: str) -> Report:
@@ -168,10 +173,15 @@ class Campaign:
 
     def progress(self) -> Progress:
         """Return a look at the run."""
+        tally = self.manifest.tally()
         expected = [ask.expected for ask in self._asks]
+        if self._asking.n_left == 0:
+            self._expected = tally.total
+        elif None not in expected:
+            self._expected = sum(e or 0 for e in expected)
         return Progress(
-            tally=self.manifest.tally(),
-            expected=None if None in expected or self._asking.n_left == 0 else sum(e or 0 for e in expected),
+            tally=tally,
+            expected=self._expected,
             in_flight=self.traffic.in_flight,
             waiting=self._pump.waiting,
             connections=self.traffic.throttle.limit,
@@ -179,7 +189,18 @@ class Campaign:
             elapsed_s=self._elapsed_s(),
             outage=self.traffic.health.words if self.traffic.is_down else "",
             arrived=self.fetcher.arrived(),
+            outage_s=self._outage_s(),
+            patience_s=self.policy.patience_s,
         )
+
+    def _outage_s(self) -> float:
+        """Return for how long the archive has been down."""
+        if not self.traffic.is_down:
+            self._down_at = None
+            return 0.0
+        if self._down_at is None:
+            self._down_at = time.monotonic()
+        return time.monotonic() - self._down_at
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Store, then claim; a batch that was begun is ended, whatever happens."""
@@ -233,6 +254,7 @@ class Campaign:
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancellation)
             group.start_soon(self._asking.run)
+            group.start_soon(self._keep_live)
             if self.watch is not None:
                 group.start_soon(self._watch, self.watch)
             try:
@@ -273,6 +295,22 @@ class Campaign:
         except LocalError:
             if stopped in ("", "archive_down"):  # otherwise an error or a cancellation is under way, and goes first
                 raise
+
+    async def _keep_live(self) -> None:
+        """Let other processes know how it goes."""
+        live = LiveRecord(self.policy.patience_s)
+
+        def write() -> None:
+            text = live.text(self.progress(), time.time())
+            with self.manifest.transaction():
+                self.manifest.set(live=text)
+
+        while True:
+            try:
+                await self._disk.do(write)
+            except LocalError:
+                return  # what has to be stored meets the same, and says so
+            await anyio.sleep(EVERY_S)
 
     async def _watch(self, watch: Callable[[Progress], None]) -> None:
         while True:

@@ -1,11 +1,12 @@
 """
-How far a harvest has come, for people: a bar on a terminal, a plain line every few seconds elsewhere.
+How far a harvest has come, for people: a bar on a terminal, a plain line with its time elsewhere.
 
-Everything goes to standard error.
+Everything goes to standard error; what cannot be written there is dropped.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -13,9 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self, TextIO, TypeVar
 
 from psfharvest.core.model import Progress
+from psfharvest.show.durations import clock, iso, time_of_day
 from psfharvest.show.unbreakable import UnbreakableStream
 
 LINE_EVERY_S = 5.0
+DEFAULT_WIDTH = 80
+BAR_WIDTH = 24
+MIN_BAR_WIDTH = 6
 T = TypeVar("T")
 
 
@@ -36,68 +41,137 @@ class Reporter:
         self._is_quiet = is_quiet or found is None  # a daemon may have no standard error at all
         self._stream = UnbreakableStream(found)
         self._is_terminal = not self._is_quiet and self._stream.isatty()
-        self._bar: Any = None
+        self._rate = Rate()
+        self._last: Progress | None = None
+        self._shown: Progress | None = None
         self._shown_at = float("-inf")
-        self._first: tuple[float, int] | None = None
+        self._drawn_chars = 0
+        self._outage = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self._last is not None and self._last is not self._shown:
+            self._show(self._last)
+        if self._drawn_chars:
+            self._write("\n")
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress."""
         if self._is_quiet:
             return
-        if self._first is None:
-            self._first = (progress.elapsed_s, _received(progress))
-        try:
+        self._last = progress
+        self._rate.add(progress)
+        is_news = bool(progress.outage) != bool(self._outage)
+        self._outage = progress.outage
+        if self._is_terminal or is_news or time.monotonic() - self._shown_at >= LINE_EVERY_S:
             self._show(progress)
-        except OSError:
-            self._is_quiet = True  # nobody can read it any more; the harvest goes on
 
-    def _show(self, progress: Progress) -> None:
-        if self._is_terminal:
-            self._draw(progress)
-        elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
-            self._shown_at = time.monotonic()
-            self._stream.write(f"psfharvest: {self.line(progress)}\n")
-            self._stream.flush()
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was any progress to show yet."""
+        return self._last is not None
 
     def line(self, progress: Progress) -> str:
         """Return one line that says it all."""
-        total = _expected(progress)
-        settled = _settled(progress)
-        rate = self._rate(progress)
+        settled, total = _settled(progress), _expected(progress)
         share = f" ({100 * settled / total:.1f} %)" if total else ""
-        left = f", {_clock((total - settled) / rate)} left" if rate > 0 and total > settled else ""
-        return f"{settled:,} of {total:,}{share}, {rate:.1f}/s, {_trouble(progress)}{left}"
+        if progress.outage:
+            return f"{settled:,} of {total:,}{share}, {outage_words(progress)}"
+        left_s = self._rate.left_s(progress)
+        left = f", {clock(left_s)} left" if left_s is not None else ""
+        return f"{settled:,} of {total:,}{share}, {self._rate.per_second:.1f}/s, {_in_words(progress)}{left}"
 
-    def _draw(self, progress: Progress) -> None:
-        settled = _settled(progress)
-        if self._bar is None:
-            from tqdm import tqdm  # noqa: PLC0415 - only where a bar is drawn
+    def _show(self, progress: Progress) -> None:
+        self._shown, self._shown_at = progress, time.monotonic()
+        if not self._is_terminal:
+            self._write(f"psfharvest: {iso(time.time())} {self.line(progress)}\n")
+            return
+        drawn = frame(progress, self._rate, self._width())
+        self._write("\r" + drawn.ljust(self._drawn_chars))
+        self._drawn_chars = len(drawn)
 
-            self._bar = tqdm(
-                total=_expected(progress),
-                initial=settled,
-                unit="cutout",
-                file=self._stream,
-                dynamic_ncols=True,
-                smoothing=0.1,
-                mininterval=0.1,
-            )
-        self._bar.total = _expected(progress)
-        self._bar.set_postfix_str(_trouble(progress), refresh=False)
-        self._bar.update(settled - self._bar.n)
-        self._bar.refresh()
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
 
-    def _rate(self, progress: Progress) -> float:
-        since_s, before = self._first or (0.0, 0)
-        passed_s = progress.elapsed_s - since_s
-        return max(0, _received(progress) - before) / passed_s if passed_s > 0 else 0.0
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or DEFAULT_WIDTH
+        except (OSError, ValueError):
+            return DEFAULT_WIDTH
+
+
+class Rate:
+    """Cutouts a second over the last half minute, and the time that is left at that rate."""
+
+    WINDOW_S = 30.0
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def add(self, progress: Progress) -> None:
+        """Take account of a look at the harvest."""
+        self._seen.append((progress.elapsed_s, _received(progress)))
+        while len(self._seen) > 2 and progress.elapsed_s - self._seen[1][0] >= self.WINDOW_S:
+            del self._seen[0]
+
+    @property
+    def per_second(self) -> float:
+        """The rate; 0 while it is not known."""
+        if len(self._seen) < 2:
+            return 0.0
+        (began_s, before), (now_s, now) = self._seen[0], self._seen[-1]
+        return max(0, now - before) / (now_s - began_s) if now_s > began_s else 0.0
+
+    def left_s(self, progress: Progress) -> float | None:
+        """Return the time that is left; None where nothing is known of it, as in an outage."""
+        to_come = _expected(progress) - _settled(progress)
+        rate = self.per_second
+        return to_come / rate if rate > 0 and to_come > 0 and not progress.outage else None
+
+
+def frame(progress: Progress, rate: Rate, width: int) -> str:
+    """
+    Return the bar's line, shorter than `width`: counts first, then what matters most, as far as there is room.
+
+    During an outage its words take the place of bar, rate and time left.
+    """
+    room = max(1, width - 1)
+    settled, total = _settled(progress), _expected(progress)
+    counts = f"{settled:,}/{total:,}"
+    if progress.outage:
+        return f"{counts} {outage_words(progress)}"[:room]
+    tally = progress.tally
+    left_s = rate.left_s(progress)
+    parts = [
+        f"{tally.failed:,} failed" if tally.failed else "",
+        f"{tally.missing:,} missing" if tally.missing else "",
+        f"{100 * settled / total:.0f}%" if total else "",
+        f"{clock(left_s)} left" if left_s is not None else "",
+        f"{rate.per_second:.1f}/s" if rate.per_second else "",
+        f"{progress.arrived:,} arrived" if progress.arrived else "",
+        f"{progress.waiting:,} to retry" if progress.waiting else "",
+        f"{progress.in_flight} in flight" if progress.in_flight else "",
+    ]
+    drawn = counts
+    for part in filter(None, parts):
+        if len(drawn) + len(part) + 2 <= room:
+            drawn += f"  {part}"
+    bar_chars = min(BAR_WIDTH, room - len(drawn) - 3)
+    if bar_chars >= MIN_BAR_WIDTH and total:
+        filled = bar_chars * settled // total
+        drawn = f"[{'#' * filled}{'.' * (bar_chars - filled)}] {drawn}"
+    return drawn[:room]
+
+
+def outage_words(progress: Progress) -> str:
+    """Return since when the archive has been down, until when it is tried, and the reason in full."""
+    now_s = time.time()
+    since_s = now_s - progress.outage_s
+    since, until = time_of_day(since_s, now_s), time_of_day(since_s + progress.patience_s, now_s)
+    return f"archive down since {since}, trying until {until}: {progress.outage}"
 
 
 def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any:
@@ -126,9 +200,7 @@ def _expected(progress: Progress) -> int:
     return max(progress.expected or 0, progress.tally.total)
 
 
-def _trouble(progress: Progress) -> str:
-    if progress.outage:
-        return f"waiting: the archive is down ({progress.outage[:80]})"
+def _in_words(progress: Progress) -> str:
     words = [f"{progress.in_flight} in flight", f"{progress.tally.failed:,} failed"]
     if progress.arrived:
         words.insert(0, f"{progress.arrived:,} arrived, not yet verified")
@@ -137,12 +209,6 @@ def _trouble(progress: Progress) -> str:
     if progress.waiting:
         words.append(f"{progress.waiting:,} to retry")
     return ", ".join(words)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def counted(things: Iterable[T], total: int, stream: TextIO, *, is_quiet: bool) -> Iterator[T]:

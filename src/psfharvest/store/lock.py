@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from psfharvest.core.errors import FolderRefused, SinkError
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 
 LOCK_NAME = ".psfharvest.lock"
+LOOK_S = 0.05
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     _no_heir(file)
     with file:
         try:
-            is_held = not _try_lock(file.number)
+            is_held = not (_try_lock(file.number) or _try_again(file.number))
         except OSError as error:
             raise SinkError(
                 f"the file system of {folder} has no file locks (flock: {error.strerror}), so that nothing keeps "
@@ -60,6 +62,40 @@ def folder_lock(folder: Path) -> Iterator[None]:
             yield
         finally:
             _unlock(file.number)
+
+
+def _try_again(handle: int) -> bool:
+    """Try once more a moment later: `holder` in another process may have held it for an instant."""
+    time.sleep(LOOK_S)
+    return _try_lock(handle)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """Return pid, host and start of the process that holds the folder; None when none is known to."""
+    try:
+        file = OpenFile(folder / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return None
+    with file:
+        try:
+            who = json.loads(file.read(1000, 0))
+            pid, host, since = int(who["pid"]), str(who["host"]), str(who["since"])
+            is_free = (host == socket.gethostname() and not _is_alive(pid)) or _try_lock(file.number)
+        except (ValueError, KeyError, TypeError, OSError):
+            return None
+        return None if is_free else {"pid": pid, "host": host, "since": since}
 
 
 _held: weakref.WeakSet[OpenFile] = weakref.WeakSet()
