@@ -39,7 +39,9 @@ def test_a_dry_run_of_a_list(simulator: Simulator, psfharvest, env, tmp_path: Pa
     with blocking.Archive(simulator.url) as archive:
         table = archive.query(Query("UVIS", limit=20))
     uris = mast_api_psf.make_dataURIs(table, "UVIS", ["flt"])
-    (tmp_path / "list").write_text("\n".join([*uris, *uris, "# end", "mast:WFC3PSF/url/cgi-bin/fitscut.cgi?junk"]))
+    (tmp_path / "list").write_text(
+        "\n".join([*uris, *uris, "# end", "mast:WFC3PSF/url/cgi-bin/fitscut.cgi?junk", ""])
+    )
     words = ["--dry-run", "--json", "--sink", sink]
     dry = psfharvest("harvest", "d", "--uris", "list", *words, env=env)
     piped = psfharvest("harvest", "d", "--uris", "-", *words, env=env, stdin=(tmp_path / "list").read_text())

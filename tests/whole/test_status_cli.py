@@ -26,7 +26,7 @@ def env(simulator: Simulator) -> dict[str, str]:
 
 def test_lists_of_cutouts_by_state(simulator: Simulator, psfharvest, env, tmp_path: Path) -> None:
     """--failed has URI, reason and the archive's words; --uris STATE gives dataURIs that --uris takes again."""
-    simulator.faults = [Fault("status", code=404, service="file", every=3, message="gone")]
+    simulator.faults = [Fault("status", code=404, service="file", rate=0.3)]
     harvested = psfharvest(
         "harvest", "d", "UVIS", "--limit", "30", "--suffix", "flt", "--via", "file", "--json", env=env
     )
@@ -140,7 +140,7 @@ def test_the_bar_fits_the_terminal_and_ends_in_the_final_state(env, tmp_path: Pa
         assert "25/25" in frames[-1]
 
 
-def on_terminal(words: list[str], env: dict[str, str], folder: Path, width: int) -> str:
+def on_terminal(words: list[str], env: dict[str, str], folder: Path, width: int, status: int = 0) -> str:
     """Run a command whose outputs are a terminal of that width; return what it wrote."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, width, 0, 0))
@@ -159,7 +159,7 @@ def on_terminal(words: list[str], env: dict[str, str], folder: Path, width: int)
                 break
             seen += piece
         os.close(master)
-        assert 0 == busy.wait(timeout=60)
+        assert status == busy.wait(timeout=60)
     return seen.decode()
 
 

@@ -45,7 +45,24 @@ class _LazyGroup(click.Group):
         del ctx
         return list(_HOMES)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that words name; a wrong one is answered with those that are near."""
+        name = args[0]
+        if name not in _HOMES and name not in ("help", "version") and not name.startswith("-"):
+            import difflib  # noqa: PLC0415 - only for a mistake
+
+            near = difflib.get_close_matches(name.lower(), [*_HOMES, "help", "version"], n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "'psfharvest help' shows all commands"
+            ctx.fail(f"No such command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "help":
+            return _help
+        if cmd_name == "version":
+            return _version
         del ctx
         if cmd_name not in _HOMES:
             return None
@@ -56,9 +73,14 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every command explains itself: psfharvest harvest --help",
+    epilog="""Every command explains itself: psfharvest harvest --help, or psfharvest help harvest.
+
+    \b
+    Completion of commands, detectors, columns, filters and suffixes (zsh and fish likewise):
+    eval "$(_PSFHARVEST_COMPLETE=bash_source psfharvest)"
+    """,
 )
-@click.version_option(__version__, prog_name="psfharvest")
+@click.version_option(__version__, "-V", "--version", prog_name="psfharvest")
 def cli() -> None:
     """
     Download star cutouts from the WFC3 and WFPC2 PSF databases at MAST.
@@ -69,6 +91,30 @@ def cli() -> None:
     psfharvest harvest stars UVIS filter=F606W --limit 1000 --suffix flc
     psfharvest status stars                                what has come, what is missing and why
     """
+
+
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def _help(ctx: click.Context, command: str | None) -> None:
+    """Show all commands, or what one command does."""
+    from psfharvest.cli.output import result  # noqa: PLC0415
+
+    parent = ctx.parent or ctx
+    if command is None:
+        result(parent.get_help())
+        return
+    name, found, _ = cli.resolve_command(parent, [command])
+    assert found is not None  # noqa: S101 - resolve_command fails otherwise
+    result(found.get_help(click.Context(found, info_name=name, parent=parent)))
+
+
+@click.command("version")
+def _version() -> None:
+    """Show the version."""
+    from psfharvest.cli.output import result  # noqa: PLC0415
+
+    result(f"psfharvest, version {__version__}")
 
 
 def main() -> None:
@@ -92,23 +138,23 @@ def _status() -> int:
     from psfharvest.core.errors import PsfharvestError  # noqa: PLC0415
 
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="psfharvest", standalone_mode=False)
         output.flush()
         return status if isinstance(status, int) else ExitStatus.DONE
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)
         return error.exit_code
     except click.Abort:
         return ExitStatus.INTERRUPTED
     except output.BrokenOutput as error:
         if not error.is_unread:
-            output.say(str(error))
+            output.fail(str(error))
         return error.exit_status
     except PsfharvestError as error:
-        output.say(str(error))
+        output.fail(str(error))
         return error.exit_status
     except OSError as error:
         if error.errno != errno.EPIPE:
-            output.say(f"the system refused: {error}")
+            output.fail(f"the system refused: {error}")
         output.discard_output()
         return ExitStatus.LOCAL

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli import loop, unmatched
+from psfharvest.cli import complete, loop, unmatched
 from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     CRITERIA_HELP,
@@ -48,8 +48,8 @@ FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parque
     psfharvest count WFPC2 chip=3 psf_flux=1e4..
     """
 )
-@click.argument("detector")
-@click.argument("criteria", nargs=-1, metavar="[CRITERION]...")
+@click.argument("detector", shell_complete=complete.detectors)
+@click.argument("criteria", nargs=-1, metavar="[CRITERION]...", shell_complete=complete.criteria)
 @archive_options
 @patience_option(60.0)
 @json_option
@@ -87,9 +87,14 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
     psfharvest query WFPC2 chip=3 --json                   all rows and columns as JSON, a line each
     """
 )
-@click.argument("detector")
-@click.argument("criteria", nargs=-1, metavar="[CRITERION]...")
-@click.option("--columns", metavar="A,B", help="Exactly these columns, in this order.  [default: all]")
+@click.argument("detector", shell_complete=complete.detectors)
+@click.argument("criteria", nargs=-1, metavar="[CRITERION]...", shell_complete=complete.criteria)
+@click.option(
+    "--columns",
+    metavar="A,B",
+    shell_complete=complete.columns,
+    help="Exactly these columns, in this order.  [default: all]",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),

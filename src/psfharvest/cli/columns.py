@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from psfharvest.cli import complete
 from psfharvest.cli.options import split
 from psfharvest.cli.output import result, say
 from psfharvest.core.catalog import values
@@ -20,7 +21,7 @@ NARROW = 60
 
 
 @click.command()
-@click.argument("detector", required=False)
+@click.argument("detector", required=False, shell_complete=complete.detectors)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, one line a column.")
 def columns(detector: str | None, as_json: bool) -> None:
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli import loop, unmatched
+from psfharvest.cli import complete, loop, unmatched
 from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     ARCHIVE_OPTIONS,
@@ -30,8 +30,9 @@ from psfharvest.cli.options import (
     split_all,
     states,
 )
-from psfharvest.cli.output import BrokenOutput, result_json, say
+from psfharvest.cli.output import BrokenOutput, fail, result_json, say
 from psfharvest.core import exit_status, ranges
+from psfharvest.core.catalog.detectors import SUFFIX_MEANING
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
 from psfharvest.core.model import REMEDY, Reason, Report
@@ -88,14 +89,24 @@ def run_options(command: F) -> F:
     """
 )
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.argument("words", nargs=-1, metavar="[DETECTOR [CRITERION]...]")
+@click.argument("words", nargs=-1, metavar="[DETECTOR [CRITERION]...]", shell_complete=complete.words)
 @click.option("--uris", metavar="FILE", help="A file of dataURIs, one a line; - reads standard input as it comes.")
 @click.option(
-    "--suffix", "suffixes", multiple=True, metavar="S", help="raw flt flc (WFC3), d0m c0m (WFPC2); repeatable."
+    "--suffix",
+    "suffixes",
+    multiple=True,
+    metavar="S",
+    shell_complete=complete.suffixes,
+    help="raw flt flc (WFC3), d0m c0m (WFPC2); several as flt,flc.",
 )
 @click.option("--unsat-size", type=Number(ranges.SIDE_PX), default=51, show_default=True, metavar="PX")
 @click.option("--sat-size", type=Number(ranges.SIDE_PX), default=101, show_default=True, metavar="PX")
-@click.option("--columns", metavar="A,B", help="Metadata to keep beside the cutouts.  [default: all]")
+@click.option(
+    "--columns",
+    metavar="A,B",
+    shell_complete=complete.columns,
+    help="Metadata to keep beside the cutouts.  [default: all]",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -150,6 +161,7 @@ def harvest(
     dry_run: bool,
     **options: Any,
 ) -> int:
+    _refuse_suffix_words(words, suffixes)
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
     is_sized = (unsat_size, sat_size) != (51, 101)
@@ -194,6 +206,14 @@ def resume(folder: Path, via: str, **options: Any) -> int:
     psfharvest resume stars --retry failed,missing
     """
     return _run(folder, lambda archive, **common: archive.resume(folder, via=via, **common), **options)
+
+
+def _refuse_suffix_words(words: tuple[str, ...], suffixes: tuple[str, ...]) -> None:
+    """Raise `BadInput` for suffixes that stand beside --suffix: it takes one word."""
+    loose = [word for word in words if word.lower() in SUFFIX_MEANING]
+    if loose:
+        together = ",".join([*split_all(suffixes), *(word.lower() for word in loose)])
+        raise BadInput(f"{loose[0]!r} is a suffix: several are written as --suffix {together}")
 
 
 def _refuse_with_list(uris: str | None, **given: object) -> None:
@@ -266,10 +286,10 @@ def _run(
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:
-            say(f"{error}")
+            fail(f"{error}")
             report = _account(folder, "archive_down")
         except LocalError as error:
-            say(f"{error}")
+            fail(f"{error}")
             report = error.report or _account(folder, "local_error")
         except OSError as error:  # the system refuses an event loop or a thread
             say(f"{folder}: {describe(error, folder)}")

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from psfharvest.core.errors import LocalError
 from psfharvest.filesystem.standard import discard, open_missing
 from psfharvest.show.unbreakable import UnbreakableStream
@@ -50,6 +52,18 @@ def say(text: str) -> None:
     """Write a line for people to standard error."""
     sys.stderr.write(f"psfharvest: {text}\n")
     sys.stderr.flush()
+
+
+def fail(text: str) -> None:
+    """Write why the command failed to standard error; in red on a terminal that has colours."""
+    sys.stderr.write(f"{coloured('psfharvest:', 'red')} {text}\n")
+    sys.stderr.flush()
+
+
+def coloured(text: str, colour: str) -> str:
+    """Return a text in a colour, where standard error is a terminal with colours and NO_COLOR is not set."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    return text if is_plain else click.style(text, fg=colour, bold=True)
 
 
 def result(text: object = "") -> None:

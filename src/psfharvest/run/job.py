@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Line
 from psfharvest.core import ranges
-from psfharvest.core.errors import BadInput
+from psfharvest.core.errors import BadInput, LocalError, PsfharvestError
 from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
@@ -24,6 +24,7 @@ from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.read.account import account
 from psfharvest.store.staging import StagingFolder
 
 VIAS = ("auto", "file", "bundle")
@@ -91,6 +92,12 @@ class Job:
         asks = [
             await ask_for(mashup, one, self.folder, chosen, **sizes) for one, chosen in targets_of(what, suffixes)
         ]
+        try:
+            return await self._run_asks(asks, what, before, extend=extend)
+        except LocalError as error:
+            return await _in_thread(_finished, self.folder, asks, tuple(self.retry_states), error)
+
+    async def _run_asks(self, asks: Sequence[Ask], what: What | Path, before: int, *, extend: bool) -> Report:
         queries = queries_of(what)
         is_harvest = folders.is_harvest(self.folder)
         if queries and not is_harvest and all(query.limit == 0 for query in queries):
@@ -103,6 +110,12 @@ class Job:
 
     async def resume(self) -> Report:
         """Run over what an old folder has recorded."""
+        try:
+            return await self._resume()
+        except LocalError as error:
+            return await _in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
+
+    async def _resume(self) -> Report:
         before = self.line.traffic.requests
         async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
             todo = await _in_thread(folders.todo, manifest, (), extend=False)
@@ -142,6 +155,26 @@ def _note_archive(manifest: Manifest, root: str) -> None:
     if manifest.setting("archive") != root:
         with manifest.transaction():
             manifest.set(archive=root)
+
+
+def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], error: LocalError) -> Report:
+    """
+    Return the account of a folder that cannot be written and where nothing was left to do.
+
+    Raises
+    ------
+    LocalError
+        The given one, where something is left.
+    """
+    try:
+        report = account(folder)
+        is_known = all(folders.knows(folder, ask) for ask in asks)
+    except PsfharvestError:
+        raise error from None
+    retried = sum(getattr(report, state) for state in retry_states)
+    if report.pending or retried or report.lacking or not (is_known and report.is_fully_asked):
+        raise error
+    return replace(report, stopped="", notes=(f"nothing was left to do, though: {error}",))
 
 
 @asynccontextmanager
