@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
+import os
+import pty
 import sqlite3
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
@@ -51,6 +56,29 @@ def sampled(values: Iterable[Any], now: Collection[Any]) -> list[Any]:
 def command(*words: str | Path) -> list[str]:
     """The command line of psfharvest as this environment has it."""
     return [sys.executable, "-m", "psfharvest", *map(str, words)]
+
+
+def on_terminal(words: list[str], env: dict[str, str], folder: Path, width: int, status: int = 0) -> str:
+    """Run a command whose outputs are a terminal of that width; return what it wrote."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, width, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        command(*words), cwd=folder, env={**clean, **env}, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+    ) as busy:
+        os.close(slave)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(master, 10_000)
+            except OSError:
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(master)
+        assert status == busy.wait(timeout=60)
+    return seen.decode()
 
 
 def rows_of(folder: Path) -> list[dict]:

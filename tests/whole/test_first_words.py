@@ -8,9 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_status_cli import on_terminal
 
-from harness import command
+from harness import command, on_terminal
 from psfharvest.simulator import Simulator
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
-import termios
 import time
 from pathlib import Path
 
 import pytest
 
-from harness import command, rows_of
+from harness import command, on_terminal, rows_of
 from psfharvest.simulator import Fault, Simulator
 
 
@@ -138,29 +134,6 @@ def test_the_bar_fits_the_terminal_and_ends_in_the_final_state(env, tmp_path: Pa
     assert all(len(frame) < (width or 80) or width == 1 for frame in frames)
     if width != 1:
         assert "25/25" in frames[-1]
-
-
-def on_terminal(words: list[str], env: dict[str, str], folder: Path, width: int, status: int = 0) -> str:
-    """Run a command whose outputs are a terminal of that width; return what it wrote."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, width, 0, 0))
-    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        command(*words), cwd=folder, env={**clean, **env}, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
-    ) as busy:
-        os.close(slave)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(master, 10_000)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(master)
-        assert status == busy.wait(timeout=60)
-    return seen.decode()
 
 
 def test_lines_without_a_terminal_carry_their_time(psfharvest, env) -> None:

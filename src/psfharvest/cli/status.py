@@ -38,8 +38,8 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
     Show what DIR holds, what is missing, and why; also while another process harvests.
 
     Standard output has the table, or with --json one object: total, done, missing, failed, pending, bytes,
-    elapsed_s and requests (of all runs), reasons, retried, learnt: what doctor found out of the archive, and running
-    while a process harvests.
+    elapsed_s and requests (of all runs), reasons, retried, learnt (what doctor found out), and running while a
+    process harvests.
 
     \b
     psfharvest status stars
@@ -57,10 +57,9 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
 
     report = account(folder)
     under_way = running(folder)
-    root, learnt = _learnt(folder)
     if as_json:
         under_way_plain = {"running": under_way.to_dict()} if under_way else {}
-        result_json(report.to_dict() | {"learnt": learnt} | under_way_plain)
+        result_json(report.to_dict() | {"learnt": _learnt(folder)[1]} | under_way_plain)
         return
     _show(folder, report, under_way)
 
@@ -100,12 +99,7 @@ def _show(folder: Path, report: Report, under_way: Running | None) -> None:
     for words, is_complete in asked:
         result(f"{folder}: {words}{'' if is_complete else ' (not all asked for yet)'}")
     _table(report)
-    for reason, n in report.reasons.items():
-        result(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
-        if reason in examples:
-            result(f"  for example {examples[reason]}")
-    if report.missing or report.failed:
-        result(f"\nall of them: psfharvest status {folder} --failed")
+    _trouble(folder, report, examples)
     root, learnt = _learnt(folder)
     if learnt:
         result(f"\nlearnt of {root}: {json.dumps(learnt)}")
@@ -117,6 +111,15 @@ def _show(folder: Path, report: Report, under_way: Running | None) -> None:
     if under_way:
         for line in _running_lines(under_way):
             result(line)
+
+
+def _trouble(folder: Path, report: Report, examples: dict[str, str]) -> None:
+    for reason, n in report.reasons.items():
+        result(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
+        if reason in examples:
+            result(f"  for example {examples[reason]}")
+    if report.missing or report.failed:
+        result(f"\nall of them: psfharvest status {folder} --failed")
 
 
 def _running_lines(under_way: Running) -> list[str]:

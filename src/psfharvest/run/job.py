@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Line
 from psfharvest.core import ranges
-from psfharvest.core.errors import BadInput, LocalError, PsfharvestError
+from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
@@ -94,7 +94,7 @@ class Job:
         ]
         try:
             return await self._run_asks(asks, what, before, extend=extend)
-        except LocalError as error:
+        except SinkError as error:
             return await _in_thread(_finished, self.folder, asks, tuple(self.retry_states), error)
 
     async def _run_asks(self, asks: Sequence[Ask], what: What | Path, before: int, *, extend: bool) -> Report:
@@ -112,7 +112,7 @@ class Job:
         """Run over what an old folder has recorded."""
         try:
             return await self._resume()
-        except LocalError as error:
+        except SinkError as error:
             return await _in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
 
     async def _resume(self) -> Report:
@@ -157,13 +157,13 @@ def _note_archive(manifest: Manifest, root: str) -> None:
             manifest.set(archive=root)
 
 
-def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], error: LocalError) -> Report:
+def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], error: SinkError) -> Report:
     """
     Return the account of a folder that cannot be written and where nothing was left to do.
 
     Raises
     ------
-    LocalError
+    SinkError
         The given one, where something is left.
     """
     try:
