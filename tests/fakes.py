@@ -32,6 +32,8 @@ class FakeFetcher:
         self.traffic = traffic
         self.script = script
         self.takes_s = takes_s
+        self.good: Item | None = None
+        self.controls = 0
         self.asked: list[str] = []
         self._n_asked: Counter[str] = Counter()
         self.times: list[float] = []
@@ -69,11 +71,18 @@ class FakeFetcher:
                 deliveries.append(Delivery(item, None, failure=answer, is_lost=is_lost))
             else:
                 self.traffic.succeeded(1, self.takes_s)
+                self.good = item
                 deliveries.append(Delivery(item, answer, b"hash"))
         return deliveries
 
     def next_change_s(self) -> float | None:
         return None
+
+    async def control(self) -> Failure | None:
+        self.controls += 1
+        await anyio.sleep(self.takes_s)
+        answer = self.script(self.good or Item(-1, "control", "control"), -1)
+        return answer if isinstance(answer, Failure) else None
 
     async def _answer(self, item: Item) -> None:
         self.asked.append(item.uri)

@@ -30,7 +30,7 @@ POLICIES = st.builds(
     first_delay_s=st.floats(0.001, 1e4),
     max_delay_s=st.floats(0.001, 1e5),
 )
-MISSING = {Reason.NOT_FOUND, Reason.OFF_DETECTOR}
+MISSING = {Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.NO_PRODUCT}
 NEVER_AGAIN = {Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.BAD_URI}
 
 
@@ -123,6 +123,7 @@ def test_retry_after_without_a_zone_is_in_utc():
 def test_statuses(status, reason, evidence, wait_s):
     """Each status has its reason, and 5xx and 429 speak against the archive; 429 and 503 may ask to wait."""
     expected = Failure(reason, f"HTTP {status}: words", wait_s, evidence, status)
+
     assert expected == classify_status(status, "9", "words", NOW)
     assert f"HTTP {status}" == classify_status(status, None, "", NOW).detail
 

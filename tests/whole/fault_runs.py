@@ -25,7 +25,7 @@ from whole.fault_table import ATTEMPTS, Case
 AT_ONCE = 12
 """Harvests that work; those that wait for a deadline are beside them."""
 N_GOOD = 3
-STEP = N_GOOD + 2
+STEP = N_GOOD + 1
 PATIENCE_S = 60.0
 """A harvest that takes longer hangs."""
 POLICY = RetryPolicy(attempts=ATTEMPTS, first_delay_s=0.01, max_delay_s=0.02, patience_s=60)
@@ -83,11 +83,6 @@ class Run:
         return [uri_of(self.first + k, size_px=size_px) for k in range(1, N_GOOD + 1)]
 
     @property
-    def warm_up(self) -> str:
-        """A dataURI that shows the archive at work before the harvest begins; it is not part of it."""
-        return uri_of(self.first + N_GOOD + 1)
-
-    @property
     def uris(self) -> list[str]:
         """All, in asking order: a file's own one first, on a fresh connection; a bundle's last, past a cut."""
         is_first = self.spot.case.way == "file"
@@ -132,8 +127,6 @@ async def _run_one(simulator: Simulator, run: Run, room: anyio.CapacityLimiter) 
             archive = await stack.enter_async_context(
                 Archive(simulator.url, client=client, limits=limits, retry=POLICY)
             )
-            if row.fault is not None and row.fault.kind == "status":
-                await archive.fetch(run.warm_up)  # else a first 5xx is taken for an outage, which charges nobody
             with anyio.fail_after(PATIENCE_S):
                 run.report = await archive.harvest(run.uris, run.folder, sink=run.spot.sink, via=run.spot.case.way)
         except Exception as error:  # noqa: BLE001 - one case's, told by its test

@@ -5,8 +5,8 @@ The rows are those of PROTOCOL 1.5 and 3 and of the complaints about peers: brok
 error pages that call themselves cutouts, other cutouts, floods, statuses, ``Retry-After``, redirects, dead
 connections, spoiled and hostile bundles. Each row is one fault of the simulator's. It befalls one cutout (by file)
 or the bundle that holds it, in up to three tempers: ``once``; ``always`` on this way; or ``everywhere``, in bundles
-and by file. A fault that never ends by itself uses up `ATTEMPTS`: by file all of them; by bundle two bundles and
-then one request for the cutout alone.
+and by file. A fault that never ends by itself uses up `ATTEMPTS`: by file all of them, or two where it is the same
+whole answer twice; by bundle two bundles and then one request for the cutout alone.
 
 What stops a whole run (no name, no connection, no TLS, an outage, an absurd ``Retry-After``) is in
 ``test_fault_stops.py``; what befalls a query is there, too.
@@ -158,6 +158,12 @@ def transient(
     return Row(name, fault, {k: end for k, end in ends.items() if k[0] in ways and k[1] in tempers}, **more)
 
 
+def refusal(name: str, fault: Fault, reason: str, **more: object) -> Row:
+    """Give a row of a whole answer that is the same each time: by file the second one is final."""
+    row = transient(name, fault, reason, **more)
+    return replace(row, ends=row.ends | {("file", ALWAYS): End("failed", 2, reason, frozenset({reason}))})
+
+
 def half(name: str, fault: Fault, reason: str, **more: object) -> Row:
     """
     Give a row of a transfer that breaks half way.
@@ -247,15 +253,30 @@ LENGTHS = [
 """Bodies that are shorter or longer than they say, or say nothing."""
 
 CONTENTS = [
-    transient("an HTML page", Fault("html"), "html_page", in_bundle="truncated"),
-    transient("a text", Fault("text", body="dataset parameter is required"), "text_page", in_bundle="truncated"),
-    transient("JSON", Fault("text", body='{"status":"ERROR","msg":""}'), "text_page", in_bundle="truncated"),
-    transient("bytes of no kind", Fault("text", body="\x00\x01\u0100" * 50), "not_fits", in_bundle="truncated"),
+    refusal("an HTML page", Fault("html"), "html_page", in_bundle="truncated"),
+    refusal(
+        "a text",
+        Fault("text", body="dataset parameter is required"),
+        "text_page",
+        in_bundle="truncated",
+    ),
+    refusal(
+        "JSON",
+        Fault("text", body='{"status":"ERROR","msg":""}'),
+        "text_page",
+        in_bundle="truncated",
+    ),
+    refusal(
+        "bytes of no kind",
+        Fault("text", body="\x00\x01\u0100" * 50),
+        "not_fits",
+        in_bundle="truncated",
+    ),
     transient("an empty answer", Fault("empty"), "empty", in_bundle="not_in_bundle"),
     transient("204", Fault("status", code=204), "empty", in_bundle="http_error"),
-    transient("another shape", Fault("wrong_shape"), "wrong_shape", ways=FILE),
-    transient("a larger shape", Fault("wrong_shape", size=31), "wrong_shape", ways=FILE),
-    transient("another exposure's cutout", Fault("wrong_source"), "wrong_source", ways=FILE),
+    refusal("another shape", Fault("wrong_shape"), "wrong_shape", ways=FILE),
+    refusal("a larger shape", Fault("wrong_shape", size=31), "wrong_shape", ways=FILE),
+    refusal("another exposure's cutout", Fault("wrong_source"), "wrong_source", ways=FILE),
     transient("itself without end", Fault("endless"), "too_large", ways=FILE),
     transient("zeros without end", Fault("endless", form="zeros"), "too_large", ways=FILE),
     transient("a gzip bomb", Fault("gzip_bomb", inflated_bytes=5e7), "too_large", in_bundle="not_in_bundle"),
@@ -272,17 +293,17 @@ STATUSES = [
     final("410", Fault("status", code=410), "missing", "not_found"),
     final("401", Fault("status", code=401), "failed", "unauthorized"),
     final("403", Fault("status", code=403), "failed", "forbidden"),
-    *(transient(f"{n}", Fault("status", code=n), "http_error", ways=FILE) for n in (304, 400, 405, 413)),
-    transient("418", Fault("status", code=418), "http_error"),
-    transient("500", Fault("status", code=500), "server_error"),
+    *(refusal(f"{n}", Fault("status", code=n), "http_error", ways=FILE) for n in (304, 400, 405, 413)),
+    refusal("418", Fault("status", code=418), "http_error"),
+    refusal("500", Fault("status", code=500), "server_error"),
     transient("503", Fault("status", code=503), "server_error"),
     *(transient(f"{n}", Fault("status", code=n), "server_error", tempers=[ONCE]) for n in (502, 504, 520)),
     transient("429", Fault("status", code=429), "rate_limited", waits_s=0.9),
     declined("401 for bundles", Fault("status", code=401), End("failed", 1, "unauthorized")),
     declined("403 for bundles", Fault("status", code=403), End("failed", 1, "forbidden")),
     declined("404 for bundles", Fault("status", code=404), End("missing", 1, "not_found")),
-    declined("405 for bundles", Fault("status", code=405), End("failed", ATTEMPTS, "http_error", _ODD)),
-    declined("413 for bundles", Fault("status", code=413), End("failed", ATTEMPTS, "http_error", _ODD)),
+    declined("405 for bundles", Fault("status", code=405), End("failed", 2, "http_error", _ODD)),
+    declined("413 for bundles", Fault("status", code=413), End("failed", 2, "http_error", _ODD)),
 ]
 """Statuses."""
 

@@ -108,7 +108,14 @@ class Line:
         return self._files(at_data_urls=via == "fitscut")
 
     def _files(self, *, at_data_urls: bool = False) -> FileFetcher:
-        return FileFetcher(self._wire, self.traffic, self.endpoints, self._limits, at_data_urls=at_data_urls)
+        return FileFetcher(
+            self._wire,
+            self.traffic,
+            self.endpoints,
+            self._limits,
+            at_data_urls=at_data_urls,
+            count=self.mashup(SHORT_PATIENCE_S).control,
+        )
 
 
 def _make_wire(client: Any, connections: int, *, is_private: bool, trust_env: bool) -> Wire:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
 
     NOT_FOUND = "not_found"
     OFF_DETECTOR = "off_detector"
+    NO_PRODUCT = "no_product"
 
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
@@ -69,6 +70,7 @@ class Reason(StrEnum):
 REMEDY: Mapping[Reason, str] = {
     Reason.NOT_FOUND: "the archive has no such product; ask for another suffix",
     Reason.OFF_DETECTOR: "the cutout lies wholly outside the image; nothing to do",
+    Reason.NO_PRODUCT: "the archive says the same of every cutout of this product: see the detail; nothing to do",
     Reason.UNAUTHORIZED: "give a valid token (--token or MAST_API_TOKEN)",
     Reason.FORBIDDEN: "the data are not public, or the archive refuses you; ask its help desk",
     Reason.RATE_LIMITED: "run again later, with fewer --max-connections",
@@ -118,6 +120,12 @@ class Failure(NamedTuple):
     evidence: Evidence = Evidence.NONE
     status: int = 0
     """The HTTP status, where there was an answer that had one other than 2xx."""
+    fingerprint: bytes = b""
+    """Digest of status and content of an answer that may be final when it comes twice; else nothing."""
+    is_text: bool = False
+    """True for a complete answer in plain text: words of the archive's own, unlike a web page."""
+    is_final: bool = False
+    """True where it has come before and is not asked for again."""
 
 
 class Asked(NamedTuple):
@@ -158,6 +166,8 @@ class Item(NamedTuple):
     """The catalogue row as JSON text, or nothing."""
     attempts: int = 0
     """Requests already charged to it in this run."""
+    refusal: bytes = b""
+    """Fingerprint of its last refusal, in this run or an earlier one."""
 
 
 class Delivery(NamedTuple):

@@ -53,6 +53,17 @@ class Fetcher(Protocol):
         """
         ...
 
+    async def control(self) -> Failure | None:
+        """
+        Ask for something that the archive is known to have, or else for a small count.
+
+        Returns
+        -------
+        Failure or None
+            Why it did not come, or None: the archive lives.
+        """
+        ...
+
     def next_change_s(self) -> float | None:
         """Return in how many seconds `room` may grow by itself; None: only by a wake."""
         ...

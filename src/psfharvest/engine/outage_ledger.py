@@ -1,74 +1,119 @@
 """
-Outage ledger: failures and charged attempts that are taken back when the archive turns out to be down.
+Outage ledger: verdicts and charged attempts that are taken back when the archive turns out to be down.
 
-An outage is declared only after several requests have failed. What those requests did to their items (an attempt
-charged, a final failure) is kept here until it is clear which of both it was: a good answer lets it stand, an
-outage takes it back.
+An outage shows only after several requests have failed, and a broken archive may answer each of them with what
+looks like a verdict (404, 403, a page). So what a failure did to its item (an attempt charged, a final outcome) is
+kept here until the archive has proved to live: by a good answer to a request that was sent after the failure, or to
+a control request. An outage takes it back.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from psfharvest.core.model import Item, Outcome
+from psfharvest.core.model import Item, Outcome, Reason
 
-HELD_MAX = 64
-"""Final failures held back at most: an outage shows after ten, so that more are not its."""
-
-
-class Release(NamedTuple):
-    """What the ledger lets go of: outcomes that stand, and outcomes taken back, each with its item as it was."""
-
-    stands: list[Outcome]
-    taken_back: list[Outcome]
+DIRECT_MAX = 3
+"""So many direct verdicts (404 and the like) without a good answer behind them need a control request."""
+_DIRECT = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.UNAUTHORIZED, Reason.FORBIDDEN})
 
 
 class OutageLedger:
-    """Attempts and final failures since the archive's last sensible answer, and what to do with them."""
+    """
+    Failures without proof yet that the archive lived, in two generations.
 
-    def __init__(self) -> None:
-        self._held: list[Outcome] = []
-        self._charged: Counter[int] = Counter()
-        """Attempts charged since the last sensible answer, by the item's number."""
+    The older one waits for a proof that is under way: for any of the requests sent after it (its witnesses), or for
+    the control request. The newer one came later and waits for the next proof.
+
+    Parameters
+    ----------
+    n_outages
+        Outages that are over, or known: what they took back was not here.
+    """
+
+    def __init__(self, n_outages: int = 0) -> None:
+        self.n_outages = n_outages
+        self._older: list[Outcome] = []
+        self._newer: list[Outcome] = []
+        self._charged_older: Counter[int] = Counter()
+        self._charged_newer: Counter[int] = Counter()
+        """Attempts charged, by the item's number."""
+        self._witnesses: set[int] = set()
+        """Numbers of items sent after the older generation was charged."""
+        self.is_controlled = False
+        """Whether the older generation waits for a control request."""
         self._refunds: Counter[int] = Counter()
         """Attempts to give back when the item is next met, by its number."""
-        self._n_alive = 0
-        self._was_down = False
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._older) + len(self._newer)
 
-    def saw_alive(self, n_alive: int, *, is_down: bool) -> list[Outcome]:
-        """
-        Return the held failures that stand, when the archive has given sensible answers since the last call.
+    @property
+    def needs_control(self) -> bool:
+        """True when what is held may not stand without a proof that the archive lives."""
+        held = [*self._older, *self._newer]
+        return len(held) >= DIRECT_MAX or any(outcome.reason not in _DIRECT for outcome in held)
 
-        Parameters
-        ----------
-        n_alive
-            Sensible answers so far, a number that only grows.
-        is_down
-            Whether an outage is declared now.
-        """
-        if is_down or n_alive == self._n_alive:
-            return []
-        self._n_alive = n_alive
-        return self.settle()
-
-    def saw_failures(self, *, is_down: bool) -> Release:
-        """Return what follows from failures just noted: all is taken back when an outage has begun with them."""
-        began, self._was_down = is_down and not self._was_down, is_down
-        if began:
-            return Release([], self._take_back())
-        return Release(self.settle() if len(self._held) > HELD_MAX else [], [])
-
-    def charge(self, number: int) -> None:
-        """Note that an attempt was charged for a failure that may be an outage's."""
-        self._charged[number] += 1
+    def charge(self, number: int, n: int = 1) -> None:
+        """Note attempts charged to an item."""
+        self._charged_newer[number] += n
 
     def hold(self, outcome: Outcome) -> None:
-        """Hold a final failure back that may be an outage's."""
-        self._held.append(outcome)
+        """Hold a verdict back until the archive has proved to live."""
+        self._newer.append(outcome)
+
+    def sent(self, items: Iterable[Item]) -> None:
+        """Note items sent: a good answer to one of them proves that the archive lived after what is held."""
+        if (self._newer or self._charged_newer) and not self._witnesses and not self.is_controlled:
+            self._age()
+            self._witnesses.update(item.number for item in items)
+
+    def came(self, number: int) -> list[Outcome]:
+        """Note an item that is done; return the verdicts that stand by it."""
+        if number not in self._witnesses:
+            return []
+        self._witnesses.clear()
+        return self._settle_older()
+
+    def failed(self, number: int) -> None:
+        """Note an item that did not come: it proves nothing."""
+        self._witnesses.discard(number)
+        if not self._witnesses and not self.is_controlled:
+            self._rejuvenate()
+
+    def control_begun(self) -> None:
+        """Note a control request sent: it speaks for all that was held until now."""
+        self._age()
+        self._witnesses.clear()
+        self.is_controlled = True
+
+    def control_passed(self) -> list[Outcome]:
+        """Note a good answer to the control request; return the verdicts that stand by it."""
+        if not self.is_controlled:
+            return []
+        self.is_controlled = False
+        return self._settle_older()
+
+    def outage(self, n_outages: int) -> list[Outcome]:
+        """Return all verdicts held, taken back: each with its item as it was before the attempts charged."""
+        self.n_outages = n_outages
+        self._age()
+        self._witnesses.clear()
+        self.is_controlled = False
+        held, self._older = self._older, []
+        taken_back = []
+        for outcome in held:
+            attempts = outcome.item.attempts + 1 - self._charged_older.pop(outcome.item.number, 0)
+            taken_back.append(outcome._replace(item=outcome.item._replace(attempts=max(0, attempts))))
+        self._refunds.update(self._charged_older)
+        self._charged_older.clear()
+        return taken_back
+
+    def settle(self) -> list[Outcome]:
+        """Return all verdicts held: they stand without a proof, and so do the charged attempts."""
+        self._age()
+        return self._settle_older()
 
     def attempts_after(self, item: Item) -> int:
         """Return the requests charged to an item with the one just failed, refunds (now used up) taken off."""
@@ -79,22 +124,20 @@ class OutageLedger:
         refund = self._refunds.pop(item.number, 0)
         return item._replace(attempts=max(0, item.attempts - refund)) if refund else item
 
-    def forget(self, number: int) -> None:
-        """Drop the refunds of an item that is done."""
-        self._refunds.pop(number, None)
+    def _age(self) -> None:
+        self._older += self._newer
+        self._charged_older += self._charged_newer
+        self._newer = []
+        self._charged_newer.clear()
 
-    def settle(self) -> list[Outcome]:
-        """Return all held failures: they stand, and so do the charged attempts."""
-        held, self._held = self._held, []
-        self._charged.clear()
-        return held
+    def _rejuvenate(self) -> None:
+        if self._older or self._charged_older:
+            self._newer = self._older + self._newer
+            self._charged_newer += self._charged_older
+            self._older = []
+            self._charged_older.clear()
 
-    def _take_back(self) -> list[Outcome]:
-        held, self._held = self._held, []
-        taken_back = []
-        for outcome in held:
-            attempts = max(0, outcome.item.attempts + 1 - self._charged.pop(outcome.item.number, 0))
-            taken_back.append(outcome._replace(item=outcome.item._replace(attempts=attempts)))
-        self._refunds.update(self._charged)
-        self._charged.clear()
-        return taken_back
+    def _settle_older(self) -> list[Outcome]:
+        settled, self._older = self._older, []
+        self._charged_older.clear()
+        return settled

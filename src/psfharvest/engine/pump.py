@@ -10,20 +10,22 @@ the keeper has not yet claimed is bounded, so a kill loses little.
 from __future__ import annotations
 
 import heapq
-import math
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import LocalError
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
+from psfharvest.core.policy.deferral import Deferral
+from psfharvest.core.policy.refusals import Refusals
 from psfharvest.core.policy.retry import Final, decide
 from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.engine.outage_ledger import OutageLedger
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.traffic import TICK_S, Traffic
 
 UNCLAIMED_MAX = 512
 READY_MAX = 352
@@ -36,7 +38,8 @@ GATHER_S = 0.05
 GATHER_FULL = 128
 """A batch that is worth a sync; as many more may arrive while it is written."""
 
-_AGAINST_THE_ARCHIVE = (Evidence.ERRING, Evidence.UNREACHABLE)
+_BROKEN = (Evidence.NONE, Evidence.UNREACHABLE)
+"""What a request may meet that was under way while this process did not run."""
 
 
 class Pump:
@@ -78,7 +81,13 @@ class Pump:
         self._sent = 0
         self._ready: list[Outcome] = []
         self._writing = 0
-        self._ledger = OutageLedger()
+        self._ledger = OutageLedger(traffic.health.n_outages)
+        self._refusals = Refusals()
+        self._deferral = Deferral()
+        self._control = traffic.controls_begun
+        self._gaps_s = 0.0
+        self._n_interrupted = 0
+        """Answers still to come to requests that were under way in a gap of the clock."""
         self._is_fed = False
         self._has_room = False
         self._error: Exception | None = None
@@ -91,7 +100,7 @@ class Pump:
     @property
     def waiting(self) -> int:
         """Items that wait for another attempt."""
-        return len(self._retries) + len(self._ledger)
+        return len(self._retries) + len(self._ledger) + len(self._deferral)
 
     async def run(self, source: AsyncIterable[Sequence[Item]]) -> None:
         """
@@ -106,14 +115,14 @@ class Pump:
         LocalError
             When the keeper could not keep a batch.
         """
+        self._began_at, self._gaps_s = self._traffic.begin_waiting(), self._traffic.gaps_s
         unlisten = self._traffic.listen(self._wake)
-        self._began_at = self._traffic.now()
         try:
             async with self._fetcher.open(self._wake), anyio.create_task_group() as group:
                 group.start_soon(self._feed, source, group.cancel_scope)
                 group.start_soon(self._write, group.cancel_scope)
                 try:
-                    await self._work()
+                    await self._work(group)
                 except Exception as error:  # noqa: BLE001 - raised below, without an exception group
                     self._error = self._error or error
                 group.cancel_scope.cancel()
@@ -174,69 +183,112 @@ class Pump:
         self._error = self._error or error
         scope.cancel()
 
-    async def _work(self) -> None:
+    async def _work(self, group: TaskGroup) -> None:
         while True:
             self._woken = anyio.Event()
             now = self._traffic.begin_turn()  # the one look at the clock: a second one could contradict it
+            self._notice_gap()
             self._judge_all(now)
+            if self._traffic.takes_control():
+                group.start_soon(self._send_control)
+            self._note_control()
             self._admit(now)
             if self._is_finished():
                 return
             with anyio.move_on_after(self._pause_s(now)):
                 await self._woken.wait()
 
+    async def _send_control(self) -> None:
+        is_answered = False
+        try:
+            failure = await self._fetcher.control()
+            is_answered = True
+            self._traffic.controlled(failure)
+        finally:
+            if not is_answered:
+                self._traffic.control_dropped()
+
+    def _notice_gap(self) -> None:
+        """Leave out a time in which this process was stopped: neither patience nor attempts count it."""
+        gaps_s = self._traffic.gaps_s
+        if gaps_s > self._gaps_s:
+            self._began_at += gaps_s - self._gaps_s
+            self._gaps_s = gaps_s
+            self._n_interrupted = self._sent
+
+    def _note_control(self) -> None:
+        if self._traffic.controls_begun != self._control:
+            self._control = self._traffic.controls_begun
+            self._ledger.control_begun()
+
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
-        if self._is_idle():
-            self._ready += self._ledger.settle()
+        if self._traffic.health.n_outages != self._ledger.n_outages:
+            self._take_back()
+        elif self._ledger.is_controlled and self._traffic.last_passed == self._control:
+            self._ready += self._ledger.control_passed()
+            self._deferral.suspect()
+        if self._ledger and self._is_quiet():
+            if self._ledger.needs_control:
+                self._traffic.doubt()
+            else:
+                self._ready += self._ledger.settle()
         if self._ready:
             self._to_write.set()
             if len(self._ready) >= GATHER_FULL or self._is_draining():
                 self._enough.set()
 
+    def _take_back(self) -> None:
+        for outcome in self._ledger.outage(self._traffic.health.n_outages):
+            self._fresh.append(outcome.item)
+            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
+        self._refusals.forget()
+        self._deferral.clear()
+
     def _judge_new(self, now: float) -> None:
         deliveries = self._fetcher.take(is_behind=self._is_behind())
         self._sent -= len(deliveries)
-        self._ready += self._ledger.saw_alive(self._traffic.calm_signals, is_down=self._traffic.is_down)
         for delivery in deliveries:
             item = delivery.item
             if delivery.n_repeated:  # no attempts: what had died is the connection, not the request
                 self.retried[Reason.RESET] += delivery.n_repeated
+            if self._deferral:
+                self._fresh.extend(self._deferral.seen(item.number))
             if delivery.failure is not None:
+                self._ledger.failed(item.number)
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:
-                self._ledger.forget(item.number)
-                done = Outcome(item, State.DONE, item.attempts + 1, delivery.body, delivery.sha256)
+                self._refusals.given(item)
+                attempts = self._ledger.attempts_after(item)
+                self._ready += self._ledger.came(item.number)
+                self._deferral.clear()
+                done = Outcome(item, State.DONE, attempts, delivery.body, delivery.sha256)
                 self._ready.append(done._replace(quirk=delivery.quirk) if delivery.quirk else done)
             else:
+                self._ledger.failed(item.number)
                 self._fresh.appendleft(item)
-        release = self._ledger.saw_failures(is_down=self._traffic.is_down)
-        self._ready += release.stands
-        for outcome in release.taken_back:
-            self._fresh.append(outcome.item)
-            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
+            self._n_interrupted = max(0, self._n_interrupted - 1)
 
     def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
         item = delivery.item
-        if delivery.is_lost:
+        is_interrupted = self._n_interrupted > 0 and failure.evidence in _BROKEN
+        if delivery.is_lost or is_interrupted:
             self.retried[failure.reason] += 1
-            self._fresh.append(item)  # behind the others, so that the next probe asks for another cutout
+            # behind the others, so that the next probe asks for another cutout
+            self._fresh.append(self._ledger.refunded(item))
             return
+        failure = self._refusals.refused(item, failure)
         attempts = self._ledger.attempts_after(item)
+        self._ledger.charge(item.number)
+        self._deferral.failed(item)
+        if failure.fingerprint:
+            item = item._replace(refusal=failure.fingerprint)
         verdict = decide(failure, attempts, self._policy, self._draw())
-        if failure.evidence in _AGAINST_THE_ARCHIVE:
-            self._ledger.charge(item.number)
         if isinstance(verdict, Final):
-            outcome = Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail)
-            is_suspect = failure.evidence in _AGAINST_THE_ARCHIVE and verdict.state is State.FAILED
-            if is_suspect:
-                self._ledger.hold(outcome)
-            else:
-                self._ready.append(outcome)
+            self._ledger.hold(Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail))
             return
         self.retried[failure.reason] += 1
-        entry = (now + verdict.delay_s, item.number, item._replace(attempts=attempts))
-        heapq.heappush(self._retries, entry)
+        heapq.heappush(self._retries, (now + verdict.delay_s, item.number, item._replace(attempts=attempts)))
 
     def _admit(self, now: float) -> None:
         unclaimed = self._fetcher.exposed() + len(self._ready) + self._writing
@@ -245,9 +297,14 @@ class Pump:
         while self._retries and len(batch) < room and self._retries[0][0] <= now:
             batch.append(self._ledger.refunded(heapq.heappop(self._retries)[2]))
         while self._fresh and len(batch) < room and len(self._retries) < RETRIES_MAX:
-            batch.append(self._fresh.popleft())
+            item = self._fresh.popleft()
+            if not self._deferral or not self._deferral.takes(item):
+                batch.append(item)
+        if self._deferral and not self._fresh and len(batch) < room:
+            batch += self._deferral.probes(room - len(batch))
         if batch:
             self._sent += len(batch)
+            self._ledger.sent(batch)
             self._fetcher.submit(batch)
         self._has_room = len(batch) < room
         if len(self._fresh) < FRESH_MAX // 2:
@@ -260,18 +317,20 @@ class Pump:
         if self._retries and self._has_room:
             pauses.append(max(0.0, self._retries[0][0] - now))
         pauses.append(self._traffic.patience_left_s(self._policy.patience_s, self._began_at))
-        return min((p for p in pauses if p is not None), default=math.inf)
+        pauses.append(TICK_S)
+        return min(p for p in pauses if p is not None)
 
     def _is_behind(self) -> bool:
         """Return True while the keeper is behind, so that bundles are held back while they stream."""
         return len(self._ready) + self._writing >= READY_MAX
 
-    def _is_idle(self) -> bool:
-        is_empty = not (self._fresh or self._retries or self._sent)
-        return self._is_fed and is_empty and not self._fetcher.is_busy()
+    def _is_quiet(self) -> bool:
+        """Return True while nothing is under way, and nothing is left to send but what waits for its time."""
+        return not (self._fresh or self._sent) and not self._fetcher.is_busy()
 
     def _is_draining(self) -> bool:
-        return self._is_idle() and not self._ledger
+        is_empty = not (self._retries or self._ledger or len(self._deferral))
+        return self._is_fed and is_empty and self._is_quiet()
 
     def _is_finished(self) -> bool:
         return self._is_draining() and not self._ready and not self._writing

@@ -14,13 +14,17 @@ from contextlib import asynccontextmanager
 import anyio
 
 from psfharvest.core.errors import ArchiveDown
-from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
-from psfharvest.core.policy.health import Health
+from psfharvest.core.model import Failure, Limits, Reason, RetryPolicy
+from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
 
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""
+TICK_S = 1.0
+"""How often whoever waits looks for a gap in the clock."""
+GAP_S = 2.0
+"""A look that comes later than this: the process was stopped, or the machine was suspended."""
 AHEAD_FACTOR = 4
 """Requests waiting at the wire, a connection: enough that none is idle, few enough to be taken back."""
 _OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
@@ -51,11 +55,14 @@ class Traffic:
     ) -> None:
         ceiling = limits.connections(is_public=is_public)
         self.throttle = Throttle(ceiling, PUBLIC_START if is_public else ceiling)
-        self.health = Health(policy)
+        self.health = CircuitBreaker(policy)
         self.requests = 0
         self.in_flight = 0
-        self.calm_signals = 0
-        """Grows with every answer that shows the archive at work."""
+        self.controls_begun = 0
+        self.last_passed = 0
+        """Control requests sent, and the number of the last one that was answered."""
+        self.gaps_s = 0.0
+        """How long this process has not run in all, as far as was noticed: stopped, or suspended."""
         self._per_second = limits.max_per_second
         self.has_answered = False
         """Whether any request was answered well."""
@@ -75,8 +82,8 @@ class Traffic:
 
     @property
     def is_holding(self) -> bool:
-        """True while nobody may send: a pause, or an outage."""
-        return self.is_down or self._paused_until > self._clock()
+        """True while nobody may send: a pause, an outage, or a doubt that a control request is to settle."""
+        return self.is_down or self.health.is_doubted or self._paused_until > self._clock()
 
     @property
     def connections(self) -> int:
@@ -97,8 +104,8 @@ class Traffic:
         ahead
             How many a wire likes to hold beside those that it can send; granted while all is well.
         """
-        free = self._free()
-        is_holding = self.is_down or self._paused_until > self._now
+        free = 0 if self.health.is_doubted else self._free()
+        is_holding = self.is_down or self.health.is_doubted or self._paused_until > self._now
         if ahead and not (is_holding or self._waiting_turns or self._per_second):
             free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
         return max(0, free - self._waiting_turns)
@@ -111,7 +118,7 @@ class Traffic:
         """
         now = self._now
         opens_at = max(self._paused_until, self._rate_ready_at())
-        if self.is_down:
+        if self.is_down and not self.health.is_doubted:
             opens_at = max(opens_at, self.health.probe_at)
             if self.in_flight or opens_at <= now:
                 return None
@@ -124,15 +131,29 @@ class Traffic:
         """Return the time on the monotonic clock of the limiter, in seconds."""
         return self._clock()
 
+    def begin_waiting(self) -> float:
+        """Note that somebody begins to wait, and return the time: if nobody did before, no turn was missed."""
+        if not (self._listeners or self._waiting_turns):
+            self._now = self._clock()
+        return self._clock()
+
     def begin_turn(self) -> float:
         """
         Read the clock for one turn of decisions, and return the time read.
 
         `allowance` and `next_change_s` reckon with this one time until the next turn. Two looks at the clock could
         find the limiter closed and then, a moment later, nothing to wait for; the caller would sleep for ever.
+
+        Whoever waits begins a turn at least every `TICK_S`. One that comes much later shows that this process did
+        not run (it was stopped, or the machine suspended): no outage and no patience count that time.
         """
-        self._now = self._clock()
-        return self._now
+        now = self._clock()
+        gap_s = now - self._now - TICK_S
+        self._now = now
+        if gap_s > GAP_S:
+            self.gaps_s += gap_s
+            self.health.skip(gap_s)
+        return now
 
     def patience_left_s(self, patience_s: float, since: float) -> float:
         """
@@ -146,12 +167,18 @@ class Traffic:
             When it has lasted too long; with the archive's last words.
         """
         left_s = self.health.gives_up_at(patience_s, since) - self._clock()
-        if left_s <= 0:
+        if left_s > 0:
+            return left_s
+        if self.health.is_banned:
             raise ArchiveDown(
-                f"the archive has been out of reach for {patience_s:g} s ({self.health.words}); run again later",
-                reason="archive_down",
+                f"the archive refuses every request ({self.health.words}): stop, and ask its help desk "
+                "(archive@stsci.edu) before you run again later",
+                reason=Reason.FORBIDDEN,
             )
-        return left_s
+        raise ArchiveDown(
+            f"the archive has been out of reach for {patience_s:g} s ({self.health.words}); run again later",
+            reason="archive_down",
+        )
 
     def started(self, n: int = 1) -> None:
         """Take note of requests sent."""
@@ -165,8 +192,7 @@ class Traffic:
         """Take note of `n` requests answered well, in `mean_s` seconds each."""
         self.has_answered = True
         self.in_flight -= n
-        self.calm_signals += 1
-        self.health.alive()
+        self.health.success()
         self.throttle.observe(n, 0, mean_s)
         self._announce()
 
@@ -190,11 +216,39 @@ class Traffic:
                 self._paused_until,
                 now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
             )
-        if failure.evidence is Evidence.ALIVE:
-            self.calm_signals += 1
-        is_lost = self.health.trouble(failure, subject, now, self._draw())
+        is_lost = self.health.failure(failure, subject, now, self._draw())
         self._announce()
         return is_lost
+
+    def doubt(self) -> None:
+        """Let a control request say whether there is an outage, before anything else is sent."""
+        if not (self.is_down or self.health.is_doubted):
+            self.health.doubt()
+            self._announce()
+
+    def takes_control(self) -> bool:
+        """Return True when the caller must send the control request now, and tell `controlled` its answer."""
+        is_free = self.in_flight < self.throttle.limit and self._now >= self._paused_until
+        if not self.health.wants_control or not is_free:
+            return False
+        self.health.begin_control()
+        self.controls_begun += 1
+        self.started()
+        return True
+
+    def controlled(self, failure: Failure | None) -> None:
+        """Take note of the answer to the control request: a failure, or None when it was good."""
+        self.in_flight -= 1
+        self.health.end_control(failure, self._clock(), self._draw())
+        if failure is None:
+            self.last_passed = self.controls_begun
+        self._announce()
+
+    def control_dropped(self) -> None:
+        """Take note of a control request that ended without an answer."""
+        self.in_flight -= 1
+        self.health.drop_control()
+        self._announce()
 
     def dropped(self, n: int = 1) -> None:
         """Take note of requests that we ended ourselves."""
@@ -221,13 +275,13 @@ class Traffic:
         ArchiveDown
             When the patience ends first.
         """
-        began_at = self._clock()
+        began_at, gaps_s = self.begin_waiting(), self.gaps_s
         self._waiting_turns += 1
         try:
             while self._free_now() < 1:
-                left_s = self.patience_left_s(patience_s, began_at)
+                left_s = self.patience_left_s(patience_s, began_at + self.gaps_s - gaps_s)
                 changed, pause_s = self._changed, self.next_change_s()
-                with anyio.move_on_after(left_s if pause_s is None else min(pause_s, left_s)):
+                with anyio.move_on_after(min(left_s, TICK_S if pause_s is None else pause_s, TICK_S)):
                     await changed.wait()
         finally:
             self._waiting_turns -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.errors import ArchiveDown, LocalError
-from psfharvest.core.model import Delivery, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.model import Delivery, Item, Outcome, Progress, Report, RetryPolicy, State
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.traffic import Traffic
@@ -26,6 +26,8 @@ from psfharvest.store.manifest.targets import Ask
 WATCH_S = 0.2
 LEFTOVERS_S = 0.4
 """How long a stopped run goes on storing what had arrived: it must end within a second."""
+CONTROLS_MAX = 3
+"""Cutouts done in this folder before that are given for control requests."""
 
 
 class ByteLimit(Exception):
@@ -45,6 +47,10 @@ class AccountingFetcher(Fetcher, Protocol):
 
     def leftovers(self) -> Iterator[list[Delivery]]:
         """Yield what had arrived when the work was ended and may be claimed; call it off the event loop."""
+        ...
+
+    def know_good(self, items: Iterable[Item]) -> None:
+        """Take items that the archive is known to have, for control requests."""
         ...
 
 
@@ -140,6 +146,7 @@ class Campaign:
         self._started_at = time.monotonic()
         self._run = await self._disk.do(self.manifest.begin_run)
         self._asks = await self._disk.do(targets.read_asks, self.manifest)
+        self.fetcher.know_good(await self._disk.do(self.manifest.known_good, CONTROLS_MAX))
         stopped = "interrupted"
         try:
             stopped = await self._work()

@@ -60,6 +60,8 @@ _UNDELIVERED = frozenset(
      Reason.TEXT_PAGE, Reason.EMPTY}
 )  # fmt: skip
 """Failures that an answer too large for the archive may end in."""
+CONTROL = Query("UVIS", id=(1, 1))
+"""What a control request counts."""
 T = TypeVar("T")
 
 
@@ -162,6 +164,21 @@ class Mashup:
             self.note(f"the archive does not count ({trouble.failure.detail}): totals were read from its pages")
             return counted
 
+    async def control(self) -> Failure | None:
+        """Send one small count, at once and once; return why it was not answered, or None."""
+        payload = self._payload(CONTROL, "COUNT_BIG(*)", CONTROL.criteria)
+        reply = await self._wire.exchange(self._template._replace(body=_form(payload)))
+        failure = failure_of(reply)
+        if failure is not None:
+            return failure
+        try:
+            answer = await anyio.to_thread.run_sync(answers.parse, reply.body)
+        except Unreadable as error:
+            return Failure(Reason.TEXT_PAGE, str(error))
+        if answer.get("status") in ("COMPLETE", "EXECUTING"):
+            return None
+        return Failure(Reason.SERVER_ERROR, f"the archive says: {self._plain(answer.get('msg') or 'no words')}")
+
     async def rows(
         self, query: Query, part: Part, expected: int, columns: Iterable[str], page: int = 1, page_rows: int = 0
     ) -> Rows:
@@ -248,7 +265,7 @@ class Mashup:
         _Trouble
             After `max_failures` answers, where given, that may have been more than the archive can deliver.
         """
-        body = f"request={quote(json.dumps(payload))}".encode()
+        body = _form(payload)
         max_bytes = min(MAX_ANSWER_BYTES, MAX_FRAME_BYTES + n_rows * MAX_ROW_BYTES)
         request = self._template._replace(body=body, max_bytes=max_bytes)
         n_undelivered = 0
@@ -359,6 +376,10 @@ def _widened(criterion: Between, ends: Ends) -> Between:
     if high is not None and not ends.high:
         high = math.floor(high) + 1 if is_whole else math.nextafter(high, math.inf)
     return Between(criterion.column, low, high)
+
+
+def _form(payload: dict[str, Any]) -> bytes:
+    return f"request={quote(json.dumps(payload))}".encode()
 
 
 def _error(words: str, query: Query) -> Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import anyio
 from psfharvest.archive.fetch.bundle import BundleFetcher
 from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Delivery, Item
+from psfharvest.core.model import Delivery, Failure, Item
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import TrafficLight
 
@@ -113,9 +113,19 @@ class RoutedFetcher:
         deliveries = self._files.take()
         self._route.single(*self._files.last_taken)
         if not is_behind:
-            deliveries += self._bundles.take()
+            bundled = self._bundles.take()
+            self._files.know_good([d.item for d in bundled if d.body is not None][-1:])
+            deliveries += bundled
             self._launch()
         return deliveries
+
+    async def control(self) -> Failure | None:
+        """Send the control request, by file."""
+        return await self._files.control()
+
+    def know_good(self, items: Iterable[Item]) -> None:
+        """Take items that are known to be good, for control requests."""
+        self._files.know_good(items)
 
     def next_change_s(self) -> float | None:
         """Return when a bundle that is not full stops waiting for more."""

@@ -293,7 +293,11 @@ class BundleFetcher:
             bundle.notes[item.uri] = f"refused member: {member.problem}"
             return
         del bundle.absent[name]
-        bundle.arrived.add(deliver(item, member.body, self._template.credentials))
+        delivery = deliver(item, member.body, self._template.credentials)
+        if delivery.failure is not None:
+            # what a bundle holds in its place is no answer for this cutout, which two of them would make final
+            delivery = delivery._replace(failure=delivery.failure._replace(fingerprint=b"", is_text=False))
+        bundle.arrived.add(delivery)
 
     async def _hand_on(self, bundle: _Bundle) -> None:
         """Hand on what has arrived, as fast as it is taken."""

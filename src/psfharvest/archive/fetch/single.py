@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Lane, Request, Wire
-from psfharvest.core.model import Delivery, Item, Limits
+from psfharvest.core.model import Delivery, Failure, Item, Limits
 from psfharvest.core.ports import TrafficLight
 
 FILE_TIMEOUT_S = 30.0
+GOOD_MAX = 3
+"""Cutouts remembered as good, for control requests: one of them may have gone since."""
 
 
 class FileFetcher:
@@ -24,6 +27,8 @@ class FileFetcher:
         What moves the bytes, who may send, where to, and the caps.
     at_data_urls
         Whether cutouts are read at their dataURLs; that is another host than the token's.
+    count
+        Sends a small count: the control request while no cutout is known to be good.
     """
 
     def __init__(
@@ -34,8 +39,11 @@ class FileFetcher:
         limits: Limits,
         *,
         at_data_urls: bool = False,
+        count: Callable[[], Awaitable[Failure | None]],
     ) -> None:
         self._wire = wire
+        self._count = count
+        self._good: deque[Item] = deque(maxlen=GOOD_MAX)
         self._traffic = traffic
         self._template = Request(
             "",
@@ -88,6 +96,21 @@ class FileFetcher:
         self._traffic.started(len(items))
         self._lane.submit([self._request(item) for item in items])
 
+    def know_good(self, items: Iterable[Item]) -> None:
+        """Take items that are known to be good, for control requests."""
+        self._good.extend(items)
+
+    async def control(self) -> Failure | None:
+        """Ask for a cutout that is known to be good, another one after a failure, or else for a small count."""
+        if not self._good:
+            return await self._count()
+        item = self._good[-1]
+        answer = await self._wire.exchange(self._request(item))
+        failure = failure_of(answer) or deliver(item, answer.body, self._template.credentials).failure
+        if failure is not None:
+            self._good.rotate()
+        return failure
+
     def _request(self, item: Item) -> Request:
         template = self._templates.get(item.size_px)
         if template is None:
@@ -103,6 +126,7 @@ class FileFetcher:
         answers = self._lane.take()
         self._under_way -= len(answers)
         deliveries = [self._deliver(answer) for answer in answers]
+        self._good.extend([d.item for d in deliveries if d.body is not None][-1:])
         good_s = [a.elapsed_s for a, d in zip(answers, deliveries, strict=True) if d.body is not None]
         n_unsent = sum(not answer.n_sent for answer in answers)
         n_repeated = sum(delivery.n_repeated for delivery in deliveries)

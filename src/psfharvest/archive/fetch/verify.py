@@ -13,7 +13,10 @@ from psfharvest.core.policy.retry import answered_at, classify_status
 
 MIN_CAP_BYTES = 2 * 2**20
 CAP_BYTES_A_PIXEL = 32
+FINGERPRINT_BYTES = 12
 _INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
+_PASSING = frozenset({407, 408, 425, 429, 502, 503, 504})
+"""Statuses of servers in between, or of an archive that is busy: the same answer twice says nothing of a cutout."""
 
 
 def max_body_bytes(item: Item, limit: int) -> int:
@@ -34,9 +37,18 @@ def failure_of(answer: Answer) -> Failure | None:
         return answer.failure
     if 200 <= answer.status < 300:
         return None
-    return status_failure(
+    failure = status_failure(
         answer.status, answer.retry_after, answer.body, answer.request.credentials, date=answer.date
     )
+    if answer.status in _PASSING or failure.retry_after_s is not None:
+        return failure
+    is_text = answer.body.lstrip()[:1] != b"<"
+    return failure._replace(fingerprint=fingerprint_of(answer.status, answer.body), is_text=is_text)
+
+
+def fingerprint_of(status: int, body: bytes) -> bytes:
+    """Return a digest that is equal for equal answers."""
+    return hashlib.sha256(b"%d " % status + body).digest()[:FINGERPRINT_BYTES]
 
 
 def status_failure(
@@ -54,5 +66,13 @@ def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
     flaw, quirk = filekinds.verdict(item, body)
     if flaw is None:
         return Delivery(item, body, hashlib.sha256(body).digest(), quirk=quirk)
-    evidence = Evidence.NONE if flaw.reason in _INCOMPLETE else Evidence.ALIVE
-    return Delivery(item, None, failure=Failure(flaw.reason, without(secrets, flaw.detail), evidence=evidence))
+    is_complete = flaw.reason not in _INCOMPLETE
+    failure = Failure(
+        flaw.reason,
+        without(secrets, flaw.detail),
+        evidence=Evidence.ALIVE if is_complete else Evidence.NONE,
+        status=200,
+        fingerprint=fingerprint_of(200, body) if is_complete else b"",
+        is_text=flaw.reason is Reason.TEXT_PAGE,
+    )
+    return Delivery(item, None, failure=failure)

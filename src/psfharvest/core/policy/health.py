@@ -1,12 +1,12 @@
 """
-Is the archive down? Decided on evidence about the archive, not about a cutout.
+Circuit breaker of one archive: closed while it serves, doubted after a streak of failures, open in an outage.
 
-An outage is declared when the last three requests found no connection; or all requests for the last ten different
-cutouts, however often each was asked for, met 5xx or 429; or there has been nothing but 5xx since the run began;
-or the archive asked for a longer pause than we sleep. Then one probe at a time is sent, ever more rarely, until one
-answers.
-
-A cutout that met 5xx while the archive went on serving others is known to be bad: what it meets later is its own.
+It opens on evidence about the archive, never about a cutout. Three requests in a row without a connection open it.
+Failures of any other kind, on ten different subjects in a row, only cast doubt, as does one that asks for a longer
+pause than we sleep: then a control request (something known to be good) decides. When it is answered, the archive
+lives and the failures are their subjects' own; when it fails, too, the breaker opens. While it is open, one probe
+at a time is sent, with back-off; a probe that meets an answer of the wrong kind is followed by a control request,
+since what was probed may itself be bad.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
 from psfharvest.core.policy.retry import MAX_SLEEP_S, backoff_s
 
 UNREACHABLE_IN_A_ROW = 3
-ERRING_IN_A_ROW = 10
-KNOWN_BAD_MAX = 10_000
+STREAK_MIN = 10
+"""Different subjects that fail in a row before a control request is sent."""
+STREAK_MAX = 160
+"""The same, at most: it doubles with every control request that is answered within one streak."""
+_NO_CONNECTION = frozenset({Reason.DNS, Reason.TLS, Reason.REFUSED})
 
 
 @dataclass(slots=True)
-class Health:
-    """The archive's state as the answers show it."""
+class CircuitBreaker:
+    """The archive's state as its answers show it."""
 
     policy: RetryPolicy
     down_since: float | None = None
@@ -31,32 +34,46 @@ class Health:
     probe_at: float = 0.0
     """When the next probe is due, in an outage."""
     words: str = ""
-    """What the archive last said of its trouble."""
-    _only_errors: bool = True
+    """The archive's last words about its trouble."""
+    wants_control: bool = False
+    """True while a control request is to be sent."""
+    is_controlling: bool = False
+    """True while a control request is under way."""
+    is_banned: bool = False
+    """True once the archive forbids everything, the control request included (403)."""
+    was_reached: bool = False
+    """True once any connection has come about."""
+    n_outages: int = 0
+    """Outages declared so far."""
     _first_trouble_at: float | None = None
     _unreachable: int = 0
-    _erring: set[object] = field(default_factory=set)
-    """What met errors of the archive's since its last sensible answer."""
-    _broken: set[object] = field(default_factory=set)
-    """Those of them that met 5xx."""
-    _known_bad: dict[object, None] = field(default_factory=dict)
-    """What met 5xx before a sensible answer, the latest last."""
+    _no_connection: int = 0
+    _streak: set[object] = field(default_factory=set)
+    """Different subjects that failed since the last good answer, or since the last control request."""
+    _streak_max: int = STREAK_MIN
     _probes: int = 0
 
     @property
     def is_down(self) -> bool:
-        """True from the declaration of an outage to the first sensible answer."""
+        """True from the declaration of an outage to the first good answer."""
         return self.down_since is not None
 
-    def alive(self) -> None:
-        """Take account of an answer that shows the archive at work."""
-        self._only_errors = False
-        self.down_since = self._first_trouble_at = None
-        self._unreachable = self._probes = 0
-        if self._erring:
-            self._blame()
+    @property
+    def is_doubted(self) -> bool:
+        """True while a control request is to decide whether there is an outage."""
+        return self.wants_control or self.is_controlling
 
-    def trouble(self, failure: Failure, subject: object, now: float, draw: float) -> bool:
+    @property
+    def failed_connections(self) -> int:
+        """Requests in a row that found no connection, while none has ever come about."""
+        return self._no_connection
+
+    def success(self) -> None:
+        """Take account of a good answer."""
+        self._close()
+        self._streak_max = STREAK_MIN
+
+    def failure(self, failure: Failure, subject: object, now: float, jitter: float) -> bool:
         """
         Take account of a failed request.
 
@@ -65,73 +82,97 @@ class Health:
         failure
             What came back.
         subject
-            What was asked for, hashable: only different subjects together speak against the archive.
-        now, draw
+            What was asked for, hashable: only failures of different subjects together speak against the archive.
+        now, jitter
             The time, and a number in ``[0, 1)``.
 
         Returns
         -------
         bool
-            True when the archive is held to be down, so that this request says nothing about its subject.
+            True in an outage: this request says nothing about its subject.
         """
-        if failure.evidence is Evidence.ALIVE:
-            self.alive()
-            return False
-        if failure.evidence is Evidence.NONE and not self.is_down:
-            self._only_errors = False
-            self._first_trouble_at = None
-            self._unreachable = 0
-            self._erring.clear()
-            self._broken.clear()
-            return False
-        if failure.reason is Reason.SERVER_ERROR and subject in self._known_bad and not self.is_down:
-            self._unreachable = 0
-            return False
         self.words = failure.detail or failure.reason.value
         if self._first_trouble_at is None:
             self._first_trouble_at = now
         self._count(failure, subject)
-        if self.is_down or self._is_outage(failure):
-            self._declare(failure, now, draw)
+        if self.is_down:
+            # a probe; not one of those that were on their way when the outage was declared
+            self.wants_control = self.wants_control or (now >= self.probe_at and not self._unreachable)
+            self._open(failure, now, jitter)
+        elif self._is_outage(failure):
+            self._open(failure, now, jitter)
+        elif len(self._streak) >= self._streak_max or (failure.retry_after_s or 0.0) > MAX_SLEEP_S:
+            self.doubt()
         return self.is_down
+
+    def doubt(self) -> None:
+        """Ask for a control request before anything else is sent."""
+        self.wants_control = not self.is_controlling
+
+    def begin_control(self) -> None:
+        """Take account of a control request that is sent."""
+        self.wants_control, self.is_controlling = False, True
+
+    def end_control(self, failure: Failure | None, now: float, jitter: float) -> None:
+        """Take account of the answer to a control request: a failure, or None when it was good."""
+        self.is_controlling = False
+        if failure is None:
+            self._streak_max = min(2 * self._streak_max, STREAK_MAX)
+            self._close()
+            return
+        self.words = failure.detail or failure.reason.value
+        self.is_banned = failure.reason is Reason.FORBIDDEN
+        self._unreachable = self._unreachable + 1 if failure.evidence is Evidence.UNREACHABLE else 0
+        if self._first_trouble_at is None:
+            self._first_trouble_at = now
+        self._open(failure, now, jitter)
+
+    def drop_control(self) -> None:
+        """Take account of a control request that was ended without an answer: another one is needed."""
+        self.is_controlling, self.wants_control = False, True
+
+    def skip(self, gap_s: float) -> None:
+        """Leave out a time in which this process did not run."""
+        if self.down_since is not None:
+            self.down_since += gap_s
+        if self._first_trouble_at is not None:
+            self._first_trouble_at += gap_s
 
     def gives_up_at(self, patience_s: float, since: float) -> float:
         """Return when the patience of one who has waited since then ends; infinity when there is no outage."""
+        if self.is_banned:
+            return float("-inf")
         return float("inf") if self.down_since is None else max(self.down_since, since) + patience_s
+
+    def _close(self) -> None:
+        self.was_reached = True
+        self.is_banned = False
+        self.down_since = self._first_trouble_at = None
+        self._unreachable = self._no_connection = self._probes = 0
+        self._streak.clear()
 
     def _count(self, failure: Failure, subject: object) -> None:
         if failure.evidence is Evidence.UNREACHABLE:
             self._unreachable += 1
+            self._no_connection += failure.reason in _NO_CONNECTION and not self.was_reached
         else:
             self._unreachable = 0
-            self._erring.add(subject)
-            if failure.reason is Reason.SERVER_ERROR:
-                self._broken.add(subject)
-
-    def _blame(self) -> None:
-        for subject in self._broken:
-            self._known_bad[subject] = None
-        while len(self._known_bad) > KNOWN_BAD_MAX:
-            del self._known_bad[next(iter(self._known_bad))]
-        self._erring.clear()
-        self._broken.clear()
+            self.was_reached = True
+            self._no_connection = 0
+        if len(self._streak) < STREAK_MAX:
+            self._streak.add(subject)
 
     def _is_outage(self, failure: Failure) -> bool:
-        is_general = failure.reason is Reason.RATE_LIMITED or len(self._erring) > 1
-        asks_too_much = is_general and (failure.retry_after_s or 0.0) > MAX_SLEEP_S
-        never_alive = self._only_errors and failure.reason is Reason.SERVER_ERROR
-        return (
-            self._unreachable >= UNREACHABLE_IN_A_ROW
-            or len(self._erring) >= ERRING_IN_A_ROW
-            or never_alive
-            or asks_too_much
-        )
+        asks_too_much = failure.reason is Reason.RATE_LIMITED and (failure.retry_after_s or 0.0) > MAX_SLEEP_S
+        return self._unreachable >= UNREACHABLE_IN_A_ROW or asks_too_much
 
-    def _declare(self, failure: Failure, now: float, draw: float) -> None:
+    def _open(self, failure: Failure, now: float, jitter: float) -> None:
         wait_s = failure.retry_after_s or 0.0
         if self.down_since is None or now >= self.probe_at:  # not for those that were on their way already
             self._probes = min(self._probes + 1, 30)
-            wait_s = max(wait_s, backoff_s(self._probes, self.policy, draw))
+            wait_s = max(wait_s, backoff_s(self._probes, self.policy, jitter))
         if self.down_since is None:
-            self.down_since = self._first_trouble_at
+            self.n_outages += 1
+            self.down_since = now if self._first_trouble_at is None else self._first_trouble_at
+            self._streak.clear()
         self.probe_at = max(self.probe_at, now + min(wait_s, MAX_SLEEP_S))

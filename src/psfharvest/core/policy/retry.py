@@ -18,7 +18,7 @@ from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy, State
 MAX_SLEEP_S = 600.0
 """No single wait is longer; an archive that asks for more is taken to be down."""
 
-MISSING = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR})
+MISSING = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.NO_PRODUCT})
 FINAL = frozenset({Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.BAD_URI})
 
 _BY_STATUS = {
@@ -61,7 +61,7 @@ def decide(failure: Failure, attempts: int, policy: RetryPolicy, draw: float) ->
     """
     if failure.reason in MISSING:
         return Final(State.MISSING)
-    if failure.reason in FINAL or attempts >= policy.attempts:
+    if failure.is_final or failure.reason in FINAL or attempts >= policy.attempts:
         return Final(State.FAILED)
     asked_s = failure.retry_after_s or 0.0
     return Again(min(max(asked_s, backoff_s(attempts, policy, draw)), MAX_SLEEP_S))

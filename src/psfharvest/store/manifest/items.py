@@ -100,6 +100,15 @@ def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
     return Added(items, len(refused))
 
 
+def with_refusals(db: Connection, found: list[Item]) -> list[Item]:
+    """Return items, each with the answer that it was last refused with, if it was."""
+    if not found:
+        return found
+    ends = (found[0].number, found[-1].number)
+    refusals = dict(db.execute("SELECT n, fingerprint FROM refusal WHERE n BETWEEN ? AND ?", ends))
+    return [i._replace(refusal=refusals.get(i.number, b"")) for i in found] if refusals else found
+
+
 def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | None, str]:
     """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
     if isinstance(line, BadLine):

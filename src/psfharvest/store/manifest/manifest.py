@@ -250,6 +250,7 @@ class Manifest:
             found = [items.item_of(row) for row in rows]
             if with_source:
                 found = self._with_sources(found, [row[items.SOURCE_AT] for row in rows])
+            found = items.with_refusals(self._db, found)
         self.give(found)
         return found
 
@@ -283,6 +284,13 @@ class Manifest:
             for s in batch
         ]
         self._db.executemany(f"INSERT INTO outcome ({_OUTCOME}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
+        refusals = [
+            (s.outcome.item.number, s.outcome.item.refusal)
+            for s in batch
+            if s.outcome.item.refusal and s.outcome.state is State.FAILED
+        ]
+        if refusals:
+            self._db.executemany("INSERT OR REPLACE INTO refusal VALUES (?, ?)", refusals)
         for state, n in Counter((r[1], r[7] or "") for r in rows).items():
             self._counts.add(*state, n)
         for quirk, n in Counter(r[9] for r in rows if r[9]).items():
@@ -322,6 +330,16 @@ class Manifest:
     def tally(self) -> Tally:
         """Return the account as it was last claimed; safe to ask from any thread."""
         return self._claimed
+
+    def known_good(self, limit: int) -> list[Item]:
+        """Return items that are done, at most `limit`: the archive is known to have them."""
+        with translated(self.path):
+            rows = self._db.execute(
+                f"SELECT {items.columns_of('i')} FROM outcome o JOIN item i ON i.n = o.n "  # noqa: S608 - as above
+                "WHERE o.state = 'done' ORDER BY o.n DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+            return [items.item_of(row) for row in rows]
 
     def examples(self) -> dict[str, str]:
         """Return one dataURI for each reason, with its detail."""

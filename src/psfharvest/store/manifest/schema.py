@@ -105,6 +105,11 @@ class Migration:
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("outcome has a quirk", columns=[Column("outcome", "quirk", "TEXT")]),
+    # what the archive last refused an item with: the same answer in a later run is final at once
+    Migration(
+        "refusals are remembered",
+        tables=[("refusal", "CREATE TABLE refusal (n INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL)")],
+    ),
 )
 """In the order in which they are applied; append only."""
 
