@@ -333,7 +333,7 @@ class Manifest:
 
     def known_good(self, limit: int) -> list[Item]:
         """Return items that are done, at most `limit`: the archive is known to have them."""
-        with translated(self.path):
+        with translated(self._at):
             rows = self._db.execute(
                 f"SELECT {items.columns_of('i')} FROM outcome o JOIN item i ON i.n = o.n "  # noqa: S608 - as above
                 "WHERE o.state = 'done' ORDER BY o.n DESC LIMIT ?",
