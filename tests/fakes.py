@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from psfharvest.core.model import Delivery, Failure, Item, Outcome
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.share import Share
 
 
 def items(n: int) -> list[Item]:
@@ -27,7 +27,7 @@ class FakeFetcher:
     """Answers each item as `script(item, nth request for it)` says: a body, or a failure; after `takes_s`."""
 
     def __init__(
-        self, traffic: Traffic, script: Callable[[Item, int], bytes | Failure], takes_s: float = 0.1
+        self, traffic: Share, script: Callable[[Item, int], bytes | Failure], takes_s: float = 0.1
     ) -> None:
         self.traffic = traffic
         self.script = script
@@ -55,6 +55,12 @@ class FakeFetcher:
 
     def exposed(self) -> int:
         return self.traffic.in_flight
+
+    def held(self) -> int:
+        return 0
+
+    def recall(self) -> None:
+        """Nothing waits here unsent."""
 
     def submit(self, items: Sequence[Item]) -> None:
         self.traffic.started(len(items))

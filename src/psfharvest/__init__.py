@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BadURI,
         CutoutFailed,
         CutoutMissing,
+        DeadlinePassed,
         FolderRefused,
         LocalError,
         ManifestError,
@@ -40,7 +41,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "ArchiveDown", "ArchiveError", "BadInput", "BadQuery", "BadURI", "CutoutFailed", "CutoutMissing",
-            "FolderRefused", "LocalError", "ManifestError", "PsfharvestError", "SinkError",
+            "DeadlinePassed", "FolderRefused", "LocalError", "ManifestError", "PsfharvestError", "SinkError",
         ),
         "core.errors",
     ),
@@ -56,6 +57,7 @@ __all__ = [
     "Cutout",
     "CutoutFailed",
     "CutoutMissing",
+    "DeadlinePassed",
     "FolderRefused",
     "Harvest",
     "Limits",

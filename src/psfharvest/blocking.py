@@ -107,9 +107,9 @@ class Archive:
         """Return the matching rows of the catalogue, sorted by id; see `psfharvest.Archive.query`."""
         return self._do(lambda _: self._archive.query(query))
 
-    def fetch(self, uri: str) -> Cutout:
+    def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
         """Return one cutout; see `psfharvest.Archive.fetch`."""
-        return self._do(lambda _: self._archive.fetch(uri))
+        return self._do(lambda _: self._archive.fetch(uri, deadline_s=deadline_s))
 
     def stream(
         self,
@@ -119,13 +119,14 @@ class Archive:
         unsat_size: int = 51,
         sat_size: int = 101,
         via: str = "auto",
+        ahead: int | None = None,
     ) -> CutoutStream:
         """
         Return cutouts in memory as they arrive, in no particular order; nothing is stored.
 
         Parameters
         ----------
-        what, suffixes, unsat_size, sat_size, via
+        what, suffixes, unsat_size, sat_size, via, ahead
             As in `psfharvest.Archive.stream`. A generator is read in a thread of its own.
 
         Returns
@@ -135,7 +136,7 @@ class Archive:
         """
         archive = self._archive
         sizes = {"unsat_size": unsat_size, "sat_size": sat_size}
-        flow = _Flow(lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, **sizes))
+        flow = _Flow(lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes))
         return CutoutStream(flow, self._running().begin(flow.fill))
 
     def harvest(

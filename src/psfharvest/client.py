@@ -1,8 +1,8 @@
 """
 `Archive`: the public class. It ties the query layer, the engine and the harvest folder together.
 
-One `Archive` is one traffic light: all that is asked through it shares its ceiling, its rate and its pauses. It
-holds no global, installs no signal handler, and leaves nothing behind when it is closed.
+All that is asked through one `Archive` shares its connections (in fair parts, single requests first), its rate and
+its pauses. It holds no global, installs no signal handler, and leaves nothing behind when it is closed.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ import anyio.to_thread
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.archive.endpoints import Endpoints, endpoints_for
-from psfharvest.archive.session import SHORT_PATIENCE_S, Line
+from psfharvest.archive.session import SHORT_PATIENCE_S, Session
+from psfharvest.core import ranges
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing
-from psfharvest.core.fits import datauri
+from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, RetryPolicy, State
 from psfharvest.engine.pump import Pump
-from psfharvest.engine.stream import STREAM_BUFFER, Channel, CutoutStream
+from psfharvest.engine.stream import CutoutStream
 from psfharvest.filesystem import open_limit
-from psfharvest.run import Job, What, items_of, learnt_cache
+from psfharvest.run import Job, What, item_of, items_of, learnt_cache
 from psfharvest.store.folder import Settings
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 _log = logging.getLogger("psfharvest")
+AHEAD_PER_CONNECTION = 2
+"""How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
 
 
 class Archive:
@@ -84,10 +86,10 @@ class Archive:
         self._limits = limits or Limits()
         self._retry = retry
         self._client = client
-        self._line: Line | None = None
+        self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
-        self._line = Line(
+        self._session = Session(
             self._endpoints,
             self._limits_now(),
             self._retry,
@@ -102,9 +104,9 @@ class Archive:
 
     async def aclose(self) -> None:
         """Close what is ours; the archive cannot be used after that."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.aclose()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -134,7 +136,9 @@ class Archive:
         ArchiveDown
             When it stays out of reach.
         """
-        n = await self._open().mashup(SHORT_PATIENCE_S).count(query)
+        session = self._open()
+        with session.share() as share:
+            n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
         return n if query.limit is None else min(n, query.limit)
 
     async def query(self, query: Query) -> Table:
@@ -153,9 +157,11 @@ class Archive:
         BadQuery, ArchiveDown
             As `count` does.
         """
-        mashup = self._open().mashup(SHORT_PATIENCE_S)
-        listing = Listing(mashup, query, every_column=True)
-        parts = [part async for part in listing.parts()]
+        session = self._open()
+        with session.share() as share:
+            mashup = session.mashup(share, SHORT_PATIENCE_S)
+            listing = Listing(mashup, query, every_column=True)
+            parts = [part async for part in listing.parts()]
         rows = NO_ROWS.plus(*(part.rows for part in parts))
         if any(part.is_again or part.part is None for part in parts):
             rows = rows.distinct()
@@ -174,6 +180,7 @@ class Archive:
         unsat_size: int = 51,
         sat_size: int = 101,
         via: str = "auto",
+        ahead: int | None = None,
     ) -> AsyncIterator[CutoutStream]:
         """
         Yield cutouts in memory as they arrive, in no particular order; nothing is stored.
@@ -188,34 +195,55 @@ class Archive:
             Side of the cutouts, in pixels, of unsaturated and saturated sources.
         via
             ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
+        ahead
+            How many cutouts may be requested beyond those that were read; None: two a connection.
 
         Yields
         ------
         CutoutStream
             Iterate over it; its `failures` tell what did not come.
         """
-        line = self._open()
-        fetcher = line.streamer(via)  # before there is anything that a refusal would leave open
-        mashup = line.mashup(SHORT_PATIENCE_S)
-        send, receive = anyio.create_memory_object_stream[Outcome](STREAM_BUFFER)
+        if ahead is not None:
+            ranges.AHEAD.check("ahead", ahead)
+        session = self._open()
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
-        source = items_of(mashup, what, suffixes, send.send, **sizes)
-        cutouts = CutoutStream(receive)
-        pump = Pump(fetcher, Channel(send), line.traffic, line.policy(SHORT_PATIENCE_S))
-        error: Exception | None = None
-        async with anyio.create_task_group() as group, receive:
-            group.start_soon(cutouts.fill, pump, source, send)
-            try:
-                yield cutouts
-            except Exception as raised:  # noqa: BLE001 - raised below: the caller's error, without a group around it
-                error = raised
-            group.cancel_scope.cancel()
+        with session.share() as share:
+            fetcher = session.streamer(share, via)  # before there is anything that a refusal would leave open
+            mashup = session.mashup(share, SHORT_PATIENCE_S)
+            cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections)
+            source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)
+            pump = Pump(
+                fetcher,
+                cutouts,
+                share,
+                session.policy(SHORT_PATIENCE_S),
+                gather_s=0.0,
+                budget=cutouts.budget,
+            )
+            error: Exception | None = None
+            async with anyio.create_task_group() as group:
+                group.start_soon(cutouts.fill, pump, source)
+                try:
+                    yield cutouts
+                except Exception as raised:  # noqa: BLE001 - raised below, without a group around it
+                    error = raised
+                group.cancel_scope.cancel()
         if error is not None:
             raise error
 
-    async def fetch(self, uri: str) -> Cutout:
+    async def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
         """
         Return one cutout.
+
+        Single requests go before streams and harvests. Calls for the same dataURI at the same time share one
+        request; a call that is cancelled before its request was sent takes it back.
+
+        Parameters
+        ----------
+        uri
+            Its dataURI.
+        deadline_s
+            How long this call may take in all; None: as long as attempts and patience last.
 
         Raises
         ------
@@ -225,16 +253,19 @@ class Archive:
             When the archive says that there is none.
         CutoutFailed
             When it did not come whole within the attempts.
+        DeadlinePassed
+            When it did not come within `deadline_s`; a `CutoutFailed` and a `TimeoutError`.
         ArchiveDown
             When the archive stays out of reach.
         """
-        uri, _ = datauri.read(uri)
-        async with self.stream([uri]) as cutouts:
-            async for cutout in cutouts:
-                return cutout
-        outcome = cutouts.failures[0]
-        error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
-        raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+        if deadline_s is not None:
+            ranges.TIMEOUT_S.check("deadline_s", deadline_s)
+        singles = self._open().singles(item_of)
+        if deadline_s is None:
+            return _cutout_of(await singles.fetch(uri))
+        with anyio.move_on_after(deadline_s):
+            return _cutout_of(await singles.fetch(uri))
+        raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
 
     async def harvest(
         self,
@@ -334,7 +365,15 @@ class Archive:
         _log.warning("%d connections instead of %d: few files may be open; raise ulimit -n", n, wanted)
         return replace(self._limits, max_connections=n)
 
-    def _open(self) -> Line:
-        if self._line is None:
+    def _open(self) -> Session:
+        if self._session is None:
             raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
-        return self._line
+        return self._session
+
+
+def _cutout_of(outcome: Outcome) -> Cutout:
+    uri = outcome.item.uri
+    if outcome.body is not None:
+        return Cutout.of(uri, outcome.body, outcome.item.source)
+    error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
+    raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))

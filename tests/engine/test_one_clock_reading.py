@@ -49,7 +49,7 @@ def run(seed: int, step_s: float, work, *args) -> None:
 
 async def pumped(n: int, rate: float, takes_s: float) -> None:
     limits, policy = Limits(max_connections=4, max_per_second=rate), RetryPolicy()
-    traffic = Traffic(limits, policy, is_public=False)
+    traffic = Traffic(limits, policy, is_public=False).share()
     busy = Failure(Reason.RATE_LIMITED, "HTTP 429", 0.01, Evidence.ERRING)
     fetcher = FakeFetcher(traffic, lambda item, nth: busy if item.number % 97 == nth else b"body", takes_s)
     keeper = FakeKeeper()

@@ -13,6 +13,7 @@ from psfharvest.core.errors import ArchiveDown, SinkError
 from psfharvest.core.model import Evidence, Failure, Item, Limits, Reason, RetryPolicy, State
 from psfharvest.core.policy.health import STREAK_MAX
 from psfharvest.engine.pump import UNCLAIMED_MAX, Pump
+from psfharvest.engine.share import Share
 from psfharvest.engine.traffic import Traffic
 
 
@@ -39,7 +40,7 @@ class Bench:
     def __init__(self, script, *, connections=8, policy=None, takes_s=0.1, keeper=None, **limits) -> None:
         self.policy = policy or RetryPolicy()
         limits = Limits(max_connections=connections, **limits)
-        self.traffic = Traffic(limits, self.policy, is_public=False)
+        self.traffic = Traffic(limits, self.policy, is_public=False).share()
         self.fetcher = FakeFetcher(self.traffic, script, takes_s)
         self.keeper = keeper or FakeKeeper()
         self.pump = Pump(self.fetcher, self.keeper, self.traffic, self.policy)
@@ -179,7 +180,7 @@ async def test_an_outage_fails_nothing_with_few_connections_either(
 class TiringFetcher(FakeFetcher):
     """An archive that gives so many answers a second, however many are asked at once: else they wait."""
 
-    def __init__(self, traffic: Traffic, per_second) -> None:
+    def __init__(self, traffic: Share, per_second) -> None:
         super().__init__(traffic, whole)
         self.per_second = per_second
         self.limits: list[tuple[float, int]] = []

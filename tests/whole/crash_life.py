@@ -152,7 +152,7 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
     folder, settings = Path(life["folder"]), folders.Settings(life["sink"])
     endpoints, traffic, route = (
         Endpoints(life["url"], ""),
-        Traffic(limits, retry, is_public=False),
+        Traffic(limits, retry, is_public=False, is_queued=wire.depth > 0).share(),
         Route(life["via"]),
     )
     mashup = Mashup(wire, traffic, endpoints, limits, retry)

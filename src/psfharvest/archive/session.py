@@ -1,4 +1,4 @@
-"""An open line to the archive: one wire, one traffic light, and the fetchers and queries that share them."""
+"""What an open `Archive` holds: one wire, one limiter, and the fetchers and queries that share them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.archive.wires.loop_task import start_in_loop
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import Limits, RetryPolicy
+from psfharvest.core.model import Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
 from psfharvest.core.ports import Staging
+from psfharvest.engine.share import Share
+from psfharvest.engine.singles import SingleRequests
 from psfharvest.engine.traffic import Traffic
 from psfharvest.version import __version__
 
@@ -31,7 +34,7 @@ SHORT_PATIENCE_S = 60.0
 LONG_PATIENCE_S = 3600.0
 
 
-class Line:
+class Session:
     """
     What stays open while an `Archive` is.
 
@@ -67,31 +70,56 @@ class Line:
         if isinstance(self._wire, HttpxWire):  # the caller's pool may hold fewer
             limits = replace(limits, max_connections=self._wire.ceiling)
         self._limits = limits
-        self.traffic = Traffic(limits, self.policy(SHORT_PATIENCE_S), is_public=endpoints.is_public)
+        self.limiter = Traffic(
+            limits,
+            self.policy(SHORT_PATIENCE_S),
+            is_public=endpoints.is_public,
+            is_queued=self._wire.depth > 0,
+        )
+        self._singles: SingleRequests | None = None
 
     async def aclose(self) -> None:
-        """Close what is ours; a caller's client is not."""
+        """End what is under way, and close what is ours; a caller's client is not."""
+        error = BadInput("this Archive was closed while it was at work")
+        self.limiter.close(error)
         with anyio.CancelScope(shield=True):
+            if self._singles is not None:
+                await self._singles.aclose(error)
             await self._wire.aclose()
 
     def policy(self, patience_s: float) -> RetryPolicy:
         """Return how long to go on trying: what was given, else what the kind of work deserves."""
         return self._retry or RetryPolicy(patience_s=patience_s)
 
-    def mashup(self, patience_s: float) -> Mashup:
-        """Return the query layer."""
-        learnt = Learnt.from_dict(self._learnt.to_dict())  # a query's own: what one meets is not true of all
-        return Mashup(
-            self._wire, self.traffic, self.endpoints, self._limits, self.policy(patience_s), learnt=learnt
-        )
+    def share(self) -> Share:
+        """Return the share of a new user, to be closed by it."""
+        return self.limiter.share()
 
-    def harvester(self, via: str, n_waiting: Callable[[], int], staging: Staging) -> RoutedFetcher:
+    def mashup(self, share: Share, patience_s: float) -> Mashup:
+        """Return the query layer for a user."""
+        learnt = Learnt.from_dict(self._learnt.to_dict())  # a query's own: what one meets is not true of all
+        return Mashup(self._wire, share, self.endpoints, self._limits, self.policy(patience_s), learnt=learnt)
+
+    def singles(self, make_item: Callable[[int, str], Item]) -> SingleRequests:
+        """Return what serves all single requests."""
+        if self._singles is None:
+            share = self.limiter.share(is_urgent=True)
+            self._singles = SingleRequests(
+                lambda: self._files(share, is_urgent=True),
+                share,
+                make_item,
+                self.policy(SHORT_PATIENCE_S),
+                start_in_loop,
+            )
+        return self._singles
+
+    def harvester(self, share: Share, via: str, n_waiting: Callable[[], int], staging: Staging) -> RoutedFetcher:
         """Return the fetcher of a harvest; `staging` takes what bundles bring until their ends are verified."""
         route = Route(via, is_offered=via != "auto" or self._learnt.bundles is not False)
-        bundles = BundleFetcher(self._wire, self.traffic, self.endpoints, self._limits, route, staging)
-        return RoutedFetcher(self._files(), bundles, self.traffic, route, n_waiting)
+        bundles = BundleFetcher(self._wire, share, self.endpoints, self._limits, route, staging)
+        return RoutedFetcher(self._files(share), bundles, share, route, n_waiting)
 
-    def streamer(self, via: str) -> FileFetcher:
+    def streamer(self, share: Share, via: str) -> FileFetcher:
         """
         Return the fetcher of a stream.
 
@@ -105,16 +133,17 @@ class Line:
             raise BadInput(
                 f"via {via!r}: a stream travels by file (or fitscut); bundles go into a folder: harvest()"
             )
-        return self._files(at_data_urls=via == "fitscut")
+        return self._files(share, at_data_urls=via == "fitscut")
 
-    def _files(self, *, at_data_urls: bool = False) -> FileFetcher:
+    def _files(self, share: Share, *, at_data_urls: bool = False, is_urgent: bool = False) -> FileFetcher:
         return FileFetcher(
             self._wire,
-            self.traffic,
+            share,
             self.endpoints,
             self._limits,
             at_data_urls=at_data_urls,
-            count=self.mashup(SHORT_PATIENCE_S).control,
+            is_urgent=is_urgent,
+            count=self.mashup(share, SHORT_PATIENCE_S).control,
         )
 
 

@@ -33,8 +33,16 @@ class Fetcher(Protocol):
         """Return how many items may have been fetched and were not taken yet: what a kill would cost."""
         ...
 
+    def held(self) -> int:
+        """Return how many items it holds that wait to be sent."""
+        ...
+
     def submit(self, items: Sequence[Item]) -> None:
         """Take charge of items."""
+        ...
+
+    def recall(self) -> None:
+        """Take back what waits in the wire and was not sent; `take` gives it as items that were not asked for."""
         ...
 
     def take(self, *, is_behind: bool = False) -> list[Delivery]:

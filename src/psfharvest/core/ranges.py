@@ -62,3 +62,4 @@ PAGE_ROWS = NumberRange(1, 10_000_000, "rows", is_whole=True)
 SHARD_BYTES = NumberRange(1, 2**40, "bytes", is_whole=True)
 SIDE_PX = NumberRange(1, 99_999, "pixels", is_whole=True)
 """Side of a cutout."""
+AHEAD = NumberRange(1, 1_000_000, "cutouts", is_whole=True)

@@ -13,6 +13,7 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
@@ -25,7 +26,8 @@ from psfharvest.core.policy.refusals import Refusals
 from psfharvest.core.policy.retry import Final, decide
 from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.engine.outage_ledger import OutageLedger
-from psfharvest.engine.traffic import TICK_S, Traffic
+from psfharvest.engine.share import Share
+from psfharvest.engine.traffic import TICK_S
 
 UNCLAIMED_MAX = 512
 READY_MAX = 352
@@ -42,6 +44,20 @@ _BROKEN = (Evidence.NONE, Evidence.UNREACHABLE)
 """What a request may meet that was under way while this process did not run."""
 
 
+@dataclass(slots=True)
+class _Signals:
+    """Events between the pump's tasks; each is replaced by a new one where it is waited for."""
+
+    woken: anyio.Event = field(default_factory=anyio.Event)
+    """A turn is due."""
+    room: anyio.Event = field(default_factory=anyio.Event)
+    """More items can be taken from the source."""
+    to_write: anyio.Event = field(default_factory=anyio.Event)
+    """Outcomes are ready to be kept."""
+    enough: anyio.Event = field(default_factory=anyio.Event)
+    """They are enough for a batch."""
+
+
 class Pump:
     """
     Move a stream of items through a fetcher to a keeper.
@@ -49,23 +65,33 @@ class Pump:
     Parameters
     ----------
     fetcher, keeper
-        Who fetches, and who keeps.
-    traffic
-        The archive's traffic light, which the fetcher obeys, too.
+        Fetches the items, and stores the outcomes.
+    share
+        This user's share of the host's limiter; the fetcher has the same one.
     policy
-        How often an item is tried.
-    draw
-        A source of numbers in ``[0, 1)``.
+        How often an item is tried, and how long an outage may last.
+    gather_s
+        How long a small batch waits for more before it is kept.
+    budget
+        Given how many items are in flight or fetched and not yet kept, returns how many more may be begun.
+    patience_left_s
+        Returns for how long an outage may still last, or raises `ArchiveDown`; None: the policy's patience from the
+        start of the run.
+    jitter
+        A source of random numbers in ``[0, 1)``.
     """
 
     def __init__(
         self,
         fetcher: Fetcher,
         keeper: Keeper,
-        traffic: Traffic,
+        share: Share,
         policy: RetryPolicy,
         *,
-        draw: Callable[[], float] = random.random,
+        gather_s: float = GATHER_S,
+        budget: Callable[[int], int] | None = None,
+        patience_left_s: Callable[[], float] | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.retried: Counter[Reason] = Counter()
         """Transient trouble met so far, by reason."""
@@ -73,29 +99,29 @@ class Pump:
         """Items kept so far, by state."""
         self._fetcher = fetcher
         self._keeper = keeper
-        self._traffic = traffic
+        self._share = share
         self._policy = policy
-        self._draw = draw
+        self._gather_s = gather_s
+        self._budget = budget or self._unclaimed_budget
+        self._patience_left_s = patience_left_s or self._run_patience_left_s
+        self._jitter = jitter
         self._fresh: deque[Item] = deque()
         self._retries: list[tuple[float, int, Item]] = []
         self._sent = 0
         self._ready: list[Outcome] = []
         self._writing = 0
-        self._ledger = OutageLedger(traffic.health.n_outages)
+        self._ledger = OutageLedger(share.n_outages)
         self._refusals = Refusals()
         self._deferral = Deferral()
-        self._control = traffic.controls_begun
+        self._control = share.controls_begun
         self._gaps_s = 0.0
-        self._n_interrupted = 0
-        """Answers still to come to requests that were under way in a gap of the clock."""
+        self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
+        self._unwanted: set[int] = set()  # numbers of items that nobody waits for any more
         self._is_fed = False
         self._has_room = False
         self._error: Exception | None = None
         self._began_at = 0.0
-        self._woken = anyio.Event()
-        self._room = anyio.Event()
-        self._to_write = anyio.Event()
-        self._enough = anyio.Event()
+        self._signals = _Signals()
 
     @property
     def waiting(self) -> int:
@@ -115,10 +141,10 @@ class Pump:
         LocalError
             When the keeper could not keep a batch.
         """
-        self._began_at, self._gaps_s = self._traffic.begin_waiting(), self._traffic.gaps_s
-        unlisten = self._traffic.listen(self._wake)
+        self._began_at, self._gaps_s = self._share.begin_waiting(), self._share.gaps_s
+        self._share.wake = self.wake
         try:
-            async with self._fetcher.open(self._wake), anyio.create_task_group() as group:
+            async with self._fetcher.open(self.wake), anyio.create_task_group() as group:
                 group.start_soon(self._feed, source, group.cancel_scope)
                 group.start_soon(self._write, group.cancel_scope)
                 try:
@@ -127,50 +153,59 @@ class Pump:
                     self._error = self._error or error
                 group.cancel_scope.cancel()
         finally:
-            unlisten()
+            self._share.wake = None
             await self._flush()
         if self._error is not None:
             raise self._error
 
-    def _wake(self) -> None:
-        self._woken.set()
+    def wake(self) -> None:
+        """Take a turn soon."""
+        self._signals.woken.set()
+
+    def discard(self, number: int) -> None:
+        """Forget an item: it is not sent if it has not been, and not tried again."""
+        self._unwanted.add(number)
+        self._fetcher.recall()
+        self.wake()
 
     async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
         try:
             async with closing(source):
                 async for batch in source:
                     while len(self._fresh) >= FRESH_MAX:
-                        self._room = anyio.Event()
-                        await self._room.wait()
+                        self._signals.room = anyio.Event()
+                        await self._signals.room.wait()
                     self._fresh.extend(batch)
-                    self._wake()
+                    self.wake()
         except LocalError as error:
             self._stop(error, scope)
         except Exception as error:  # noqa: BLE001 - raised by run(), once what the source gave is kept
             self._error = self._error or error
         self._is_fed = True
-        self._wake()
+        self.wake()
 
     async def _write(self, scope: anyio.CancelScope) -> None:
         try:
             while True:
-                await self._to_write.wait()
-                if len(self._ready) < GATHER_FULL and not self._is_draining():
-                    self._enough = anyio.Event()
-                    with anyio.move_on_after(GATHER_S):
-                        await self._enough.wait()
+                await self._signals.to_write.wait()
+                if self._gather_s and len(self._ready) < GATHER_FULL and not self._is_draining():
+                    self._signals.enough = anyio.Event()
+                    with anyio.move_on_after(self._gather_s):
+                        await self._signals.enough.wait()
                 await self._keep_ready()
         except Exception as error:  # noqa: BLE001 - as above
             self._stop(error, scope)
 
     async def _keep_ready(self) -> None:
         batch, self._ready = self._ready, []
-        self._to_write = anyio.Event()
+        self._signals.to_write = anyio.Event()
         self._writing = len(batch)
         await self._keeper.keep(batch)
         self._writing = 0
         self.outcomes.update(o.state for o in batch)
-        self._wake()
+        if self._unwanted:
+            self._unwanted.difference_update(o.item.number for o in batch)
+        self.wake()
 
     async def _flush(self) -> None:
         if self._ready and not self._writing:
@@ -185,61 +220,61 @@ class Pump:
 
     async def _work(self, group: TaskGroup) -> None:
         while True:
-            self._woken = anyio.Event()
-            now = self._traffic.begin_turn()  # the one look at the clock: a second one could contradict it
+            self._signals.woken = anyio.Event()
+            now = self._share.begin_turn()  # the one look at the clock: a second one could contradict it
             self._notice_gap()
             self._judge_all(now)
-            if self._traffic.takes_control():
+            if self._share.takes_control():
                 group.start_soon(self._send_control)
             self._note_control()
             self._admit(now)
             if self._is_finished():
                 return
             with anyio.move_on_after(self._pause_s(now)):
-                await self._woken.wait()
+                await self._signals.woken.wait()
 
     async def _send_control(self) -> None:
         is_answered = False
         try:
             failure = await self._fetcher.control()
             is_answered = True
-            self._traffic.controlled(failure)
+            self._share.controlled(failure)
         finally:
             if not is_answered:
-                self._traffic.control_dropped()
+                self._share.control_dropped()
 
     def _notice_gap(self) -> None:
         """Leave out a time in which this process was stopped: neither patience nor attempts count it."""
-        gaps_s = self._traffic.gaps_s
+        gaps_s = self._share.gaps_s
         if gaps_s > self._gaps_s:
             self._began_at += gaps_s - self._gaps_s
             self._gaps_s = gaps_s
             self._n_interrupted = self._sent
 
     def _note_control(self) -> None:
-        if self._traffic.controls_begun != self._control:
-            self._control = self._traffic.controls_begun
+        if self._share.controls_begun != self._control:
+            self._control = self._share.controls_begun
             self._ledger.control_begun()
 
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
-        if self._traffic.health.n_outages != self._ledger.n_outages:
+        if self._share.n_outages != self._ledger.n_outages:
             self._take_back()
-        elif self._ledger.is_controlled and self._traffic.last_passed == self._control:
+        elif self._ledger.is_controlled and self._share.last_passed == self._control:
             self._ready += self._ledger.control_passed()
             self._deferral.suspect()
         if self._ledger and self._is_quiet():
             if self._ledger.needs_control:
-                self._traffic.doubt()
+                self._share.doubt()
             else:
                 self._ready += self._ledger.settle()
         if self._ready:
-            self._to_write.set()
+            self._signals.to_write.set()
             if len(self._ready) >= GATHER_FULL or self._is_draining():
-                self._enough.set()
+                self._signals.enough.set()
 
     def _take_back(self) -> None:
-        for outcome in self._ledger.outage(self._traffic.health.n_outages):
+        for outcome in self._ledger.outage(self._share.n_outages):
             self._fresh.append(outcome.item)
             self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
         self._refusals.forget()
@@ -250,6 +285,11 @@ class Pump:
         self._sent -= len(deliveries)
         for delivery in deliveries:
             item = delivery.item
+            if item.number in self._unwanted:
+                self._unwanted.discard(item.number)
+                self._ledger.failed(item.number)
+                self._fresh.extend(self._deferral.seen(item.number))
+                continue
             if delivery.n_repeated:  # no attempts: what had died is the connection, not the request
                 self.retried[Reason.RESET] += delivery.n_repeated
             if self._deferral:
@@ -283,7 +323,7 @@ class Pump:
         self._deferral.failed(item)
         if failure.fingerprint:
             item = item._replace(refusal=failure.fingerprint)
-        verdict = decide(failure, attempts, self._policy, self._draw())
+        verdict = decide(failure, attempts, self._policy, self._jitter())
         if isinstance(verdict, Final):
             self._ledger.hold(Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail))
             return
@@ -291,32 +331,48 @@ class Pump:
         heapq.heappush(self._retries, (now + verdict.delay_s, item.number, item._replace(attempts=attempts)))
 
     def _admit(self, now: float) -> None:
-        unclaimed = self._fetcher.exposed() + len(self._ready) + self._writing
-        room = min(self._fetcher.room(), self._traffic.throttle.limit + UNCLAIMED_MAX - unclaimed)
+        budget = self._budget(self._fetcher.exposed() + len(self._ready) + self._writing)
+        is_due = bool(self._retries) and self._retries[0][0] <= now
+        self._share.n_waiting = self._fetcher.held() + min(max(0, budget), len(self._fresh) + is_due)
+        room = min(self._fetcher.room(), budget)
         batch: list[Item] = []
         while self._retries and len(batch) < room and self._retries[0][0] <= now:
-            batch.append(self._ledger.refunded(heapq.heappop(self._retries)[2]))
+            self._choose(self._ledger.refunded(heapq.heappop(self._retries)[2]), batch)
         while self._fresh and len(batch) < room and len(self._retries) < RETRIES_MAX:
             item = self._fresh.popleft()
             if not self._deferral or not self._deferral.takes(item):
-                batch.append(item)
+                self._choose(item, batch)
         if self._deferral and not self._fresh and len(batch) < room:
-            batch += self._deferral.probes(room - len(batch))
+            for item in self._deferral.probes(room - len(batch)):
+                self._choose(item, batch)
         if batch:
             self._sent += len(batch)
             self._ledger.sent(batch)
             self._fetcher.submit(batch)
         self._has_room = len(batch) < room
         if len(self._fresh) < FRESH_MAX // 2:
-            self._room.set()
+            self._signals.room.set()
+
+    def _choose(self, item: Item, batch: list[Item]) -> None:
+        if item.number in self._unwanted:
+            self._unwanted.discard(item.number)
+            self._fresh.extend(self._deferral.seen(item.number))
+        else:
+            batch.append(item)
+
+    def _unclaimed_budget(self, n_unclaimed: int) -> int:
+        return self._share.throttle.limit + UNCLAIMED_MAX - n_unclaimed
+
+    def _run_patience_left_s(self) -> float:
+        return self._share.patience_left_s(self._policy.patience_s, self._began_at)
 
     def _pause_s(self, now: float) -> float:
-        pauses = [self._traffic.next_change_s()]
+        pauses = [self._share.next_change_s()]
         if not self._is_behind():
             pauses.append(self._fetcher.next_change_s())
         if self._retries and self._has_room:
             pauses.append(max(0.0, self._retries[0][0] - now))
-        pauses.append(self._traffic.patience_left_s(self._policy.patience_s, self._began_at))
+        pauses.append(self._patience_left_s())
         pauses.append(TICK_S)
         return min(p for p in pauses if p is not None)
 

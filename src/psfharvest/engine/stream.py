@@ -1,27 +1,24 @@
-"""Where a pump's outcomes come out in memory: a stream of cutouts, with the pressure passed back to the pump."""
+"""In-memory stream of cutouts with backpressure."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Self
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+import anyio.lowlevel
 
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.engine.pump import Pump
 
-STREAM_BUFFER = 64
 FAILURES_SHOWN = 1000
 
 
-@dataclass(slots=True)
 class CutoutStream:
     """
-    Cutouts as they arrive.
+    Cutouts as they arrive, for an ``async for`` loop.
 
     Attributes
     ----------
@@ -31,45 +28,74 @@ class CutoutStream:
         How many ended in which state.
     """
 
-    _receive: MemoryObjectReceiveStream[Outcome]
-    failures: deque[Outcome] = field(default_factory=lambda: deque(maxlen=FAILURES_SHOWN))
-    states: Counter[State] = field(default_factory=Counter)
-    _error: Exception | None = None
+    def __init__(self, ahead: Callable[[], int]) -> None:
+        self.failures: deque[Outcome] = deque(maxlen=FAILURES_SHOWN)
+        self.states: Counter[State] = Counter()
+        self._ahead = ahead
+        self._outcomes: deque[Outcome] = deque()
+        self._error: Exception | None = None
+        self._is_over = False
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+        self._n_read = 0
+        self._made_room: Callable[[], None] = _do_nothing
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Cutout:
         while True:
-            try:
-                outcome = await self._receive.receive()
-            except anyio.EndOfStream:
-                if self._error is not None:
-                    raise self._error from None
-                raise StopAsyncIteration from None
+            await anyio.lowlevel.checkpoint()
+            outcome = await self._next()
             self.states[outcome.state] += 1
             if outcome.body is not None:
                 return Cutout.of(outcome.item.uri, outcome.body, outcome.item.source)
             self.failures.append(outcome)
 
-    async def fill(
-        self, pump: Pump, source: AsyncIterable[Sequence[Item]], send: MemoryObjectSendStream[Outcome]
-    ) -> None:
-        """Run the pump into this stream; what stops it is raised where the stream is read."""
-        async with send:
-            try:
-                await pump.run(source)
-            except Exception as error:  # noqa: BLE001 - raised by __anext__
-                self._error = error
-
-
-class Channel:
-    """Keeps outcomes by handing them to whoever reads the stream."""
-
-    def __init__(self, send: MemoryObjectSendStream[Outcome]) -> None:
-        self._send = send
+    def budget(self, n_unkept: int) -> int:
+        """Return how many more cutouts may be begun: `ahead` is all that is on its way to the reader."""
+        return self._ahead() - n_unkept - len(self._outcomes)
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
-        """Hand them over, one after another; whoever reads slowly is waited for."""
-        for outcome in outcomes:
-            await self._send.send(outcome)
+        """Hand outcomes to the reader; never waits, since what is begun is bounded by `budget`."""
+        self._outcomes.extend(outcomes)
+        self._news.set()
+
+    async def refuse(self, outcome: Outcome) -> None:
+        """Hand over the outcome of what cannot be requested, once the reader has room for it."""
+        while len(self._outcomes) >= self._ahead():
+            self._room = anyio.Event()
+            await self._room.wait()
+        await self.keep([outcome])
+
+    async def fill(self, pump: Pump, source: AsyncIterable[Sequence[Item]]) -> None:
+        """Run a pump into this stream; what stops it is raised where the stream is read."""
+        self._made_room = pump.wake
+        try:
+            await pump.run(source)
+        except Exception as error:  # noqa: BLE001 - raised by __anext__
+            self._error = error
+        self._is_over = True
+        self._news.set()
+
+    async def _next(self) -> Outcome:
+        while not self._outcomes:
+            if self._error is not None:
+                raise self._error
+            if self._is_over:
+                raise StopAsyncIteration
+            self._news = anyio.Event()
+            await self._news.wait()
+        outcome = self._outcomes.popleft()
+        self._n_read += 1
+        if (
+            not self._outcomes or self._n_read * 4 >= self._ahead()
+        ):  # a wake-up for each would cost more than it gives
+            self._n_read = 0
+            self._room.set()
+            self._made_room()
+        return outcome
+
+
+def _do_nothing() -> None:
+    """Stand in for a pump that has not begun."""

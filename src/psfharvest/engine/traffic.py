@@ -15,9 +15,11 @@ import anyio
 
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Failure, Limits, Reason, RetryPolicy
+from psfharvest.core.policy.fair import fair_parts, fair_slots
 from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
+from psfharvest.engine.share import Share
 
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""
@@ -27,6 +29,8 @@ GAP_S = 2.0
 """A look that comes later than this: the process was stopped, or the machine was suspended."""
 AHEAD_FACTOR = 4
 """Requests waiting at the wire, a connection: enough that none is idle, few enough to be taken back."""
+URGENT_RECENT_S = 30.0
+"""For how long after a single request one connection is kept free of bundles, which hold one for many seconds."""
 _OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
 
 
@@ -40,6 +44,9 @@ class Traffic:
         The ceilings, and the patience.
     is_public
         True for the public archive, which is approached slowly.
+    is_queued
+        Whether the wire itself keeps requests waiting until a connection is free, urgent ones first, then each user
+        in turn. Else no more is handed over than there are connections.
     clock, draw
         A monotonic clock in seconds, and a source of numbers in ``[0, 1)``.
     """
@@ -50,6 +57,7 @@ class Traffic:
         policy: RetryPolicy,
         *,
         is_public: bool,
+        is_queued: bool = False,
         clock: Callable[[], float] = anyio.current_time,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -63,6 +71,11 @@ class Traffic:
         """Control requests sent, and the number of the last one that was answered."""
         self.gaps_s = 0.0
         """How long this process has not run in all, as far as was noticed: stopped, or suspended."""
+        self._is_queued = is_queued
+        self._shares: list[Share] = []
+        self._number = 0
+        self._urgent_at = float("-inf")
+        self._closed_by: Exception | None = None
         self._per_second = limits.max_per_second
         self.has_answered = False
         """Whether any request was answered well."""
@@ -73,7 +86,6 @@ class Traffic:
         self._paused_until = 0.0
         self._waiting_turns = 0
         self._changed = anyio.Event()
-        self._listeners: list[Callable[[], None]] = []
 
     @property
     def is_down(self) -> bool:
@@ -90,10 +102,37 @@ class Traffic:
         """Connections that may be in use now."""
         return self.throttle.limit
 
-    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` whenever the allowance may have grown; the function returned ends that."""
-        self._listeners.append(wake)
-        return lambda: self._listeners.remove(wake)
+    @property
+    def is_wanted(self) -> bool:
+        """True while a query waits for a connection."""
+        return self._waiting_turns > 0
+
+    @property
+    def is_open(self) -> bool:
+        """True when some request might start now, whosever it is."""
+        return not self.health.is_doubted and self._free() > 0
+
+    def share(self, *, is_urgent: bool = False) -> Share:
+        """Return the share of a new user, to be closed by it."""
+        share = Share(self, is_urgent=is_urgent)
+        self._shares.append(share)
+        return share
+
+    def leave(self, share: Share) -> None:
+        """End a user's share; harmless when it has ended."""
+        if share in self._shares:
+            self._shares.remove(share)
+            self._announce()
+
+    def next_number(self) -> int:
+        """Return a number that grows with every call: the order in which users were served."""
+        self._number += 1
+        return self._number
+
+    def close(self, error: Exception) -> None:
+        """End all waiting: whoever takes a turn from now on gets the error."""
+        self._closed_by = error
+        self._announce()
 
     def allowance(self, ahead: int = 0) -> int:
         """
@@ -109,6 +148,64 @@ class Traffic:
         if ahead and not (is_holding or self._waiting_turns or self._per_second):
             free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
         return max(0, free - self._waiting_turns)
+
+    def allowance_of(self, share: Share, ahead: int) -> int:
+        """Return the same for one of several users: its fair part, and what it may hand over ahead."""
+        if self.is_down or self.health.is_doubted or self._paused_until > self._now:
+            return self.allowance()
+        room = self._queued_room(share, ahead) if self._is_queued else self._free_slots(share)
+        if self._per_second:
+            room = min(room, self._rate_part(share))
+        return max(0, room)
+
+    def _queued_room(self, share: Share, ahead: int) -> int:
+        """Return how many requests a user may hand to a wire that starts them itself, each user's in turn."""
+        limit = max(1, self.throttle.limit - self._waiting_turns)
+        users = [s for s in self._in_order() if s.need or s is share]
+        n_urgent = sum(s.need for s in users if s.is_urgent)
+        others = [s for s in users if not s.is_urgent]
+        if share.is_urgent:
+            users, total = [s for s in users if s.is_urgent], max(1, limit - 1) if others else limit
+        else:
+            # what has nothing waiting in the wire are bundles, which hold a connection for many seconds
+            is_kept = not ahead and self._now - self._urgent_at < URGENT_RECENT_S
+            users, total = others, max(1, limit - max(n_urgent, int(is_kept)))
+        needs = [limit if s is share else min(s.need, limit) for s in users]
+        part = total if len(users) == 1 else max(1, fair_parts(total, needs)[users.index(share)])
+        if not (self._per_second or self._waiting_turns):
+            part += min(ahead, AHEAD_FACTOR * self.throttle.limit)
+        return part - share.in_flight
+
+    def _free_slots(self, share: Share) -> int:
+        """Return how many of the connections that are free now are a user's."""
+        limit = self.throttle.limit
+        free = limit - self.in_flight - self._waiting_turns
+        users = [s for s in self._in_order() if s.n_waiting or s is share]
+        if limit > 1 and any(s.is_urgent for s in users):
+            others = [s for s in users if not s.is_urgent]
+            n_others = sum(s.in_flight for s in self._shares if not s.is_urgent)
+            n_kept = int(bool(others) and not n_others)  # single requests never take all of it
+            if share.is_urgent:
+                users, free = [s for s in users if s.is_urgent], free - n_kept
+            else:
+                n_urgent = sum(s.n_waiting for s in users if s.is_urgent)
+                users, free = others, free - max(0, min(n_urgent, free - n_kept))
+        if len(users) == 1:
+            return free
+        wanted = [limit if s is share else min(s.n_waiting, limit) for s in users]
+        return fair_slots(max(0, free), [s.in_flight for s in users], wanted)[users.index(share)]
+
+    def _in_order(self) -> list[Share]:
+        """Return the users, the least recently served first."""
+        return sorted(self._shares, key=lambda s: s.served_at) if len(self._shares) > 1 else self._shares
+
+    def _rate_part(self, share: Share) -> int:
+        users = [s for s in self._in_order() if s.n_waiting or s is share]
+        total = self._rate_room(self._now) - self._waiting_turns
+        if not share.is_urgent:
+            total -= sum(s.n_waiting for s in users if s.is_urgent)
+        users = [s for s in users if s.is_urgent == share.is_urgent]
+        return fair_parts(total, [max(1, min(s.n_waiting, total)) for s in users])[users.index(share)]
 
     def next_change_s(self) -> float | None:
         """
@@ -133,7 +230,7 @@ class Traffic:
 
     def begin_waiting(self) -> float:
         """Note that somebody begins to wait, and return the time: if nobody did before, no turn was missed."""
-        if not (self._listeners or self._waiting_turns):
+        if not (self._waiting_turns or any(share.wake is not None for share in self._shares)):
             self._now = self._clock()
         return self._clock()
 
@@ -147,6 +244,8 @@ class Traffic:
         Whoever waits begins a turn at least every `TICK_S`. One that comes much later shows that this process did
         not run (it was stopped, or the machine suspended): no outage and no patience count that time.
         """
+        if self._closed_by is not None:
+            raise self._closed_by
         now = self._clock()
         gap_s = now - self._now - TICK_S
         self._now = now
@@ -180,23 +279,25 @@ class Traffic:
             reason="archive_down",
         )
 
-    def started(self, n: int = 1) -> None:
-        """Take note of requests sent."""
+    def started(self, n: int = 1, by: Share | None = None) -> None:
+        """Count requests handed over."""
+        if by is not None and by.is_urgent:
+            self._urgent_at = self._now
         self.requests += n
         self.in_flight += n
         if self._per_second:
             now = self._clock()
             self._next_start = max(self._next_start, now - self._burst_s()) + n / self._per_second
 
-    def succeeded(self, n: int, mean_s: float) -> None:
+    def succeeded(self, n: int, mean_s: float, by: Share | None = None) -> None:
         """Take note of `n` requests answered well, in `mean_s` seconds each."""
         self.has_answered = True
         self.in_flight -= n
         self.health.success()
         self.throttle.observe(n, 0, mean_s)
-        self._announce()
+        self._announce(by)
 
-    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+    def failed(self, failure: Failure, subject: object, elapsed_s: float, by: Share | None = None) -> bool:
         """
         Take note of one request that failed.
 
@@ -217,17 +318,17 @@ class Traffic:
                 now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
             )
         is_lost = self.health.failure(failure, subject, now, self._draw())
-        self._announce()
+        self._announce(by)
         return is_lost
 
     def doubt(self) -> None:
-        """Let a control request say whether there is an outage, before anything else is sent."""
+        """Require a control request before anything else is sent; its answer tells whether there is an outage."""
         if not (self.is_down or self.health.is_doubted):
             self.health.doubt()
             self._announce()
 
     def takes_control(self) -> bool:
-        """Return True when the caller must send the control request now, and tell `controlled` its answer."""
+        """Return True when the caller must send the control request now, and give its answer to `controlled`."""
         is_free = self.in_flight < self.throttle.limit and self._now >= self._paused_until
         if not self.health.wants_control or not is_free:
             return False
@@ -237,7 +338,7 @@ class Traffic:
         return True
 
     def controlled(self, failure: Failure | None) -> None:
-        """Take note of the answer to the control request: a failure, or None when it was good."""
+        """Count the answer to the control request: a failure, or None when it was good."""
         self.in_flight -= 1
         self.health.end_control(failure, self._clock(), self._draw())
         if failure is None:
@@ -245,25 +346,25 @@ class Traffic:
         self._announce()
 
     def control_dropped(self) -> None:
-        """Take note of a control request that ended without an answer."""
+        """Count a control request that ended without an answer."""
         self.in_flight -= 1
         self.health.drop_control()
         self._announce()
 
-    def dropped(self, n: int = 1) -> None:
-        """Take note of requests that we ended ourselves."""
+    def dropped(self, n: int = 1, by: Share | None = None) -> None:
+        """Count requests that we ended ourselves."""
         self.in_flight -= n
-        self._announce()
+        self._announce(by)
 
     def repeated(self, n: int) -> None:
         """Take note of requests that the wire had to send once more."""
         self.requests += n
 
-    def unsent(self, n: int) -> None:
-        """Take note of requests that were taken back before they were sent."""
+    def unsent(self, n: int, by: Share | None = None) -> None:
+        """Take back the count of requests that were not sent after all."""
         self.in_flight -= n
         self.requests -= n
-        self._announce()
+        self._announce(by)
 
     @asynccontextmanager
     async def turn(self, patience_s: float) -> AsyncIterator[None]:
@@ -277,6 +378,7 @@ class Traffic:
         """
         began_at, gaps_s = self.begin_waiting(), self.gaps_s
         self._waiting_turns += 1
+        self._announce()  # what others have waiting in a wire is to come back
         try:
             while self._free_now() < 1:
                 left_s = self.patience_left_s(patience_s, began_at + self.gaps_s - gaps_s)
@@ -313,8 +415,10 @@ class Traffic:
         rate = self._per_second or 1.0
         return max(1.0, rate / 10) / rate
 
-    def _announce(self) -> None:
+    def _announce(self, by: Share | None = None) -> None:
+        """Wake all who may send more now; the share that caused it sees to itself."""
         self._changed.set()
         self._changed = anyio.Event()
-        for wake in self._listeners:
-            wake()
+        for share in tuple(self._shares):
+            if share is not by and share.wake is not None:
+                share.wake()

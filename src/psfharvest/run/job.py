@@ -11,10 +11,11 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.session import LONG_PATIENCE_S, Line
+from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
+from psfharvest.engine.share import Share
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
@@ -40,8 +41,8 @@ class Job:
 
     Parameters
     ----------
-    line
-        To the archive, open.
+    session
+        The open archive.
     folder, settings
         The harvest folder, and how it stores.
     via
@@ -59,7 +60,7 @@ class Job:
         When a word is not allowed.
     """
 
-    line: Line
+    session: Session
     folder: Path
     settings: Settings
     via: str
@@ -87,26 +88,27 @@ class Job:
             return await self._harvest(what, suffixes, extend=extend, **sizes)
 
     async def _harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
-        before = self.line.traffic.requests
-        mashup = self.line.mashup(LONG_PATIENCE_S)
-        asks = [
-            await ask_for(mashup, one, self.folder, chosen, **sizes) for one, chosen in targets_of(what, suffixes)
-        ]
-        try:
-            return await self._run_asks(asks, what, before, extend=extend)
-        except SinkError as error:
-            return await _in_thread(_finished, self.folder, asks, tuple(self.retry_states), error)
+        with self.session.share() as share:
+            mashup = self.session.mashup(share, LONG_PATIENCE_S)
+            asks = [
+                await ask_for(mashup, one, self.folder, chosen, **sizes)
+                for one, chosen in targets_of(what, suffixes)
+            ]
+            try:
+                return await self._run_asks(asks, what, share, extend=extend)
+            except SinkError as error:
+                return await _in_thread(_finished, self.folder, asks, tuple(self.retry_states), error)
 
-    async def _run_asks(self, asks: Sequence[Ask], what: What | Path, before: int, *, extend: bool) -> Report:
+    async def _run_asks(self, asks: Sequence[Ask], what: What | Path, share: Share, *, extend: bool) -> Report:
         queries = queries_of(what)
         is_harvest = folders.is_harvest(self.folder)
         if queries and not is_harvest and all(query.limit == 0 for query in queries):
-            return Report.of(Tally(), elapsed_s=0.0, requests=self.line.traffic.requests - before)
+            return Report.of(Tally(), elapsed_s=0.0, requests=share.requests)
         opened = folders.old_folder if is_harvest else folders.new_folder
         async with _in_threads(opened(self.folder, self.settings)) as manifest:
             todo = await _in_thread(folders.todo, manifest, asks, extend=extend)
             streams = {a.n: as_uris(what) for a in todo if a.kind == "stream" and not isinstance(what, Path)}
-            return await self._run(manifest, todo, streams, before)
+            return await self._run(manifest, todo, streams, share)
 
     async def resume(self) -> Report:
         """Run over what an old folder has recorded."""
@@ -116,17 +118,17 @@ class Job:
             return await _in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
 
     async def _resume(self) -> Report:
-        before = self.line.traffic.requests
-        async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
-            todo = await _in_thread(folders.todo, manifest, (), extend=False)
-            return await self._run(manifest, todo, {}, before)
+        with self.session.share() as share:
+            async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
+                todo = await _in_thread(folders.todo, manifest, (), extend=False)
+                return await self._run(manifest, todo, {}, share)
 
     async def _run(
         self,
         manifest: Manifest,
         todo: Sequence[Ask],
         streams: Mapping[int, Uris],
-        requests_before: int,
+        share: Share,
     ) -> Report:
         await _in_thread(_note_archive, manifest, self.line.endpoints.root)
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
@@ -139,11 +141,10 @@ class Job:
                 manifest=manifest,
                 sink=sink,
                 todo=todo,
-                mashup=self.line.mashup(LONG_PATIENCE_S),
-                fetcher=self.line.harvester(self.via, lambda: manifest.tally().pending, staging),
-                traffic=self.line.traffic,
-                policy=self.line.policy(LONG_PATIENCE_S),
-                requests_before=requests_before,
+                mashup=self.session.mashup(share, LONG_PATIENCE_S),
+                fetcher=self.session.harvester(share, self.via, lambda: manifest.tally().pending, staging),
+                share=share,
+                policy=self.session.policy(LONG_PATIENCE_S),
                 watch=self.progress,
                 streams=streams,
                 max_bytes=self.max_bytes,

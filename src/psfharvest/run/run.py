@@ -15,7 +15,7 @@ from psfharvest.core.errors import ArchiveDown, LocalError
 from psfharvest.core.model import Delivery, Item, Outcome, Progress, Report, RetryPolicy, State
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.share import Share
 from psfharvest.run.disk import Disk
 from psfharvest.run.live import EVERY_S, LiveRecord
 from psfharvest.run.planner import Asking, Uris
@@ -86,10 +86,8 @@ class Campaign:
         The folder's, open.
     todo
         What is to be asked for still.
-    mashup, fetcher, traffic, policy
-        The archive's side.
-    requests_before
-        How many requests the archive's traffic light had counted when this run began.
+    mashup, fetcher, share, policy
+        The archive's side; the share counts this run's requests.
     watch
         Called with a `Progress` a few times a second.
     streams
@@ -103,9 +101,8 @@ class Campaign:
     todo: Sequence[Ask]
     mashup: Mashup
     fetcher: AccountingFetcher
-    traffic: Traffic
+    share: Share
     policy: RetryPolicy
-    requests_before: int = 0
     watch: Callable[[Progress], None] | None = None
     streams: Mapping[int, Uris] = field(default_factory=dict)
     max_bytes: int | None = None
@@ -122,7 +119,7 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self._notes += [self.manifest.note] if self.manifest.note else []
-        self._pump = Pump(self.fetcher, self, self.traffic, self.policy)
+        self._pump = Pump(self.fetcher, self, self.share, self.policy)
         self._asking = Asking(
             self.manifest,
             self._disk,
@@ -169,7 +166,7 @@ class Campaign:
         return Report.of(
             self.manifest.tally(),
             elapsed_s=self._elapsed_s(),
-            requests=self._requests(),
+            requests=self.share.requests,
             retried=self._retried(),
             stopped=stopped,
             notes=(*self._asking.notes, *self.mashup.notes, *self._notes),
@@ -189,12 +186,12 @@ class Campaign:
         return Progress(
             tally=tally,
             expected=self._expected,
-            in_flight=self.traffic.in_flight,
+            in_flight=self.share.in_flight,
             waiting=self._pump.waiting,
-            connections=self.traffic.throttle.limit,
-            requests=self._requests(),
+            connections=self.share.connections,
+            requests=self.share.requests,
             elapsed_s=self._elapsed_s(),
-            outage=self.traffic.health.words if self.traffic.is_down else "",
+            outage=self.share.outage_words,
             arrived=self.fetcher.arrived(),
             outage_s=self._outage_s(),
             patience_s=self.policy.patience_s,
@@ -202,7 +199,7 @@ class Campaign:
 
     def _outage_s(self) -> float:
         """Return for how long the archive has been down."""
-        if not self.traffic.is_down:
+        if not self.share.is_down:
             self._down_at = None
             return 0.0
         if self._down_at is None:
@@ -250,7 +247,7 @@ class Campaign:
         self.manifest.update_run(
             self._run,
             elapsed_s=self._elapsed_s(),
-            requests=self._requests(),
+            requests=self.share.requests,
             retried=as_json(self._retried()),
             via=as_json(self.fetcher.account()),
             **more,
@@ -326,9 +323,6 @@ class Campaign:
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started_at
-
-    def _requests(self) -> int:
-        return self.traffic.requests - self.requests_before
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}

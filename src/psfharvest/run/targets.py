@@ -14,7 +14,7 @@ from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
-from psfharvest.core.fits import keys
+from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
 from psfharvest.run import uri_lists
 from psfharvest.run.planner import Uris
@@ -102,11 +102,26 @@ async def items_of(
                 item = Item(n, line.text, "", source=source)
                 await refuse(Outcome(item, State.FAILED, 0, reason=Reason.BAD_URI, detail=line.detail))
                 continue
-            key = keys.key_of(line.uri, line.parts)
-            size_px, rootname = (line.parts.size_px, line.parts.rootname) if line.parts else (None, "")
-            items.append(Item(n, line.uri, key, size_px, rootname, source))
+            items.append(_item(n, line.uri, line.parts, source))
         if items:
             yield items
+
+
+def item_of(number: int, uri: str) -> Item:
+    """
+    Return the item of one dataURI.
+
+    Raises
+    ------
+    BadURI
+        When it is none.
+    """
+    return _item(number, *datauri.read(uri), "")
+
+
+def _item(number: int, uri: str, parts: datauri.CutoutURI | None, source: str) -> Item:
+    size_px, rootname = (parts.size_px, parts.rootname) if parts else (None, "")
+    return Item(number, uri, keys.key_of(uri, parts), size_px, rootname, source)
 
 
 async def _asked(

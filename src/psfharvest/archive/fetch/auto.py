@@ -88,9 +88,17 @@ class RoutedFetcher:
         """Yield what had arrived when the work was ended; see `BundleFetcher.leftovers`."""
         return self._bundles.leftovers()
 
+    def held(self) -> int:
+        """Return how many items it holds that wait to be sent."""
+        return len(self._singles) + len(self._first) + len(self._again)
+
+    def recall(self) -> None:
+        """Take back what waits in the wire and was not sent."""
+        self._files.recall()
+
     def room(self) -> int:
         """Return how many more items it would take now."""
-        held = len(self._singles) + len(self._first) + len(self._again)
+        held = self.held()
         if not self._wants_bundles():
             return max(0, self._files.room() - held)
         wanted = self._size() * max(1, self._traffic.allowance())

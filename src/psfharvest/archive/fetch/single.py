@@ -29,6 +29,8 @@ class FileFetcher:
         Whether cutouts are read at their dataURLs; that is another host than the token's.
     count
         Sends a small count: the control request while no cutout is known to be good.
+    is_urgent
+        Whether its requests go before those of others that wait in the wire.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class FileFetcher:
         limits: Limits,
         *,
         at_data_urls: bool = False,
+        is_urgent: bool = False,
         count: Callable[[], Awaitable[Failure | None]],
     ) -> None:
         self._wire = wire
@@ -57,6 +60,7 @@ class FileFetcher:
         self._templates: dict[int | None, Request] = {}
         """By the side of the image asked for: there are few."""
         self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
+        self._is_urgent = is_urgent
         self._lane: Lane | None = None
         self._under_way = 0
         self.sent = 0
@@ -67,7 +71,7 @@ class FileFetcher:
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Work within this context."""
-        async with self._wire.lane(wake) as lane:
+        async with self._wire.lane(wake, is_urgent=self._is_urgent) as lane:
             self._lane = lane
             try:
                 yield
@@ -87,6 +91,15 @@ class FileFetcher:
     def exposed(self) -> int:
         """Return how many items were sent and not taken."""
         return self._under_way
+
+    def held(self) -> int:
+        """Return 0: what is submitted goes to the wire."""
+        return 0
+
+    def recall(self) -> None:
+        """Take back what waits in the wire and was not sent."""
+        if self._lane is not None:
+            self._lane.withdraw()
 
     def submit(self, items: Sequence[Item]) -> None:
         """Send one request an item."""

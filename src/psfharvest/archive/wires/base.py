@@ -107,8 +107,12 @@ class Wire(Protocol):
     depth: int
     """Requests that it likes to hold beside those under way, so that no connection waits for the next."""
 
-    def lane(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[Lane]:
-        """Open a lane; `wake` is called on the loop's thread when there is something to take."""
+    def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AbstractAsyncContextManager[Lane]:
+        """
+        Open a lane; `wake` is called on the loop's thread when there is something to take.
+
+        What waits in a wire of an urgent lane is sent before what waits of others.
+        """
         ...
 
     async def exchange(self, request: Request) -> Answer:

@@ -91,8 +91,9 @@ class HttpxWire:
         self._stopped_at = -math.inf
 
     @asynccontextmanager
-    async def lane(self, wake: Callable[[], None]) -> AsyncIterator[HttpxLane]:
-        """Open a lane; leaving it ends its requests."""
+    async def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[HttpxLane]:
+        """Open a lane; leaving it ends its requests. What has no slot waits in its order, urgent or not."""
+        del is_urgent
         lane = HttpxLane(self, wake)
         try:
             yield lane

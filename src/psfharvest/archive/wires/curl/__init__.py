@@ -55,9 +55,9 @@ class CurlWire:
         self._is_closed = False
 
     @asynccontextmanager
-    async def lane(self, wake: Callable[[], None]) -> AsyncIterator[CurlLane]:
+    async def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[CurlLane]:
         """Open a lane; leaving it ends its requests at once."""
-        lane = CurlLane(self._started(), wake)
+        lane = (UrgentLane if is_urgent else CurlLane)(self._started(), wake)
         try:
             yield lane
         finally:

@@ -1,0 +1,199 @@
+"""One user's share of the limiter of a host: its part of the connections, and its own counts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+from psfharvest.core.model import Failure
+from psfharvest.core.policy.throttle import Throttle
+
+if TYPE_CHECKING:
+    from psfharvest.engine.traffic import Traffic
+
+REFUSED_AGAIN_S = 0.05
+"""How soon a user asks again whose turn it was not, though a request might have started."""
+
+
+class Share:
+    """
+    A user of a host's limiter: a harvest, a stream, the single requests, or a query.
+
+    What is sent through a share counts for its host and for the share itself.
+
+    Parameters
+    ----------
+    limiter
+        The limiter of the host.
+    is_urgent
+        Whether it goes before the others: single requests do.
+    """
+
+    def __init__(self, limiter: Traffic, *, is_urgent: bool = False) -> None:
+        self.limiter = limiter
+        self.is_urgent = is_urgent
+        self.requests = 0
+        """Requests sent so far."""
+        self.in_flight = 0
+        """Requests handed over and not yet answered."""
+        self.n_waiting = 0
+        """Items that it would send if it could; kept by its pump."""
+        self.served_at = 0
+        """When it last sent something, as a number of the limiter's that only grows."""
+        self.wake: Callable[[], None] | None = None
+        """Called whenever the allowance may have grown without its own doing."""
+        self._was_refused = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the limiter to the others."""
+        self.limiter.leave(self)
+
+    @property
+    def need(self) -> int:
+        """Connections that it could use."""
+        return self.in_flight + self.n_waiting
+
+    @property
+    def throttle(self) -> Throttle:
+        """The adaptive limit of the host's connections."""
+        return self.limiter.throttle
+
+    @property
+    def connections(self) -> int:
+        """Connections to the host that may be in use now."""
+        return self.limiter.connections
+
+    @property
+    def is_down(self) -> bool:
+        """True while the archive is considered down."""
+        return self.limiter.is_down
+
+    @property
+    def is_holding(self) -> bool:
+        """True while nothing of it that waits in a wire may be sent: a pause, an outage, or a query that waits."""
+        return self.limiter.is_holding or self.limiter.is_wanted
+
+    @property
+    def n_outages(self) -> int:
+        """Outages declared so far."""
+        return self.limiter.health.n_outages
+
+    @property
+    def controls_begun(self) -> int:
+        """Control requests sent so far, by all users."""
+        return self.limiter.controls_begun
+
+    @property
+    def last_passed(self) -> int:
+        """Number of the last control request that was answered well."""
+        return self.limiter.last_passed
+
+    @property
+    def gaps_s(self) -> float:
+        """How long this process has not run in all: stopped, or suspended."""
+        return self.limiter.gaps_s
+
+    @property
+    def outage_words(self) -> str:
+        """What the archive last said of its trouble, while it is considered down; else nothing."""
+        return self.limiter.health.words if self.limiter.is_down else ""
+
+    def allowance(self, ahead: int = 0) -> int:
+        """Return how many requests it may hand over now; see `TrafficLight.allowance`."""
+        n = self.limiter.allowance_of(self, ahead)
+        self._was_refused = n == 0
+        return n
+
+    def next_change_s(self) -> float | None:
+        """Return in how many seconds the allowance may grow by mere time, or None when time changes nothing."""
+        pause_s = self.limiter.next_change_s()
+        if self.n_waiting and self._was_refused and self.limiter.is_open:
+            return REFUSED_AGAIN_S if pause_s is None else min(pause_s, REFUSED_AGAIN_S)
+        return pause_s
+
+    def now(self) -> float:
+        """Return the time on the monotonic clock of the limiter, in seconds."""
+        return self.limiter.now()
+
+    def begin_waiting(self) -> float:
+        """Return the time at which a wait begins; see `Traffic.begin_waiting`."""
+        return self.limiter.begin_waiting()
+
+    def begin_turn(self) -> float:
+        """Read the clock for one turn of decisions; see `Traffic.begin_turn`."""
+        return self.limiter.begin_turn()
+
+    def patience_left_s(self, patience_s: float, since: float) -> float:
+        """Return for how long the present outage may still last; see `Traffic.patience_left_s`."""
+        return self.limiter.patience_left_s(patience_s, since)
+
+    def doubt(self) -> None:
+        """Require a control request before anything else is sent."""
+        self.limiter.doubt()
+
+    def takes_control(self) -> bool:
+        """Return True when this user must send the control request now, and give its answer to `controlled`."""
+        if not self.limiter.takes_control():
+            return False
+        self.requests += 1
+        self.in_flight += 1
+        return True
+
+    def controlled(self, failure: Failure | None) -> None:
+        """Count the answer to the control request: a failure, or None when it was good."""
+        self.in_flight -= 1
+        self.limiter.controlled(failure)
+
+    def control_dropped(self) -> None:
+        """Count a control request that ended without an answer."""
+        self.in_flight -= 1
+        self.limiter.control_dropped()
+
+    def started(self, n: int = 1) -> None:
+        """Count requests handed over."""
+        self.requests += n
+        self.in_flight += n
+        self.n_waiting = max(0, self.n_waiting - n)
+        self.served_at = self.limiter.next_number()
+        self.limiter.started(n, self)
+
+    def succeeded(self, n: int, mean_s: float) -> None:
+        """Count requests answered well."""
+        self.in_flight -= n
+        self.limiter.succeeded(n, mean_s, self)
+
+    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+        """Count a failed request; True when it was lost to an outage."""
+        self.in_flight -= 1
+        return self.limiter.failed(failure, subject, elapsed_s, self)
+
+    def dropped(self, n: int = 1) -> None:
+        """Count requests that we ended ourselves."""
+        self.in_flight -= n
+        self.limiter.dropped(n, self)
+
+    def repeated(self, n: int) -> None:
+        """Count requests that the wire had to send once more."""
+        self.requests += n
+        self.limiter.repeated(n)
+
+    def unsent(self, n: int) -> None:
+        """Take back the count of requests that were not sent after all."""
+        self.requests -= n
+        self.in_flight -= n
+        self.limiter.unsent(n, self)
+
+    @asynccontextmanager
+    async def turn(self, patience_s: float) -> AsyncIterator[None]:
+        """Wait until one more request may be sent; see `Traffic.turn`."""
+        async with self.limiter.turn(patience_s):
+            self.requests += 1
+            self.in_flight += 1
+            yield

@@ -1,0 +1,239 @@
+"""
+Single requests of all callers of one archive, through one pump.
+
+A caller waits for an outcome; the pump asks the archive. Callers that ask for the same dataURI at the same time
+share one request. A caller that leaves before its request was sent takes it back; a request that was sent goes on,
+and its answer is dropped when nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import anyio
+
+from psfharvest.core.errors import ArchiveDown
+from psfharvest.core.model import Item, Outcome, RetryPolicy
+from psfharvest.core.ports import Fetcher
+from psfharvest.engine.pump import Pump
+from psfharvest.engine.share import Share
+
+BATCH_SIZE = 64
+"""Callers whose items are made in one go, so that a thousand that come at once do not hold the event loop up."""
+IDLE_S = 5.0
+"""After so long without a caller the pump ends; the next caller starts another."""
+
+StartTask = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
+
+
+class _Flight:
+    """One dataURI under way, and the callers that wait for it."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.callers: set[_Caller] = set()
+        self.number = 0
+        """Its item's number, once the pump has it."""
+
+
+class _Caller:
+    """One call that waits."""
+
+    __slots__ = ("ended", "error", "flight", "outcome", "waits_since")
+
+    def __init__(self, flight: _Flight) -> None:
+        self.flight = flight
+        self.waits_since = math.inf
+        """When it was first found waiting in an outage, gaps of the clock left out: its patience begins then."""
+        self.ended = anyio.Event()
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+
+
+class SingleRequests:
+    """
+    The single requests of one archive.
+
+    Parameters
+    ----------
+    make_fetcher, share
+        What fetches the items, made anew for each pump, and the share that it goes by.
+    make_item
+        Makes the item of a dataURI with a number; what it raises reaches the caller.
+    policy
+        How often an item is tried, and how long each caller bears an outage.
+    start_task
+        Starts a task that outlives the caller that happens to be the first.
+    """
+
+    def __init__(
+        self,
+        make_fetcher: Callable[[], Fetcher],
+        share: Share,
+        make_item: Callable[[int, str], Item],
+        policy: RetryPolicy,
+        start_task: StartTask,
+    ) -> None:
+        self._make_fetcher = make_fetcher
+        self._share = share
+        self._make_item = make_item
+        self._policy = policy
+        self._start_task = start_task
+        self._flights: dict[str, _Flight] = {}
+        self._by_number: dict[int, _Flight] = {}
+        self._callers: dict[_Caller, None] = {}
+        """Those that wait, the longest waiting first."""
+        self._new: deque[_Flight] = deque()
+        self._news = anyio.Event()
+        self._n_items = 0
+        self._pump: Pump | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._ended = anyio.Event()
+
+    async def fetch(self, uri: str) -> Outcome:
+        """
+        Return what becomes of one dataURI.
+
+        Raises
+        ------
+        ArchiveDown
+            When an outage outlasted the patience from the time of this call.
+        Exception
+            What `make_item` raised for it, or what ended the pump.
+        """
+        flight = self._flights.get(uri)
+        if flight is None:
+            flight = self._flights[uri] = _Flight(uri)
+            self._new.append(flight)
+            self._news.set()
+        caller = _Caller(flight)
+        flight.callers.add(caller)
+        self._callers[caller] = None
+        if self._scope is None:
+            self._start()
+        try:
+            await caller.ended.wait()
+        finally:
+            if caller in self._callers:
+                self._leave(caller)
+        if caller.error is not None:
+            raise caller.error
+        assert caller.outcome is not None  # noqa: S101 - one of both ends the wait
+        return caller.outcome
+
+    async def aclose(self, error: Exception) -> None:
+        """End the pump, and wait for its end; those that wait get the error."""
+        for flight in tuple(self._flights.values()):
+            self._end(flight, None, error)
+        if self._scope is not None:
+            ended = self._ended
+            self._scope.cancel()
+            await ended.wait()
+
+    async def keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Give outcomes to those that wait for them."""
+        for outcome in outcomes:
+            flight = self._by_number.pop(outcome.item.number, None)
+            if flight is not None:
+                self._end(flight, outcome, None)
+
+    def _start(self) -> None:
+        self._scope, self._ended = anyio.CancelScope(), anyio.Event()
+        self._start_task(self._run, "psfharvest-fetch")
+
+    async def _run(self) -> None:
+        error: Exception | None = None
+        assert self._scope is not None  # noqa: S101 - made by _start
+        try:
+            with self._scope:
+                self._pump = Pump(
+                    self._make_fetcher(),
+                    self,
+                    self._share,
+                    self._policy,
+                    gather_s=0.0,
+                    patience_left_s=self._patience_left_s,
+                )
+                await self._pump.run(self._items())
+        except Exception as raised:  # noqa: BLE001 - raised to everybody that waits
+            error = raised
+        finally:
+            self._pump, self._scope = None, None
+            self._ended.set()
+        if error is not None:
+            for flight in tuple(self._flights.values()):
+                self._end(flight, None, error)
+        elif self._callers:
+            self._restart()
+
+    def _restart(self) -> None:
+        """Go on with another pump: callers have come while this one ended."""
+        self._new = deque(self._flights.values())
+        self._by_number.clear()
+        self._start()
+
+    async def _items(self) -> AsyncIterator[Sequence[Item]]:
+        while True:
+            if not self._new:
+                self._news = anyio.Event()
+                with anyio.move_on_after(IDLE_S) as wait:
+                    await self._news.wait()
+                if wait.cancelled_caught and not self._callers:
+                    return
+            items = [item for flight in self._next_flights() if (item := self._item_of(flight)) is not None]
+            if items:
+                yield items
+
+    def _next_flights(self) -> list[_Flight]:
+        return [self._new.popleft() for _ in range(min(BATCH_SIZE, len(self._new)))]
+
+    def _item_of(self, flight: _Flight) -> Item | None:
+        if not flight.callers:
+            return None
+        self._n_items += 1
+        try:
+            item = self._make_item(self._n_items, flight.uri)
+        except Exception as error:  # noqa: BLE001 - the caller's own
+            self._end(flight, None, error)
+            return None
+        flight.number = item.number
+        self._by_number[item.number] = flight
+        return item
+
+    def _leave(self, caller: _Caller) -> None:
+        """Let a caller go; its flight, too, when it was the last one."""
+        flight = caller.flight
+        del self._callers[caller]
+        flight.callers.discard(caller)
+        if not flight.callers:
+            del self._flights[flight.uri]
+            if self._by_number.pop(flight.number, None) is not None and self._pump is not None:
+                self._pump.discard(flight.number)
+
+    def _end(self, flight: _Flight, outcome: Outcome | None, error: Exception | None) -> None:
+        self._flights.pop(flight.uri, None)
+        for caller in flight.callers:
+            del self._callers[caller]
+            caller.outcome, caller.error = outcome, error
+            caller.ended.set()
+        flight.callers.clear()
+
+    def _patience_left_s(self) -> float:
+        """Return when the next caller's patience ends; those whose patience has ended are told so."""
+        if not self._share.is_down:
+            return math.inf
+        gaps_s = self._share.gaps_s
+        now = self._share.now() - gaps_s
+        for caller in self._callers:
+            caller.waits_since = min(caller.waits_since, now)
+        for caller in tuple(self._callers):
+            try:
+                return self._share.patience_left_s(self._policy.patience_s, caller.waits_since + gaps_s)
+            except ArchiveDown as error:
+                self._leave(caller)
+                caller.error = error
+                caller.ended.set()
+        return math.inf
