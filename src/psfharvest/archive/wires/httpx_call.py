@@ -77,8 +77,8 @@ class Call:
         Called once, in the request's task, when nothing of it goes on.
     is_pooled
         Whether the client's transport is httpcore's pool, which reports when a connection has come about.
-    was_stopped
-        Returns whether this process was stopped after a time of the event loop.
+    stopped_s
+        Returns for how long this process did not run since a time of the event loop.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Call:
         at_end: Callable[[Call], None],
         *,
         is_pooled: bool,
-        was_stopped: Callable[[float], bool],
+        stopped_s: Callable[[float], float],
     ) -> None:
         self.request = request
         self.n_sent = 0
@@ -105,7 +105,7 @@ class Call:
         self._receiver = receiver
         self._at_end = at_end
         self._is_pooled = is_pooled
-        self._was_stopped = was_stopped
+        self._stopped_s = stopped_s
         self._scope = anyio.CancelScope()
         self._is_left = False
         self._is_late = False
@@ -166,7 +166,12 @@ class Call:
             self._at_end(self)
 
     async def _send_until_judged(self) -> None:
-        """Send the request; once more when its deadline passed while this process was stopped."""
+        """
+        Send the request; once more when its deadline passed while this process was stopped.
+
+        A stop shorter than half of the deadline does not explain the silence of the rest.
+        """
+        least_s = min(self.request.connect_timeout_s, self.request.timeout_s) / 2
         while True:
             self.n_sent += 1
             sent_at = anyio.current_time()
@@ -174,7 +179,7 @@ class Call:
                 return await self._follow()
             except BrokenStream as broken:
                 is_late = broken.failure.reason is Reason.TIMEOUT
-                if not (is_late and self._was_stopped(sent_at) and self._receiver.restart()):
+                if not (is_late and self._stopped_s(sent_at) >= least_s and self._receiver.restart()):
                     raise
 
     async def _follow(self) -> None:

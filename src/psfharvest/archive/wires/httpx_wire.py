@@ -8,7 +8,7 @@ as it is and never closed.
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -27,6 +27,8 @@ TICK_S, TICK_MIN_S = 1.0, 0.05
 """How often deadlines of whole requests are looked after: a fourth of the shortest, within these."""
 GAP_MIN_S = 1.0
 """A longer jump of the clock between two looks is a stop of this process."""
+STOPS_MAX = 64
+"""Stops remembered: one of long ago explains no deadline that passes now."""
 
 
 class HttpxWire:
@@ -88,7 +90,7 @@ class HttpxWire:
         self._is_watching = False
         self._tick_s = TICK_S
         self._looked_at = 0.0
-        self._stopped_at = -math.inf
+        self._stops: deque[tuple[float, float]] = deque(maxlen=STOPS_MAX)  # when each was over, and how long it was
 
     @asynccontextmanager
     async def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[HttpxLane]:
@@ -134,7 +136,7 @@ class HttpxWire:
             receiver,
             self._ended(at_end),
             is_pooled=self._is_pooled,
-            was_stopped=self._was_stopped,
+            stopped_s=self._stopped_s,
         )
         self._calls.add(call)
         call.start()
@@ -172,18 +174,22 @@ class HttpxWire:
             with anyio.move_on_after(planned_s):
                 await self._none_left.wait()
             now = anyio.current_time()
-            gap_s = now - self._looked_at - planned_s
-            is_gap = self._was_stopped(now)
+            gap_s = now - self._looked_at - planned_s if self._stop_s(now) else 0.0
+            if gap_s:
+                self._stops.append((now, gap_s))
             self._looked_at = now
             for call in tuple(self._calls):
-                call.watch(now, gap_s if is_gap else 0.0)
+                call.watch(now, gap_s)
         self._is_watching, self._tick_s = False, TICK_S
 
-    def _was_stopped(self, since: float) -> bool:
-        now = anyio.current_time()
-        if now - self._looked_at - TICK_S >= GAP_MIN_S:
-            self._stopped_at = now
-        return self._stopped_at >= since
+    def _stopped_s(self, since: float) -> float:
+        """Return for how long this process did not run since a time, as far as the watch has missed its time."""
+        return self._stop_s(anyio.current_time()) + sum(gap_s for at, gap_s in self._stops if at >= since)
+
+    def _stop_s(self, now: float) -> float:
+        """Return the length of a stop that the watch has not seen yet; 0 for a mere delay."""
+        gap_s = now - self._looked_at - TICK_S
+        return gap_s if gap_s >= GAP_MIN_S else 0.0
 
     async def _leave(self, calls: Collection[Call]) -> None:
         """End requests, and wait a moment for their ends."""
