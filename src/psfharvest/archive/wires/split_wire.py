@@ -42,9 +42,9 @@ class SplitWire:
         self._making = anyio.Lock()
         self._is_closed = False
 
-    def lane(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[Lane]:
+    def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AbstractAsyncContextManager[Lane]:
         """Open a lane over libcurl."""
-        return self._bulk.lane(wake)
+        return self._bulk.lane(wake, is_urgent=is_urgent)
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
         """Send one request over libcurl, and read its answer as it comes."""
