@@ -156,7 +156,7 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
         Route(life["via"]),
     )
     mashup = Mashup(wire, traffic, endpoints, limits, retry)
-    files = FileFetcher(wire, traffic, endpoints, limits)
+    files = FileFetcher(wire, traffic, endpoints, limits, count=mashup.control)
     if life.get("list"):
         path = Path(life["list"])
         ask = Ask("file", uri_lists.identity(path), {"path": str(path)})

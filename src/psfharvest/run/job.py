@@ -130,7 +130,7 @@ class Job:
         streams: Mapping[int, Uris],
         share: Share,
     ) -> Report:
-        await _in_thread(_note_archive, manifest, self.line.endpoints.root)
+        await _in_thread(_note_archive, manifest, self.session.endpoints.root)
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
