@@ -116,14 +116,14 @@ class Archive:
     @property
     def outage(self) -> str:
         """The archive's last words about its trouble while it is down, or has not answered yet; else nothing."""
-        if self._line is None or (self.has_answered and not self._line.traffic.is_down):
+        if self._session is None or (self.has_answered and not self._session.limiter.is_down):
             return ""
-        return self._line.traffic.health.words
+        return self._session.limiter.health.words
 
     @property
     def has_answered(self) -> bool:
         """Whether any request was answered well."""
-        return self._line is not None and self._line.traffic.has_answered
+        return self._session is not None and self._session.limiter.has_answered
 
     async def count(self, query: Query) -> int:
         """
