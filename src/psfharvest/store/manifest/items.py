@@ -109,6 +109,41 @@ def with_refusals(db: Connection, found: list[Item]) -> list[Item]:
     return [i._replace(refusal=refusals.get(i.number, b"")) for i in found] if refusals else found
 
 
+def keep_refusals(db: Connection, failed: Iterable[Item]) -> None:
+    """Keep the answers that failed items were last refused with; within a transaction."""
+    refusals = [(item.number, item.refusal) for item in failed if item.refusal]
+    if refusals:
+        db.executemany("INSERT OR REPLACE INTO refusal VALUES (?, ?)", refusals)
+
+
+def done(db: Connection, limit: int) -> list[Item]:
+    """Return the last items that are done, at most `limit`."""
+    rows = db.execute(
+        f"SELECT {columns_of('i')} FROM outcome o JOIN item i ON i.n = o.n "  # noqa: S608 - names of our own
+        "WHERE o.state = 'done' ORDER BY o.n DESC LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return [item_of(row) for row in rows]
+
+
+def is_any_pending(db: Connection, after: int) -> bool:
+    """Return whether any item above a number is pending."""
+    row = db.execute(
+        "SELECT 1 FROM item i WHERE i.n > ? AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) LIMIT 1",
+        (after,),
+    ).fetchone()
+    return row is not None
+
+
+def examples(db: Connection) -> dict[str, str]:
+    """Return one dataURI for each reason, with its detail."""
+    rows = db.execute(
+        "SELECT reason, uri, detail FROM cutout WHERE n IN "
+        "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
+    ).fetchall()
+    return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
+
+
 def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | None, str]:
     """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
     if isinstance(line, BadLine):

@@ -284,13 +284,7 @@ class Manifest:
             for s in batch
         ]
         self._db.executemany(f"INSERT INTO outcome ({_OUTCOME}) VALUES (?,?,?,?,?,?,?,?,?,?)", rows)  # noqa: S608
-        refusals = [
-            (s.outcome.item.number, s.outcome.item.refusal)
-            for s in batch
-            if s.outcome.item.refusal and s.outcome.state is State.FAILED
-        ]
-        if refusals:
-            self._db.executemany("INSERT OR REPLACE INTO refusal VALUES (?, ?)", refusals)
+        items.keep_refusals(self._db, [s.outcome.item for s in batch if s.outcome.state is State.FAILED])
         for state, n in Counter((r[1], r[7] or "") for r in rows).items():
             self._counts.add(*state, n)
         for quirk, n in Counter(r[9] for r in rows if r[9]).items():
@@ -334,21 +328,12 @@ class Manifest:
     def known_good(self, limit: int) -> list[Item]:
         """Return items that are done, at most `limit`: the archive is known to have them."""
         with translated(self._at):
-            rows = self._db.execute(
-                f"SELECT {items.columns_of('i')} FROM outcome o JOIN item i ON i.n = o.n "  # noqa: S608 - as above
-                "WHERE o.state = 'done' ORDER BY o.n DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-            return [items.item_of(row) for row in rows]
+            return items.done(self._db, limit)
 
     def examples(self) -> dict[str, str]:
         """Return one dataURI for each reason, with its detail."""
         with self.look() as db:
-            rows = db.execute(
-                "SELECT reason, uri, detail FROM cutout WHERE n IN "
-                "(SELECT min(n) FROM outcome WHERE state IN ('missing', 'failed') GROUP BY reason)"
-            ).fetchall()
-        return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
+            return items.examples(db)
 
     def cutouts(
         self, columns: str = "uri, state, location", where: str = "1", *, at_once: int = ROWS_AT_ONCE
@@ -463,14 +448,8 @@ class Manifest:
             self._low_water = 0  # the mark is wrong: nothing pending may lie below it
 
     def _is_any_pending(self) -> bool:
-        """Return whether anything is pending above the low-water mark."""
         with self.look() as db:
-            row = db.execute(
-                "SELECT 1 FROM item i WHERE i.n > ? "
-                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) LIMIT 1",
-                (self._low_water,),
-            ).fetchone()
-        return row is not None
+            return items.is_any_pending(db, self._low_water)
 
     def _with_sources(self, found: list[Item], numbers: list[int | None]) -> list[Item]:
         try:
