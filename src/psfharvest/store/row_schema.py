@@ -61,7 +61,7 @@ def of_uri(parts: CutoutURI) -> dict[str, Any]:
     """Return what a cutout's dataURI says of its catalogue row."""
     x, y = (_number(text) for text in (parts.x, parts.y))
     frame = "raw" if parts.suffix in detectors.RAW_SUFFIXES else "cal"
-    name = "filter_1" if parts.instrument == detectors.WFPC2.instrument else "filter"
+    name = detectors.of_cutout(parts.instrument, parts.filter).filter_column
     return {
         "id": parts.source_id,
         "rootname": parts.rootname,

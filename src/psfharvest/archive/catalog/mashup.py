@@ -389,7 +389,7 @@ def _error(words: str, query: Query) -> Exception:
     found = _COLUMN.search(words)
     if found is not None:
         near = known.near_matches(found[1], query.detector, cutoff=0.4)
-        every = [c.name for c in known.COLUMNS.values() if query.detector.name in c.only]
+        every = list(known.known_names(query.detector))
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         hint += f" Known columns of {query.detector.name}: {', '.join(every)}"
         return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psfharvest.core.catalog.columns import COLUMNS, SOURCE_KEY
+from psfharvest.core.catalog.columns import COLUMNS, SOURCE_KEY, known_names
 from psfharvest.core.catalog.detectors import Detector
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Rows:
     @classmethod
     def none(cls, columns: Sequence[str] | None, detector: Detector) -> Rows:
         """Return no rows, with the columns asked for, or all that are known."""
-        names = tuple(columns or (c.name for c in COLUMNS.values() if detector.name in c.only))
+        names = tuple(columns or known_names(detector))
         return cls(names, tuple(COLUMNS[n].kind if n in COLUMNS else "str" for n in names), ())
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from psfharvest.core.catalog.detectors import Detector
+from psfharvest.core.catalog.detectors import DETECTORS, Detector
 from psfharvest.core.errors import BadQuery
 
 
@@ -24,23 +24,25 @@ class Column:
     kind: str
     unit: str
     description: str
-    only: tuple[str, ...] = ("UVIS", "IR", "WFPC2")
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """Names of the detectors that have it."""
+        return tuple(d.name for d in DETECTORS.values() if self.name not in d.lacks)
 
     def unit_for(self, detector: Detector) -> str:
         """Return the unit that the column has for one detector: an astropy unit, or empty."""
-        return _FLUX_UNITS[detector.name] if self.name == "psf_flux" else self.unit
+        return detector.flux_unit if self.name == "psf_flux" else self.unit
 
 
-_WFC3 = ("UVIS", "IR")
-_FLUX_UNITS = {"UVIS": "electron", "IR": "electron / s", "WFPC2": "electron"}
 COLUMNS = {
     c.name: c
     for c in (
         Column("id", "int", "", "unique key of the source"),
         Column("rootname", "str", "", "exposure (ipppssoot)"),
-        Column("filter", "str", "", "filter", _WFC3),
-        Column("filter_1", "str", "", "filter", ("WFPC2",)),
-        Column("filter_2", "str", "", "second filter of a pair, where one was used", ("WFPC2",)),
+        Column("filter", "str", "", "filter"),
+        Column("filter_1", "str", "", "filter"),
+        Column("filter_2", "str", "", "second filter of a pair, where one was used"),
         Column("aperture", "str", "", "aperture of the observation"),
         Column("chip", "str", "", "chip: 1, 2 on UVIS; 1 (PC) to 4 on WFPC2"),
         Column("exptime", "float", "s", "exposure time"),
@@ -58,7 +60,7 @@ COLUMNS = {
         Column("midexp", "float", "d", "middle of the exposure (MJD)"),
         Column("mjd", "float", "d", "date of the exposure (MJD)"),
         Column("date", "str", "", "date of the exposure"),
-        Column("proptype", "str", "", "proposal type", _WFC3),
+        Column("proptype", "str", "", "proposal type"),
         Column("x_raw", "float", "pix", "x of the centre in the raw extension, 0-based"),
         Column("y_raw", "float", "pix", "y of the centre in the raw extension, 0-based"),
         Column("x_cal", "float", "pix", "x of the centre in the calibrated extension, 0-based"),
@@ -76,7 +78,7 @@ SOURCE_KEY = (
 
 def known_names(detector: Detector) -> tuple[str, ...]:
     """Return the names of the columns that `detector` is known to have."""
-    return tuple(c.name for c in COLUMNS.values() if detector.name in c.only)
+    return tuple(name for name in COLUMNS if name not in detector.lacks)
 
 
 def needed(detector: Detector) -> tuple[str, ...]:
@@ -88,8 +90,7 @@ def needed(detector: Detector) -> tuple[str, ...]:
 
 def near_matches(name: str, detector: Detector, cutoff: float = 0.6) -> list[str]:
     """Return known columns of `detector` whose names are like `name`, the nearest first."""
-    known = [c.name for c in COLUMNS.values() if detector.name in c.only]
-    return difflib.get_close_matches(name.lower(), known, n=3, cutoff=cutoff)
+    return difflib.get_close_matches(name.lower(), known_names(detector), n=3, cutoff=cutoff)
 
 
 def resolve(name: str, detector: Detector) -> str:
@@ -107,11 +108,11 @@ def resolve(name: str, detector: Detector) -> str:
     if column is None:
         near = near_matches(name, detector, cutoff=0.8)
         if near or not name.isidentifier():
-            known = ", ".join(c.name for c in COLUMNS.values() if detector.name in c.only)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
+            known = ", ".join(known_names(detector))
             raise BadQuery(f"unknown column {name!r}: {hint}{detector.name} has: {known}", field=name)
         return name
-    if detector.name not in column.only:
+    if name in detector.lacks:
         instead = f"; use {detector.filter_column}" if name.startswith("filter") else ""
         raise BadQuery(
             f"column {name!r} does not exist for {detector.name}, only for {' and '.join(column.only)}{instead}",

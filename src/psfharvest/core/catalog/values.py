@@ -1,8 +1,7 @@
 """
 What columns of a catalogue can hold: filters, chips and usual ranges by detector, for help texts and hints.
 
-Filters are those of the WFC3 and WFPC2 Instrument Handbooks. Nothing is refused on this ground: the archive has the
-last word; a query that matches nothing is explained with it.
+Nothing is refused on this ground: the archive has the last word; a query that matches nothing is explained with it.
 """
 
 from __future__ import annotations
@@ -15,22 +14,6 @@ from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
 from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.catalog.query import Query
 
-_FILTERS = {
-    "UVIS": (
-        "F200LP F218W F225W F275W F280N F300X F336W F343N F350LP F373N F390M F390W F395N F410M F438W F467M F469N "
-        "F475W F475X F487N F502N F547M F555W F600LP F606W F621M F625W F631N F645N F656N F657N F658N F665N F673N "
-        "F680N F689M F763M F775W F814W F845M F850LP F953N FQ232N FQ243N FQ378N FQ387N FQ422M FQ436N FQ437N FQ492N "
-        "FQ508N FQ575N FQ619N FQ634N FQ672N FQ674N FQ727N FQ750N FQ889N FQ906N FQ924N FQ937N"
-    ),
-    "IR": "F098M F105W F110W F125W F126N F127M F128N F130N F132N F139M F140W F153M F160W F164N F167N",
-    "WFPC2": (
-        "F122M F130LP F157W F160BW F165LP F170W F185W F218W F255W F300W F336W F343N F375N F380W F390N F410M F437N "
-        "F439W F450W F467M F469N F487N F502N F547M F555W F569W F588N F606W F622W F631N F656N F658N F673N F675W "
-        "F702W F785LP F791W F814W F850LP F953N F1042M"
-    ),
-}
-_CHIPS = {"UVIS": "1 2", "IR": "1", "WFPC2": "1 2 3 4"}
-FULL_FRAME_PX = {"UVIS": "1..4096", "IR": "1..1014", "WFPC2": "1..800"}
 _RANGES: Mapping[str, str] = {
     "exptime": "0..",
     "psf_flux": "0..",
@@ -51,11 +34,11 @@ def values_of(column: str, detector: Detector) -> tuple[str, ...]:
     Nothing where neither is known.
     """
     if column in FILTER_COLUMNS:
-        return tuple(_FILTERS[detector.name].split())
+        return tuple(detector.filters.split())
     if column == "chip":
-        return tuple(_CHIPS[detector.name].split())
+        return detector.chips
     if column in ("psf_x_center", "psf_y_center"):
-        return (FULL_FRAME_PX[detector.name],)
+        return (f"1..{detector.full_frame_px}",)
     if column in _CODES:
         return _CODES[column]
     return (_RANGES[column],) if column in _RANGES else ()

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.core.catalog import detectors
-from psfharvest.core.catalog.detectors import RAW_SUFFIXES
+from psfharvest.core.catalog.detectors import RAW_SUFFIXES, Detector
 from psfharvest.core.fits import celestial, datauri, noise, pixels, thumbnail
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class Cutout:
         if bunit in noise.UNITS:
             return noise.UNITS[bunit]
         parts = datauri.parse(self.uri)
-        if parts is None or parts.suffix in RAW_SUFFIXES or parts.instrument == "WFPC2":
+        if parts is None or parts.suffix in RAW_SUFFIXES:
             return noise.COUNTS
-        return noise.ELECTRONS_PER_S if self._detector == "IR" else noise.ELECTRONS
+        return self._detector.calibrated_unit
 
     @property
     def sigma(self) -> NDArray[float32]:
@@ -141,7 +141,7 @@ class Cutout:
         return noise.sigma(
             self.data,
             self.unit,
-            noise.ELECTRONICS[self._detector],
+            self._detector.electronics,
             exptime_s=self.source.get("exptime"),
             is_raw=parts is not None and parts.suffix in RAW_SUFFIXES,
             sky_electrons=max(0.0, float(self.source.get("sky") or 0.0)),
@@ -170,10 +170,10 @@ class Cutout:
         )
 
     @property
-    def _detector(self) -> str:
-        """UVIS, IR or WFPC2, from the dataURI: of WFC3's filters, those of the infrared channel are its own."""
+    def _detector(self) -> Detector:
+        """The detector, from the dataURI: of WFC3's filters, those of the infrared channel are its own."""
         parts = datauri.parse(self.uri)
-        return (parts and detectors.holder(parts.instrument, parts.filter)) or detectors.UVIS.name
+        return detectors.UVIS if parts is None else detectors.of_cutout(parts.instrument, parts.filter)
 
     def _repr_html_(self) -> str:
         """Return a small picture and what is known of the star, for notebooks."""

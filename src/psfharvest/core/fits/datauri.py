@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from psfharvest.core.catalog import source
-from psfharvest.core.catalog.detectors import RAW_SUFFIXES, Detector
+from psfharvest.core.catalog import detectors, source
+from psfharvest.core.catalog.detectors import RAW_SUFFIXES, SUFFIXES_OF, Detector
 from psfharvest.core.errors import BadURI
 
 PUBLIC_DATA_URL = "https://archive.stsci.edu"
@@ -32,13 +32,13 @@ MAX_LENGTH = 2000
 
 _NUMBER = r"(?=[^&]{1,40}&)([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _GRAMMAR = re.compile(
-    r"mast:(WFC3|WFPC2)PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]{1,40})_(raw|flt|flc|d0m|c0m)\[(0|[1-9][0-9]{0,2})\]"
+    rf"mast:({'|'.join(SUFFIXES_OF)})PSF/url/cgi-bin/fitscut\.cgi\?red=([A-Za-z0-9]{{1,40}})"
+    rf"_({'|'.join(detectors.SUFFIX_MEANING)})\[(0|[1-9][0-9]{{0,2}})\]"
     rf"&size=([1-9][0-9]{{0,4}})&x={_NUMBER}&y={_NUMBER}&format=fits/"
     r"\2_(0|[1-9][0-9]{0,17})_((?:(?!%[0-9A-Fa-f]{2}|&amp;)[!-~]){1,40})_\3_cutout\.fits"
 )
 _ANY = re.compile(r"mast:[^\s\x00-\x1f\x7f-\x9f]+")
-_CUTOUT_SERVICE = re.compile(r"fitscut\.cgi|(?:WFC3|WFPC2)PSF/+url", re.IGNORECASE)
-_WFPC2_SUFFIXES = ("d0m", "c0m")
+_CUTOUT_SERVICE = re.compile(rf"fitscut\.cgi|(?:{'|'.join(detectors.FOLDERS)})/+url", re.IGNORECASE)
 _PARAMETERS = ("red", "size", "x", "y", "format")
 _AMPERSAND = re.compile(r"&(?:amp|#38|#x26);", re.IGNORECASE)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -130,7 +130,7 @@ def parts_of(uri: str) -> CutoutURI | None:
     if found is None:
         return None
     instrument, root, suffix, extension, size, x, y, source_id, name = found.groups()
-    if (instrument == "WFPC2") != (suffix in _WFPC2_SUFFIXES):
+    if suffix not in SUFFIXES_OF[instrument]:
         return None
     return CutoutURI(instrument, root, suffix, int(extension), int(size), x, y, int(source_id), name)
 
@@ -190,7 +190,8 @@ def _why_no_cutout(text: str) -> str:
     end = text.find("_cutout.fits") + len("_cutout.fits")
     found = _GRAMMAR.fullmatch(text[:end])
     if found is not None and parts_of(text[:end]) is None:
-        return f"{found[1]}PSF has no {found[3]} (WFC3PSF: raw, flt, flc; WFPC2PSF: d0m, c0m)"
+        having = "; ".join(f"{name}PSF: {', '.join(suffixes)}" for name, suffixes in SUFFIXES_OF.items())
+        return f"{found[1]}PSF has no {found[3]} ({having})"
     if found is not None:
         return f"{text[end:][:40]!r} stands behind the file name; give the dataURI alone"
     return (
@@ -295,7 +296,7 @@ def from_data_url(url: str) -> tuple[str, str]:
     base, found, rest = url.partition("/cgi-bin/hla/fitscut.cgi?")
     order, named, name = _unescaped(rest[:MAX_LENGTH]).partition("&imagename=")
     suffix = order.partition("[")[0].rpartition("_")[2]
-    instrument = "WFPC2" if suffix in _WFPC2_SUFFIXES else "WFC3"
+    instrument = detectors.instrument_of(suffix, order.partition("red=")[2])
     uri = f"mast:{instrument}PSF/url/cgi-bin/fitscut.cgi?{order}/{name}"
     if not (found and named) or "/" in name or parts_of(uri) is None:
         raise BadURI(url, "nor the dataURL of a cutout: https://…/cgi-bin/hla/fitscut.cgi?red=…&imagename=…")

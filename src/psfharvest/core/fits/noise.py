@@ -9,8 +9,9 @@ flat field and cosmic rays are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from psfharvest.core.catalog.detectors import Electronics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,17 +23,6 @@ UNITS = {
 }  # fmt: skip
 """Units by the card BUNIT, as the calibration pipelines write it."""
 BORDER_PX = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Electronics:
-    """Read noise in electrons and gain in electrons per DN."""
-
-    read_noise: float
-    gain: float
-
-
-ELECTRONICS = {"UVIS": Electronics(3.1, 1.5), "IR": Electronics(12.0, 2.5), "WFPC2": Electronics(5.3, 7.1)}
 
 
 def sigma(

@@ -31,6 +31,16 @@ OURS = ("detector", "suffix", "extension", "size_px", "x", "y", "uri", "state", 
         "attempts", "reason", "detail", "quirk")  # fmt: skip
 """Columns that every cutout has, beside those of its catalogue row."""
 
+
+def _whens() -> Iterator[str]:
+    """Yield SQL that gives a cutout's detector from its dataURI, as `detectors.holder` does."""
+    for instrument, alike in detectors.OF_INSTRUMENT.items():
+        for place in sorted(alike, key=lambda d: not d.own_filters):
+            patterns = place.own_filters or (("[A-Z]*",) if len(alike) > 1 else ("*",))
+            named = " OR ".join(f"upper(i.filter) GLOB '{pattern}'" for pattern in patterns)
+            yield f"WHEN i.instrument = '{instrument}' AND ({named}) THEN '{place.name}'"
+
+
 _PLAIN = {
     "id": "i.id", "rootname": "i.rootname", "filter": "i.filter", "filter_1": "i.filter",
     "suffix": "i.suffix", "extension": "i.extension", "size_px": "i.size_px", "size": "i.size_px",
@@ -38,9 +48,7 @@ _PLAIN = {
     "uri": "c.uri", "state": "coalesce(o.state, 'pending')", "reason": "o.reason", "location": "c.location",
     "detail": "o.detail", "quirk": "o.quirk",
     "size_bytes": "o.size_bytes", "attempts": "coalesce(o.attempts, 0)", "sha256": "c.sha256",
-    "detector": "coalesce(l.detector, CASE WHEN i.instrument = 'WFPC2' THEN 'WFPC2' "
-    "WHEN upper(i.filter) GLOB 'F098[A-Z]*' OR upper(i.filter) GLOB 'F1[0-9][0-9][A-Z]*' "
-    "OR upper(i.filter) IN ('G102', 'G141') THEN 'IR' WHEN upper(i.filter) GLOB '[A-Z]*' THEN 'UVIS' END)",
+    "detector": f"coalesce(l.detector, CASE {' '.join(_whens())} END)",
 }  # fmt: skip
 """What can be asked for without looking into catalogue rows."""
 _NEEDS_VIEW = frozenset({"uri", "location", "sha256"})

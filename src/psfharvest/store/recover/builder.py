@@ -243,4 +243,4 @@ def _groups(findings: Iterable[Finding]) -> Iterator[list[Finding]]:
 
 
 def _detector(parts: CutoutURI) -> str:
-    return detectors.holder(parts.instrument, parts.filter) or detectors.UVIS.name
+    return detectors.of_cutout(parts.instrument, parts.filter).name

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from psfharvest.core import bundle_page
+from psfharvest.core.catalog import detectors
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
 
-"""What the archive puts beside the cutouts of a bundle."""
 _NO_CUTOUTS = frozenset({"contact-sheet.png", bundle_page.NAME})
-_NAME = r"[A-Za-z0-9]{1,40}_[0-9]{1,18}_[^/]+_(?:raw|flt|flc|d0m|c0m)_cutout(?:-[0-9]+)?\.fits"
+_SUFFIX = "|".join(detectors.SUFFIX_MEANING)
+_FOLDER = "|".join(detectors.FOLDERS)
+_NAME = rf"[A-Za-z0-9]{{1,40}}_[0-9]{{1,18}}_[^/]+_(?:{_SUFFIX})_cutout(?:-[0-9]+)?\.fits"
 _CUTOUT = re.compile(rf"(?:.*/)?{_NAME}")
 _PLACES = {
-    ("files", "flat"): re.compile(rf"(?:WFC3|WFPC2)PSF/{_NAME}"),
-    ("files", "tree"): re.compile(rf"(?:WFC3|WFPC2)PSF/[^/]{{1,4}}/[^/]{{1,40}}/{_NAME}"),
+    ("files", "flat"): re.compile(rf"(?:{_FOLDER})/{_NAME}"),
+    ("files", "tree"): re.compile(rf"(?:{_FOLDER})/[^/]{{1,4}}/[^/]{{1,40}}/{_NAME}"),
     ("shards", "tree"): re.compile(r"shards/[0-9]{6,}\.tar"),
     ("parquet", "tree"): re.compile(r"parquet/(?:\.journal/[0-9]{6,}\.tar|(?:[0-9]+|other)/[0-9]{6,}\.parquet)"),
 }
@@ -81,8 +83,8 @@ def recognise(folder: Path, *, any_files: bool = False) -> Kind:
         raise _two_kinds(folder, kinds, list(found.values()))
     if elsewhere and not kinds:
         raise FolderRefused(
-            f"{folder}: {elsewhere} is no place of a harvest folder, which has its cutouts in WFC3PSF/ or "
-            f"WFPC2PSF/; {_way_out(folder, elsewhere)}"
+            f"{folder}: {elsewhere} is no place of a harvest folder, which has its cutouts in "
+            f"{' or '.join(f'{name}/' for name in detectors.FOLDERS)}; {_way_out(folder, elsewhere)}"
         )
     return kinds[0] if kinds else _other_files(folder, n_files if any_files else 0)
 
@@ -131,9 +133,9 @@ def _is_own(name: str) -> bool:
 
 
 def _way_out(folder: Path, example: str) -> str:
-    above = re.match(r"(.+?)/(?:WFC3|WFPC2)PSF/", example)
+    above = re.match(rf"(.+?)/(?:{_FOLDER})/", example)
     if above is not None:
         return f"give the folder {folder / above[1]}"
-    if folder.absolute().name in ("WFC3PSF", "WFPC2PSF"):
+    if folder.absolute().name in detectors.FOLDERS:
         return f"give the folder above it, {folder.absolute().parent}"
     return "move them there, or give their folder that name, and adopt again"
