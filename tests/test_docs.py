@@ -33,7 +33,7 @@ def test_the_eight_lines_run_as_they_stand(tmp_path: Path) -> None:
     assert 8 == len([line for line in code.splitlines() if line.strip()])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
 
-    assert "total=50, done=50" in done.stdout
+    assert "50 of 50 cutouts" in done.stdout
 
 
 async def test_the_services_example_runs(simulator: Simulator) -> None:

@@ -8,8 +8,9 @@ alone. An interrupt cancels the work, which keeps what is claimed, and is raised
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,9 +24,10 @@ from psfharvest.concurrency.threaded_iterator import read_aside
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.model import Limits, Outcome, Report, RetryPolicy, State
 from psfharvest.engine import stream
-from psfharvest.run import What
+from psfharvest.run import What, interruption
+from psfharvest.show.bar import Watch, watching
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -36,6 +38,8 @@ BUFFER = 64
 """Cutouts that a stream holds ready; whoever reads slowly is waited for."""
 AT_ONCE = BUFFER // 4
 """Cutouts taken before the loop is told of it."""
+
+SHOW_EVERY_S = 0.1
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -88,6 +92,13 @@ class Archive:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return repr(self._archive)
+
+    def _repr_html_(self) -> str:
+        """Return address, connections and state for notebooks."""
+        return self._archive._repr_html_()
+
     def close(self) -> None:
         """End what is under way, and the thread; the archive cannot be used after that."""
         self._is_closed = True
@@ -99,13 +110,14 @@ class Archive:
         """Where the archive's paths are."""
         return self._archive.endpoints
 
-    def count(self, query: Query) -> int:
+    def count(self, query: Query | str) -> int:
         """Return the number of sources that the query matches; see `psfharvest.Archive.count`."""
         return self._do(lambda _: self._archive.count(query))
 
-    def query(self, query: Query) -> Table:
-        """Return the matching rows of the catalogue, sorted by id; see `psfharvest.Archive.query`."""
-        return self._do(lambda _: self._archive.query(query))
+    def query(self, query: Query | str, *, progress: bool | Watch | None = True) -> Table:
+        """Return the matching rows of the catalogue, sorted by id, with a bar; see `psfharvest.Archive.query`."""
+        with watching(progress, unit="row") as watch:
+            return self._do(lambda tell: self._archive.query(query, progress=tell if watch else None), watch)
 
     def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
         """Return one cutout; see `psfharvest.Archive.fetch`."""
@@ -120,6 +132,7 @@ class Archive:
         sat_size: int = 101,
         via: str = "auto",
         ahead: int | None = None,
+        progress: bool | Watch | None = True,
     ) -> CutoutStream:
         """
         Return cutouts in memory as they arrive, in no particular order; nothing is stored.
@@ -128,6 +141,8 @@ class Archive:
         ----------
         what, suffixes, unsat_size, sat_size, via, ahead
             As in `psfharvest.Archive.stream`. A generator is read in a thread of its own.
+        progress
+            True draws a bar (tqdm's), False nothing; a function is called with a `Progress` as cutouts are taken.
 
         Returns
         -------
@@ -135,9 +150,12 @@ class Archive:
             Iterate over it, best in a ``with`` block: leaving that ends the requests.
         """
         archive = self._archive
-        sizes = {"unsat_size": unsat_size, "sat_size": sat_size}
-        flow = _Flow(lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes))
-        return CutoutStream(flow, self._running().begin(flow.fill))
+        sizes: dict[str, Any] = {"unsat_size": unsat_size, "sat_size": sat_size}
+        flow = _Flow(
+            lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes),
+            (lambda: archive.expected_cutouts(what, suffixes)) if progress else None,
+        )
+        return CutoutStream(flow, self._running().begin(flow.fill), progress)
 
     def harvest(
         self,
@@ -156,7 +174,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: bool | Watch | None = True,
     ) -> Report:
         """
         Download cutouts into a folder, resumably: the same call continues where the last one stopped.
@@ -167,7 +185,8 @@ class Archive:
         retry_states, max_bytes
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
-            Called a few times a second, in the thread that called `harvest`.
+            True draws a bar (tqdm's), False nothing; a function is called with a `Progress` a few times a second,
+            in the thread that called `harvest`.
 
         Returns
         -------
@@ -177,9 +196,11 @@ class Archive:
         Raises
         ------
         KeyboardInterrupt
-            Within a second of an interrupt; what is claimed is kept, and the same call continues.
+            Soon after an interrupt, with one sentence; what is claimed is kept, and the same call continues.
         """
-        return self._do(
+        return self._watched(
+            progress,
+            folder,
             lambda tell: self._archive.harvest(
                 _at_hand(what),
                 folder,
@@ -195,9 +216,8 @@ class Archive:
                 extend=extend,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
-                progress=tell if progress else None,
+                progress=tell,
             ),
-            progress,
         )
 
     def resume(
@@ -208,20 +228,34 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: bool | Watch | None = True,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
-        return self._do(
+        return self._watched(
+            progress,
+            folder,
             lambda tell: self._archive.resume(
                 folder,
                 via=via,
                 fsync=fsync,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
-                progress=tell if progress else None,
+                progress=tell,
             ),
-            progress,
         )
+
+    def _watched(
+        self,
+        progress: bool | Watch | None,
+        folder: str | Path,
+        work: Callable[[Watch | None], Coroutine[Any, Any, Report]],
+    ) -> Report:
+        """Do a harvest's work, show its progress here, and say in one sentence how far it was when interrupted."""
+        with watching(progress) as watch:
+            try:
+                return self._do(lambda tell: work(tell if watch else None), watch)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(interruption.words(Path(folder))) from None
 
     def _running(self) -> Background:
         if self._is_closed:
@@ -238,6 +272,8 @@ class Archive:
         call = background.begin(work)
         try:
             return call.run(hear)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted") from None
         finally:
             if not call.has_ended:
                 self._interrupted = call
@@ -256,12 +292,15 @@ class CutoutStream:
     block, or when the stream is forgotten.
     """
 
-    def __init__(self, flow: _Flow, call: Call[None]) -> None:
+    def __init__(self, flow: _Flow, call: Call[None], progress: bool | Watch | None = None) -> None:
         self._flow = flow
         self._call = call
         self._is_begun = False
         self._is_over = False
         self._n_taken = 0
+        self._shown_at_s = float("-inf")
+        self._shown = ExitStack()
+        self._watch = self._shown.enter_context(watching(progress))
 
     def __enter__(self) -> Self:
         return self
@@ -281,14 +320,29 @@ class CutoutStream:
         try:
             with self._call.or_cancel():
                 message = self._next()
-        except BaseException:
-            self._is_over = True
+        except BaseException as error:
+            self._end()
+            if isinstance(error, KeyboardInterrupt):
+                words = f"interrupted: {self.states.get(State.DONE, 0):,} cutouts had come"
+                raise KeyboardInterrupt(words) from None
             raise
         if message is not END:
+            self._show()
             return message  # type: ignore[no-any-return]  # `fill` tells nothing else
-        self._is_over = True
+        self._show(is_last=True)
+        self._end()
         self._call.result()
         raise StopIteration
+
+    def _show(self, *, is_last: bool = False) -> None:
+        now_s = time.monotonic()
+        if self._watch is not None and (is_last or now_s - self._shown_at_s >= SHOW_EVERY_S):
+            self._shown_at_s = now_s
+            self._watch(stream.stream_progress(self.states, self._flow.expected, 0))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._shown.close()
 
     @property
     def failures(self) -> Sequence[Outcome]:
@@ -302,7 +356,7 @@ class CutoutStream:
 
     def close(self) -> None:
         """End the requests; harmless when they have ended."""
-        self._is_over = True
+        self._end()
         self._call.cancel()
         if self._is_begun:
             self._call.wait(GRACE_S)
@@ -321,14 +375,22 @@ class CutoutStream:
 class _Flow:
     """Cutouts on their way from the loop to another thread, never more than a buffer of them."""
 
-    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[stream.CutoutStream]]) -> None:
+    def __init__(
+        self,
+        opened: Callable[[], AbstractAsyncContextManager[stream.CutoutStream]],
+        expecting: Callable[[], Awaitable[int | None]] | None = None,
+    ) -> None:
         self.cutouts: stream.CutoutStream | None = None
+        self.expected: int | None = None
+        self._expecting = expecting
         self._opened = opened
         self._n_under_way = 0
         self._room: anyio.Event | None = None
 
     async def fill(self, tell: Callable[[Cutout], None]) -> None:
         """Tell each cutout as it comes, as long as there is room."""
+        if self._expecting is not None:
+            self.expected = await self._expecting()
         async with self._opened() as self.cutouts:
             async for cutout in self.cutouts:
                 while self._n_under_way >= BUFFER:
@@ -342,3 +404,7 @@ class _Flow:
         self._n_under_way -= n
         if self._room is not None:
             self._room.set()
+
+
+def __dir__() -> list[str]:
+    return __all__

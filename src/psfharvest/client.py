@@ -8,16 +8,17 @@ its pauses. It holds no global, installs no signal handler, and leaves nothing b
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.catalog.listing import Listing
+from psfharvest.archive.catalog.listing import Listing, PartRows
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.archive.endpoints import Endpoints, endpoints_for
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
@@ -25,16 +26,18 @@ from psfharvest.core import ranges
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, RetryPolicy, State
+from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, RetryPolicy, State, Tally
 from psfharvest.engine.pump import Pump
-from psfharvest.engine.stream import CutoutStream
+from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import open_limit
-from psfharvest.run import Job, What, item_of, items_of, learnt_cache
+from psfharvest.run import Job, What, interruption, item_of, items_of, learnt_cache, queries_of
+from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+WATCH_S = 0.2
 _log = logging.getLogger("psfharvest")
 AHEAD_PER_CONNECTION = 2
 """How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
@@ -113,6 +116,18 @@ class Archive:
         """Where the archive's paths are."""
         return self._endpoints
 
+    def __repr__(self) -> str:
+        state = "closed" if self._line is None else "open"
+        return f"<Archive {self._endpoints.root} ({state})>"
+
+    def _repr_html_(self) -> str:
+        """Return address, connections and state for notebooks."""
+        connections = self._limits.connections(is_public=self._endpoints.is_public)
+        rows = [("archive", self._endpoints.root), ("connections", f"{connections} at most")]
+        rows.append(("state", "closed" if self._line is None else self.outage or "open"))
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+        return f"<table>{cells}</table>"
+
     @property
     def outage(self) -> str:
         """The archive's last words about its trouble while it is down, or has not answered yet; else nothing."""
@@ -125,9 +140,9 @@ class Archive:
         """Whether any request was answered well."""
         return self._session is not None and self._session.limiter.has_answered
 
-    async def count(self, query: Query) -> int:
+    async def count(self, query: Query | str) -> int:
         """
-        Return the number of sources that the query matches, at most its limit.
+        Return the number of sources that the query matches, at most its limit; a detector's name is for all of it.
 
         Raises
         ------
@@ -136,14 +151,22 @@ class Archive:
         ArchiveDown
             When it stays out of reach.
         """
+        query = _as_query(query)
         session = self._open()
         with session.share() as share:
             n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
         return n if query.limit is None else min(n, query.limit)
 
-    async def query(self, query: Query) -> Table:
+    async def query(self, query: Query | str, *, progress: bool | Watch | None = None) -> Table:
         """
         Return the matching rows of the catalogue, sorted by id.
+
+        Parameters
+        ----------
+        query
+            A query, or a detector's name.
+        progress
+            True draws a bar of rows (tqdm's); a function is called with a `Progress` for each answer.
 
         Returns
         -------
@@ -157,11 +180,16 @@ class Archive:
         BadQuery, ArchiveDown
             As `count` does.
         """
+        query = _as_query(query)
         session = self._open()
-        with session.share() as share:
+        with session.share() as share, watching(progress, unit="row") as watch:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             listing = Listing(mashup, query, every_column=True)
-            parts = [part async for part in listing.parts()]
+            parts = []
+            async for part in listing.parts():
+                parts.append(part)
+                if watch is not None:
+                    watch(_rows_so_far(parts, listing.total))
         rows = NO_ROWS.plus(*(part.rows for part in parts))
         if any(part.is_again or part.part is None for part in parts):
             rows = rows.distinct()
@@ -181,6 +209,7 @@ class Archive:
         sat_size: int = 101,
         via: str = "auto",
         ahead: int | None = None,
+        progress: bool | Watch | None = None,
     ) -> AsyncIterator[CutoutStream]:
         """
         Yield cutouts in memory as they arrive, in no particular order; nothing is stored.
@@ -197,6 +226,8 @@ class Archive:
             ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
         ahead
             How many cutouts may be requested beyond those that were read; None: two a connection.
+        progress
+            True draws a bar (tqdm's); a function is called with a `Progress` a few times a second.
 
         Yields
         ------
@@ -207,7 +238,7 @@ class Archive:
             ranges.AHEAD.check("ahead", ahead)
         session = self._open()
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
-        with session.share() as share:
+        with session.share() as share, watching(progress) as watch:
             fetcher = session.streamer(share, via)  # before there is anything that a refusal would leave open
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections)
@@ -223,11 +254,15 @@ class Archive:
             error: Exception | None = None
             async with anyio.create_task_group() as group:
                 group.start_soon(cutouts.fill, pump, source)
+                if watch is not None:
+                    group.start_soon(self._watch_stream, cutouts, watch, what, suffixes)
                 try:
                     yield cutouts
                 except Exception as raised:  # noqa: BLE001 - raised below, without a group around it
                     error = raised
                 group.cancel_scope.cancel()
+            if watch is not None:
+                watch(stream_progress(cutouts.states, None, 0))
         if error is not None:
             raise error
 
@@ -284,7 +319,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: bool | Watch | None = None,
     ) -> Report:
         """
         Download cutouts into a folder, resumably: the same call continues where the last one stopped.
@@ -320,7 +355,7 @@ class Archive:
             Size of all of the folder's cutouts beyond which the run ends with work pending (``stopped`` is
             ``max_bytes``); None is no limit.
         progress
-            Called a few times a second.
+            True draws a bar (tqdm's); a function is called with a `Progress` a few times a second.
 
         Returns
         -------
@@ -335,9 +370,10 @@ class Archive:
             When disk or manifest fail; what was claimed is kept.
         """
         settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest), shard_bytes)
-        job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), progress, max_bytes)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
-        return await job.harvest(what, suffixes, extend=extend, **sizes)
+        with watching(progress) as watch:
+            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
+            return await _explained(job.harvest(what, suffixes, extend=extend, **sizes), Path(folder))
 
     async def resume(
         self,
@@ -347,13 +383,29 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: bool | Watch | None = None,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
-        return await Job(
-            self._open(), Path(folder), settings, via, tuple(retry_states), progress, max_bytes
-        ).resume()
+        with watching(progress) as watch:
+            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
+            return await _explained(job.resume(), Path(folder))
+
+    async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:
+        """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
+        queries = queries_of(what)
+        if queries:
+            names = [suffixes] if isinstance(suffixes, str) else suffixes
+            counts = [await self.count(query) for query in queries]
+            fitting = [sum(name in query.detector.suffixes for name in names) for query in queries]
+            return sum(n * k for n, k in zip(counts, fitting, strict=True))
+        return len(what) if isinstance(what, Sized) else None
+
+    async def _watch_stream(self, cutouts: CutoutStream, watch: Watch, what: What, suffixes: Sequence[str]) -> None:
+        expected = await self.expected_cutouts(what, suffixes)
+        while True:
+            watch(stream_progress(cutouts.states, expected, 0))
+            await anyio.sleep(WATCH_S)
 
     def _limits_now(self) -> Limits:
         """Return the limits, with as many connections as leave files for sink and manifest."""
@@ -377,3 +429,23 @@ def _cutout_of(outcome: Outcome) -> Cutout:
         return Cutout.of(uri, outcome.body, outcome.item.source)
     error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
     raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+
+
+async def _explained(work: Awaitable[Report], folder: Path) -> Report:
+    """Await a harvest; a cancellation of asyncio's own leaves with one sentence and without our frames."""
+    try:
+        return await work
+    except BaseException as error:
+        if not interruption.is_native(error):
+            raise
+        error.args = (interruption.words(folder),)
+        raise error.with_traceback(None) from None
+
+
+def _rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
+    tally = Tally(done=sum(len(part.rows) for part in parts))
+    return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
+
+
+def _as_query(query: Query | str) -> Query:
+    return query if isinstance(query, Query) else Query(query)

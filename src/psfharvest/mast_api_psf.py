@@ -122,7 +122,7 @@ def mast_query_psf_database(
         arguments.require(isinstance(column, str), "a column", "string", column)
     query = Query.from_filters(detector, filts, columns=columns)
     with _archive() as archive:
-        return archive.query(query)
+        return archive.query(query, progress=False)
 
 
 def make_dataURIs(  # noqa: N802 - the notebook's name
@@ -248,7 +248,7 @@ def download_request_bundle(dataURIs: list[str], filename: str) -> str:  # noqa:
     with (
         bundlefile.whole(path) as file,
         _archive() as archive,
-        archive.stream(uris) as cutouts,
+        archive.stream(uris, progress=False) as cutouts,
     ):
         bundle = bundlefile.BundleFile(file, dated.new_name(Path.cwd()), uris)
         for cutout in cutouts:
@@ -362,7 +362,10 @@ def extract_cutouts_pool(
     lost = 0
     with bar(len(urls)) as shown:
         for base, wanted in hosts.items():
-            with _archive(connections, base=base) as archive, archive.stream(wanted, via="fitscut") as cutouts:
+            with (
+                _archive(connections, base=base) as archive,
+                archive.stream(wanted, via="fitscut", progress=False) as cutouts,
+            ):
                 for cutout in cutouts:
                     for place in wanted[cutout.uri]:
                         found[place] = cutout.data
@@ -399,3 +402,7 @@ def _shower(shown: Any) -> Callable[[Progress], None]:
         shown.update(settled - shown.n)
 
     return show
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -31,11 +31,11 @@ from psfharvest.cli.options import (
     states,
 )
 from psfharvest.cli.output import BrokenOutput, fail, result_json, say
-from psfharvest.core import exit_status, ranges
+from psfharvest.core import account, exit_status, ranges
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
-from psfharvest.core.model import REMEDY, Reason, Report
+from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
 
@@ -333,21 +333,8 @@ def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
     """Say in words what an account says in numbers."""
     if is_quiet:
         return
-    if not report.total and report.is_fully_asked and not report.stopped and not report.notes:
-        say("nothing matches: there was nothing to download")
-    words = f"{report.done:,} of {report.total:,} cutouts in {folder}"
-    others = [(report.missing, "missing"), (report.failed, "failed"), (report.pending, "pending")]
-    words += "".join(f", {n:,} {state}" for n, state in others if n)
-    say(f"{words} ({report.bytes / 1e6:,.1f} MB, {report.elapsed_s:.1f} s)")
-    for reason, n in report.reasons.items():
-        say(f"  {n:,} {reason}: {REMEDY[Reason(reason)]}")
-    if report.via.get("bundles"):
-        say(
-            f"{report.via['bundled_cutouts']:,} came in {report.via['bundles']:,} bundles, "
-            f"{report.via['files']:,} requests were for single files: {report.via['why']}"
-        )
-    for note in report.notes:
-        say(f"{note}")
+    for line in account.lines(report, str(folder)):
+        say(line)
     if report.exit_status in CONTINUES and _is_harvest(folder):
         say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
 

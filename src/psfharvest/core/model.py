@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from psfharvest.core import ranges
+from psfharvest.core import account, ranges
 from psfharvest.core.exit_status import BY_STOP, ExitStatus
 from psfharvest.core.fits import datauri
 from psfharvest.core.fits.datauri import CutoutURI
@@ -385,6 +385,14 @@ class Report:
         if self.stopped or self.pending or not self.is_fully_asked:
             return ExitStatus.PENDING
         return ExitStatus.INCOMPLETE if self.missing or self.failed or self.lacking else ExitStatus.DONE
+
+    def __str__(self) -> str:
+        """Return the account in words, as the command line shows it."""
+        return account.text(self)
+
+    def _repr_html_(self) -> str:
+        """Return the account for notebooks."""
+        return account.html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the account as plain values for JSON."""

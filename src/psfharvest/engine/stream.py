@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Self
 
 import anyio
 import anyio.lowlevel
 
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Item, Outcome, State
+from psfharvest.core.model import Item, Outcome, Progress, State, Tally
 from psfharvest.engine.pump import Pump
 
 FAILURES_SHOWN = 1000
@@ -99,3 +99,10 @@ class CutoutStream:
 
 def _do_nothing() -> None:
     """Stand in for a pump that has not begun."""
+
+
+def stream_progress(states: Mapping[State, int], expected: int | None, in_flight: int) -> Progress:
+    """Return a look at a stream."""
+    n = {state: states.get(state, 0) for state in (State.DONE, State.MISSING, State.FAILED)}
+    tally = Tally(done=n[State.DONE], missing=n[State.MISSING], failed=n[State.FAILED])
+    return Progress(tally, expected, in_flight, waiting=0, connections=0, requests=0, elapsed_s=0.0)

@@ -7,6 +7,6 @@ The ledger stands between asking and fetching: `asking` fills it, `run` empties 
 from psfharvest.run.job import Job
 from psfharvest.run.rows import query_ask
 from psfharvest.run.run import Campaign
-from psfharvest.run.targets import What, item_of, items_of
+from psfharvest.run.targets import What, item_of, items_of, queries_of
 
-__all__ = ["Campaign", "Job", "What", "item_of", "items_of", "query_ask"]
+__all__ = ["Campaign", "Job", "What", "item_of", "items_of", "queries_of", "query_ask"]

@@ -174,7 +174,7 @@ def outage_words(progress: Progress) -> str:
     return f"archive down since {since}, trying until {until}: {progress.outage}"
 
 
-def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any:
+def bar(total: int | None, initial: int = 0, items: Iterable[Any] | None = None, unit: str = "it") -> Any:
     """Return the progress bar that fits where we are: a widget in a notebook that has them, else a line of text."""
     from tqdm import TqdmWarning  # noqa: PLC0415 - only where a bar is drawn
 
@@ -183,8 +183,8 @@ def bar(total: int, initial: int = 0, items: Iterable[Any] | None = None) -> Any
         from tqdm.auto import tqdm  # noqa: PLC0415
 
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
-        return tqdm(items, total=total, initial=initial)
-    return tqdm(items, total=total, initial=initial, file=UnbreakableStream(sys.stderr))
+        return tqdm(items, total=total, initial=initial, unit=unit)
+    return tqdm(items, total=total, initial=initial, unit=unit, file=UnbreakableStream(sys.stderr))
 
 
 def _settled(progress: Progress) -> int:

@@ -83,6 +83,12 @@ class Listing:
         self._pool = NO_ROWS
         self._n_copies = 0
 
+    @property
+    def total(self) -> int | None:
+        """How many sources there will be, as far as that was counted."""
+        limit = self._query.limit
+        return self._total if limit is None or self._total is None else min(self._total, limit)
+
     async def parts(self) -> AsyncIterator[PartRows]:
         """
         Yield the rows part by part, in ascending order of id, each part complete.

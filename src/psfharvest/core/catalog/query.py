@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from psfharvest.core.catalog import columns as known
@@ -162,6 +163,14 @@ class Query:
         if self.limit is not None:
             words.append(f"limit={self.limit}")
         return f"Query({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        """Return the query for notebooks: detector, criteria, columns, limit."""
+        rows = [("detector", self.detector.name), *((c.column, criterion.shown(c)) for c in self.criteria)]
+        rows += [("columns", ", ".join(self.columns))] if self.columns is not None else []
+        rows += [("limit", f"{self.limit:,}")] if self.limit is not None else []
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+        return f"<table>{cells}</table>"
 
 
 def replace_query(query: Query, **changes: Any) -> Query:

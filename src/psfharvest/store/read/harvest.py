@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from psfharvest.core.account import html as report_html
 from psfharvest.core.catalog import criterion
 from psfharvest.core.errors import BadQuery, LocalError
 from psfharvest.core.fits import datauri, pixels, thumbnail
@@ -358,7 +359,8 @@ class Harvest(Sequence[Cutout]):
         for cutout in self[:PICTURES]:
             image = pixels.image(cutout.raw, datauri.parts_of(cutout.uri))
             pictures += "" if image is None else thumbnail.img(image, width_px=PICTURE_PX) + " "
-        return f"<div>{escape(repr(self)[1:-1])}<br>{pictures}</div>"
+        shown = report_html(self.status()) if self._members is None else ""
+        return f"<div>{escape(repr(self)[1:-1])}{shown}<br>{pictures}</div>"
 
     def done_numbers(self, size: int) -> Runs:
         """Return the manifest's numbers of the done cutouts of one size."""
