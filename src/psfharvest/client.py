@@ -117,14 +117,14 @@ class Archive:
         return self._endpoints
 
     def __repr__(self) -> str:
-        state = "closed" if self._line is None else "open"
+        state = "closed" if self._session is None else "open"
         return f"<Archive {self._endpoints.root} ({state})>"
 
     def _repr_html_(self) -> str:
         """Return address, connections and state for notebooks."""
         connections = self._limits.connections(is_public=self._endpoints.is_public)
         rows = [("archive", self._endpoints.root), ("connections", f"{connections} at most")]
-        rows.append(("state", "closed" if self._line is None else self.outage or "open"))
+        rows.append(("state", "closed" if self._session is None else self.outage or "open"))
         cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
         return f"<table>{cells}</table>"
 

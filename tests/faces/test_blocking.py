@@ -286,7 +286,7 @@ def test_an_open_archive_does_not_keep_a_script_from_ending(simulator: Simulator
     code = (
         "import sys\nfrom psfharvest import Query, blocking\n"
         "archive = blocking.Archive(sys.argv[1])\n"
-        "stream = archive.stream(Query('UVIS'), suffixes=['flt'])\n"
+        "stream = archive.stream(Query('UVIS'), suffixes=['flt'], progress=False)\n"
         "print(archive.count(Query('UVIS', limit=1)), next(stream).data.shape[0] in (51, 101))"
     )
     done = subprocess.run(
