@@ -56,7 +56,7 @@ ONLY_HERE = {
     "sqlite3": {"store.manifest"},
     "tenacity": {"core.policy.retry"},
     "matplotlib": {"show.plot", "show.figure"},
-    "photutils": {"store.read.stars", "store.read.harvest"},
+    "photutils": {"store.read.stars", "store.read.epsf", "store.read.stack", "store.read.analysis"},
     "pyarrow": {"store.sinks", "store.readers", "store.recover.parquet_candidates"},
     "zarr": {"export.zarr_folder"},
     "tqdm": {"show.progress"},

@@ -24,21 +24,20 @@ from psfharvest.core.model import Report, State
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.account import account
+from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import Numbers, Runs
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import Verification, verify
 
 if TYPE_CHECKING:
     from astropy.table import Table
-    from numpy import float32
     from numpy.typing import NDArray
-    from photutils.psf import EPSFStars
 
 PICTURES = 12
 PICTURE_PX = 76
 
 
-class Harvest(Sequence[Cutout]):
+class Harvest(Analysis, Sequence[Cutout]):
     """
     The cutouts of a harvest folder, as a sequence.
 
@@ -66,6 +65,7 @@ class Harvest(Sequence[Cutout]):
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
+        self.group: dict[str, Any] = {}
         self._members: Runs | None = None
         self._done: Runs | None = None
         self._is_by_state = False
@@ -140,31 +140,6 @@ class Harvest(Sequence[Cutout]):
         view = self._view(members, done)
         view._is_by_state = self._is_by_state or "state" in criteria
         return view
-
-    def cone(self, ra: Any, dec: Any, radius: Any) -> Harvest:
-        """
-        Return the stars within an angle of a place on the sky, as a harvest of its own.
-
-        Places are those of ``table(sky=True)``. The archive's catalogues have no sky positions, as far as we know,
-        so that a query cannot ask for them: harvest an exposure (``rootname=``), then look here.
-
-        Parameters
-        ----------
-        ra, dec
-            ICRS, in degrees, or astropy quantities.
-        radius
-            In degrees, or a quantity.
-
-        Raises
-        ------
-        BadInput
-            When they are no angles.
-        LocalError
-            When a cutout is not where the manifest says.
-        """
-        from psfharvest.store.read import cone  # noqa: PLC0415 - needs a harvest itself
-
-        return self._view(found := cone.numbers(self, ra, dec, radius), found)
 
     def table(
         self,
@@ -266,72 +241,6 @@ class Harvest(Sequence[Cutout]):
         raw = self._bytes(found.ours["location"], found.ours["size_bytes"])
         return Cutout(found.ours["uri"], raw, found.source)
 
-    def stack(self, size: int = 51, *, out: str | Path | None = None) -> NDArray[float32]:
-        """
-        Return the pixels of all done cutouts of one size as one array.
-
-        Parameters
-        ----------
-        size
-            Their side in pixels: unsaturated stars have 51 by default, saturated ones 101.
-        out
-            A ``.npy`` file to write them to; the array then stands in that file.
-
-        Returns
-        -------
-        ndarray of shape (n, size, size)
-            Native float32, in the order of asking: that of ``select(size_px=size, state="done").table()``. Above
-            `psfharvest.store.read.stack.IN_MEMORY_BYTES` (512 MB), and with `out`, it is memory-mapped: without
-            `out` from a nameless file in the system's temporary folder, which goes with the array.
-
-        Raises
-        ------
-        LocalError
-            When a cutout is not where the manifest says, or the file cannot be written.
-        """
-        from psfharvest.store.read import stack  # noqa: PLC0415 - needs a harvest itself
-
-        return stack.stack(self, size, out)
-
-    def epsf_stars(
-        self,
-        size: int = 51,
-        *,
-        subtract_sky: bool = True,
-        saturation: float | None = None,
-        min_good: float = 0.5,
-    ) -> EPSFStars:
-        """
-        Return the done cutouts of one size as photutils' ``EPSFStars``, ready for its ``EPSFBuilder``.
-
-        Each star has its sub-pixel centre from the catalogue, and its flux where that is in the pixels' unit
-        (calibrated WFC3 cutouts); elsewhere photutils estimates it. Weights are those of the noise model,
-        ``1 / Cutout.sigma``; pixels that are NaN or saturated have weight 0.
-
-        Parameters
-        ----------
-        size
-            Their side in pixels.
-        subtract_sky
-            Whether to take away each cutout's own sky, the median of its outermost 4 pixels: the builder expects
-            stars without sky.
-        saturation
-            Pixels at or above it are taken for saturated. Without it, the catalogue is asked: a star with
-            ``n_sat_pixels`` loses that many of its brightest pixels, and all that are as bright.
-        min_good
-            Stars are left out when a smaller part than this of the 3 x 3 pixels at their centre can be used; 0
-            keeps all that have any usable pixel, saturated ones included.
-
-        Raises
-        ------
-        BadInput
-            When photutils is not installed, or `min_good` leaves no star.
-        """
-        from psfharvest.store.read.stars import epsf_stars  # noqa: PLC0415 - needs an extra
-
-        chosen = self.select(size_px=size)
-        return epsf_stars(chosen, subtract_sky=subtract_sky, saturation=saturation, min_good=min_good)
-
     def close(self) -> None:
         """Let go of all files; they are opened again when they are needed."""
         opened, self._opened = self._opened, None
@@ -368,11 +277,21 @@ class Harvest(Sequence[Cutout]):
         found = search.numbers(manifest, [criterion.of("size_px", size)], only_done=True)
         return found if self._members is None else _both(found, self._done_runs())
 
-    def bodies(self, numbers: Numbers) -> Iterator[tuple[str, bytes]]:
-        """Yield dataURI and bytes of the cutouts with these numbers."""
+    def bodies(self, numbers: Numbers) -> Iterator[Cutout]:
+        """Yield the cutouts with these numbers, as far as they are done, without their catalogue rows."""
         manifest, _ = self._open()
         for _, uri, location, size_bytes in search.places(manifest, numbers):
-            yield uri, self._bytes(location, size_bytes)
+            yield Cutout(uri, self._bytes(location, size_bytes))
+
+    def cutouts(self, numbers: Numbers) -> list[Cutout]:
+        """Return the cutouts with these numbers, as far as they are done."""
+        manifest, _ = self._open()
+        found = search.rows(manifest, numbers, search.layouts(manifest))
+        return [self.read(row) for row in found if row.ours["state"] == State.DONE]
+
+    def view(self, members: Runs) -> Harvest:
+        """Return done cutouts, by their numbers, as a harvest of its own."""
+        return self._view(members, members)
 
     def _bytes(self, location: str | None, size_bytes: int) -> bytes:
         if location is None:

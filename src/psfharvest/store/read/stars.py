@@ -26,24 +26,32 @@ def epsf_stars(
     harvest: Harvest, *, subtract_sky: bool, saturation: float | None, min_good: float = 0.5
 ) -> EPSFStars:
     """Return all cutouts of `harvest` as stars; see `Harvest.epsf_stars` for the parameters."""
+    return with_fluxes(harvest, subtract_sky=subtract_sky, saturation=saturation, min_good=min_good)[0]
+
+
+def with_fluxes(
+    harvest: Harvest, *, subtract_sky: bool, saturation: float | None, min_good: float
+) -> tuple[EPSFStars, list[float | None]]:
+    """Return stars as `epsf_stars` does, and the catalogue's flux of each, where `known_flux` has it."""
     if find_spec("photutils") is None:
         raise BadInput("ePSF stars need photutils: pip install 'psfharvest[photutils]'")
     from photutils.psf import EPSFStar, EPSFStars  # noqa: PLC0415 - an extra
 
-    stars, n_dropped = [], 0
+    stars, fluxes, n_dropped = [], [], 0
     for cutout in harvest:
         image = cutout.data
         good = good_pixels(image, cutout.source, saturation)
         if not good.any() or central_fraction(good, cutout.center) < min_good:
             n_dropped += 1
             continue
+        fluxes.append(known_flux(cutout))
         sky = noise.border_median(image) if subtract_sky else 0.0
         stars.append(
             EPSFStar(
                 np.where(np.isfinite(image), image - sky, 0.0),
                 weights=_weights(cutout, good),
                 cutout_center=cutout.center,
-                flux=known_flux(cutout),
+                flux=fluxes[-1],
                 id_label=cutout.source.get("id"),
             )
         )
@@ -52,7 +60,7 @@ def epsf_stars(
             f"{harvest.folder}: of {n_dropped:,} stars none has enough usable pixels at its centre "
             f"(they are saturated or NaN); min_good=0 keeps all with any usable pixel"
         )
-    return EPSFStars(stars)
+    return EPSFStars(stars), fluxes
 
 
 def known_flux(cutout: Cutout) -> float | None:
