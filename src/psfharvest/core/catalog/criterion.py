@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psfharvest.core.catalog import columns as known
+from psfharvest.core.catalog import conversion
 from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.errors import BadQuery
 
@@ -23,6 +24,7 @@ OPEN_END = {"int": 2**31 - 1, "float": 1e30}
 
 _CASES: Mapping[str, Callable[[str], str]] = dict.fromkeys(("filter", "filter_1", "filter_2"), str.upper)
 """Columns whose values have one case in the archive, and are compared exactly there."""
+_KINDS = {"int": "a whole number", "float": "a finite number", "str": "a text"}
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,300}\s*", re.ASCII)
 
 
@@ -70,7 +72,7 @@ class Filter:
 Criterion = AnyOf | Between | Filter
 
 
-def of(column: str, value: Any) -> Criterion:
+def of(column: str, value: Any, place: Detector | None = None) -> Criterion:
     """
     Return what a value asks of a column: one value, a list of values (any of), or a pair (a closed range).
 
@@ -79,11 +81,14 @@ def of(column: str, value: Any) -> Criterion:
     BadQuery
         For a value that cannot be.
     """
+    if column == "date" and isinstance(value, str) and (period := _period_of(value)) is not None:
+        return period
     if isinstance(value, tuple):
-        return _range(column, value)
+        return _range(column, value, place)
+    value = conversion.plain(column, value, place)
     if isinstance(value, (str, bytes)) or getattr(value, "ndim", None) == 0 or not isinstance(value, Iterable):
         return AnyOf(column, (_text(column, value),))
-    values = tuple(dict.fromkeys(_text(column, v) for v in value))
+    values = tuple(dict.fromkeys(_text(column, conversion.plain(column, v, place)) for v in value))
     if not values:
         raise BadQuery(f"{column}: an empty list can match nothing; give at least one value", field=column)
     return AnyOf(column, values)
@@ -122,11 +127,11 @@ def parse(word: str, place: Detector | None) -> Criterion:
             raise BadQuery(
                 f"criterion {word!r}: a range needs at least one end: lo.., ..hi or lo..hi", field=column
             )
-        return _range(column, (low.strip() or None, high.strip() or None))
+        return _range(column, (low.strip() or None, high.strip() or None), place)
     values = [v.strip() for v in text.split(",")]
     if not all(values):
         raise BadQuery(f"criterion {word!r}: an empty value between commas", field=column)
-    return of(column, values)
+    return of(column, values[0] if len(values) == 1 else values, place)
 
 
 def word(criterion: Criterion, place: Detector | None) -> str:
@@ -218,13 +223,30 @@ def shown(criterion: Criterion) -> str:
     return repr(criterion.values[0] if len(criterion.values) == 1 else list(criterion.values))
 
 
-def _range(column: str, pair: tuple[Any, ...]) -> Between:
+def _period_of(text: str) -> Between | None:
+    """Return the range of MJD that a text for the column `date` means; None for a single day, which is compared."""
+    low, dots, high = text.partition("..")
+    if not dots:
+        high = low
+        if text.count("-") > 1:
+            return None
+    found = conversion.date_range(low.strip() or None, high.strip() or None)
+    if found is None and dots:
+        raise BadQuery(f"date={text!r}: a range of dates is written 2012-01-01..2013-05-31", field="date")
+    return None if found is None else _range("mjd", found)
+
+
+def _range(column: str, pair: tuple[Any, ...], place: Detector | None = None) -> Between:
     if len(pair) != 2:
         raise BadQuery(
             f"{column}={pair!r}: a tuple is a closed range of two ends, (low, high); give a list for 'any of'",
             field=column,
         )
-    low, high = _end(column, pair[0], -math.inf), _end(column, pair[1], math.inf)
+    dates = conversion.date_range(*pair) if column == "date" else None
+    if dates is not None:
+        column, pair = "mjd", dates
+    first, last = (conversion.end(column, end, place) for end in pair)
+    low, high = _end(column, first, -math.inf), _end(column, last, math.inf)
     if low is not None and high is not None and low > high:
         raise BadQuery(f"{column}: the range {low!r}..{high!r} is empty; the lower end comes first", field=column)
     return Between(column, low, high)
@@ -236,7 +258,8 @@ def _end(column: str, end: Any, outward: float) -> float | None:
     try:
         number = float(end)
     except (TypeError, ValueError, OverflowError):
-        raise BadQuery(f"{column}: the end of a range is a number or open, not {end!r}", field=column) from None
+        kind = "a date such as 2012-05-31" if column == "date" else "a number"
+        raise BadQuery(f"{column}: the end of a range is {kind} or open, not {end!r}", field=column) from None
     if math.isnan(number):
         raise BadQuery(f"{column}: the end of a range cannot be nan", field=column)
     if number == outward:
@@ -262,4 +285,7 @@ def _text(column: str, value: Any) -> str:
         return str(int(plain))
     if isinstance(plain, (str, int)) or (isinstance(plain, float) and math.isfinite(plain)):
         return _CASES.get(column, str)(str(plain))
-    raise BadQuery(f"{column}={value!r}: a value is a text or a finite number", field=column)
+    entry = known.COLUMNS.get(column)
+    kind = _KINDS[entry.kind] if entry is not None else "a text or a finite number"
+    more = f" ({entry.description})" if entry is not None else ""
+    raise BadQuery(f"{column}={value!r}: {kind} is allowed{more}; a list is any of, a pair a range", field=column)

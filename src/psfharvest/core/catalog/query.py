@@ -36,7 +36,8 @@ class Query:
         The `limit` sources with the lowest ids; None is no limit.
     **criteria
         By column: a value; a list or other collection of values (any of them); or a pair, the closed range
-        ``(low, high)`` with None for an open end. ``filter`` means ``filter_1`` on WFPC2.
+        ``(low, high)`` with None for an open end. ``filter`` means ``filter_1`` on WFPC2. Quantities are converted
+        to the column's unit; ``date="2012-01-01..2013-01-01"`` is a range of days.
 
     Raises
     ------
@@ -66,7 +67,7 @@ class Query:
     ) -> None:
         place = _detector(detector)
         columns = [columns] if isinstance(columns, str) else None if columns is None else list(columns)
-        found = tuple(criterion.of(known.resolve(name, place), value) for name, value in criteria.items())
+        found = tuple(criterion.of(known.resolve(name, place), value, place) for name, value in criteria.items())
         _refuse_twice(found)
         object.__setattr__(self, "detector", place)
         object.__setattr__(self, "criteria", found)
