@@ -34,7 +34,7 @@ class Electronics:
     gain: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(repr=False, frozen=True, slots=True, kw_only=True)
 class Detector:
     """One database of sources, and the detector that its images are of."""
 
@@ -70,6 +70,9 @@ class Detector:
     flux_unit: str
     """Of the column ``psf_flux``."""
     electronics: Electronics
+
+    def __repr__(self) -> str:
+        return f"<Detector {self.name}>"
 
     def check_suffixes(self, suffixes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         """
