@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from psfharvest.cli.options import (
 )
 from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.errors import BadInput
+from psfharvest.filesystem import extras
 from psfharvest.filesystem.atomic import written_whole
 from psfharvest.show.tables import fitting_table, json_lines
 
@@ -175,8 +175,9 @@ def _check_output(output: Path) -> None:
         raise BadInput(f"{output}: the ending says the format; {', '.join(FORMATS)} are allowed")
     if not output.absolute().parent.is_dir():
         raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
-    if output.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise BadInput("a .parquet file needs pyarrow: pip install 'psfharvest[parquet]'")
+    missing = extras.needs("a .parquet file", "parquet", "pyarrow") if output.suffix.lower() == ".parquet" else None
+    if missing is not None:
+        raise BadInput(missing)
 
 
 def _write(table: Table, output: Path, *, as_json: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from psfharvest.cli.options import FOLDER
 from psfharvest.core.errors import BadInput
+from psfharvest.filesystem import extras
 
 
 @click.command()
@@ -47,9 +47,9 @@ def serve(folders: tuple[Path, ...], host: str, port: int, token: str | None, na
 
 def require_service() -> None:
     """Raise `BadInput` when what the page needs is not installed."""
-    for name in ("starlette", "uvicorn"):
-        if find_spec(name) is None:
-            raise BadInput(f"the page needs an extra ({name}): pip install 'psfharvest[service]'")
+    missing = extras.needs("the page", "service", "starlette", "uvicorn")
+    if missing is not None:
+        raise BadInput(missing)
 
 
 def announce(url: str) -> None:

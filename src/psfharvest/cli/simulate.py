@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import click
 
 from psfharvest.cli.options import Number
 from psfharvest.cli.output import flush, result
 from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, LocalError
+from psfharvest.filesystem import extras
 
 
 @click.command()
@@ -58,9 +57,9 @@ def simulate(
 
 def require_simulator() -> None:
     """Raise `BadInput` when the simulator's own requirements are not installed."""
-    for name in ("uvicorn", "httptools"):
-        if find_spec(name) is None:
-            raise BadInput(f"the simulator needs an extra ({name}): pip install 'psfharvest[simulator,plot]'")
+    missing = extras.needs("the simulator", "simulator", "uvicorn", "httptools")
+    if missing is not None:
+        raise BadInput(missing)
 
 
 def announce(url: str) -> None:

@@ -8,12 +8,12 @@ it is whole. Memory does not grow with the number of cutouts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from psfharvest.core.errors import BadInput
 from psfharvest.export.content import Content
+from psfharvest.filesystem import extras
 from psfharvest.filesystem.atomic import written_whole
 from psfharvest.store.read.harvest import Harvest
 
@@ -87,8 +87,9 @@ def check(out: Path) -> None:
     if needed is None:
         raise BadInput(f"{out}: the ending says the format; {', '.join(NEEDS)} are allowed")
     module, extra = needed
-    if find_spec(module) is None:
-        raise BadInput(f"a {out.suffix} export needs {module}: pip install 'psfharvest[{extra}]'")
+    missing = extras.needs(f"a {out.suffix} export", extra, module)
+    if missing is not None:
+        raise BadInput(missing)
     if not out.absolute().parent.is_dir():
         raise BadInput(f"{out}: the folder {out.parent} does not exist; make it first")
     is_ours = (out / "zarr.json").is_file() if out.suffix.lower() == ".zarr" else out.is_file()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri
+from psfharvest.filesystem import extras
 from psfharvest.filesystem.atomic import written_whole
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _require_matplotlib(stretch: str, out: str | Path | None) -> None:
     try:
         import matplotlib.figure  # noqa: F401, PLC0415 - an extra, and heavy
     except ImportError:
-        raise BadInput("pictures need matplotlib: pip install 'psfharvest[plot]'") from None
+        raise BadInput(f"a picture needs matplotlib: {extras.command('plot', ['matplotlib'])}") from None
 
 
 def _panels(what: Any, titles: Sequence[str] | None) -> Iterator[Panel]:

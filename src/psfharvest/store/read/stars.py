@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import noise
+from psfharvest.filesystem import extras
 
 if TYPE_CHECKING:
     from photutils.psf import EPSFStars
@@ -33,8 +33,9 @@ def with_fluxes(
     harvest: Harvest, *, subtract_sky: bool, saturation: float | None, min_good: float
 ) -> tuple[EPSFStars, list[float | None]]:
     """Return stars as `epsf_stars` does, and the catalogue's flux of each, where `known_flux` has it."""
-    if find_spec("photutils") is None:
-        raise BadInput("ePSF stars need photutils: pip install 'psfharvest[photutils]'")
+    missing = extras.needs("an ePSF", "photutils", "photutils")
+    if missing is not None:
+        raise BadInput(missing)
     from photutils.psf import EPSFStar, EPSFStars  # noqa: PLC0415 - an extra
 
     stars, fluxes, n_dropped = [], [], 0

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.errors import BadInput
+from psfharvest.filesystem import extras
 from psfharvest.store import column_types as types
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ _ARROW = {"str": "string", "int": "int64", "float": "float64", "bool": "bool_"}
 
 def require_pyarrow() -> None:
     """Raise `BadInput` when pyarrow is not installed."""
-    if find_spec("pyarrow") is None:
-        raise BadInput("Parquet needs pyarrow: pip install 'psfharvest[parquet]'")
+    missing = extras.needs("Parquet", "parquet", "pyarrow")
+    if missing is not None:
+        raise BadInput(missing)
 
 
 def load_pyarrow() -> None:
