@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from psfharvest.core.model import RetryPolicy, State
-from psfharvest.core.policy.health import Health
+from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S, Again, Final, classify_status, decide, parse_retry_after
 
 SRC = Path(__file__).parents[2] / "src" / "psfharvest"
@@ -32,11 +32,18 @@ READS_IT = {
     "store/manifest/manifest.py": "writes down when a run began, for people",
     "notebook/dated.py": "names a folder by the minute, as the notebook does",
     "notebook/bundlefile.py": "dates the members of a tar",
+    "run/run.py": "says in the live account when it was written, for people",
+    "run/live.py": "the same",
+    "run/learnt_cache.py": "writes down when something was learnt, for people",
+    "show/durations.py": "writes moments for people",
+    "show/progress.py": "says since when and until when, for people",
+    "cli/early.py": "the same",
+    "serve/live.py": "dates the page's samples; the rate and the silence that it shows follow from these dates",
     "simulator/http/app.py": "names a bundle's folder",
     "simulator/http/delivery.py": "writes a Retry-After date",
     "simulator/http/wire.py": "writes a Date header",
 }
-"""Who reads the wall clock, and what for: never to wait, to measure, or to decide what is new."""
+"""Who reads the wall clock, and what for: never to wait, to decide what is new, or to measure for a harvest."""
 
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2500, 1, 1), timezones=st.just(UTC))
 
@@ -58,8 +65,8 @@ def test_a_date_to_come_back_at_never_takes_long(
     policy = RetryPolicy()
     failure = classify_status(status, format_datetime(date, usegmt=True), "", now)
     verdict = decide(failure, attempts, policy, draw)
-    health = Health(policy)
-    health.trouble(failure, "a cutout", 1000.0, draw)
+    breaker = CircuitBreaker(policy)
+    breaker.failure(failure, "a cutout", 1000.0, draw)
 
     assert failure.retry_after_s is not None
     assert failure.retry_after_s >= 0
@@ -68,7 +75,7 @@ def test_a_date_to_come_back_at_never_takes_long(
             assert policy.first_delay_s / 2 <= delay_s <= MAX_SLEEP_S
         case Final(state):
             assert (State.FAILED, True) == (state, attempts >= policy.attempts)
-    assert health.probe_at <= 1000.0 + MAX_SLEEP_S
+    assert breaker.probe_at <= 1000.0 + MAX_SLEEP_S
 
 
 @given(MOMENTS, st.integers(0, 10**6))
