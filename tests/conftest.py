@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -31,10 +32,19 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(_number, lambda *_: None)
 
 _left_out = pytest.StashKey[int]()
+_without_browser = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_left_out] = 0
+    config.stash[_without_browser] = 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that drive Chromium where there is none; the end of the run says so."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        config.stash[_without_browser] = sum(item.get_closest_marker("browser") is not None for item in items)
+        items[:] = [item for item in items if not item.get_closest_marker("browser")]
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -47,6 +57,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = session.config.stash[_left_out]
+        output["without_browser"] = session.config.stash[_without_browser]
 
 
 class _FromWorkers:
@@ -57,6 +68,7 @@ class _FromWorkers:
 
     def pytest_testnodedown(self, node: Any) -> None:
         self._config.stash[_left_out] = node.workeroutput["left_out"]
+        self._config.stash[_without_browser] = node.workeroutput["without_browser"]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -69,6 +81,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if (n := config.stash[_left_out]) and config.option.markexpr == "not campaign":
         again = "python -m pytest -n auto -m campaign"
         terminalreporter.write_line(f"left out: {n} long tests; run them with: {again}")
+    if n := config.stash[_without_browser]:
+        terminalreporter.write_line(f"left out: {n} browser tests, since Chromium is not installed")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from harness import command
 from psfharvest.serve import create_app
 
 N_STARS = 60
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""The browser of this machine, or None."""
 
 
 def client_of(folder: Any, **options: Any) -> httpx.AsyncClient:

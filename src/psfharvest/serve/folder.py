@@ -20,12 +20,12 @@ from starlette.requests import Request
 from psfharvest.core.errors import LocalError
 from psfharvest.core.fits import datauri
 from psfharvest.serve.live import Live
-from psfharvest.serve.orders import Orders, Selection
+from psfharvest.serve.orders import AnyNumbers, Orders, Selection
 from psfharvest.serve.stop import Stop, while_waited_for
 from psfharvest.store.manifest import place
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import Runs
 from psfharvest.store.readers.reader import Reader
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class Folder:
         """What people call it."""
         return self.path.absolute().name or str(self.path)
 
-    async def members(self, request: Request, selection: Selection) -> Numbers | Runs:
+    async def members(self, request: Request, selection: Selection) -> AnyNumbers | Runs:
         """
         Return the numbers of the selected cutouts in their order.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.serve.stop import ClientLeft
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import Runs
 
 V = TypeVar("V")
+AnyNumbers = NDArray[np.signedinteger[Any]]
 IsLeft = Callable[[], bool]
 KEPT_ORDERS = 8
-KEPT_COLUMNS = 4
+KEPT_COLUMNS = 2
 WORDS_MAX = 100_000
 """Different texts of a column that is sorted by; dataURIs and checksums have more."""
 FRESH_FOR_S = 2.0
@@ -64,9 +64,9 @@ class Orders:
     def __init__(self) -> None:
         self._columns = _Kept[Column](KEPT_COLUMNS)
         self._filters = _Kept[Runs](KEPT_ORDERS)
-        self._orders = _Kept[Numbers](KEPT_ORDERS)
+        self._orders = _Kept[AnyNumbers](KEPT_ORDERS)
 
-    def members(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> Numbers | Runs:
+    def members(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> AnyNumbers | Runs:
         """
         Return the numbers of the selected cutouts in their order.
 
@@ -101,17 +101,16 @@ class Orders:
             raise BadQuery(f"{name}: every cutout has its own; sort by another column", field=name)
         return self._columns.get(name, _version(manifest), lambda: _column(manifest, name, is_left))
 
-    def _sorted(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> Numbers:
+    def _sorted(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> AnyNumbers:
         values = self.column(manifest, selection.sort, is_left).values
         runs = self.matching(manifest, selection.criteria, is_left)
         numbers = runs.numbers(0, len(runs))
         numbers = numbers[numbers <= len(values)]  # what was asked for since the column was read comes next time
+        small: AnyNumbers = numbers.astype(np.int32 if len(values) < 2**31 else np.int64)  # kept, and half as large
         keys = values[numbers - 1]
-        is_known = ~np.isnan(keys)
-        known, unknown = numbers[is_known], numbers[~is_known]
-        keys = keys[is_known]
-        order = np.argsort(-keys if selection.is_descending else keys, kind="stable")
-        return np.concatenate([known[order], unknown]).astype(np.int32 if len(values) < 2**31 else np.int64)
+        if selection.is_descending:
+            np.negative(keys, out=keys)
+        return np.take(small, np.argsort(keys, kind="stable"))  # NaN comes last either way
 
 
 class _Kept(Generic[V]):
@@ -152,18 +151,27 @@ def _check(is_left: IsLeft) -> None:
 
 
 def _column(manifest: Manifest, name: str, is_left: IsLeft) -> Column:
-    numbers, codes, words = array("d"), array("i"), dict[str, int]()
-    for rows in search.values(manifest, name):
+    values = np.empty(manifest.tally().total)
+    codes = np.zeros(0, np.int32)
+    words: dict[str, int] = {}
+    at = 0
+    for page in search.values(manifest, name):
         _check(is_left)
-        found = [value for _, value in rows]
+        found = page[: len(values) - at]  # what was asked for meanwhile comes next time
         if words or any(isinstance(value, str) for value in found):
-            codes.extend([0] * (len(numbers) - len(codes)))
-            codes.extend([words.setdefault(v, len(words) + 1) if isinstance(v, str) else 0 for v in found])
-        numbers.extend([math.nan if v is None or isinstance(v, str) else v for v in found])
+            if not len(codes):
+                codes = np.zeros(len(values), np.int32)
+            codes[at : at + len(found)] = [_code(value, words) for value in found]
+        values[at : at + len(found)] = [None if isinstance(value, str) else value for value in found]
+        at += len(found)
         if len(words) > WORDS_MAX:
             raise BadQuery(f"{name} has more than {WORDS_MAX:,} different texts; sort by another", field=name)
-    values = np.frombuffer(numbers, np.float64) if numbers else np.zeros(0)
-    return _with_words(values, np.frombuffer(codes, np.int32), list(words)) if words else Column(values)
+    return _with_words(values[:at], codes[:at], list(words)) if words else Column(values[:at])
+
+
+def _code(value: Any, words: dict[str, int]) -> int:
+    """Return a text's number, from 1; 0 is no text."""
+    return words.setdefault(value, len(words) + 1) if isinstance(value, str) else 0
 
 
 def _with_words(values: NDArray[np.float64], codes: NDArray[np.int32], words: list[str]) -> Column:

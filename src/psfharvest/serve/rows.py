@@ -11,7 +11,7 @@ import numpy as np
 
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadQuery
-from psfharvest.serve.orders import IsLeft, Orders, Selection
+from psfharvest.serve.orders import AnyNumbers, IsLeft, Orders, Selection
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.intervals import Numbers, Runs
@@ -42,7 +42,7 @@ _MEANINGS = {
 }
 
 
-def numbers_at(members: Numbers | Runs, at: int, count: int) -> Numbers:
+def numbers_at(members: AnyNumbers | Runs, at: int, count: int) -> Numbers:
     """Return the numbers at positions `at` to ``at + count``, as far as there are any."""
     stop = min(at + count, len(members))
     if at >= stop:

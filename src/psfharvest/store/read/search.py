@@ -26,6 +26,7 @@ from psfharvest.store.read.intervals import Numbers, Runs
 
 AT_ONCE = 512
 _NUMBERS_AT_ONCE = 50_000
+_VALUES_AT_ONCE = 20_000
 
 OURS = ("detector", "suffix", "extension", "size_px", "x", "y", "uri", "state", "location", "size_bytes", "sha256",
         "attempts", "reason", "detail", "quirk")  # fmt: skip
@@ -105,11 +106,9 @@ def columns(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys([*(name for _, names in kept.values() for name in names), *OURS]))
 
 
-def values(
-    manifest: Manifest, column: str, *, after: int = 0, at_once: int = _NUMBERS_AT_ONCE
-) -> Iterator[list[tuple[int, Any]]]:
+def values(manifest: Manifest, column: str, *, at_once: int = _VALUES_AT_ONCE) -> Iterator[list[Any]]:
     """
-    Yield number and value of one column for every cutout, ascending, page by page, from behind number `after`.
+    Yield the values of one column for every cutout, in the order of asking, page by page.
 
     Raises
     ------
@@ -117,14 +116,15 @@ def values(
         When the folder knows no such column.
     """
     value = _expression(column, layouts(manifest))
-    sql = f"SELECT i.n, {value} FROM {_tables([column])} WHERE i.n > ? ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
+    sql = f"SELECT {value} FROM {_tables([column])} WHERE i.n > ? AND i.n <= ? ORDER BY i.n"  # noqa: S608 - no value in it
+    after = 0
     while True:
         with manifest.look() as db:
-            rows = db.execute(sql, (after, at_once)).fetchall()
-        yield rows
-        if len(rows) < at_once:
+            rows = db.execute(sql, (after, after + at_once)).fetchall()
+        yield [value for (value,) in rows]
+        if len(rows) < at_once:  # numbers have no gaps
             return
-        after = rows[-1][0]
+        after += at_once
 
 
 def number_pages(
