@@ -133,7 +133,7 @@ class Folder:
         self.quick = Connection(path)
         self.slow = Connection(path)
         self.orders = Orders()
-        self.live = Live(path)
+        self.live = Live()
         self._files = anyio.Lock()
 
     @property

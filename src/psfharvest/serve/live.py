@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from psfharvest.core.model import REMEDY, Reason, Report
-from psfharvest.store.lock import LOCK_NAME
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.account import account_of
+from psfharvest.store.read.running import Running, running_of
 
 LOOK_EVERY_S = 0.5
 """Questions that come closer together share one look."""
 SAMPLES_MAX = 2048
 RATE_OVER_S = 30.0
 QUIET_S = 10.0
-"""A run that is under way and settles nothing for so long is said to stand still."""
+"""A run that is under way and settles nothing for so long is said to give nothing."""
 STOPPED = {
     "interrupted": "The last run was interrupted; the same command continues.",
     "terminated": "The last run was terminated; the same command continues.",
@@ -66,21 +64,13 @@ class Look:
     runs: Sequence[Mapping[str, Any]]
     asked: Sequence[str]
     expected: int
-    is_running: bool
+    under_way: Running | None
 
 
 class Live:
-    """
-    Follows one folder's account; used by one thread at a time.
+    """Follows one folder's account; used by one thread at a time."""
 
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._samples: list[Sample] = []
         self._apart_s = LOOK_EVERY_S
         self._look: Look | None = None
@@ -100,15 +90,15 @@ class Live:
         """Return what ``status --json`` gives, and with it rate, time left and what is amiss."""
         look = self.look(manifest)
         report = look.report
-        per_second = self._per_second() if look.is_running else 0.0
-        left = max(report.total, look.expected) - (report.total - report.pending)
+        per_second, left_s = self._speed(look)
         return {
             **report.to_dict(),
             "asked": list(look.asked),
             "expected": max(report.total, look.expected),
-            "is_running": look.is_running,
+            **({} if look.under_way is None else {"running": look.under_way.to_dict()}),
+            "is_running": look.under_way is not None,
             "per_second": round(per_second, 2),
-            "left_s": round(left / per_second) if per_second > 0 and left else None,
+            "left_s": None if left_s is None else round(left_s),
             "trouble": self._trouble(look),
             "changed_at_s": round(self._changed_at_s, 1),
             "runs": len(look.runs),
@@ -151,9 +141,9 @@ class Live:
         self._take(
             Sample(at_s, report.done, report.missing, report.failed, report.pending, report.bytes, report.requests)
         )
-        is_running = bool(runs) and runs[-1]["stopped"] == "unfinished" and self._is_held(at_s)
+        under_way = running_of(manifest)
         expected = sum(ask.expected or 0 for ask in asks)
-        made = Look(1, report, runs, [targets.describe(ask) for ask in asks], expected, is_running)
+        made = Look(1, report, runs, [targets.describe(ask) for ask in asks], expected, under_way)
         if before is None:
             return made
         is_same = before == replace(made, version=before.version)
@@ -170,30 +160,36 @@ class Live:
             self._samples = self._samples[::2]
             self._apart_s *= 2
 
+    def _speed(self, look: Look) -> tuple[float, float | None]:
+        """Return cutouts per second and time left: as the run itself says, or else from the samples."""
+        run, report = look.under_way, look.report
+        if run is None or run.outage:
+            return 0.0, None
+        if run.per_second is not None:
+            return run.per_second, run.left_s
+        per_second = self._per_second()
+        left = max(report.total, look.expected) - (report.total - report.pending)
+        return per_second, left / per_second if per_second > 0 and left else None
+
     def _per_second(self) -> float:
         last = self._samples[-1]
         since = next(s for s in self._samples if s.at_s >= last.at_s - RATE_OVER_S)
         return (last.settled - since.settled) / (last.at_s - since.at_s) if last.at_s > since.at_s else 0.0
 
-    def _is_held(self, at_s: float) -> bool:
-        """Return whether a process harvests into the folder, as far as can be told without touching its lock."""
-        try:
-            who = json.loads((self._folder / LOCK_NAME).read_text())
-            if who["host"] == socket.gethostname() and Path("/proc/self").exists():
-                return Path("/proc", str(int(who["pid"]))).exists()
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return at_s - self._changed_at_s < QUIET_S
-
     def _trouble(self, look: Look) -> str:
         stopped = look.runs[-1]["stopped"] if look.runs else ""
-        if look.is_running:
-            quiet_s = time.time() - max(self._changed_at_s, self._samples[0].at_s)
-            words = f"Nothing has come for {quiet_s:,.0f} s: the archive does not answer."
-            return words if quiet_s > QUIET_S else ""
+        if look.under_way is not None:
+            return self._outage(look.under_way)
         if stopped == "unfinished":
             return "The last run was killed, or its machine stopped; the same command continues."
         return STOPPED.get(stopped, f"The last run ended with: {stopped}.")
+
+    def _outage(self, under_way: Running) -> str:
+        if under_way.outage:
+            until = f" It is tried until {under_way.gives_up_at}." if under_way.gives_up_at else ""
+            return f"The archive is down since {under_way.outage_since}: {under_way.outage}.{until}"
+        quiet_s = time.time() - max(self._changed_at_s, self._samples[0].at_s)
+        return f"Nothing has come for {quiet_s:,.0f} s." if quiet_s > QUIET_S else ""
 
 
 def _of_run(run: Mapping[str, Any]) -> list[dict[str, Any]]:

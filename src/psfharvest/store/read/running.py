@@ -41,14 +41,21 @@ class Running:
 
 def running(folder: Path) -> Running | None:
     """Return the run of the process that holds the folder, or None when no process does."""
-    who = holder(folder)
-    if who is None:
+    if holder(folder) is None:
         return None
     with Manifest.read(folder) as manifest:
-        try:
-            live = json.loads(manifest.setting(LIVE, "{}"))
-        except (TypeError, ValueError):
-            live = {}
+        return running_of(manifest)
+
+
+def running_of(manifest: Manifest) -> Running | None:
+    """Return the run of the process that holds the folder of an open manifest, or None when no process does."""
+    who = holder(manifest.folder)
+    if who is None:
+        return None
+    try:
+        live = json.loads(manifest.setting(LIVE, "{}"))
+    except (TypeError, ValueError):
+        live = {}
     if live.pop("pid", None) != who["pid"]:
         live = {}
     return Running(**who, **live)
