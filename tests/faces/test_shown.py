@@ -214,3 +214,17 @@ async def test_a_scope_that_cancels_still_ends_its_work(held, tmp_path: Path) ->
             await archive.harvest(Query("UVIS", limit=300), tmp_path / "d", suffixes=["flt"], via="file")
 
     assert scope.cancelled_caught
+
+
+async def test_advice_is_in_pythons_words(held, tmp_path: Path) -> None:
+    """A refusal shows the query as Python writes it, and what to give; with the folder's name."""
+    simulator, folder, _ = held
+    async with Archive(simulator.url) as archive:
+        with pytest.raises(BadInput) as caught:
+            await archive.harvest(Query("IR", limit=3), folder, suffixes=["flt"])
+
+    words = str(caught.value)
+    assert str(folder) in words
+    assert "Query('UVIS', filter='F606W', limit=40), suffixes=['flt']" in words
+    assert "extend=True" in words
+    assert "--" not in words

@@ -346,9 +346,9 @@ def test_bytes_that_went_missing_are_told(simulator: Simulator, tmp_path: Path) 
     second.write_bytes(second.read_bytes()[:-1])
 
     for index in (0, 1):
-        with pytest.raises(LocalError, match="verify --repair"):
+        with pytest.raises(LocalError, match=r"verify\(repair=True\)"):
             stars[index]
-    with pytest.raises(LocalError, match="verify --repair"):
+    with pytest.raises(LocalError, match=r"verify\(repair=True\)"):
         stars.stack(int(stars.table()["size_px"][0]))
     assert stars[2].data.size
 

@@ -148,10 +148,10 @@ def _status() -> int:
         return ExitStatus.INTERRUPTED
     except output.BrokenOutput as error:
         if not error.is_unread:
-            output.fail(str(error))
+            output.fail(error)
         return error.exit_status
     except PsfharvestError as error:
-        output.fail(str(error))
+        output.fail(error)
         return error.exit_status
     except OSError as error:
         if error.errno != errno.EPIPE:

@@ -286,10 +286,10 @@ def _run(
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:
-            fail(f"{error}")
+            fail(error)
             report = _account(folder, "archive_down")
         except LocalError as error:
-            fail(f"{error}")
+            fail(error)
             report = error.report or _account(folder, "local_error")
         except OSError as error:  # the system refuses an event loop or a thread
             say(f"{folder}: {describe(error, folder)}")

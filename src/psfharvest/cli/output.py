@@ -16,7 +16,8 @@ from typing import Any
 
 import click
 
-from psfharvest.core.errors import LocalError
+from psfharvest.core.advice import in_shell
+from psfharvest.core.errors import LocalError, PsfharvestError
 from psfharvest.filesystem.standard import discard, open_missing
 from psfharvest.show.unbreakable import UnbreakableStream
 
@@ -49,13 +50,14 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
-    """Write a line for people to standard error."""
-    sys.stderr.write(f"psfharvest: {text}\n")
+    """Write a line for people to standard error, in the shell's words."""
+    sys.stderr.write(f"psfharvest: {in_shell(text)}\n")
     sys.stderr.flush()
 
 
-def fail(text: str) -> None:
+def fail(error: PsfharvestError | str) -> None:
     """Write why the command failed to standard error; in red on a terminal that has colours."""
+    text = error.in_shell() if isinstance(error, PsfharvestError) else in_shell(error)
     sys.stderr.write(f"{coloured('psfharvest:', 'red')} {text}\n")
     sys.stderr.flush()
 

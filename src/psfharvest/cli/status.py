@@ -10,8 +10,10 @@ import click
 
 from psfharvest.cli.options import json_option
 from psfharvest.cli.output import result, result_json
+from psfharvest.core.account import remedy
+from psfharvest.core.advice import in_shell
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import REMEDY, Reason, Report, State
+from psfharvest.core.model import Report, State
 from psfharvest.show.durations import clock
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ def _show(folder: Path, report: Report, under_way: Running | None) -> None:
 
 def _trouble(folder: Path, report: Report, examples: dict[str, str]) -> None:
     for reason, n in report.reasons.items():
-        result(f"\n{n:,} {reason}: {REMEDY[Reason(reason)]}")
+        result(f"\n{n:,} {reason}: {in_shell(remedy(reason))}")
         if reason in examples:
             result(f"  for example {examples[reason]}")
     if report.missing or report.failed:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from psfharvest.core import advice
 from psfharvest.core.exit_status import ExitStatus
 
 
@@ -33,6 +34,12 @@ class PsfharvestError(Exception):
     """Base of all; catch it to catch everything that psfharvest raises on purpose."""
 
     exit_status: ExitStatus = ExitStatus.UNEXPECTED
+    shell: str = ""
+    """The message in the words of the command line, where it is another than `in_shell` makes of it."""
+
+    def in_shell(self) -> str:
+        """Return the message as the command line says it."""
+        return self.shell or advice.in_shell(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))

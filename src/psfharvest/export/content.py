@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
@@ -120,7 +121,7 @@ class Content:
             header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
             if image is None or image.shape != (size, size):
                 raise LocalError(
-                    f"{found.ours['uri']}: no image of {size} x {size} px; run: psfharvest verify --repair"
+                    f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(self._harvest.folder)}"
                 )
             sky = sky_columns(Cutout(found.ours["uri"], raw)) if self._with_sky else {}
             rows.append(_plain({**found.source, **sky, **found.ours}))

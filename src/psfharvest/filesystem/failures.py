@@ -13,7 +13,7 @@ from psfharvest.core.errors import SinkError
 _FEW_INODES = 16
 """What was just removed, half made, may have left so many."""
 _ROOM_BYTES = 2**20
-_AGAIN = "then run the same command again"
+_AGAIN = "then run the same again"
 
 
 def cannot_store(error: OSError, what: str | Path) -> SinkError:
@@ -47,12 +47,12 @@ def describe(error: OSError, what: str | Path) -> str:
         scope = "this process" if error.errno == errno.EMFILE else "the system"
         return (
             f"{scope} has too many files open; raise the limit (ulimit -n 1024) or lower the number of "
-            f"connections (--max-connections), {_AGAIN}"
+            f"connections: Limits(max_connections=…), {_AGAIN}"
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and _lacks_inodes(error.filename2 or error.filename or what):
         return (
             f"{cause}: bytes are free, but no inodes, and every file takes one; "
-            f"harvest into a new folder with --sink shards, or remove files, {_AGAIN}"
+            f'harvest into a new folder with sink="shards", or remove files, {_AGAIN}'
         )
     return f"{cause}; mend that, {_AGAIN}"
 

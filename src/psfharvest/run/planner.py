@@ -173,7 +173,7 @@ class Asking:
             path = Path(ask.spec["path"])
             if await self._disk.do(uri_lists.identity, path) != ask.identity:
                 raise BadInput(
-                    f"{path} has changed since it was first given; harvest it as another list (--extend)"
+                    f"{path} has changed since it was first given; harvest it as another list with extend=True"
                 )
             batches = uri_lists.from_file(path, ask.position, ask.lines)
             while (batch := await self._disk.do(next, batches, None)) is not None:

@@ -84,7 +84,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     refuse_orphans(folder, settings.sink)
     with folder_lock(folder):
         if is_harvest(folder):
-            raise FolderRefused(f"{folder} became a harvest folder just now; run the same command again")
+            raise FolderRefused(f"{folder} became a harvest folder just now; run the same again")
         damage.set_aside(folder)
         meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
         Manifest.create(folder, at, **meta).close()
@@ -181,7 +181,7 @@ def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> Non
         asked, own = getattr(settings, name), manifest.setting(name)
         if asked is not None and asked != own:
             raise FolderRefused(
-                f"{folder} is kept with {name} {own!r}; leave --{name} away, or choose another folder"
+                f"{folder} is kept with {name} {own!r}; leave {name}=… away, or choose another folder"
             )
 
 

@@ -167,7 +167,7 @@ class _Merge:
                     continue
                 with _held(source):
                     if merging.fingerprint(source) != prints[n]:
-                        raise FolderRefused(f"{source} has changed just now; run the same command again")
+                        raise FolderRefused(f"{source} has changed just now; run the same again")
                     grown.attach(source)
                     if n == grown.state["n_absorbed"]:
                         grown.absorb(n_absorbed=n + 1)

@@ -90,7 +90,7 @@ class StagedBodies:
         except OSError as error:
             raise cannot_store(error, str(self._path)) from error
         if [len(body) for body in bodies] != list(sizes_bytes):
-            raise SinkError(f"{self._path} was cut while it was in use; run the same command again")
+            raise SinkError(f"{self._path} was cut while it was in use; run the same again")
         self._read_to += sum(sizes_bytes)
         return bodies
 

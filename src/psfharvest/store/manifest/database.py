@@ -155,12 +155,12 @@ def translated(at: Place) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if is_lock(error):
             who = holders.describe(at.side(side) for side in place.SIDES)
-            words = f"{at.path} is locked by {who or 'another program'}; end that, then run the same command again"
+            words = f"{at.path} is locked by {who or 'another program'}; end that, then run the same again"
             raise ManifestError(words) from error
         if str(error).startswith(("no such table", "no such column")):
             raise damaged(at, str(error)) from error
         if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
-            words = f"{at.path}: {error}; mend that, then run the same command again"
+            words = f"{at.path}: {error}; mend that, then run the same again"
             raise ManifestError(words) from error
         raise damaged(at, str(error)) from error
 
@@ -198,7 +198,7 @@ def _opened_alone(at: Place) -> PatientConnection:
 def _alone_note(at: Place, missing: str) -> str:
     return (
         f"the file system of {at.path.parent} lacks {missing}: the manifest is kept without a shared journal, and "
-        "'status' reads a copy while a harvest runs; --manifest FILE keeps a new harvest's manifest on a local disk"
+        "'status' reads a copy while a harvest runs; manifest=… keeps a new harvest's manifest on a local disk"
     )
 
 

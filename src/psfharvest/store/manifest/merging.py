@@ -261,7 +261,7 @@ class GrowingManifest:
         for side in SIDES:
             (self._home / f"{_SOURCE_NAME}{side}").unlink(missing_ok=True)
         if any(self._at.side(side).exists() for side in ("-wal", "-journal")):
-            raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same command again")
+            raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same again")
 
     def _take_sources(self, *, all_of_them: bool) -> None:
         shift = self._db.execute("SELECT coalesce(max(n), 0) FROM main.source").fetchone()[0]

@@ -98,9 +98,9 @@ def choose(folder: Path, wanted: Path | None) -> Place:
         return Place(folder, folder / MANIFEST_NAME)
     path = wanted.absolute()
     if os.path.lexists(path):
-        raise BadInput(f"--manifest {wanted} exists already: give a new file's name for a new harvest")
+        raise BadInput(f"manifest {wanted} exists already: give a new file's name for a new harvest")
     if not path.parent.is_dir():
-        raise BadInput(f"--manifest {wanted}: the folder {path.parent} does not exist; make it first")
+        raise BadInput(f"manifest {wanted}: the folder {path.parent} does not exist; make it first")
     if path.parent == folder.absolute() and path.name == MANIFEST_NAME:
         return Place(folder, folder / MANIFEST_NAME)
     return Place(folder, path, uuid.uuid4().hex)
@@ -129,7 +129,7 @@ def refuse_another(folder: Path, wanted: Path | None) -> None:
     """
     own = existing(folder).path
     if wanted is not None and wanted.absolute() != own.absolute():
-        raise FolderRefused(f"the manifest of {folder} is {own}; leave --manifest away, or choose another folder")
+        raise FolderRefused(f"the manifest of {folder} is {own}; leave manifest=… away, or choose another folder")
 
 
 def _on_host(folder: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import FolderRefused
@@ -87,10 +88,20 @@ def find_or_add(manifest: Manifest, asks: Sequence[Ask], *, extend: bool) -> lis
 
 
 def _refused(manifest: Manifest, known: Sequence[Ask], added: Sequence[Ask]) -> FolderRefused:
-    held = f"{manifest.folder} holds another harvest ({describe(known[0])})"
+    way_out = "choose another folder, or add to this one with extend=True"
     if any(_but_limit(old) == _but_limit(new) is not None for old in known for new in added):
-        return FolderRefused(f"{held}; a larger --limit continues it, a smaller one needs another folder")
-    return FolderRefused(f"{held}; choose another folder, or add to this one with --extend")
+        way_out = "a larger limit=… continues it, a smaller one needs another folder"
+    error = FolderRefused(f"{manifest.folder} holds another harvest ({_in_python(known[0])}); {way_out}")
+    held = f"{manifest.folder} holds another harvest ({describe(known[0])})"
+    error.shell = f"{held}; {in_shell(way_out)}"
+    return error
+
+
+def _in_python(ask: Ask) -> str:
+    """Return an ask in the words of Python."""
+    if ask.kind != "query":
+        return describe(ask)
+    return f"{Query.from_dict(ask.spec['query'])!r}, suffixes={ask.spec['suffixes']!r}"
 
 
 def _but_limit(ask: Ask) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from psfharvest.core.account import html as report_html
+from psfharvest.core.advice import repair
 from psfharvest.core.catalog import criterion
 from psfharvest.core.errors import BadQuery, LocalError
 from psfharvest.core.fits import datauri, pixels, thumbnail
@@ -300,9 +301,9 @@ class Harvest(Analysis, Sequence[Cutout]):
         try:
             raw = self._open()[1].read(location, size_bytes)
         except OSError as error:
-            raise LocalError(f"{words}{error.strerror or error}; run: psfharvest verify --repair") from error
+            raise LocalError(f"{words}{error.strerror or error}; run: {repair(self._folder)}") from error
         if len(raw) != size_bytes:
-            raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: psfharvest verify --repair")
+            raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: {repair(self._folder)}")
         return raw
 
     def _place(self, found: search.Found) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError, SinkError
 from psfharvest.core.fits import datauri, noise, pixels
 from psfharvest.core.fits.cutout import Cutout
@@ -171,7 +172,7 @@ def stretches(harvest: Harvest, size: int, treatment: Treatment | None = None) -
             image = pixels.image(cutout.raw, datauri.parts_of(cutout.uri))
             if image is None or image.shape != (size, size):
                 raise LocalError(
-                    f"{cutout.uri}: no image of {size} x {size} px is stored; run: psfharvest verify --repair"
+                    f"{cutout.uri}: no image of {size} x {size} px is stored; run: {repair(harvest.folder)}"
                 )
             piece[n] = image if treatment is None else treatment.apply(cutout, image)
             n += 1

@@ -212,7 +212,7 @@ def take_name(folder: Path) -> str:
         db.execute("DROP TABLE broken")
         db.execute("DELETE FROM meta WHERE name = ?", (_STATE,))
     if (home / f"{MANIFEST_NAME}-wal").exists():
-        raise ManifestError(f"{home / MANIFEST_NAME} is in use; end what uses it, then run the same command again")
+        raise ManifestError(f"{home / MANIFEST_NAME} is in use; end what uses it, then run the same again")
     name = damage.set_aside(folder)
     try:
         (folder / POINTER_NAME).unlink(missing_ok=True)  # from here on the manifest stands in the folder

@@ -109,4 +109,4 @@ def _is_too_large(item: Item, size_bytes: int) -> bool:
 
 
 def _not_allowed(location: str, error: OSError) -> SinkError:
-    return SinkError(f"cannot read {location}: {error.strerror}; mend that, then run the same command again")
+    return SinkError(f"cannot read {location}: {error.strerror}; mend that, then run the same again")

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psfharvest.core.advice import repair
 from psfharvest.core.errors import SinkError
 from psfharvest.core.fits import datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
@@ -234,7 +235,7 @@ def convert(
 
 
 def _damaged(journal: Path) -> SinkError:
-    return SinkError(f"{journal} is damaged; run: psfharvest verify --repair")
+    return SinkError(f"{journal} is damaged; run: {repair(journal.parents[2])}")
 
 
 def _write(

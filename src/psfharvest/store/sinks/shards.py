@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from psfharvest.core.advice import repair
 from psfharvest.core.errors import SinkError
 from psfharvest.core.model import Item, Outcome
 from psfharvest.core.tar import BLOCK, END, header
@@ -75,6 +76,7 @@ class ShardSink:
         is_read_soon: bool = False,
     ) -> None:
         self._folder = folder / subfolder
+        self._harvest = folder.parent if subfolder != FOLDER else folder
         self._schema = RowSchemas(columns)
         self._drops_pages = not is_read_soon
         self._shard = shard
@@ -179,7 +181,7 @@ class ShardSink:
         if size < self._end:
             raise SinkError(
                 f"{path} has {size} bytes, {self._end} were claimed: it was cut or removed; "
-                "put it back, or run: psfharvest verify --repair"
+                f"put it back, or run: {repair(self._harvest)}"
             )
 
     def _drop_unclaimed(self) -> None:
