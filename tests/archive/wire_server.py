@@ -119,7 +119,7 @@ class WireServer:
                 self._sockets.add(connection)
                 self.open += 1
                 self.accepted += 1
-                self.peak = max(self.peak, self.open)
+                self.peak = max(self.peak, sum(map(_is_open, self._sockets)))
             self._run(self._serve, connection)
 
     def _serve(self, raw: socket.socket) -> None:
@@ -170,6 +170,15 @@ class WireServer:
         connection.sendall(data)
         with self._lock:
             self.sent += len(data)
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Tell whether the other side has neither closed nor left: its thread here may learn of that much later."""
+    if connection.fileno() < 0:
+        return False
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP)
+    return not poller.poll(0)
 
 
 def _read(reader) -> Seen | None:
