@@ -11,7 +11,19 @@ from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.filesystem import extras
 
 
-@click.command()
+class _Simulate(click.Command):
+    """A command whose help ends with the oddities, as the simulator's own table has them."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table."""
+        super().format_epilog(ctx, formatter)
+        from psfharvest.simulator.oddities.table import ODDITIES  # noqa: PLC0415 - heavy
+
+        with formatter.section("Oddities (of one group, one at a time)"):
+            formatter.write_dl([(name, f"{odd.text} ({odd.group})") for name, odd in ODDITIES.items()])
+
+
+@click.command(cls=_Simulate)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, metavar="P", help="[default: a free one]")
 @click.option("--sources", type=click.IntRange(min=0), default=20_000, show_default=True, metavar="N")
@@ -20,9 +32,17 @@ from psfharvest.filesystem import extras
     "--latency", "latency_s", type=Number(ranges.LATENCY_S), default=0.0, metavar="S", help="Delay of every answer."
 )
 @click.option("--fault", "faults", multiple=True, metavar="SPEC", help="A fault to show; repeatable.")
+@click.option("--oddity", "oddities", multiple=True, metavar="NAME", help="A way to differ; repeatable.")
 @click.option("--static", is_flag=True, help="One body for every cutout of a size, as fast as can be.")
 def simulate(
-    host: str, port: int, sources: int, seed: int, latency_s: float, faults: tuple[str, ...], static: bool
+    host: str,
+    port: int,
+    sources: int,
+    seed: int,
+    latency_s: float,
+    faults: tuple[str, ...],
+    oddities: tuple[str, ...],
+    static: bool,
 ) -> None:
     """
     Serve the simulated archive; the first line printed is its base URL.
@@ -40,12 +60,17 @@ def simulate(
       --fault status:503,rate=0.1,times=1     one cutout in ten fails once
       --fault truncate:every=20               every twentieth body is cut
       --fault html:service=file,first=50      the first 50 cutouts are web pages
+
+    An oddity is a way in which an archive may lastingly differ from what psfharvest expects, which `doctor` shows;
+    their names are below.
     """
     require_simulator()
     from psfharvest.simulator import Fault, Settings, serve  # noqa: PLC0415 - an extra
 
     try:
-        settings = Settings(sources=sources, seed=seed, latency_s=latency_s, static=static)
+        settings = Settings(
+            sources=sources, seed=seed, latency_s=latency_s, static=static, oddities=tuple(dict.fromkeys(oddities))
+        )
         wrong = [Fault.parse(text) for text in faults]
     except ValueError as error:
         raise BadInput(str(error)) from error

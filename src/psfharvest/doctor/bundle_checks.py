@@ -43,17 +43,19 @@ async def small_bundle(visit: Visit) -> Finding:
         visit.learnt.bundles = False
         return adapted(f"{unpacked}: {SINGLY}", reply)
     lost = _lost(uris, unpacked)
-    if lost:
+    if len(lost) == len(uris):
         visit.learnt.bundles = False
         names = ", ".join(sorted(name for name in unpacked.members if PAGE not in name)[:2])
         return adapted(
             f"{len(lost)} of {len(uris)} cutouts are not in it ({names or 'it is empty'}): {SINGLY}", reply
         )
     deviations = [*unpacked.deviations, *_absent_deviations(absent, unpacked)]
-    if (words := _differs_from_file(visit, uris, unpacked)) is not None:
+    deviations += [f"{len(lost)} of {len(uris)} cutouts are not in it: they travel by file"] if lost else []
+    came = [uri for uri in uris if uri not in lost]
+    if (words := _differs_from_file(visit, came, unpacked)) is not None:
         return report(words, reply)
     visit.learnt.bundles = True
-    words = f"{len(uris)} members, the first byte after {reply.first_byte_s:.2f} s"
+    words = f"{len(came)} members, the first byte after {reply.first_byte_s:.2f} s"
     return of_deviations(deviations, words, reply)
 
 
@@ -114,7 +116,7 @@ def _unpack(reply: Reply) -> Unpacked | str:
         except zlib.error as error:
             return f"no gzip stream: {error}"
         if not inflater.eof:
-            deviations.append("the gzip stream has no end")
+            return "the gzip stream has no end"
     else:
         deviations.append("the tar is not compressed")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -64,8 +65,7 @@ async def count(visit: Visit) -> Finding:
 
 async def six_rows(visit: Visit) -> Finding:
     """Get the rows of the notebook's query, and compare their number with the count."""
-    columns = ",".join(dict.fromkeys((*known.needed(visit.main), "psf_flux", "n_sat_pixels")))
-    answer = await visit.ask(visit.main, columns, notebook_query(), page_rows=1000)
+    answer = await visit.ask(visit.main, _needed(visit), notebook_query(), page_rows=1000)
     found = _rows(answer)
     if isinstance(found, str):
         return report(found, answer.reply)
@@ -204,10 +204,9 @@ async def large_page(visit: Visit) -> Finding:
     if not total:
         return report(answer.error or "a range of positions is empty", answer.reply)
     asked = total
-    names = ",".join(known.needed(visit.main))
     trouble = ""
     while True:
-        answer = await visit.ask(visit.main, names, criteria, page_rows=asked)
+        answer = await visit.ask(visit.main, _needed(visit), criteria, page_rows=asked)
         found = _rows(answer)
         if not isinstance(found, str) or asked <= MIN_PAGE_ROWS:
             break
@@ -246,6 +245,12 @@ async def _sample(visit: Visit, detector: Detector, names: str) -> QueryReply:
         if answer.is_refusal or (answer.parsed is not None and answer.parsed.get("data")):
             break
     return answer
+
+
+def _needed(visit: Visit) -> str:
+    """Return the columns that a dataURI needs, as far as the main database has them."""
+    names = (*known.needed(visit.main), "psf_flux", "n_sat_pixels")
+    return ",".join(name for name in dict.fromkeys(names) if not visit.learnt.lacks(visit.main.name, name))
 
 
 async def _counted(visit: Visit, criteria: Sequence[Criterion]) -> tuple[int | None, QueryReply]:
@@ -316,11 +321,12 @@ def _value_deviations(answer: QueryReply, found: list[dict[str, Any]], detector:
             continue
         values = [row.get(name) for row in raw]
         texts = [value for value in values if isinstance(value, str)]
-        n_null = sum(value is None for value in values)
-        if n_null:
-            deviations.append(f"{name} is null in {n_null} of {len(values)} rows")
-        if any(not text.strip() for text in texts):
-            deviations.append(f"{name} is blank in {sum(not text.strip() for text in texts)} of {len(values)} rows")
+        kinds = {
+            "null": sum(value is None for value in values),
+            "NaN": sum(isinstance(value, float) and math.isnan(value) for value in values),
+            "blank": sum(not text.strip() for text in texts),
+        }
+        deviations += [f"{name} is {kind} in {n} of {len(values)} rows" for kind, n in kinds.items() if n]
         if any(text != text.strip() for text in texts if text.strip()):
             deviations.append(f"{name} is padded with blanks")
         if name == "chip":

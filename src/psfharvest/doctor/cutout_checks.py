@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +33,7 @@ _NOT_THERE = frozenset({404, 410})
 
 async def by_file(visit: Visit, detector: Detector, suffix: str) -> Finding:
     """Get one star by file: whole, of the asked shape, named, and in the centre."""
-    uri = visit.uri(detector, suffix)
-    if uri is None:
-        return report(f"no {detector.name} source to ask for", None)
-    reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
-    finding = await anyio.to_thread.run_sync(partial(_judge, visit, uri, reply, is_centred=True))
-    if finding.verdict == EXPECTED or str(uri) in visit.bodies:
-        visit.seconds.setdefault("file", reply.elapsed_s)
-    return finding
+    return await _star(visit, lambda: visit.uri(detector, suffix), f"no {detector.name} source to ask for")
 
 
 async def data_url(visit: Visit) -> Finding:
@@ -64,25 +57,23 @@ async def data_url(visit: Visit) -> Finding:
 async def chip_1(visit: Visit) -> Finding:
     """Get a star on chip 1 of a UVIS full frame, which is in extension 4."""
     detector = DETECTORS["UVIS"]
-    row = next((r for r in visit.rows.get("UVIS", []) if _is_on_chip_1(r)), None)
-    if row is None:
-        criteria: list[Criterion] = [
-            AnyOf("chip", ("1",)),
-            AnyOf("subarray", ("0",)),
-            Between("psf_x_center", 2000, 2001),
-        ]
+    sample = [row for row in visit.rows.get("UVIS", []) if _is_on_chip_1(row)]
+    if not sample:
+        full_frame: list[Criterion] = [AnyOf("chip", ("1",)), AnyOf("subarray", ("0",))]
+        criteria = [*full_frame, Between("psf_x_center", 2000, 2001)]
         answer = await visit.ask(detector, "*", criteria, page_rows=10)
-        row = next(iter(named_rows(answer.parsed) if answer.parsed else []), None)
-        if row is None:
+        sample = named_rows(answer.parsed) if answer.parsed else []
+        if not sample:
             return report(answer.error or "no source on chip 1", answer.reply)
-    try:
-        uri = datauri.build_checked(row, detector, "flt")
-    except BadURI as error:
-        return report(error.why, None)
-    reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
-    finding = _judge(visit, uri, reply, is_centred=True)
-    if finding.verdict == EXPECTED and (chip := _card(reply.body, "CCDCHIP")) not in ("", "1"):
-        return report(f"extension {uri.extension} is of chip {chip}", reply)
+
+    def choose() -> CutoutURI | None:
+        row = visit.star(detector, sample)
+        return None if row is None else datauri.build_checked(row, detector, "flt")
+
+    finding = await _star(visit, choose, "no source on chip 1 from which a dataURI can be made")
+    reply = finding.reply
+    if finding.verdict == EXPECTED and reply is not None and _card(reply.body, "CCDCHIP") not in ("", "1"):
+        return report(f"extension 4 is of chip {_card(reply.body, 'CCDCHIP')}", reply)
     return finding
 
 
@@ -149,6 +140,36 @@ def item_of(uri: CutoutURI) -> Item:
     return Item(0, text, keys.key_of(text, uri), uri.size_px, uri.rootname)
 
 
+async def _star(visit: Visit, choose: Callable[[], CutoutURI | None], none: str) -> Finding:
+    """Get a star; where its exposure has no such product, one of another exposure."""
+    uri = choose()
+    if uri is None:
+        return report(none, None)
+    finding = await _got(visit, uri)
+    if str(uri) in visit.bodies:
+        return finding
+    visit.unserved.add(uri.rootname)
+    other = choose()
+    if other is None or other.rootname == uri.rootname:
+        return finding
+    again = await _got(visit, other)
+    if str(other) not in visit.bodies:
+        visit.unserved.discard(uri.rootname)
+        return finding
+    if again.verdict != EXPECTED:
+        return again
+    return adapted(f"{uri.rootname} has no {uri.suffix} ({finding.words}), other exposures have", finding.reply)
+
+
+async def _got(visit: Visit, uri: CutoutURI) -> Finding:
+    """Get a star, and look whether it is in the centre."""
+    reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
+    finding = await anyio.to_thread.run_sync(partial(_judge, visit, uri, reply, is_centred=True))
+    if str(uri) in visit.bodies:
+        visit.seconds.setdefault("file", reply.elapsed_s)
+    return finding
+
+
 def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = False) -> Finding:
     if not reply.is_success:
         return report(reply.trouble, reply)
@@ -156,21 +177,26 @@ def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = Fal
     if flaw is not None:
         return report(reply.shown(f"{flaw.reason}: {flaw.detail}"), reply)
     visit.bodies[str(uri)] = reply.body
-    deviations = _transport_deviations(reply)
-    if quirk:
-        if quirk not in visit.learnt.quirks:
-            visit.learnt.quirks.append(quirk)
-        deviations.append(f"quirk {quirk}: stored as it comes")
     header, image = pixels.parts(reply.body, uri)
     if image is None:
         return report("no image", reply)
-    if not any(f"{name:<8}=" in header for name in ("ROOTNAME", "EXPNAME")):
-        deviations.append("no ROOTNAME and no EXPNAME: a wrong exposure cannot be told")
     if is_centred and (words := _misplaced(image, uri)):
         return report(words, reply)
+    if quirk and quirk not in visit.learnt.quirks:
+        visit.learnt.quirks.append(quirk)
+    deviations = [*_transport_deviations(reply), *_file_deviations(header, quirk)]
     edge = "" if quirk else _edge_words(uri, image)
     words = f"{image.shape[1]} x {image.shape[0]} pixels, {len(reply.body):,} bytes in {reply.elapsed_s:.2f} s"
     return of_deviations(deviations, words + edge, reply)
+
+
+def _file_deviations(header: str, quirk: str) -> list[str]:
+    deviations = [f"quirk {quirk}: stored as it comes"] if quirk else []
+    if "XTENSION" in header[:8] and quirk != "tile_compressed":
+        deviations.append("the image is in an extension")
+    if not any(f"{name:<8}=" in header for name in ("ROOTNAME", "EXPNAME")):
+        deviations.append("no ROOTNAME and no EXPNAME: a wrong exposure cannot be told")
+    return deviations
 
 
 def _transport_deviations(reply: Reply) -> list[str]:

@@ -26,10 +26,10 @@ class Entry(NamedTuple):
 
 FIRST = (
     Entry("count", catalogue_checks.count, True),
-    Entry("six rows", catalogue_checks.six_rows, True),
     Entry("columns UVIS", partial(catalogue_checks.columns, detector=UVIS), True, "UVIS"),
     Entry("columns IR", partial(catalogue_checks.columns, detector=IR), True, "IR"),
     Entry("columns WFPC2", partial(catalogue_checks.columns, detector=WFPC2), True, "WFPC2"),
+    Entry("six rows", catalogue_checks.six_rows, True),
 )
 """Made one after the other: the others use what they give."""
 QUERIES = (

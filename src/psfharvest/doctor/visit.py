@@ -69,6 +69,8 @@ class Visit:
         """Good cutouts by dataURI."""
         self.seconds: dict[str, float] = {}
         """What one cutout took, by ``file`` and by ``bundle``."""
+        self.unserved: set[str] = set()
+        """Exposures that turned out to have no product."""
         self.n_live = 0
         """Answers that show the archive to be alive."""
 
@@ -110,11 +112,11 @@ class Visit:
         except BadURI:
             return None
 
-    def star(self, detector: Detector, chip: str = "") -> dict[str, Any] | None:
-        """Return the row of the brightest unsaturated star in the sample that is far from edges, or None."""
-        rows = [row for row in self.rows.get(detector.name, []) if _is_buildable(row, detector)]
-        if chip:
-            rows = [row for row in rows if str(row.get("chip")).strip() == chip]
+    def star(self, detector: Detector, rows: Sequence[dict[str, Any]] = ()) -> dict[str, Any] | None:
+        """Return the row of the brightest unsaturated star far from edges, of `rows` or the sample, or None."""
+        among = rows or self.rows.get(detector.name, [])
+        rows = [row for row in among if _is_buildable(row, detector)]
+        rows = [row for row in rows if str(row["rootname"]).strip() not in self.unserved]
         good = [row for row in rows if _is_quiet(row, detector)]
         return max(good or rows, key=lambda row: _number(row, "psf_flux"), default=None)
 

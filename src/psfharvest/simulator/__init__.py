@@ -10,15 +10,18 @@ from psfharvest.simulator.catalog.table import Source, Table
 from psfharvest.simulator.faults.faults import KINDS, Fault
 from psfharvest.simulator.http.record import Record, Seen
 from psfharvest.simulator.http.server import Simulator, serve
+from psfharvest.simulator.oddities.table import ODDITIES, Oddity
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.optics import fwhm_px
 from psfharvest.simulator.sky.order import FitscutError
 
 __all__ = [
     "KINDS",
+    "ODDITIES",
     "Catalogue",
     "Fault",
     "FitscutError",
+    "Oddity",
     "Record",
     "Seen",
     "Settings",

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from psfharvest.simulator.oddities.table import check
+
 ErrorForm = Literal["text", "html"]
 
 
@@ -105,6 +107,9 @@ class Settings:
     """A bundle of more URIs than this is refused."""
     max_bundle_status: int = 413
 
+    oddities: tuple[str, ...] = ()
+    """How the archive differs from what is expected of it: names from `psfharvest.simulator.ODDITIES`."""
+
     # Connections and the record
     keep_alive_s: int = 75
     """Idle seconds after which a connection is closed."""
@@ -121,5 +126,6 @@ class Settings:
         for name in ("latency_s", "bundle_latency_s_per_cutout"):
             if not 0 <= getattr(self, name) <= 3600:
                 raise ValueError(f"{name} must lie in 0..3600 seconds, not {getattr(self, name)}")
+        check(self.oddities)
         if not 0 <= self.latency_jitter <= 1:
             raise ValueError(f"latency_jitter must lie in 0..1, not {self.latency_jitter}")

@@ -115,6 +115,12 @@ class _Rule:
             return str(value)
         return _int(value) if self.column.kind == "int" else _float(value)
 
+    def _ends(self) -> tuple[bool, bool]:
+        """Tell which ends of a range belong to it."""
+        odd = self.settings.oddities
+        is_inclusive = self.settings.ranges_inclusive and "exclusive_ends" not in odd
+        return is_inclusive and "exclusive_low" not in odd, is_inclusive and "exclusive_high" not in odd
+
     def id_bounds(self) -> tuple[int, int]:
         """Give the slice of the sorted ids that ranges and values can reach."""
         if self.pattern is not None or not (self.ranges or self.values):
@@ -137,11 +143,10 @@ class _Rule:
         keeps = np.isin(found, np.array(self.values)) if self.values else np.zeros(len(found), dtype=bool)
         if self.ranges:
             numbers = _numbers(found)
+            has_low, has_high = self._ends()
             for low, high in self.ranges:
-                if self.settings.ranges_inclusive:
-                    keeps |= (numbers >= low) & (numbers <= high)
-                else:
-                    keeps |= (numbers > low) & (numbers < high)
+                above = numbers >= low if has_low else numbers > low
+                keeps |= above & (numbers <= high if has_high else numbers < high)
         if self.pattern is not None:
             texts, where = np.unique(found.astype(str), return_inverse=True)
             fits = np.array([self.pattern.fullmatch(str(text)) is not None for text in texts], dtype=bool)

@@ -20,14 +20,25 @@ from psfharvest.simulator.catalog.catalogue import Catalogue
 from psfharvest.simulator.catalog.columns import COLUMNS, SERVICES
 from psfharvest.simulator.catalog.criteria import Indices, MashupError, known_column, matching
 from psfharvest.simulator.catalog.table import Table
+from psfharvest.simulator.oddities import answers
 from psfharvest.simulator.settings import Settings
 
 COUNT: Final = "COUNT_BIG(*)"
 _MAX_JOBS: Final = 10_000
 
 
+LARGE_ROWS: Final = 100
+"""Rows of the largest answer that an archive of the oddities about size delivers."""
+CAP_ROWS: Final = 150
+"""What an answer holds at most with the oddity ``row_cap``."""
+
+
 class TooManyRowsError(Exception):
     """Raised when the archive would run out of memory: it resets the connection."""
+
+
+class TooLargeError(Exception):
+    """Raised when an answer is larger than the archive can deliver: it is a 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +131,25 @@ class Mashup:
         if ask.format not in {"json", "extjs"}:
             raise MashupError(f"Unknown format: '{ask.format}'.")
         table = self._catalogue[detector]
-        names = _asked_columns(detector, ask.params.get("columns"))
-        if "filters" not in ask.params:
-            raise MashupError("Parameter 'filters' is required.")
-        found = matching(table, ask.params["filters"], self._settings)
-        if names == [COUNT]:
+        oddities = self._settings.oddities
+        gone = answers.columns_without(oddities, detector)
+        names = _asked_columns(detector, ask.params.get("columns"), gone, has_star="no_star" not in oddities)
+        filters = ask.params.get("filters")
+        _refuse_columns(filters, gone | ({"id"} if "no_id_criterion" in oddities else set()))
+        found = matching(table, filters, self._settings)
+        is_count = names == [COUNT]
+        if is_count and "no_count" in oddities:
+            raise MashupError("Error Parsing json response: Could not count")
+        if is_count:
             fields = [{"name": "Column1", "type": "string"}]
-            return _render(ask, fields, [f'{{"Column1": {len(found)}}}'], _paging(1, 50_000, 1, 1))
-        if len(found) > self._settings.max_result_rows:
+            text = _render(ask, fields, [f'{{"Column1": {len(found)}}}'], _paging(1, 50_000, 1, 1))
+        elif len(found) > self._settings.max_result_rows:
             raise TooManyRowsError
-        return self._page(ask, table, names, self._ordered(ask, found), twist)
+        else:
+            text = self._page(ask, table, names, self._ordered(ask, found), twist)
+        if not oddities or ask.format != "json":
+            return text
+        return answers.changed(text, oddities, detector, is_count=is_count)
 
     def _ordered(self, ask: Ask, found: Indices) -> Indices:
         if self._settings.row_order == "id":
@@ -150,7 +170,13 @@ class Mashup:
             asked = ask.pagesize if ask.pagesize is not None else asked
         size = max(1, min(asked, self._settings.max_answer_rows))
         page = max(1, ask.page or 1)
+        if "row_cap" in self._settings.oddities:
+            found = found[:CAP_ROWS]
         part = found[(page - 1) * size : page * size]
+        if len(part) > LARGE_ROWS and "large_500" in self._settings.oddities:
+            raise TooLargeError
+        if len(part) > LARGE_ROWS and "large_timeout" in self._settings.oddities:
+            raise MashupError("Timeout Expired. The timeout period elapsed prior to completion of the operation.")
         fields = [{"name": name, "type": COLUMNS[table.detector][name].kind} for name in names]
         texts = [_texts(table, name, part, self._settings) for name in names]
         # Keys come sorted, hence in another order than ``fields``, as the recorded answers have them
@@ -197,14 +223,27 @@ def _whole(form: dict[str, Any], name: str) -> int | None:
         raise MashupError(f"Unable to parse the request: '{name}' must be a number.") from None
 
 
-def _asked_columns(detector: str, columns: Any) -> list[str]:
+def _refuse_columns(filters: Any, gone: frozenset[str]) -> None:
+    if filters is None:
+        raise MashupError("Parameter 'filters' is required.")
+    for entry in filters if isinstance(filters, list) else ():
+        if isinstance(entry, dict) and entry.get("paramName") in gone:
+            raise MashupError(f"Invalid column name '{entry['paramName']}'.")
+
+
+def _asked_columns(detector: str, columns: Any, gone: frozenset[str], *, has_star: bool) -> list[str]:
     if not isinstance(columns, str) or not columns.strip():
         raise MashupError("Parameter 'columns' is required.")
+    if columns.strip() == "*" and not has_star:
+        raise MashupError("The query processor ran out of internal resources.")
     if columns.strip() == "*":
-        return list(COLUMNS[detector])
+        return [name for name in COLUMNS[detector] if name not in gone]
     names = [name.strip() for name in columns.split(",")]
     if names == [COUNT]:
         return names
+    for name in names:
+        if name in gone:
+            raise MashupError(f"Invalid column name '{name}'.")
     return [known_column(detector, name).name for name in names]
 
 

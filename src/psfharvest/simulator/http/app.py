@@ -19,13 +19,14 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from psfharvest.simulator.catalog.columns import SERVICES, columns_config
-from psfharvest.simulator.catalog.mashup import Mashup, TooManyRowsError, Twist
+from psfharvest.simulator.catalog.mashup import Mashup, TooLargeError, TooManyRowsError, Twist
 from psfharvest.simulator.faults.faultbook import Case, FaultBook
 from psfharvest.simulator.faults.faults import Fault
 from psfharvest.simulator.http.bundle import Bundle
 from psfharvest.simulator.http.delivery import deliver, replacement
 from psfharvest.simulator.http.exchange import Answer, Exchange, GoneError, Headers, Receive, Scope, Send
 from psfharvest.simulator.http.record import Entry, Record, asked_uris, form_values
+from psfharvest.simulator.oddities import transport
 from psfharvest.simulator.settings import ErrorForm, Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
 from psfharvest.simulator.sky.order import FitscutError, parse_query
@@ -118,7 +119,9 @@ class Archive:
             await exchange.reset()
             return
         entry.status = answer.status
-        if fault is None:
+        if fault is None and service == "file" and "http_1_0" in self._settings.oddities:
+            await transport.by_http_1_0(exchange, answer)
+        elif fault is None:
             await exchange.reply(answer)
         else:
             is_none = fault.kind in {"garbage", "hang_up"} or (fault.kind == "reset" and fault.at is None)
@@ -161,6 +164,8 @@ class Archive:
             text = await loop.run_in_executor(self._workers, self._mashup.answer, request, _twist(fault))
         except TooManyRowsError:
             return None
+        except TooLargeError:
+            return Answer.html("Internal Server Error", "Out of memory", status=500)
         return Answer(200, [(b"content-type", b"text/json;charset=utf-8")], text)
 
     def _file(self, exchange: Exchange, body: bytes, fault: Fault | None) -> Answer:
@@ -172,11 +177,14 @@ class Archive:
         if not uris:
             return Answer.text("uri parameter is required", status=400)
         uri = uris[0]
+        oddities = self._settings.oddities
         try:
             content = self._content(uri, fault)
         except FitscutError as error:
-            return self._failure(error, self._settings.error_form)
-        return self._cutout(exchange, content, uri)
+            odd = transport.missing(oddities) if error.problem == "missing" else None
+            return odd or self._failure(error, self._settings.error_form)
+        redirect = transport.redirected(exchange, oddities, _data_url(uri)) if oddities else None
+        return redirect or transport.cutout(self._cutout(exchange, content, uri), oddities)
 
     def _content(self, uri: str, fault: Fault | None) -> bytes:
         if fault is not None and fault.kind == "wrong_source":
@@ -235,10 +243,19 @@ class Archive:
         limit = self._settings.max_bundle_uris
         if limit is not None and len(uris) > limit:
             return Answer.text(f"Too many files: {len(uris)} > {limit}", status=self._settings.max_bundle_status)
+        instead = transport.instead_of_bundle(self._settings.oddities)
+        if instead is not None:
+            return instead
         bundle = Bundle(uris, self._fitscut, self._settings, now=datetime.now(UTC), fault=fault, book=book)
         disposition = f'attachment; filename="{bundle.root}.tar.gz"'.encode()
         headers = [(b"content-type", b"application/gzip"), (b"content-disposition", disposition)]
         return Answer(200, headers, bundle.stream())
+
+
+def _data_url(uri: str) -> str:
+    """Give path and query of a cutout at fitscut; nothing for another file."""
+    query, _, name = uri.partition("/cgi-bin/")[2].rpartition("/")
+    return f"/cgi-bin/hla/{query}&imagename={name}" if query.startswith("fitscut.cgi?") else ""
 
 
 def _case(exchange: Exchange, service: str, body: bytes) -> Case:

@@ -15,7 +15,8 @@ from typing import Final
 
 from psfharvest.simulator.faults.faultbook import FaultBook
 from psfharvest.simulator.faults.faults import Fault
-from psfharvest.simulator.http.tarball import END, GzipStream, Packed, entry, packed, padded
+from psfharvest.simulator.http.tarball import END, GzipStream, Packed, PlainStream, entry, packed, padded
+from psfharvest.simulator.oddities import transport
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
 from psfharvest.simulator.sky.order import FitscutError, parse_uri
@@ -85,7 +86,9 @@ class Bundle:
         self._fault = fault
         self._kind = fault.kind if fault is not None else ""
         self._hit = book.members(fault, uris) if fault is not None and fault.picks_members else frozenset()
-        self._gzip = GzipStream(settings.bundle_level)
+        self._odd = settings.oddities
+        self._gzip = PlainStream() if "bundle_plain" in self._odd else GzipStream(settings.bundle_level)
+        self._n_members = 0
         self._statuses: dict[str, str] = {}
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
@@ -101,11 +104,14 @@ class Bundle:
                 yield b"".join(waiting)
                 waiting, size = [], 0
                 await asyncio.sleep(0)
-        waiting.append(self._gzip.finish())
+        end = self._gzip.finish()
+        waiting.append(end[:-8] if "bundle_no_trailer" in self._odd else end)
         yield b"".join(waiting)
 
     def _pieces(self) -> Iterator[bytes]:
-        yield self._gzip.write(entry(f"{self.root}/", 0, self._mtime_s, kind=b"5"))
+        if transport.has_root(self._odd):
+            root = transport.member_path(self.root, "", 0, self._odd)
+            yield self._gzip.write(entry(f"{root.rstrip('/')}/", 0, self._mtime_s, kind=b"5"))
         if self._settings.bundle_manifest == "first":
             yield self._manifest()
         if self._kind == "bundle_evil":
@@ -117,7 +123,8 @@ class Bundle:
             if self._settings.bundle_same_name == "first" and member.path in names:
                 continue
             names.add(member.path)
-            yield self._packed(member) if self._settings.static and not self._kind else self._member(member)
+            is_packed = self._settings.static and not self._kind and not self._odd
+            yield self._packed(member) if is_packed else self._member(member)
         yield from self._tail()
 
     def _tail(self) -> Iterator[bytes]:
@@ -132,7 +139,8 @@ class Bundle:
             return
         if self._settings.bundle_manifest == "last":
             yield self._manifest()
-        yield self._gzip.write(END)
+        if "bundle_no_end" not in self._odd:
+            yield self._gzip.write(END)
 
     def _is_cut(self, index: int) -> bool:
         fault = self._fault
@@ -191,7 +199,9 @@ class Bundle:
         return _DAMAGED[form](body)
 
     def _file(self, path: str, body: bytes) -> bytes:
-        return entry(f"{self.root}/{path}", len(body), self._mtime_s) + padded(body)
+        self._n_members += 1
+        name = transport.member_path(self.root, path, self._n_members, self._odd)
+        return entry(name, len(body), self._mtime_s) + padded(body)
 
     def _manifest(self) -> bytes:
         if self._settings.bundle_manifest == "first":

@@ -81,6 +81,41 @@ def packed(plain: bytes, level: int) -> Packed:
     return Packed(plain, deflater.compress(plain) + deflater.flush(zlib.Z_FULL_FLUSH))
 
 
+class PlainStream:
+    """Passes bytes on as they are, where a gzip stream is usual."""
+
+    head = b""
+
+    def write(self, plain: bytes, *, counted: bytes | None = None) -> bytes:
+        """
+        Give the bytes.
+
+        Parameters
+        ----------
+        plain
+            The bytes.
+        counted
+            Without effect: there is no checksum.
+        """
+        del counted
+        return plain
+
+    def write_packed(self, stored: bytes, piece: Packed) -> bytes:
+        """
+        Give a few bytes and a piece.
+
+        Parameters
+        ----------
+        stored, piece
+            What stands in the tar.
+        """
+        return stored + piece.plain
+
+    def finish(self) -> bytes:
+        """Give nothing."""
+        return b""
+
+
 class GzipStream:
     """
     Turns bytes into a gzip stream, piece by piece.

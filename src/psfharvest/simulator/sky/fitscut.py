@@ -14,6 +14,8 @@ import numpy as np
 
 from psfharvest.simulator.catalog.catalogue import Catalogue
 from psfharvest.simulator.catalog.table import Table
+from psfharvest.simulator.oddities import bodies
+from psfharvest.simulator.oddities.products import lacks_products
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.exposures import FILTERS
 from psfharvest.simulator.sky.geometry import frame_shape
@@ -94,10 +96,16 @@ class Fitscut:
             key=key,
             is_named=self._settings.naming_cards,
         )
+        if "edge_crop" in self._settings.oddities:
+            labels, crop = _cropped(labels, window)
+        else:
+            crop = (slice(None), slice(None))
         pixels = draw(star, order.x, order.y, window, is_raw=is_raw, dead_pixel=dead_pixel, key=key)
+        pixels = pixels[crop]
         if self._settings.zero_is_nan and dead_pixel:
             pixels[pixels == 0] = np.nan
-        return _file(header(labels), pixels.astype(">f4").tobytes())
+        body = _file(header(labels), pixels.astype(">f4").tobytes())
+        return bodies.changed(body, self._settings.oddities, order) if self._settings.oddities else body
 
     def check(self, uri: str) -> None:
         """
@@ -212,6 +220,8 @@ class Fitscut:
             raise missing
         if not 1 <= order.extension <= _EXTENSIONS[detector]:
             raise missing
+        if lacks_products(order.rootname, self._settings.oddities):
+            raise missing
         if order.suffix == "flc" and _fraction(order.rootname.encode()) < self._settings.no_flc:
             raise missing
         return found
@@ -227,6 +237,15 @@ class Fitscut:
             Star(table.detector, source.filter, source.flux, source.sky, source.n_sat_pixels),
             dead_pixel,
         )
+
+
+def _cropped(labels: Labels, window: Window) -> tuple[Labels, tuple[slice, slice]]:
+    """Give the labels and the part of a cutout that lies on the detector."""
+    height, width = window.frame
+    left, low = max(0, -window.x0), max(0, -window.y0)
+    right, high = min(labels.nx, width - window.x0), min(labels.ny, height - window.y0)
+    x0, y0 = window.x0 + left, window.y0 + low
+    return replace(labels, nx=right - left, ny=high - low, x0=x0, y0=y0), (slice(low, high), slice(left, right))
 
 
 def _corner(centre: float, side: int) -> int:

@@ -62,7 +62,11 @@ def build(detector: str, settings: Settings) -> Table:
     if detector == "UVIS":
         real = _real_rows()
         exposures, parts = _with_real(exposures, parts, real, rng=np.random.default_rng(1))
+    if "id_twice" in settings.oddities:
+        parts["ids"] = _with_doubled_ids(parts["ids"], parts["is_real"])
     order = np.argsort(parts["ids"], kind="stable")
+    if "row_twice" in settings.oddities:
+        order = np.repeat(order, np.where(~parts["is_real"][order] & (np.arange(len(order)) % 20 == 0), 2, 1))
     border = {"UVIS": 0, "IR": settings.raw_border_ir, "WFPC2": settings.raw_border_wfpc2}[detector]
     return Table(
         detector=detector,
@@ -71,6 +75,14 @@ def build(detector: str, settings: Settings) -> Table:
         raw_border=border,
         **{name: values[order] for name, values in parts.items()},
     )
+
+
+def _with_doubled_ids(ids: NDArray[np.int32], is_real: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give one synthetic source in twenty the id of the one before it."""
+    doubled = ids.copy()
+    hit = np.flatnonzero(~is_real)[1::20]
+    doubled[hit] = ids[hit - 1]
+    return doubled
 
 
 def _spread_ids(detector: str, n: int, rng: np.random.Generator) -> NDArray[np.int32]:
