@@ -28,6 +28,7 @@ from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.targets import targets_of
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.read.account import account
+from psfharvest.store.sink_kinds import is_synced
 
 if TYPE_CHECKING:
     from psfharvest.client import Archive
@@ -221,7 +222,7 @@ def _table(plan: Plan, figures: dict[str, Any], folder: Path) -> None:
 
 
 def _inodes(plan: Plan, sink: str | None) -> int:
-    if sink in ("shards", "parquet"):
+    if is_synced(sink):
         return 2 + -(-plan.bytes // SHARD_BYTES)
     exposures = min(plan.n_cutouts, max(1, plan.sources))
     return plan.n_cutouts + (exposures + 2 if plan.n_cutouts else 0)

@@ -38,6 +38,7 @@ from psfharvest.core.exit_status import CONTINUES, ExitStatus
 from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
+from psfharvest.store.sink_kinds import SINK_KINDS
 
 if TYPE_CHECKING:
     from psfharvest.client import Archive
@@ -116,7 +117,7 @@ def run_options(command: F) -> F:
 @via_option
 @click.option(
     "--sink",
-    type=click.Choice(["files", "shards", "parquet"]),
+    type=click.Choice(list(SINK_KINDS)),
     help="How they are stored; fixed for a folder's life.  [default: files]",
 )
 @click.option(

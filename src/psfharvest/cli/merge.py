@@ -14,6 +14,7 @@ import click
 from psfharvest.cli.harvest import tell
 from psfharvest.cli.options import FOLDER, json_option
 from psfharvest.core.errors import BadInput, LocalError
+from psfharvest.store.sink_kinds import SINK_KINDS
 
 if TYPE_CHECKING:
     from psfharvest.store.merge import Step
@@ -54,7 +55,7 @@ def merge(folders: tuple[Path, ...], partial: bool, quiet: bool, as_json: bool) 
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.argument("out", metavar="OUT", type=FOLDER)
-@click.option("--sink", type=click.Choice(["files", "shards", "parquet"]), required=True, help="How OUT stores.")
+@click.option("--sink", type=click.Choice(list(SINK_KINDS)), required=True, help="How OUT stores.")
 @click.option("--layout", type=click.Choice(["tree", "flat"]), help="Of --sink files.  [default: tree]")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option

@@ -22,6 +22,7 @@ from psfharvest.run.planner import Asking, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
 from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.sink_kinds import Sink
 
 WATCH_S = 0.2
 LEFTOVERS_S = 0.4
@@ -51,27 +52,6 @@ class AccountingFetcher(Fetcher, Protocol):
 
     def know_good(self, items: Iterable[Item]) -> None:
         """Take items that the archive is known to have, for control requests."""
-        ...
-
-
-class Sink(Protocol):
-    """Where bytes go."""
-
-    @property
-    def needs_sources(self) -> bool:
-        """Whether it stores the catalogue rows, too."""
-        ...
-
-    def store(self, outcomes: Sequence[Outcome]) -> list[Stored]:
-        """Store the bodies durably; raise `SinkError`."""
-        ...
-
-    def checkpoint(self) -> Mapping[str, int]:
-        """Return what the manifest must record together with a claim."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything."""
         ...
 
 

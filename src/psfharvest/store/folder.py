@@ -19,14 +19,9 @@ from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.sink_kinds import SINK_KINDS, Sink, SinkOptions, is_synced
 from psfharvest.store.sinks.arrow import require_pyarrow
-from psfharvest.store.sinks.files import FileSink
-from psfharvest.store.sinks.parquet import ParquetSink
-from psfharvest.store.sinks.shards import SHARD_BYTES, ShardSink, cuts
 
-SINKS = ("files", "shards", "parquet")
-SYNCED = ("shards", "parquet")
-"""Sinks that sync each batch: their claims survive power loss, if the manifest's do."""
 LAYOUTS = ("tree", "flat")
 
 
@@ -46,7 +41,7 @@ class Settings:
     shard_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("sink", self.sink, SINKS)
+        _one_of("sink", self.sink, tuple(SINK_KINDS))
         _one_of("layout", self.layout, LAYOUTS)
         if self.layout is not None and self.sink not in (None, "files"):
             raise BadInput(f"layout {self.layout!r} goes with sink 'files'; leave it away for {self.sink!r}")
@@ -90,7 +85,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         Manifest.create(folder, at, **meta).close()
         with suppress(OSError):
             portable.sync_folder(folder)
-        with Manifest.open(folder, durable=settings.fsync or settings.sink in SYNCED) as manifest:
+        with Manifest.open(folder, durable=settings.fsync or is_synced(settings.sink)) as manifest:
             yield manifest
 
 
@@ -101,40 +96,16 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
         _check_shard_bytes(folder, manifest.setting("sink"), settings)
-        durable = settings.fsync or manifest.setting("sink") in SYNCED
+        durable = settings.fsync or is_synced(manifest.setting("sink"))
     with folder_lock(folder), Manifest.open(folder, durable=durable) as manifest:
         yield manifest
 
 
-def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> FileSink | ShardSink | ParquetSink:
+def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> Sink:
     """Return the folder's sink, ready to store."""
-
-    def claimed() -> tuple[int, int]:
-        return manifest.setting("shard", 0), manifest.setting("shard_end", 0)
-
-    shard, end = claimed()
-    if manifest.setting("sink") == "shards":
-        if cuts(folder, shard, end):
-            _refuse_claims_beyond(manifest, shard, end)
-        if settings.shard_bytes is not None:
-            with manifest.transaction():
-                manifest.set(shard_bytes=settings.shard_bytes)
-        shard_bytes = int(manifest.setting("shard_bytes", SHARD_BYTES))
-        return ShardSink(folder, shard=shard, end=end, columns=manifest.columns, shard_bytes=shard_bytes)
-    if manifest.setting("sink") == "parquet":
-        return ParquetSink(folder, shard=shard, end=end, claimed=claimed, columns=manifest.columns)
-    return FileSink(folder, layout=manifest.setting("layout"), fsync=settings.fsync)
-
-
-def _refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
-    """Make sure that no claim lies where the sink would cut: a mark that was damaged must not cost a shard."""
-    with manifest.look() as db:
-        beyond = db.execute(
-            "SELECT 1 FROM outcome WHERE state = 'done' AND (shard > ? OR (shard = ? AND place >= ?)) LIMIT 1",
-            (shard, shard, end),
-        ).fetchone()
-    if beyond is not None:
-        raise manifest.damaged(f"shard {shard} is said to end at {end}, and cutouts are claimed beyond")
+    return SINK_KINDS[manifest.setting("sink")].open(
+        folder, manifest, SinkOptions(settings.fsync, settings.shard_bytes)
+    )
 
 
 def todo(manifest: Manifest, asks: Sequence[Ask], *, extend: bool) -> list[Ask]:
@@ -159,11 +130,13 @@ def refuse_orphans(folder: Path, sink: str | None) -> None:
             f"{folder} holds a merge that was interrupted: the same 'psfharvest merge' or 'convert' command "
             f"finishes it; or remove {folder}"
         )
-    orphans = (folder / sink).rglob("[0-9]*.*") if sink in SYNCED else iter(())
-    orphan = next((path for path in orphans if path.suffix in (".tar", ".parquet")), None)
+    places = SINK_KINDS[sink].places.values() if sink is not None and is_synced(sink) else ()
+    inside = (folder / sink).rglob("[0-9]*.*") if sink is not None and places else iter(())
+    names = (path.relative_to(folder).as_posix() for path in inside)
+    orphan = next((name for name in names if any(place.fullmatch(name) for place in places)), None)
     if orphan is not None:
         raise FolderRefused(
-            f"{folder} has {orphan.relative_to(folder)} but no manifest, which was lost: "
+            f"{folder} has {orphan} but no manifest, which was lost: "
             f"'psfharvest adopt {folder}' makes it anew; or choose another folder"
         )
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 
+from psfharvest.core.catalog import detectors
 from psfharvest.core.fits.datauri import CutoutURI
 
 MAX_COMPONENT = 200
 MAX_KEY = 1000
 _RESERVED = frozenset(
-    {"manifest.sqlite", "manifest.place", "shards", "parquet", "other", "contact-sheet", "wfc3psf", "wfpc2psf"}
+    {"manifest.sqlite", "manifest.place", "shards", "parquet", "other", "contact-sheet"}
+    | {name.lower() for name in detectors.FOLDERS}
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+=,@-]")
 _DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")

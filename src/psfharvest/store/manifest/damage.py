@@ -92,3 +92,21 @@ def set_aside(folder: Path) -> str:
 def _holds_nothing(at: place.Place, there: Sequence[str]) -> bool:
     """Return True for what a reader leaves behind: an index, and an empty journal."""
     return not any(side != "-shm" and at.side(side).stat().st_size for side in there)
+
+
+def refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
+    """
+    Make sure that no claim lies where a sink would cut: a mark that was damaged must not cost a shard.
+
+    Raises
+    ------
+    ManifestError
+        When one does.
+    """
+    with manifest.look() as db:
+        beyond = db.execute(
+            "SELECT 1 FROM outcome WHERE state = 'done' AND (shard > ? OR (shard = ? AND place >= ?)) LIMIT 1",
+            (shard, shard, end),
+        ).fetchone()
+    if beyond is not None:
+        raise manifest.damaged(f"shard {shard} is said to end at {end}, and cutouts are claimed beyond")

@@ -38,7 +38,7 @@ class ParquetReader:
         self._groups: dict[tuple[str, int], Any] = {}
         self._journal: tuple[int, list[Entry]] | None = None
 
-    def read(self, path: str, row: int) -> bytes:
+    def read(self, path: str, row: int, size_bytes: int = 0) -> bytes:
         """
         Return the bytes of one row, just as the archive sent them.
 
@@ -47,12 +47,19 @@ class ParquetReader:
         OSError
             When file or row are not there, or cannot be read.
         """
+        del size_bytes  # a row has a size of its own
         for _ in range(2):  # a journal may become a file between two looks
             with contextlib.suppress(FileNotFoundError, IndexError):
                 return self._from_file(path, row)
             with contextlib.suppress(FileNotFoundError, IndexError):
                 return self._from_journal(path, row)
         raise FileNotFoundError(2, "no such row", f"{path}:{row}")
+
+    def close(self) -> None:
+        """Drop what is kept in memory."""
+        self._files.clear()
+        self._groups.clear()
+        self._journal = None
 
     def _from_file(self, path: str, row: int) -> bytes:
         import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy

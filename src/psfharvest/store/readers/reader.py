@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from psfharvest.filesystem.open_file import OpenFile
-
-if TYPE_CHECKING:
-    from psfharvest.store.readers.parquet_reader import ParquetReader
-
-SHARDS_OPEN = 16
+from psfharvest.store.sink_kinds import SINK_KINDS, BodyReader
 
 
 class Reader:
@@ -25,8 +20,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._shards: dict[str, OpenFile] = {}
-        self._parquet: ParquetReader | None = None
+        self._readers: dict[str, BodyReader] = {}
 
     def read(self, location: str, size_bytes: int) -> bytes:
         """
@@ -38,21 +32,16 @@ class Reader:
             When they are not there, or cannot be read.
         """
         path, _, place = location.rpartition(":")
-        if path.endswith(".tar"):
-            return self._shard(path).read(size_bytes, int(place))
-        if path.endswith(".parquet"):
-            if self._parquet is None:
-                from psfharvest.store.readers.parquet_reader import ParquetReader  # noqa: PLC0415 - needs an extra
-
-                self._parquet = ParquetReader(self._folder)
-            return self._parquet.read(path, int(place))
-        return (self._folder / location).read_bytes()
+        ending = path[path.rfind(".") :] if path else ""
+        reader = self._readers.get(ending) or self._open(ending)
+        return (
+            (self._folder / location).read_bytes() if reader is None else reader.read(path, int(place), size_bytes)
+        )
 
     def close(self) -> None:
-        """Let go of all files."""
-        while self._shards:
-            self._shards.popitem()[1].close()
-        self._parquet = None
+        """Close all files."""
+        while self._readers:
+            self._readers.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self
@@ -60,10 +49,8 @@ class Reader:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _shard(self, path: str) -> OpenFile:
-        file = self._shards.get(path)
-        if file is None:
-            if len(self._shards) >= SHARDS_OPEN:
-                self._shards.pop(next(iter(self._shards))).close()
-            file = self._shards[path] = OpenFile(self._folder / path)
-        return file
+    def _open(self, ending: str) -> BodyReader | None:
+        for kind in SINK_KINDS.values():
+            if ending in kind.endings:
+                return self._readers.setdefault(ending, kind.endings[ending](self._folder))
+        return None

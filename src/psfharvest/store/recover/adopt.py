@@ -24,11 +24,12 @@ from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.read import account
 from psfharvest.store.readers.reader import Reader
-from psfharvest.store.recover import builder, candidates, parquet_candidates
+from psfharvest.store.recover import builder
 from psfharvest.store.recover.builder import Broken, Growing
-from psfharvest.store.recover.candidates import Candidate
+from psfharvest.store.recover.candidates import Candidate, Unit
 from psfharvest.store.recover.check import ABSENT, Finding, look_at, look_at_file
 from psfharvest.store.recover.detect_layout import Kind, recognise
+from psfharvest.store.sink_kinds import SINK_KINDS
 
 AT_ONCE = 64
 """Cutouts that one thread looks at in one go."""
@@ -134,7 +135,7 @@ def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked
     started_s = time.monotonic()
     damage.refuse_sound(folder)
     kind = recognise(folder, any_files=listed is not None)
-    if kind.sink == "files" and listed is None:
+    if SINK_KINDS[kind.sink].units is None and listed is None:
         raise BadInput(
             f"{folder} holds files, which do not tell their coordinates; give the list of their dataURIs: "
             f"psfharvest adopt {folder} --uris FILE"
@@ -151,7 +152,7 @@ def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked
             is_asked = bool(targets.read_asks(grown.manifest))
         set_aside = builder.take_name(folder)
         report = account.account(folder)
-    n_own = n_present if kind.sink == "files" else kind.n_places
+    n_own = n_present if SINK_KINDS[kind.sink].units is None else kind.n_places
     return Adopted(
         replace(report, elapsed_s=time.monotonic() - started_s),
         kind,
@@ -179,27 +180,29 @@ class _Work:
         with ThreadPoolExecutor(self._n_threads, thread_name_prefix="psfharvest-adopt") as pool:
             if self.listed is not None:
                 self._take_list(self.listed, pool)
-            if self.kind.sink != "files":
-                self._take_stored(pool)
+            if (units := SINK_KINDS[self.kind.sink].units) is not None:
+                self._take_stored(pool, units)
 
     def _take_list(self, listed: Listed, pool: ThreadPoolExecutor) -> None:
         for batch in listed.batches(self.grown.position, self.grown.lines):
             with self.grown.step(position=batch.position, lines=batch.lines):
                 new = self.grown.manifest.add(batch.asked)
-                if self.kind.sink == "files":
+                if SINK_KINDS[self.kind.sink].units is None:
                     self._keep(_each(pool, self._look_at_files, new, AT_ONCE))
             self._tell()
         if listed.ask is not None:
             self.grown.finish(listed.ask)
 
-    def _take_stored(self, pool: ThreadPoolExecutor) -> None:
-        units = candidates.shards if self.kind.sink == "shards" else parquet_candidates.units
+    def _take_stored(
+        self, pool: ThreadPoolExecutor, units: Callable[[Path, Sequence[int]], Iterator[Unit]]
+    ) -> None:
         for unit in units(self.folder, self.grown.mark):
             with self.grown.step(mark=list(unit.mark)):
                 items = self.grown.items_of(unit.candidates)
                 pairs = [(items[candidate.asked.uri], candidate) for candidate in unit.candidates]
                 # a thread decodes a whole row group, however few of its rows it looks at
-                at_once = AT_ONCE if self.kind.sink == "shards" else -(-len(pairs) // self._n_threads)
+                is_whole = SINK_KINDS[self.kind.sink].is_decoded_whole
+                at_once = -(-len(pairs) // self._n_threads) if is_whole else AT_ONCE
                 self._keep(_each(pool, self._look_at_candidates, pairs, at_once))
                 self.grown.lose(unit.lost)
                 self.grown.manifest.set(**unit.checkpoint)
@@ -220,7 +223,7 @@ class _Work:
 
     def _tell(self) -> None:
         if self.watch is not None:
-            total = self.kind.n_files if self.kind.sink == "files" else None
+            total = self.kind.n_files if SINK_KINDS[self.kind.sink].units is None else None
             self.watch(Looked(self.n_read, self.n_broken, total))
 
 

@@ -31,8 +31,9 @@ class Candidate(NamedTuple):
     at: str
     """The location to read it from; empty where nothing of it is left."""
     size_bytes: int
-    shard: int
-    place: int
+    shard: int | None
+    place: int | str
+    """As in `Stored`."""
     sha256: str = ""
     """The hash that stands beside it, where one does."""
 

@@ -16,18 +16,11 @@ from typing import NamedTuple
 from psfharvest.core import bundle_page
 from psfharvest.core.catalog import detectors
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.store.sink_kinds import CUTOUT_NAME, SINK_KINDS
 
 _NO_CUTOUTS = frozenset({"contact-sheet.png", bundle_page.NAME})
-_SUFFIX = "|".join(detectors.SUFFIX_MEANING)
 _FOLDER = "|".join(detectors.FOLDERS)
-_NAME = rf"[A-Za-z0-9]{{1,40}}_[0-9]{{1,18}}_[^/]+_(?:{_SUFFIX})_cutout(?:-[0-9]+)?\.fits"
-_CUTOUT = re.compile(rf"(?:.*/)?{_NAME}")
-_PLACES = {
-    ("files", "flat"): re.compile(rf"(?:{_FOLDER})/{_NAME}"),
-    ("files", "tree"): re.compile(rf"(?:{_FOLDER})/[^/]{{1,4}}/[^/]{{1,40}}/{_NAME}"),
-    ("shards", "tree"): re.compile(r"shards/[0-9]{6,}\.tar"),
-    ("parquet", "tree"): re.compile(r"parquet/(?:\.journal/[0-9]{6,}\.tar|(?:[0-9]+|other)/[0-9]{6,}\.parquet)"),
-}
+_CUTOUT = re.compile(rf"(?:.*/)?{CUTOUT_NAME}")
 
 
 class Kind(NamedTuple):
@@ -71,8 +64,9 @@ def recognise(folder: Path, *, any_files: bool = False) -> Kind:
     n_files, elsewhere = 0, ""
     found: dict[tuple[str, str], str] = {}
     n_places: Counter[tuple[str, str]] = Counter()
+    places = {(kind.name, layout): at for kind in SINK_KINDS.values() for layout, at in kind.places.items()}
     for n_files, name in enumerate(files_in(folder), 1):  # noqa: B007 - used behind the loop
-        kind = next((k for k, place in _PLACES.items() if place.fullmatch(name)), None)
+        kind = next((k for k, place in places.items() if place.fullmatch(name)), None)
         if kind is not None:
             found.setdefault(kind, name)
             n_places[kind] += 1
