@@ -64,6 +64,8 @@ class Reporter:
         self._last = progress
         self._rate.add(progress)
         is_news = bool(progress.outage) != bool(self._outage)
+        if is_news and self._is_terminal:
+            self._interject(outage_words(progress) if progress.outage else "the archive answers again")
         self._outage = progress.outage
         if self._is_terminal or is_news or time.monotonic() - self._shown_at >= LINE_EVERY_S:
             self._show(progress)
@@ -91,6 +93,11 @@ class Reporter:
         drawn = frame(progress, self._rate, self._width())
         self._write("\r" + drawn.ljust(self._drawn_chars))
         self._drawn_chars = len(drawn)
+
+    def _interject(self, words: str) -> None:
+        """Write a line that stays, above the bar."""
+        self._write("\r" + " " * self._drawn_chars + f"\rpsfharvest: {words}\n")
+        self._drawn_chars = 0
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
