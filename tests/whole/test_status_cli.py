@@ -156,3 +156,24 @@ def test_an_archive_that_does_not_answer_is_told_early(psfharvest, words: list[s
     assert 75 == run.status
     assert "http://127.0.0.1:9" in first
     assert "until" in first
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["count", "UVIS"],
+        ["query", "UVIS", "--json"],
+        ["fetch", "mast:HST/product/ibc302ioq_flt.fits", "-o", "x.fits"],
+    ],
+    ids=["count", "query", "fetch"],
+)
+def test_what_no_wait_can_mend_ends_early(psfharvest, words: list[str], url: str) -> None:
+    """A host that does not exist or refuses, before any answer, ends a command that asks once after three tries."""
+    began_s = time.monotonic()
+    run = psfharvest(*words, "--archive", url)
+
+    assert (75, "") == (run.status, run.out)
+    assert "3 times in a row" in run.err, run.err
+    assert url in run.err
+    assert time.monotonic() - began_s < 45  # a minute is the patience

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import complete, loop, unmatched
-from psfharvest.cli.early import speaking
+from psfharvest.cli.early import speaking, tries_of
 from psfharvest.cli.options import (
     CRITERIA_HELP,
     archive_options,
@@ -56,13 +56,14 @@ FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parque
 def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: Any) -> None:
     queries = parse_queries((detector, *criteria), None, None)
     archive = make_archive(**options)
+    tries = tries_of(click.get_current_context())
 
     async def counts() -> dict[str, int]:
         return {query.detector.name: await archive.count(query) for query in queries}
 
     async def work() -> tuple[dict[str, int], list[str]]:
         async with archive:
-            counted = await speaking(archive, counts, options["patience_s"])
+            counted = await speaking(archive, counts, options["patience_s"], tries=tries)
             absent = [query for query in queries if not counted[query.detector.name]]
             return counted, [reason for query in absent for reason in await unmatched.explain(archive, query)]
 
@@ -122,10 +123,11 @@ def query(
     if output is not None:
         _check_output(output)
     archive = make_archive(**options)
+    tries = tries_of(click.get_current_context())
 
     async def work() -> tuple[Table, list[str]]:
         async with archive:
-            table = await speaking(archive, lambda: archive.query(asked), options["patience_s"])
+            table = await speaking(archive, lambda: archive.query(asked), options["patience_s"], tries=tries)
             return table, [] if len(table) else await unmatched.explain(archive, asked)
 
     table, reasons = _run(work)

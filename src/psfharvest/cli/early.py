@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+import click
+from click.core import ParameterSource
 
 from psfharvest.cli.output import say
+from psfharvest.core.errors import ArchiveDown
 from psfharvest.show.durations import time_of_day
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 FIRST_S = 2.0
 LOOK_S = 0.5
+WATCH_S = 0.1
+TRIES = 3
 T = TypeVar("T")
 
 
@@ -25,6 +30,7 @@ async def speaking(
     patience_s: float,
     *,
     is_heard: Callable[[], bool] = lambda: False,
+    tries: int | None = None,
 ) -> T:
     """
     Return what `work` returns; until then, tell people when the archive gives no answer.
@@ -39,22 +45,46 @@ async def speaking(
         How long it is waited for.
     is_heard
         Whether people hear of the archive in another way by now, as from a harvest's progress.
+    tries
+        After so many requests without a connection, before any ever came about, the work ends; None is never.
+
+    Raises
+    ------
+    ArchiveDown
+        When `tries` are used up.
     """
     result: list[T] = []
     error: list[Exception] = []
     async with anyio.create_task_group() as group:
-        group.start_soon(_watch, archive, patience_s, is_heard)
+        group.start_soon(_speak, archive, patience_s, is_heard)
+        group.start_soon(_end_early, archive, tries, group.cancel_scope, error)
         try:
             result.append(await work())
         except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
             error.append(raised)
         group.cancel_scope.cancel()
-    if error:
-        raise error[0]
-    return result[0]
+    if result:
+        return result[0]
+    raise error[0]
 
 
-async def _watch(archive: Archive, patience_s: float, is_heard: Callable[[], bool]) -> None:
+def tries_of(ctx: click.Context) -> int | None:
+    """Return the tries of a command that asks once; as many as its patience allows where the user gave one."""
+    is_given = ctx.get_parameter_source("patience_s") is ParameterSource.COMMANDLINE
+    return None if is_given else TRIES
+
+
+async def _end_early(archive: Archive, tries: int | None, scope: anyio.CancelScope, error: list[Exception]) -> None:
+    while tries is not None:
+        if archive.failed_connections >= tries:
+            words = f"cannot reach {archive.endpoints.root} ({archive.outage}), {tries} times in a row"
+            error.append(ArchiveDown(f"{words}; check address and network, or wait for it with --patience SECONDS"))
+            scope.cancel()
+            return
+        await anyio.sleep(WATCH_S)
+
+
+async def _speak(archive: Archive, patience_s: float, is_heard: Callable[[], bool]) -> None:
     began_s = time.time()
     until = time_of_day(began_s + patience_s, began_s)
     where = archive.endpoints.root

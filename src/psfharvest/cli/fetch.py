@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import loop
-from psfharvest.cli.early import speaking
+from psfharvest.cli.early import speaking, tries_of
 from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
 from psfharvest.cli.output import result, result_bytes, result_json
 from psfharvest.core.errors import BadInput
@@ -46,10 +46,11 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     if str(target) != "-" and not target.absolute().parent.is_dir():
         raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
     archive = make_archive(**options)
+    tries = tries_of(click.get_current_context())
 
     async def work() -> Cutout:
         async with archive:
-            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"])
+            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"], tries=tries)
 
     try:
         cutout = loop.run(work)

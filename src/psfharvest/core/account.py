@@ -25,7 +25,7 @@ def headline(report: Report, folder: str = "") -> str:
 def lines(report: Report, folder: str = "") -> list[str]:
     """Return the account in words: what is stored, why the rest is not, how it travelled, and notes."""
     found = []
-    if not report.total and report.is_fully_asked and not report.stopped and not report.notes:
+    if not report.total and report.is_fully_asked and not report.stopped:
         found.append("nothing matches: there was nothing to download")
     found.append(headline(report, folder))
     found += [f"  {n:,} {reason}: {remedy(reason)}" for reason, n in report.reasons.items()]
