@@ -1,8 +1,8 @@
 """
 The verbs of `Archive` without ``await``: in scripts, in threads, and inside a running event loop (Jupyter).
 
-Each archive has one background thread with an event loop of its own; whatever loop runs where it is called is left
-alone. An interrupt cancels the work, which keeps what is claimed, and is raised again within a second.
+Each archive has one background thread with its own event loop; a loop of the calling thread is left alone.
+An interrupt cancels the work, which keeps what is claimed, and is raised again within a second.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Archive", "CutoutStream"]
 
 BUFFER = 64
-"""Cutouts that a stream holds ready; whoever reads slowly is waited for."""
-AT_ONCE = BUFFER // 4
-"""Cutouts taken before the loop is told of it."""
+"""Cutouts buffered between the background loop and the reader; the loop waits while it is full."""
+ACKNOWLEDGE_EVERY = BUFFER // 4
+"""Cutouts read between two acknowledgements to the loop."""
 
 SHOW_EVERY_S = 0.1
 
@@ -117,7 +117,7 @@ class Archive:
     def query(self, query: Query | str, *, progress: bool | Watch | None = True) -> Table:
         """Return the matching rows of the catalogue, sorted by id, with a bar; see `psfharvest.Archive.query`."""
         with watching(progress, unit="row") as watch:
-            return self._do(lambda tell: self._archive.query(query, progress=tell if watch else None), watch)
+            return self._do(lambda emit: self._archive.query(query, progress=emit if watch else None), watch)
 
     def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
         """Return one cutout; see `psfharvest.Archive.fetch`."""
@@ -201,7 +201,7 @@ class Archive:
         return self._watched(
             progress,
             folder,
-            lambda tell: self._archive.harvest(
+            lambda emit: self._archive.harvest(
                 _at_hand(what),
                 folder,
                 suffixes=suffixes,
@@ -216,7 +216,7 @@ class Archive:
                 extend=extend,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
-                progress=tell,
+                progress=emit,
             ),
         )
 
@@ -234,13 +234,13 @@ class Archive:
         return self._watched(
             progress,
             folder,
-            lambda tell: self._archive.resume(
+            lambda emit: self._archive.resume(
                 folder,
                 via=via,
                 fsync=fsync,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
-                progress=tell,
+                progress=emit,
             ),
         )
 
@@ -253,7 +253,7 @@ class Archive:
         """Do a harvest's work, show its progress here, and say in one sentence how far it was when interrupted."""
         with watching(progress) as watch:
             try:
-                return self._do(lambda tell: work(tell if watch else None), watch)
+                return self._do(lambda emit: work(emit if watch else None), watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(interruption.words(Path(folder))) from None
 
@@ -265,13 +265,13 @@ class Archive:
                 self._background = Background(self._archive)
         return self._background
 
-    def _do(self, work: Work[T], hear: Callable[[Any], None] | None = None) -> T:
+    def _do(self, work: Work[T], on_message: Callable[[Any], None] | None = None) -> T:
         background = self._running()
         while self._interrupted is not None and not self._interrupted.has_ended:
             self._interrupted.wait(LOOK_S)  # it may hold the very folder that is asked for now
         call = background.begin(work)
         try:
-            return call.run(hear)
+            return call.run(on_message)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted") from None
         finally:
@@ -328,7 +328,7 @@ class CutoutStream:
             raise
         if message is not END:
             self._show()
-            return message  # type: ignore[no-any-return]  # `fill` tells nothing else
+            return message  # type: ignore[no-any-return]  # `fill` emits nothing else
         self._show(is_last=True)
         self._end()
         self._call.result()
@@ -367,13 +367,13 @@ class CutoutStream:
             self._call.start()
         message = self._call.take()
         self._n_taken += 1
-        if self._n_taken % AT_ONCE == 0:
-            self._call.call_soon(self._flow.took, AT_ONCE)
+        if self._n_taken % ACKNOWLEDGE_EVERY == 0:
+            self._call.call_soon(self._flow.took, ACKNOWLEDGE_EVERY)
         return message
 
 
 class _Flow:
-    """Cutouts on their way from the loop to another thread, never more than a buffer of them."""
+    """Bounded transfer of cutouts from the background loop to the reading thread."""
 
     def __init__(
         self,
@@ -387,8 +387,8 @@ class _Flow:
         self._n_under_way = 0
         self._room: anyio.Event | None = None
 
-    async def fill(self, tell: Callable[[Cutout], None]) -> None:
-        """Tell each cutout as it comes, as long as there is room."""
+    async def fill(self, emit: Callable[[Cutout], None]) -> None:
+        """Emit each cutout as it comes, waiting while the buffer is full."""
         if self._expecting is not None:
             self.expected = await self._expecting()
         async with self._opened() as self.cutouts:
@@ -397,10 +397,10 @@ class _Flow:
                     self._room = anyio.Event()
                     await self._room.wait()
                 self._n_under_way += 1
-                tell(cutout)
+                emit(cutout)
 
     def took(self, n: int) -> None:
-        """Take note that `n` cutouts are out of the buffer; in the loop."""
+        """Acknowledge `n` cutouts taken out of the buffer; called in the loop."""
         self._n_under_way -= n
         if self._room is not None:
             self._room.set()

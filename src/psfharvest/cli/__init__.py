@@ -1,5 +1,5 @@
 """
-The command line: words in, one account out.
+Command-line interface: a group of lazily imported commands, and the mapping of errors to exit statuses.
 
 What is for people goes to standard error; standard output holds results only, and with ``--json`` one object as
 its last line. Heavy modules are imported by the commands that need them.

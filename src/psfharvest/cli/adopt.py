@@ -59,9 +59,9 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     from psfharvest.store.recover.adopt import adopt as adopted  # noqa: PLC0415
 
     with ExitStack() as stack:
-        shown = stack.enter_context(_Shown(is_quiet=quiet))
+        shown = stack.enter_context(_AdoptProgress(is_quiet=quiet))
         found = adopted(folder, _listed(folder, uris, stack), watch=shown)
-    _tell(found, folder)
+    _show_result(found, folder)
     if as_json:
         broken_uris = [example.uri for example in found.examples if example.uri]
         more = {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
@@ -105,7 +105,7 @@ def _copy_of(pipe: Path) -> Iterator[Path]:
         yield copy
 
 
-def _tell(found: Adopted, folder: Path) -> None:
+def _show_result(found: Adopted, folder: Path) -> None:
     report = found.report
     for problem, location, uri in found.examples[:LINES_SHOWN]:
         say(f"{problem}: {location}{f' ({uri})' if uri else ''}")
@@ -118,13 +118,11 @@ def _tell(found: Adopted, folder: Path) -> None:
     if report.pending:
         say(f"{report.pending:,} are pending: psfharvest resume {folder} fetches them")
     if not found.is_asked:
-        say(
-            "what the folder was asked for is not known any more: the same 'harvest' command, given again, tells it"
-        )
+        say("what the folder was asked for is not known any more: run the same 'harvest' command to record it")
 
 
-class _Shown:
-    """How far it has come: a bar on a terminal, a line every few seconds elsewhere."""
+class _AdoptProgress:
+    """Progress of an adoption: a bar on a terminal, a line every few seconds elsewhere."""
 
     def __init__(self, *, is_quiet: bool) -> None:
         self._is_quiet = is_quiet or sys.stderr is None

@@ -1,4 +1,4 @@
-"""``demo``: the whole path on this machine alone, in half a minute."""
+"""``demo``: query, harvest, verification and contact sheet from the bundled simulator, in half a minute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from psfharvest.cli import loop
-from psfharvest.cli.harvest import tell
+from psfharvest.cli.harvest import show_account
 from psfharvest.cli.output import result, say
 from psfharvest.cli.simulate import require_simulator
 from psfharvest.core.errors import BadInput
@@ -53,7 +53,7 @@ def demo(folder: Path, n: int) -> int:
             except loop.Interrupted as interrupted:
                 raise SystemExit(interrupted.status) from None
     result(f"2. harvested {query!r}")
-    tell(report, folder)
+    show_account(report, folder)
     result(f"3. asked {report.requests} requests; all further runs of the demo ask for nothing that is done")
     status = report.exit_status or _verify(folder)
     _draw(folder)

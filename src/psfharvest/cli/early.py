@@ -33,7 +33,7 @@ async def speaking(
     tries: int | None = None,
 ) -> T:
     """
-    Return what `work` returns; until then, tell people when the archive gives no answer.
+    Return what `work` returns; until then, say on standard error when the archive does not answer.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ async def speaking(
     patience_s
         How long it is waited for.
     is_heard
-        Whether people hear of the archive in another way by now, as from a harvest's progress.
+        Whether an outage is shown in another way by now, as by a harvest's progress.
     tries
         After so many requests without a connection, before any ever came about, the work ends; None is never.
 

@@ -32,6 +32,7 @@ from psfharvest.cli.options import (
 )
 from psfharvest.cli.output import BrokenOutput, fail, result_json, say
 from psfharvest.core import account, exit_status, ranges
+from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
@@ -298,10 +299,10 @@ def _run(
     broken: BrokenOutput | None = None
     if as_json:  # before anything for people, who may have gone
         try:
-            result_json(report.to_dict())
+            result_json(report.to_dict() | {"notes": [in_shell(note) for note in report.notes]})
         except BrokenOutput as error:
             broken = error
-    tell(report, folder, is_quiet=quiet)
+    show_account(report, folder, is_quiet=quiet)
     if broken is not None:
         say(f"{broken}; the account is kept: psfharvest status {folder} --json")
         return report.exit_status if report.exit_status in CONTINUES else broken.exit_status
@@ -330,8 +331,8 @@ def _is_harvest(folder: Path) -> bool:
     return is_harvest(folder)
 
 
-def tell(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
-    """Say in words what an account says in numbers."""
+def show_account(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
+    """Print the account in words to standard error."""
     if is_quiet:
         return
     for line in account.lines(report, str(folder)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli.harvest import tell
+from psfharvest.cli.harvest import show_account
 from psfharvest.cli.options import FOLDER, json_option
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.store.sink_kinds import SINK_KINDS
@@ -89,7 +89,7 @@ def _work(steps: Iterator[Step], into: Path, *, is_quiet: bool, as_json: bool) -
     except LocalError as error:
         click.echo(f"psfharvest: {error}", err=True)
         n_broken, report = 0, last_run(into, "local_error")
-    tell(report, into, is_quiet=is_quiet)
+    show_account(report, into, is_quiet=is_quiet)
     if n_broken:
         click.echo(
             f"psfharvest: {n_broken:,} cutouts were not as recorded where they came from: they are pending: "

@@ -113,7 +113,7 @@ def flush() -> None:
 
 
 def discard_output() -> None:
-    """Drop what standard output still holds, so that the interpreter's end does not stumble over it."""
+    """Drop what standard output still buffers, so that flushing it at exit raises nothing."""
     if sys.stdout is not None:
         discard(sys.stdout)
 
