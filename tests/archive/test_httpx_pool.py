@@ -198,13 +198,13 @@ async def test_what_waits_for_a_slot_is_taken_back(server: WireServer) -> None:
     """Requests that have no connection yet come back unsent when they are withdrawn."""
     answers: list[Answer] = []
     wire = HttpxWire(connections=2)
-    async with wire.lane(lambda: None) as lane:
-        lane.submit([Request(server.url("/silence"), tag=n, timeout_s=0.3) for n in range(6)])
+    async with wire.queue(lambda: None) as queue:
+        queue.submit([Request(server.url("/silence"), tag=n, timeout_s=0.3) for n in range(6)])
         await anyio.sleep(0.05)
-        lane.withdraw()
+        queue.withdraw()
         with anyio.fail_after(PATIENCE_S):
             while len(answers) < 6:
-                answers += lane.take()
+                answers += queue.take()
                 await anyio.sleep(0.01)
     await wire.aclose()
 

@@ -39,15 +39,15 @@ async def open_wire(stack: AsyncExitStack, connections: int) -> SplitWire:
 
 
 async def drive(wire: SplitWire, requests: list[Request], width: int) -> None:
-    """Send all through one lane, `width` at once."""
+    """Send all through one queue, `width` at once."""
     n_sent = n_taken = 0
     woken = anyio.Event()
-    async with wire.lane(lambda: woken.set()) as lane:  # noqa: PLW0108 - each time another event
+    async with wire.queue(lambda: woken.set()) as queue:  # noqa: PLW0108 - each time another event
         while n_taken < len(requests):
             woken = anyio.Event()
-            n_taken += len(lane.take())
+            n_taken += len(queue.take())
             new = requests[n_sent : n_taken + width]
-            lane.submit(new)
+            queue.submit(new)
             n_sent += len(new)
             if n_taken < len(requests):
                 with anyio.fail_after(PATIENCE_S):

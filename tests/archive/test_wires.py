@@ -116,17 +116,17 @@ def _trust(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def drive(wire: Wire, requests: Sequence[Request], width: int) -> list[Answer]:
-    """Send all through one lane, never more than `width` at once, as the fetcher does."""
+    """Send all through one queue, never more than `width` at once, as the fetcher does."""
     answers: list[Answer] = []
     woken = anyio.Event()
     n_sent = 0
-    async with wire.lane(lambda: woken.set()) as lane:  # noqa: PLW0108 - each time another event
+    async with wire.queue(lambda: woken.set()) as queue:  # noqa: PLW0108 - each time another event
         while len(answers) < len(requests):
             woken = anyio.Event()
-            answers += lane.take()
-            lane.proceed()
+            answers += queue.take()
+            queue.proceed()
             room = width - (n_sent - len(answers))
-            lane.submit(requests[n_sent : n_sent + room])
+            queue.submit(requests[n_sent : n_sent + room])
             n_sent = min(len(requests), n_sent + room)
             if len(answers) < len(requests):
                 with anyio.fail_after(PATIENCE_S):
@@ -186,18 +186,18 @@ class WireTests:
     async def test_gives_the_whole_answer(
         self, any_server: WireServer, path: str, status: int, body: bytes
     ) -> None:
-        """Status and body come as they were sent, asked for singly, in a lane, or as a stream."""
+        """Status and body come as they were sent, asked for singly, in a queue, or as a stream."""
         request = Request(any_server.url(path), tag=object())
         async with self.wire() as wire:
             answer = await wire.exchange(request)
-            (in_lane,) = await drive(wire, [request], 1)
+            (in_queue,) = await drive(wire, [request], 1)
             streamed = await read(wire, request)
 
         assert (answer.status, answer.body, answer.failure) == (status, body, None)
         assert answer.request is request
         assert answer.elapsed_s > 0
-        assert (in_lane.status, in_lane.body, in_lane.failure) == (status, body, None)
-        assert in_lane.request is request
+        assert (in_queue.status, in_queue.body, in_queue.failure) == (status, body, None)
+        assert in_queue.request is request
         assert streamed == (status, body)
 
     async def test_gives_retry_after_in_seconds(self, server: WireServer) -> None:
@@ -346,12 +346,12 @@ class WireTests:
         async with self.wire() as wire:
             with anyio.fail_after(PATIENCE_S):
                 answer = await wire.exchange(request)
-                (in_lane,) = await drive(wire, [request], 1)
+                (in_queue,) = await drive(wire, [request], 1)
                 with pytest.raises(BrokenStream) as broken:
                     await read(wire, request)
                 after = await wire.exchange(Request(server.url("/ok")))
 
-        for failure in (answer.failure, in_lane.failure, broken.value.failure):
+        for failure in (answer.failure, in_queue.failure, broken.value.failure):
             assert failure is not None
             assert (failure.reason, failure.evidence) == (reason, evidence), failure
             assert failure.detail
@@ -491,17 +491,17 @@ class WireTests:
     async def test_a_bad_answer_holds_back_what_was_not_sent(self, server: WireServer) -> None:
         """After a bad answer nothing queued is sent before its owner has said so; it can be taken back unsent."""
         answers: list[Answer] = []
-        async with self.wire(connections=2) as wire, wire.lane(lambda: None) as lane:
+        async with self.wire(connections=2) as wire, wire.queue(lambda: None) as queue:
             n = 2 + wire.depth
-            lane.submit([Request(server.url("/missing" if k < 2 else "/ok"), tag=k) for k in range(n)])
+            queue.submit([Request(server.url("/missing" if k < 2 else "/ok"), tag=k) for k in range(n)])
             with anyio.fail_after(PATIENCE_S):
                 while len(answers) < 2:
                     await anyio.sleep(0.01)
-                    answers += lane.take()
-                lane.withdraw()
+                    answers += queue.take()
+                queue.withdraw()
                 while len(answers) < n:
                     await anyio.sleep(0.01)
-                    answers += lane.take()
+                    answers += queue.take()
 
         assert set(range(n)) == {answer.request.tag for answer in answers}
         assert sum(answer.n_sent for answer in answers) <= 6
@@ -509,19 +509,19 @@ class WireTests:
 
     # Cancellation.
 
-    async def test_leaving_a_lane_ends_its_requests(self, server: WireServer) -> None:
-        """A lane that is left, or cancelled, waits for nothing and leaves all places free."""
+    async def test_leaving_a_queue_ends_its_requests(self, server: WireServer) -> None:
+        """A queue that is left, or cancelled, waits for nothing and leaves all places free."""
         requests = [Request(server.url("/silence")) for _ in range(4)]
         async with self.wire(connections=4) as wire:
             for _ in range(3):
                 with anyio.fail_after(PATIENCE_S):
-                    async with wire.lane(lambda: None) as lane:
-                        lane.submit(requests)
+                    async with wire.queue(lambda: None) as queue:
+                        queue.submit(requests)
                         await until(lambda: server.open == 4)
                     await until(lambda: server.open == 0)
                     with anyio.move_on_after(0.2):
-                        async with wire.lane(lambda: None) as lane:
-                            lane.submit(requests)
+                        async with wire.queue(lambda: None) as queue:
+                            queue.submit(requests)
                             await anyio.sleep_forever()
                 await until(lambda: server.open == 0)
             answers = await drive(wire, [Request(server.url("/ok")) for _ in range(20)], 4)
@@ -595,7 +595,7 @@ class TestCurlWire(WireTests):
     make = CurlWire
 
     async def test_its_limit_holds_for_all_together(self, server: WireServer) -> None:
-        """However much is handed over, lanes, queries and streams share the connections."""
+        """However much is handed over, queues, queries and streams share the connections."""
         requests = [Request(server.url("/50ms")) for _ in range(40)]
         async with self.wire(connections=3) as wire, anyio.create_task_group() as group:
             group.start_soon(drive, wire, requests, 40)
@@ -631,8 +631,8 @@ class TestCurlWire(WireTests):
                     await drive(wire, [Request(s.url("/ok")) for s in (server, other) * 10], 20)
                     await until(lambda: server.open + other.open <= 2)
 
-    async def test_lanes_take_turns(self, server: WireServer) -> None:
-        """A small lane beside a large one is not made to wait for its end."""
+    async def test_queues_take_turns(self, server: WireServer) -> None:
+        """A small queue beside a large one is not made to wait for its end."""
         large = [Request(server.url("/50ms?large")) for _ in range(60)]
         small = [Request(server.url("/50ms?small")) for _ in range(6)]
         async with self.wire(connections=2) as wire, anyio.create_task_group() as group:
@@ -645,7 +645,7 @@ class TestCurlWire(WireTests):
         assert n_large < 20
 
     async def test_a_query_goes_first(self, server: WireServer) -> None:
-        """A single request does not wait behind what lanes have queued."""
+        """A single request does not wait behind what queues have queued."""
         many = [Request(server.url("/50ms")) for _ in range(100)]
         async with self.wire(connections=1) as wire, anyio.create_task_group() as group:
             for _ in range(20):
@@ -760,9 +760,9 @@ def test_a_forgotten_wire_does_not_keep_the_interpreter(server: WireServer, path
 
         async def main():
             with anyio.move_on_after(0.5):
-                kept = wire.lane(lambda: None)
-                lane = await kept.__aenter__()
-                lane.submit([Request({server.url(path)!r})] * 50)
+                kept = wire.queue(lambda: None)
+                queue = await kept.__aenter__()
+                queue.submit([Request({server.url(path)!r})] * 50)
                 await wire.exchange(Request({server.url(path)!r}))
 
         anyio.run(main)
@@ -795,9 +795,9 @@ def test_a_wire_serves_one_loop_after_another(server: WireServer) -> None:
     kept = []
 
     async def leave_things_behind() -> None:
-        kept.append(wire.lane(lambda: None))
-        lane = await kept[-1].__aenter__()
-        lane.submit([Request(server.url("/50ms"))] * 6)
+        kept.append(wire.queue(lambda: None))
+        queue = await kept[-1].__aenter__()
+        queue.submit([Request(server.url("/50ms"))] * 6)
         seen = len(server.seen)
         await until(lambda: len(server.seen) >= seen + 2)
 

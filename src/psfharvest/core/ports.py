@@ -120,8 +120,8 @@ class Staging(Protocol):
         ...
 
 
-class TrafficLight(Protocol):
-    """What those who send requests need of the archive's traffic light; see `psfharvest.engine.traffic`."""
+class HostLimiter(Protocol):
+    """What those who send requests need of the archive's rate limiter; see `psfharvest.engine.traffic`."""
 
     @property
     def is_holding(self) -> bool:

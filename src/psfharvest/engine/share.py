@@ -106,7 +106,7 @@ class Share:
         return self.limiter.health.words if self.limiter.is_down else ""
 
     def allowance(self, ahead: int = 0) -> int:
-        """Return how many requests it may hand over now; see `TrafficLight.allowance`."""
+        """Return how many requests it may hand over now; see `HostLimiter.allowance`."""
         n = self.limiter.allowance_of(self, ahead)
         self._was_refused = n == 0
         return n

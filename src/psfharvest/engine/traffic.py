@@ -1,5 +1,5 @@
 """
-One traffic light for one archive: who may send a request now.
+One rate limiter for one archive: who may send a request now.
 
 All requests to a host (cutouts, bundles, queries, of every harvest of one `Archive`) pass here, so that the ceiling
 of connections, the rate, the pauses and the outages hold for all of them together.

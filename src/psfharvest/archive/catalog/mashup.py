@@ -34,7 +34,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
 from psfharvest.core.policy.retry import retrying
-from psfharvest.core.ports import TrafficLight
+from psfharvest.core.ports import HostLimiter
 
 QUERY_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 512 * 2**20
@@ -102,7 +102,7 @@ class Mashup:
     def __init__(
         self,
         wire: Wire,
-        traffic: TrafficLight,
+        traffic: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         policy: RetryPolicy,

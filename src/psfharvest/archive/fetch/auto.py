@@ -14,7 +14,7 @@ from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Delivery, Failure, Item
 from psfharvest.core.policy.route import MIN_SIZE, Route
-from psfharvest.core.ports import TrafficLight
+from psfharvest.core.ports import HostLimiter
 
 BUNDLES_AT_MOST = 2
 """Bundles that one item travels in before it is asked for singly."""
@@ -42,7 +42,7 @@ class RoutedFetcher:
         self,
         files: FileFetcher,
         bundles: BundleFetcher,
-        traffic: TrafficLight,
+        traffic: HostLimiter,
         route: Route,
         n_waiting: Callable[[], int],
     ) -> None:

@@ -39,7 +39,7 @@ from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.policy.retry import answered_at, classify_status
 from psfharvest.core.policy.route import MIN_SIZE, Route
-from psfharvest.core.ports import Staging, TrafficLight
+from psfharvest.core.ports import HostLimiter, Staging
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
 
 BUNDLE_TIMEOUT_S = 60.0
@@ -100,7 +100,7 @@ class BundleFetcher:
     def __init__(
         self,
         wire: Wire,
-        traffic: TrafficLight,
+        traffic: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         route: Route,

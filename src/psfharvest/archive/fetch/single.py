@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
-from psfharvest.archive.wires.base import Answer, Lane, Request, Wire
+from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
 from psfharvest.core.model import Delivery, Failure, Item, Limits
-from psfharvest.core.ports import TrafficLight
+from psfharvest.core.ports import HostLimiter
 
 FILE_TIMEOUT_S = 30.0
 GOOD_MAX = 3
@@ -36,7 +36,7 @@ class FileFetcher:
     def __init__(
         self,
         wire: Wire,
-        traffic: TrafficLight,
+        traffic: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         *,
@@ -61,7 +61,7 @@ class FileFetcher:
         """By the side of the image asked for: there are few."""
         self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
         self._is_urgent = is_urgent
-        self._lane: Lane | None = None
+        self._queue: RequestQueue | None = None
         self._under_way = 0
         self.sent = 0
         """Requests so far."""
@@ -71,12 +71,12 @@ class FileFetcher:
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Work within this context."""
-        async with self._wire.lane(wake, is_urgent=self._is_urgent) as lane:
-            self._lane = lane
+        async with self._wire.queue(wake, is_urgent=self._is_urgent) as queue:
+            self._queue = queue
             try:
                 yield
             finally:
-                self._lane = None
+                self._queue = None
                 self._traffic.dropped(self._under_way)
                 self._under_way = 0
 
@@ -98,16 +98,16 @@ class FileFetcher:
 
     def recall(self) -> None:
         """Take back what waits in the wire and was not sent."""
-        if self._lane is not None:
-            self._lane.withdraw()
+        if self._queue is not None:
+            self._queue.withdraw()
 
     def submit(self, items: Sequence[Item]) -> None:
         """Send one request an item."""
-        assert self._lane is not None  # noqa: S101 - open() stands around every use
+        assert self._queue is not None  # noqa: S101 - open() stands around every use
         self._under_way += len(items)
         self.sent += len(items)
         self._traffic.started(len(items))
-        self._lane.submit([self._request(item) for item in items])
+        self._queue.submit([self._request(item) for item in items])
 
     def know_good(self, items: Iterable[Item]) -> None:
         """Take items that are known to be good, for control requests."""
@@ -134,9 +134,9 @@ class FileFetcher:
     def take(self, *, is_behind: bool = False) -> list[Delivery]:
         """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
         del is_behind
-        assert self._lane is not None  # noqa: S101 - as above
+        assert self._queue is not None  # noqa: S101 - as above
         self._wire.set_limit(self._traffic.connections)
-        answers = self._lane.take()
+        answers = self._queue.take()
         self._under_way -= len(answers)
         deliveries = [self._deliver(answer) for answer in answers]
         self._good.extend([d.item for d in deliveries if d.body is not None][-1:])
@@ -151,9 +151,9 @@ class FileFetcher:
         if good_s:
             self._traffic.succeeded(*self.last_taken)
         if self._traffic.is_holding:
-            self._lane.withdraw()
+            self._queue.withdraw()
         else:
-            self._lane.proceed()
+            self._queue.proceed()
         return deliveries
 
     def _deliver(self, answer: Answer) -> Delivery:
@@ -170,5 +170,5 @@ class FileFetcher:
         return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))
 
     def next_change_s(self) -> float | None:
-        """Return None: the traffic light knows."""
+        """Return None: the rate limiter knows."""
         return None

@@ -81,7 +81,7 @@ class BrokenStream(Exception):
         self.failure = failure
 
 
-class Lane(Protocol):
+class RequestQueue(Protocol):
     """One user's way through a wire: many requests under way, answers taken in batches."""
 
     def submit(self, requests: Sequence[Request]) -> None:
@@ -97,7 +97,7 @@ class Lane(Protocol):
         ...
 
     def proceed(self) -> None:
-        """Go on sending: a lane holds what it has not sent from each bad answer to this word."""
+        """Go on sending: a queue holds what it has not sent from each bad answer to this word."""
         ...
 
 
@@ -107,11 +107,13 @@ class Wire(Protocol):
     depth: int
     """Requests that it likes to hold beside those under way, so that no connection waits for the next."""
 
-    def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AbstractAsyncContextManager[Lane]:
+    def queue(
+        self, wake: Callable[[], None], *, is_urgent: bool = False
+    ) -> AbstractAsyncContextManager[RequestQueue]:
         """
-        Open a lane; `wake` is called on the loop's thread when there is something to take.
+        Open a queue; `wake` is called on the loop's thread when there is something to take.
 
-        What waits in a wire of an urgent lane is sent before what waits of others.
+        What waits in a wire of an urgent queue is sent before what waits of others.
         """
         ...
 

@@ -93,14 +93,14 @@ class HttpxWire:
         self._stops: deque[tuple[float, float]] = deque(maxlen=STOPS_MAX)  # when each was over, and how long it was
 
     @asynccontextmanager
-    async def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[HttpxLane]:
-        """Open a lane; leaving it ends its requests. What has no slot waits in its order, urgent or not."""
+    async def queue(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[HttpxQueue]:
+        """Open a queue; leaving it ends its requests. What has no slot waits in its order, urgent or not."""
         del is_urgent
-        lane = HttpxLane(self, wake)
+        queue = HttpxQueue(self, wake)
         try:
-            yield lane
+            yield queue
         finally:
-            await self._leave(lane.close())
+            await self._leave(queue.close())
 
     async def exchange(self, request: Request) -> Answer:
         """Send one request and wait for its whole answer."""
@@ -215,7 +215,7 @@ class HttpxWire:
         return end
 
 
-class HttpxLane:
+class HttpxQueue:
     """One user's way through the wire: each request in a task, their answers taken in batches."""
 
     def __init__(self, wire: HttpxWire, wake: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.wires.base import Answer, Lane, Request, Stream
+from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Stream
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 
@@ -26,7 +26,7 @@ class SplitWire:
     Parameters
     ----------
     bulk
-        Carries what is sent in lanes, and streams.
+        Carries what is sent in queues, and streams.
     make_client
         Makes the httpx client of the queries; called in a thread at the first query, since importing takes long.
     connections
@@ -42,9 +42,11 @@ class SplitWire:
         self._making = anyio.Lock()
         self._is_closed = False
 
-    def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AbstractAsyncContextManager[Lane]:
-        """Open a lane over libcurl."""
-        return self._bulk.lane(wake, is_urgent=is_urgent)
+    def queue(
+        self, wake: Callable[[], None], *, is_urgent: bool = False
+    ) -> AbstractAsyncContextManager[RequestQueue]:
+        """Open a queue over libcurl."""
+        return self._bulk.queue(wake, is_urgent=is_urgent)
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[Stream]:
         """Send one request over libcurl, and read its answer as it comes."""

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from psfharvest.archive.wires.base import Answer, Request
-from psfharvest.archive.wires.curl.port import CurlLane, CurlStream, UrgentLane, loop_caller
+from psfharvest.archive.wires.curl.port import CurlQueue, CurlStream, UrgentQueue, loop_caller
 from psfharvest.archive.wires.curl.transfer import common_settings
 from psfharvest.archive.wires.curl.worker import CurlThread
 
@@ -30,7 +30,7 @@ class CurlWire:
     Parameters
     ----------
     connections
-        How many transfers, and connections, there may be at once: lanes, queries and streams together.
+        How many transfers, and connections, there may be at once: queues, queries and streams together.
     user_agent
         Sent with every request.
     is_private
@@ -55,24 +55,24 @@ class CurlWire:
         self._is_closed = False
 
     @asynccontextmanager
-    async def lane(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[CurlLane]:
-        """Open a lane; leaving it ends its requests at once."""
-        lane = (UrgentLane if is_urgent else CurlLane)(self._started(), wake)
+    async def queue(self, wake: Callable[[], None], *, is_urgent: bool = False) -> AsyncIterator[CurlQueue]:
+        """Open a queue; leaving it ends its requests at once."""
+        queue = (UrgentQueue if is_urgent else CurlQueue)(self._started(), wake)
         try:
-            yield lane
+            yield queue
         finally:
-            lane.close()
+            queue.close()
 
     async def exchange(self, request: Request) -> Answer:
         """Send one request and wait for its whole answer."""
         event = anyio.Event()
-        lane = UrgentLane(self._started(), event.set)
+        queue = UrgentQueue(self._started(), event.set)
         try:
-            lane.submit((request,))
+            queue.submit((request,))
             await event.wait()
-            return lane.take()[0]
+            return queue.take()[0]
         finally:
-            lane.close()
+            queue.close()
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[CurlStream]:

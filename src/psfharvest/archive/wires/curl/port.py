@@ -89,7 +89,7 @@ class Source:
             self._wake()
 
 
-class CurlLane(Source):
+class CurlQueue(Source):
     """Many requests under way, their answers taken in batches."""
 
     def __init__(self, thread: CurlThread, wake: Callable[[], None]) -> None:
@@ -131,8 +131,8 @@ class CurlLane(Source):
         super().hand_over()
 
 
-class UrgentLane(CurlLane):
-    """The lane of a single request: a query, which goes before cutouts."""
+class UrgentQueue(CurlQueue):
+    """The queue of a single request: a query, which goes before cutouts."""
 
     is_urgent = True
 
