@@ -231,7 +231,7 @@ def download_request_bundle(dataURIs: list[str], filename: str) -> str:  # noqa:
     Returns
     -------
     str
-        The file name. What did not come is told by a warning, and in the bundle's MANIFEST.HTML.
+        The file name. A warning and the bundle's MANIFEST.HTML name what did not come.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """
 An event loop in a thread of its own, and work in it that an interrupt can reach.
 
-Whoever waits for work waits where a signal is heard: an interrupt cancels the work, gives it a moment to keep what
-it has, and goes on. No wait after an interrupt is longer than that moment, whatever the loop is busy with. The
-thread ends with its owner, or with the main thread, and holds nobody back.
+The calling thread waits in short timed waits, so that KeyboardInterrupt is delivered: an interrupt cancels the
+work, gives it a moment to keep what it has, and is raised. No wait after an interrupt is longer than that moment,
+however busy the loop is. The thread ends with its owner, or with the main thread, and delays neither.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Call(Generic[T]):
             raise BadInput("this Archive is closed; open a new one") from error
 
     def tell(self, message: Any) -> None:
-        """Hand a message to whoever waits; called in the loop."""
+        """Pass a message to the waiting thread; called in the loop."""
         self._inbox.put(message)
 
     def take(self) -> Any:
@@ -249,7 +249,7 @@ async def _live(resource: AbstractAsyncContextManager[Any], stop: threading.Even
 
 
 def _end(stop: threading.Event, ready: Future[_Ways]) -> None:
-    """Tell the loop to end; called by whoever drops the last reference, so it does not wait."""
+    """Stop the loop; called where the last reference is dropped, so it does not wait."""
     stop.set()
     if ready.done() and not ready.exception():
         with suppress(RuntimeError):  # it has ended

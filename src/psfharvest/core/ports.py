@@ -121,7 +121,7 @@ class Staging(Protocol):
 
 
 class HostLimiter(Protocol):
-    """What those who send requests need of the archive's rate limiter; see `psfharvest.engine.traffic`."""
+    """Rate limiter and circuit breaker of one archive, as senders of requests use it."""
 
     @property
     def is_holding(self) -> bool:

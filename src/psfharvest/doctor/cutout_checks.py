@@ -195,7 +195,7 @@ def _file_deviations(header: str, quirk: str) -> list[str]:
     if "XTENSION" in header[:8] and quirk != "tile_compressed":
         deviations.append("the image is in an extension")
     if not any(f"{name:<8}=" in header for name in ("ROOTNAME", "EXPNAME")):
-        deviations.append("no ROOTNAME and no EXPNAME: a wrong exposure cannot be told")
+        deviations.append("no ROOTNAME and no EXPNAME: a wrong exposure cannot be recognised")
     return deviations
 
 

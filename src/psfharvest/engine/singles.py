@@ -222,7 +222,7 @@ class SingleRequests:
         flight.callers.clear()
 
     def _patience_left_s(self) -> float:
-        """Return when the next caller's patience ends; those whose patience has ended are told so."""
+        """Return when the next caller's patience ends; those whose patience has ended get the error."""
         if not self._share.is_down:
             return math.inf
         gaps_s = self._share.gaps_s

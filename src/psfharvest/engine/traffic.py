@@ -1,5 +1,5 @@
 """
-One rate limiter for one archive: who may send a request now.
+Rate limiter and circuit breaker of one archive: decides when a request may be sent.
 
 All requests to a host (cutouts, bundles, queries, of every harvest of one `Archive`) pass here, so that the ceiling
 of connections, the rate, the pauses and the outages hold for all of them together.
@@ -24,7 +24,7 @@ from psfharvest.engine.share import Share
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""
 TICK_S = 1.0
-"""How often whoever waits looks for a gap in the clock."""
+"""Interval at which waiting tasks check the clock for a gap."""
 GAP_S = 2.0
 """A look that comes later than this: the process was stopped, or the machine was suspended."""
 AHEAD_FACTOR = 4
@@ -130,7 +130,7 @@ class Traffic:
         return self._number
 
     def close(self, error: Exception) -> None:
-        """End all waiting: whoever takes a turn from now on gets the error."""
+        """End all waiting: every later turn raises the error."""
         self._closed_by = error
         self._announce()
 
@@ -241,7 +241,7 @@ class Traffic:
         `allowance` and `next_change_s` reckon with this one time until the next turn. Two looks at the clock could
         find the limiter closed and then, a moment later, nothing to wait for; the caller would sleep for ever.
 
-        Whoever waits begins a turn at least every `TICK_S`. One that comes much later shows that this process did
+        A waiting task begins a turn at least every `TICK_S`. One that begins much later shows that this process did
         not run (it was stopped, or the machine suspended): no outage and no patience count that time.
         """
         if self._closed_by is not None:
@@ -258,7 +258,7 @@ class Traffic:
         """
         Return for how long the present outage may still last; infinity when there is none.
 
-        Whoever waits has patience from the time when it began (`since`), however long the outage had lasted then.
+        A waiting task has patience from the time when it began (`since`), however long the outage had lasted then.
 
         Raises
         ------
@@ -369,7 +369,7 @@ class Traffic:
     @asynccontextmanager
     async def turn(self, patience_s: float) -> AsyncIterator[None]:
         """
-        Wait until one more request may be sent; its end must still be told by one of the three above.
+        Wait until one more request may be sent; its end must be reported by one of the three methods above.
 
         Raises
         ------

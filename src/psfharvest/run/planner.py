@@ -68,7 +68,7 @@ class Asking:
         self.lacking = 0
         """Sources that the archive counts but did not give."""
         self.notes: list[str] = []
-        """What the user should be told of."""
+        """Notes for the user."""
         self._manifest = manifest
         self._disk = disk
         self._mashup = mashup

@@ -1,4 +1,4 @@
-"""One run over a folder: what is asked is fetched, stored, then claimed, and the account is told."""
+"""One run over a folder: pending items are fetched, stored, then claimed; the report counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process harvests a folder at a time; a second is told who holds it."""
+"""Lock of a harvest folder: one process at a time; the error that a second one gets names the holder."""
 
 from __future__ import annotations
 

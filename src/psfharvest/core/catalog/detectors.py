@@ -57,7 +57,7 @@ class Detector:
     rootname_initial: str = ""
     """The first letter of its exposures' names."""
     own_filters: tuple[str, ...] = ()
-    """Patterns (of SQLite's GLOB) of the filters by which it is told from its instrument's other detector."""
+    """Patterns (of SQLite's GLOB) of the filters that only this one of its instrument's detectors has."""
     filters: str = ""
     """Names, with blanks between."""
     chips: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 Split a query on the integer ``id`` until each part fits one answer.
 
 Parts are disjoint closed ranges, taken in ascending order: the lowest is refined first, so that its cutouts can be
-on their way while the rest is still uncounted. The planner asks its questions as values and is told the answers;
+on their way while the rest is still uncounted. The planner returns its questions as values and takes the answers;
 an answer that holds fewer rows than were counted is never taken for the whole.
 """
 

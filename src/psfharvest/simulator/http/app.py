@@ -84,7 +84,7 @@ class Archive:
         try:
             await self._serve(exchange)
         except (GoneError, asyncio.CancelledError):
-            # The client hung up, or the simulator is closing: nobody is left to be told
+            # The client hung up, or the simulator is closing: there is no client to answer
             pass
         finally:
             self._record.request_ends()

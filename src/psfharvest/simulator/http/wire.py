@@ -113,7 +113,7 @@ class Listener:
             self._clock = asyncio.create_task(self._keep_date())
 
     async def refuse(self) -> None:
-        """Close the listening socket and abort all connections: whoever comes now is refused."""
+        """Close the listening socket and abort all connections: new ones are refused."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -52,7 +52,7 @@ class Order:
     y: float
     file_name: str
     instrument: str | None
-    """The archive folder of the URI, ``WFC3PSF`` or ``WFPC2PSF``; the CGI is not told."""
+    """The archive folder of the URI, ``WFC3PSF`` or ``WFPC2PSF``; the CGI does not get it."""
 
     @property
     def source_id(self) -> int | None:

@@ -172,32 +172,32 @@ def _with_real(
     """Append the real rows; what the record does not tell of them is drawn from a seed of its own."""
     n = len(rows)
     drawn = synthetic_exposures("UVIS", n, rng, seed=0)
-    told = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    given = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     real = {field.name: getattr(drawn, field.name) for field in fields(Exposures)}
-    real |= {"rootname": told["rootname"], "filter": told["filter"], "exptime": told["exptime"].astype(float)}
+    real |= {"rootname": given["rootname"], "filter": given["filter"], "exptime": given["exptime"].astype(float)}
     real |= {
-        "subarray": told["subarray"].astype(np.int8),
+        "subarray": given["subarray"].astype(np.int8),
         "chip": np.zeros(n, dtype=np.int8),
         "aperture": np.full(n, "UVIS-CENTER"),
         "mtflag": np.full(n, "0"),
     }
     scaled = {
-        name: np.round(told[name].astype(float) * SCALE[stored]).astype(np.int32)
+        name: np.round(given[name].astype(float) * SCALE[stored]).astype(np.int32)
         for name, stored in SCALED.items()
-        if name in told
+        if name in given
     }
-    peak = np.array([optics.profile(str(name), "UVIS").peak for name in told["filter"]])
+    peak = np.array([optics.profile(str(name), "UVIS").peak for name in given["filter"]])
     added = {
-        "ids": told["id"].astype(np.int32),
+        "ids": given["id"].astype(np.int32),
         "exposure": len(exposures) + np.arange(n, dtype=np.int32),
-        "chip": told["chip"].astype(np.int8),
+        "chip": given["chip"].astype(np.int8),
         "x": scaled["psf_x_center"],
         "y": scaled["psf_y_center"],
         "flux": ((scaled["pixc"] - scaled["sky"]) / peak).astype(np.int32),
         "pixc": scaled["pixc"],
         "sky": scaled["sky"],
         "qfit": scaled["qfit"],
-        "iso_index": told["iso_index"].astype(np.int32),
+        "iso_index": given["iso_index"].astype(np.int32),
         "n_sat_pixels": np.zeros(n, dtype=np.int32),
         "is_real": np.ones(n, dtype=bool),
     }

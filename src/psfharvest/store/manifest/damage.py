@@ -1,5 +1,5 @@
 """
-What is left of a manifest that was damaged or lost: told apart from a sound one, set aside, never deleted.
+Damaged manifests: recognise one, and set what is left of it aside; nothing is deleted.
 
 A journal (``-wal``) without its manifest is set aside, too: SQLite would play it into the next manifest of that
 name, and mix two harvests.

@@ -73,13 +73,13 @@ def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
     rows: list[tuple[Any, ...]] = []
     names: list[tuple[bytes, int]] = []
     refused: list[tuple[Any, ...]] = []
-    told: list[tuple[int, int]] = []
+    learnt: list[tuple[int, int]] = []
     n = first
     for (line, parts, name), digest in zip(named, digests, strict=True):
         text = line[0]
         known = bearers.setdefault(digest, {})
         if text in known:
-            told += [] if isinstance(line, BadLine) or line.source is None else [(line.source, known[text])]
+            learnt += [] if isinstance(line, BadLine) or line.source is None else [(line.source, known[text])]
             continue
         copy = len(known)
         known[text] = n
@@ -96,7 +96,7 @@ def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
     db.executemany("INSERT INTO name VALUES (?, ?)", names)
     db.executemany("INSERT INTO outcome (n, state, attempts, reason, detail) VALUES (?,?,?,?,?)", refused)
     # what came from a list, or was adopted, has no catalogue row until a query finds it, too
-    db.executemany("UPDATE item SET source = ? WHERE n = ? AND source IS NULL", told)
+    db.executemany("UPDATE item SET source = ? WHERE n = ? AND source IS NULL", learnt)
     return Added(items, len(refused))
 
 

@@ -100,7 +100,7 @@ class GrowingManifest:
 
     @property
     def state(self) -> dict[str, Any]:
-        """How far the merge has come, as `new` and `absorb` were told."""
+        """How far the merge has come, as given to `new` and `absorb`."""
         return dict(json.loads(self._setting(STATE, "{}")))
 
     @property

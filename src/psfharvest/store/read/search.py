@@ -194,8 +194,8 @@ def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Fou
     n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts, layout, vals = row
     asked = None if parts[1] is None else CutoutURI(*parts)
     _, _, suffix, extension, size_px, x, y, *_ = parts
-    told = None if asked is None else detectors.holder(asked.instrument, asked.filter)
-    detector, names = kept[layout] if layout is not None else (told, [])
+    named = None if asked is None else detectors.holder(asked.instrument, asked.filter)
+    detector, names = kept[layout] if layout is not None else (named, [])
     source = dict(zip(names, json.loads(vals), strict=True)) if vals else {}
     ours = dict(
         zip(

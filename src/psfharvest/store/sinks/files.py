@@ -215,7 +215,7 @@ def refuge_of(item: Item) -> str:
 
 
 def told_place(item: Item, location: str, *, is_tree: bool) -> str | None:
-    """Return the location where the manifest must be told it, None where it derives it itself."""
+    """Return the location to store, or None where the ``cutout`` view derives it from the item."""
     is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
     return None if is_plain and location == place_of(item, is_tree=is_tree) else location
 

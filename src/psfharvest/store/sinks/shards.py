@@ -54,9 +54,9 @@ class ShardSink:
     subfolder
         Where in the folder they stand.
     is_read_soon
-        Whether the system should go on holding in memory what was written. Otherwise it is told to let go: a
-        harvest of terabytes must not push everybody else's files out, and an append into pages that were just let
-        go of takes the system less time, by a quarter.
+        Whether written pages should stay in the page cache. Otherwise they are dropped (``POSIX_FADV_DONTNEED``): a
+        harvest of terabytes must not push other programs' files out, and appending behind dropped pages takes the
+        system a quarter less time.
 
     Raises
     ------

@@ -80,7 +80,7 @@ class Source:
                 self._call_soon(self._woken)
             except (
                 RuntimeError
-            ):  # the loop is gone, and with it whoever waited (trio's error is a RuntimeError, too)
+            ):  # the loop is gone, and with it its waiting tasks (trio's error is a RuntimeError, too)
                 self.is_closed = True
 
     def _woken(self) -> None:
@@ -244,7 +244,7 @@ class CurlStream(Source):
         """Take a piece of the body, or have the transfer paused when too much is unread."""
         self._thread.tell(self)
         if self._n_in - self._n_out >= UNREAD_MAX:
-            self._is_paused = True  # whoever reads looks at this after reading, and is woken to do so
+            self._is_paused = True  # the reader checks this after reading, and is woken to do so
             return pycurl.WRITEFUNC_PAUSE  # type: ignore[no-any-return]
         self._chunks.append(data)
         self._n_in += len(data)

@@ -391,7 +391,7 @@ class CurlThread:
             source, request = transfer.source, transfer.request
             self._release(transfer)
             self._tell_end(source, Answer(request, failure=failure))
-        self._inbox.is_over = True  # whoever posts from here on is told so
+        self._inbox.is_over = True  # from here on a command is refused
         self._inbox.obey()
         for source, request in self._waiting.clear():
             self._tell_end(source, Answer(request, failure=failure))
