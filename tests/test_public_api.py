@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
+
 import psfharvest
+from psfharvest import blocking, client
 
 
 def test_all_is_sorted_and_every_name_is_there() -> None:
@@ -19,6 +23,19 @@ def test_all_is_sorted_and_every_name_is_there() -> None:
 def test_version_is_said_once() -> None:
     """The package and its metadata agree on the version."""
     assert version("psfharvest") == psfharvest.__version__
+
+
+@pytest.mark.parametrize("name", ["__init__", "count", "query", "fetch", "stream", "harvest", "resume"])
+def test_both_archives_take_the_same(name: str) -> None:
+    """A call has the same parameters with and without await; only `progress` is shown by itself without."""
+    with_await, without = (
+        inspect.signature(getattr(archive, name)).parameters for archive in (client.Archive, blocking.Archive)
+    )
+
+    assert list(with_await) == list(without)
+    assert [] == [n for n in with_await if with_await[n] != without[n] and n != "progress"]
+    if "progress" in without:
+        assert (None, True) == (with_await["progress"].default, without["progress"].default)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -28,9 +28,9 @@ from psfharvest.store.manifest.place import SIDES, Place
 STATE = "merging"
 """The setting that holds how far a merge has come; a manifest with it is none yet."""
 TABLES = frozenset(
-    {"meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration"}
+    {"meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration", "refusal"}
 )
-"""All tables of a manifest: each is merged, or made anew."""
+"""All tables of a manifest: merged or made anew; refusals are left out, which costs one more attempt of each."""
 CACHE_KIB = 65_536
 IN_USE_WAIT_S = 5.0
 _SOURCE_NAME = "source.sqlite"
