@@ -29,7 +29,7 @@ from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.merging import GrowingManifest
 from psfharvest.store.read.account import account
 from psfharvest.store.sinks.arrow import require_pyarrow
-from psfharvest.store.transfer import Target, take
+from psfharvest.store.transfer import Target, drop_unclaimed, take
 
 NAME = ".merging"
 
@@ -172,6 +172,10 @@ class _Merge:
                     if n == grown.state["n_absorbed"]:
                         grown.absorb(n_absorbed=n + 1)
                     yield from self._take(source, grown)
+            with Target(self.into, grown) as target:
+                target.settle()
+            if self.sink != "files":
+                drop_unclaimed(self.into, self.sink, grown.unused_shard)
             n_broken = grown.state.get("n_broken", 0)
             grown.finish()
         yield Step(self.into, 0, 0, n_broken)
@@ -209,6 +213,7 @@ class _Merge:
         grown = GrowingManifest.new(home, self.into, **meta)
         if self.sink != "files":
             grown.close_shard()
+            drop_unclaimed(self.into, self.sink, grown.unused_shard)
         return grown
 
     def _commit(self, home: Path) -> None:

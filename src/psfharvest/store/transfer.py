@@ -75,14 +75,41 @@ class Target:
 
     def next_shard(self) -> int:
         """Close the sink, and return the number of a shard that is not in use."""
-        self.close()
+        self.settle()
         return self.grown.close_shard()[0]
+
+    def settle(self) -> None:
+        """Bring what a killed process has left to its claimed end, and close the sink."""
+        if self.grown.mark[1]:
+            self.sink()
+        self.close()
 
     def close(self) -> None:
         """Close the sink."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+
+def drop_unclaimed(folder: Path, sink: str, first: int) -> None:
+    """
+    Remove shards, or Parquet files and journals, that a killed merge has left: those numbered from `first` on.
+
+    Raises
+    ------
+    SinkError
+        When that cannot be done.
+    """
+    base = folder / sink
+    if sink not in (shards.FOLDER, parquet_journal.FOLDER) or not base.is_dir():
+        return
+    pattern = "*.tar" if sink == shards.FOLDER else "*/*.*"
+    try:
+        for path in base.glob(pattern):
+            if path.stem.isdigit() and int(path.stem) >= first:
+                path.unlink()
+    except OSError as error:
+        raise cannot_store(error, base) from error
 
 
 def take(source: Path, target: Target, *, may_link: bool, is_given_up: bool = False) -> Iterator[int]:

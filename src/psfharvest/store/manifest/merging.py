@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
 from psfharvest.store.manifest import database, items
@@ -117,6 +118,13 @@ class GrowingManifest:
     def mark(self) -> tuple[int, int]:
         """The last shard's number, and where its claims end."""
         return int(self._setting("shard", 0)), int(self._setting("shard_end", 0))
+
+    @property
+    def unused_shard(self) -> int:
+        """The first number from which on no shard holds anything that is claimed."""
+        shard, end = self.mark
+        last = self._db.execute("SELECT coalesce(max(shard), -1) FROM main.outcome").fetchone()[0]
+        return max(shard + (end > 0), int(last) + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -251,6 +259,7 @@ class GrowingManifest:
             for table in sql.WORKING:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             _run_all(db, sql.COUNT)
+            self._complete_asks()
             columns = _columns(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
@@ -301,8 +310,12 @@ class GrowingManifest:
     def _take_asks(self) -> None:
         columns = _columns(self._db, "ask", "n")
         db = self._db
-        asks = db.execute("SELECT n, identity, is_complete, position, lines FROM s.ask ORDER BY n").fetchall()
-        for old, identity, is_complete, position, lines in asks:
+        asks = db.execute("SELECT n, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n")
+        for old, identity, is_complete, position, lines, spec, expected in asks.fetchall():
+            parent = json.loads(spec).get("parent")
+            if parent is not None:
+                self._take_part(old, json.loads(spec), expected, is_complete=bool(is_complete))
+                continue
             known = db.execute("SELECT n, is_complete FROM main.ask WHERE identity = ?", (identity,)).fetchone()
             if known is None:
                 db.execute(
@@ -323,6 +336,39 @@ class GrowingManifest:
             db.execute(sql.TAKE_PARTS, {"new": known[0], "old": old})
             lacking = self.source_setting(f"lacking_{old}")
             self._set(**{f"lacking_{known[0]}": 0 if lacking is None else lacking})
+
+    def _take_part(self, old: int, spec: dict[str, Any], expected: int | None, *, is_complete: bool) -> None:
+        """Record a part of a query as had, of the query itself."""
+        db, parent = self._db, spec["parent"]
+        db.execute(
+            "INSERT OR IGNORE INTO main.ask (kind, identity, spec) VALUES ('query', ?, ?)",
+            (parent["identity"], json.dumps(parent["spec"])),
+        )
+        new, is_known = db.execute(
+            "SELECT n, is_complete FROM main.ask WHERE identity = ?", (parent["identity"],)
+        ).fetchone()
+        if is_known:
+            return
+        # a query that was begun as a whole may lack its range
+        db.execute("UPDATE main.ask SET spec = ? WHERE n = ?", (json.dumps(parent["spec"]), new))
+        if is_complete:
+            low, high = spec["part"]
+            db.execute("DELETE FROM main.part WHERE ask = ? AND low >= ? AND high <= ?", (new, low, high))
+            n_rows = (expected or 0) // len(spec["suffixes"])
+            db.execute("INSERT OR REPLACE INTO main.part VALUES (?, ?, ?, ?)", (new, low, high, n_rows))
+        else:
+            db.execute(sql.TAKE_PARTS, {"new": new, "old": old})
+        lacking = int(self.source_setting(f"lacking_{old}", 0)) + int(self._setting(f"lacking_{new}", 0))
+        if lacking:
+            self._set(**{f"lacking_{new}": lacking})
+
+    def _complete_asks(self) -> None:
+        """Record a query as complete whose parts have all come."""
+        for n, spec in self._db.execute("SELECT n, spec FROM ask WHERE NOT is_complete").fetchall():
+            whole = json.loads(spec).get("whole")
+            had = self._db.execute("SELECT low, high FROM part WHERE ask = ?", (n,)).fetchall()
+            if whole is not None and not gaps([Part(*part) for part in had], Part(*whole)):
+                self._db.execute("UPDATE ask SET is_complete = 1 WHERE n = ?", (n,))
 
     def _take_runs(self) -> None:
         columns = _columns(self._db, "run", "n")
