@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -14,21 +15,23 @@ LINE_EVERY_S = 2.0
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--size", "sizes", type=int, multiple=True, metavar="PX", help="Only cutouts of this side; repeatable."
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option
-def export(folder: Path, out: Path, sizes: tuple[int, ...], quiet: bool, as_json: bool) -> None:
+def export(folders: tuple[Path, ...], out: Path, sizes: tuple[int, ...], quiet: bool, as_json: bool) -> None:
     """
-    Write what DIR has stored to OUT: .parquet, .zarr or .npz, by the ending; pixels and metadata together.
+    Write what DIR, or several, have stored to OUT: pixels and metadata together, as the ending says.
 
     \b
     psfharvest export stars stars.parquet             one row a cutout; pandas, polars, datasets read it
     psfharvest export stars stars.zarr                Zarr v3, sharded: 51/images, 51/id, ...
     psfharvest export stars stars.npz --size 51       numpy.load("stars.npz")["images"]
+    psfharvest export stars stars.fits                a cube and a binary table for each size
+    psfharvest export uvis ir wfpc2 all.h5            HDF5, of three harvests: 51/images, 51/id, ...
 
     It grows under another name and is renamed when it is whole; what stood at OUT is replaced.
     """
@@ -36,7 +39,8 @@ def export(folder: Path, out: Path, sizes: tuple[int, ...], quiet: bool, as_json
     from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415 - heavy
 
     exporting.check(out)
-    with Harvest(folder) as stars:
+    with ExitStack() as stack:
+        stars = [stack.enter_context(Harvest(folder)) for folder in folders]
         done = exporting.export(stars, out, sizes=sizes, progress=None if quiet else _Lines())
     if not quiet:
         words = " and ".join(f"{n:,} of {size} x {size} px" for size, n in done["sizes"].items())

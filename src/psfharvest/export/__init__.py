@@ -1,8 +1,8 @@
 """
-A harvest as one file or folder for other programs: Parquet, Zarr or NPZ by the ending; pixels with metadata.
+Harvests as one file or folder for other programs: Parquet, Zarr, NPZ, FITS or HDF5 by the ending.
 
-Only what is done is exported, in the order of asking, sizes apart. It grows under another name and is renamed once
-it is whole. Memory does not grow with the number of cutouts.
+Pixels and metadata go together. Only what is done is exported, in the order of asking, sizes apart. A file grows
+under another name and is renamed once it is whole. Memory does not grow with the number of cutouts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from psfharvest.filesystem import extras
 from psfharvest.filesystem.atomic import written_whole
 from psfharvest.store.read.harvest import Harvest
 
-NEEDS = {".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr"), ".npz": ("numpy", "")}
+NEEDS = {
+    ".parquet": ("pyarrow", "parquet"), ".zarr": ("zarr", "zarr"), ".npz": ("numpy", ""),
+    ".fits": ("astropy", ""), ".h5": ("h5py", "hdf5"),
+}  # fmt: skip
 """Endings, with the module that each needs, and the extra that brings it."""
 
 
 def export(
-    harvest: Harvest | str | Path,
+    harvest: Harvest | str | Path | Sequence[Harvest | str | Path],
     out: str | Path,
     *,
     sizes: Sequence[int] = (),
@@ -34,12 +37,14 @@ def export(
     Parameters
     ----------
     harvest
-        A `Harvest`, such as a `select` gives, or a harvest folder.
+        A `Harvest`, such as a `select` gives, or a harvest folder; or several, one after another.
     out
         ``.parquet``: one row a cutout, pixels a fixed-size list in column ``image`` (``image_51``, ``image_101``
         where there are several sizes). ``.zarr``: a Zarr v3 group, sharded; ``51/images`` of shape
         ``(n, 51, 51)`` beside ``51/id`` and the other columns. ``.npz``: arrays ``images``, ``id``, … (or
-        ``51/images``, … where there are several sizes). What stood there before is replaced.
+        ``51/images``, … where there are several sizes). ``.fits``: for each size a cube ``IMAGES_51`` and a
+        binary table ``STARS_51``. ``.h5``: a group a size as in Zarr; of one size also at the root. All have the
+        harvests' provenance. What stood there before is replaced.
     sizes
         Only cutouts of these sides, in pixels; none is all.
     progress
@@ -61,9 +66,10 @@ def export(
     """
     path = Path(out)
     check(path)
-    source = harvest if isinstance(harvest, Harvest) else Harvest(harvest)
+    given = [harvest] if isinstance(harvest, (Harvest, str, Path)) else list(harvest)
+    sources = [one if isinstance(one, Harvest) else Harvest(one) for one in given]
     is_parquet = path.suffix.lower() == ".parquet"
-    content = Content(source, sizes, progress or (lambda _done, _total: None), with_sky=is_parquet)
+    content = Content(sources, sizes, progress or (lambda _done, _total: None), with_sky=is_parquet)
     with written_whole(path) as partial:
         _writer(path)(content, partial)
     return {
@@ -106,6 +112,14 @@ def _writer(out: Path) -> Callable[[Content, Path], None]:
         from psfharvest.export.zarr_folder import write as write_zarr  # noqa: PLC0415 - needs an extra
 
         return write_zarr
+    if out.suffix.lower() == ".fits":
+        from psfharvest.export.fits_file import write as write_fits  # noqa: PLC0415 - heavy
+
+        return write_fits
+    if out.suffix.lower() == ".h5":
+        from psfharvest.export.hdf5_file import write as write_hdf5  # noqa: PLC0415 - needs an extra
+
+        return write_hdf5
     from psfharvest.export.npz_file import write as write_npz  # noqa: PLC0415 - heavy
 
     return write_npz

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from psfharvest.core.fits import datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.store.column_types import FILLERS, Kinds, column
 from psfharvest.store.read.harvest import Harvest
+from psfharvest.store.read.search import Found
 from psfharvest.store.row_schema import SKY, sky_columns
 
 AT_ONCE = 256
@@ -48,8 +50,8 @@ class Content:
 
     Parameters
     ----------
-    harvest
-        Where they are.
+    harvests
+        Where they are; of several, each row has a column ``harvest``, the folder.
     sizes
         Only these sides, in pixels; none is all.
     progress
@@ -65,20 +67,25 @@ class Content:
 
     def __init__(
         self,
-        harvest: Harvest,
+        harvests: Sequence[Harvest],
         sizes: Sequence[int],
         progress: Callable[[int, int], None],
         *,
         with_sky: bool = False,
     ) -> None:
         self._with_sky = with_sky
-        there = harvest.sizes()
-        self.counts = {size: n for size, n in there.items() if size is not None and (not sizes or size in sizes)}
-        self.n_left_out = there.get(None, 0)
+        there: Counter[int | None] = Counter()
+        for harvest in harvests:
+            there.update(harvest.sizes())
+        known = sorted(size for size in there if size is not None and (not sizes or size in sizes))
+        self.counts = {size: there[size] for size in known}
+        self.n_left_out = there[None]
         if not self.counts:
-            has = ", ".join(f"{n:,} of {size} px" for size, n in there.items()) or "none that is done"
-            raise BadInput(f"{harvest.folder}: no cutout to export; it has {has}")
-        self._harvest = harvest
+            has = ", ".join(f"{n:,} of {size} px" for size, n in there.items() if n) or "none that is done"
+            folders = ", ".join(str(harvest.folder) for harvest in harvests)
+            raise BadInput(f"{folders}: no cutout to export; it has {has}")
+        self._harvests = harvests
+        self.provenance = [harvest.provenance for harvest in harvests]
         self._progress = progress
         self._n_read = 0
         self._kinds: dict[int, Kinds] = {}
@@ -115,8 +122,7 @@ class Content:
         headers: list[str] = []
         images: list[NDArray[np.float32]] = []
         total = sum(self.counts.values())
-        chosen = self._harvest.select(size_px=size)
-        for found in chosen.rows():
+        for chosen, found in self._found(size):
             raw = chosen.read(found).raw
             header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
             if image is None or image.shape != (size, size):
@@ -124,7 +130,7 @@ class Content:
                     f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(self._harvest.folder)}"
                 )
             sky = sky_columns(Cutout(found.ours["uri"], raw)) if self._with_sky else {}
-            rows.append(_plain({**found.source, **sky, **found.ours}))
+            rows.append({**self._row(chosen, found), **sky})
             headers.append(header)
             images.append(image)
             if len(rows) == AT_ONCE:
@@ -140,12 +146,19 @@ class Content:
 
     def _look(self, size: int) -> None:
         kinds, longest = Kinds(), 0
-        for found in self._harvest.select(size_px=size).rows():
-            kinds.look(_plain({**found.source, **found.ours}))
+        for chosen, found in self._found(size):
+            kinds.look(self._row(chosen, found))
             longest = max(longest, found.ours["size_bytes"])
         self._kinds[size] = kinds
         self._header_bytes[size] = max(80, longest - 4 * size * size)
 
+    def _found(self, size: int) -> Iterator[tuple[Harvest, Found]]:
+        for harvest in self._harvests:
+            chosen = harvest.select(size_px=size)
+            for found in chosen.rows():
+                yield chosen, found
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in LEFT_OUT}
+    def _row(self, harvest: Harvest, found: Found) -> dict[str, Any]:
+        row = {**found.source, **found.ours}
+        where = {"harvest": str(harvest.folder)} if len(self._harvests) > 1 else {}
+        return {**{name: value for name, value in row.items() if name not in LEFT_OUT}, **where}

@@ -3,11 +3,13 @@ NPZ: plain numpy arrays in one zip, written member by member, so that no array h
 
 A zip takes one member after the other, while rows come whole: metadata are kept in a temporary file meanwhile. A
 column with nulls has a second array, ``NAME_mask``, True where the value is null; the value there is a filler (-999
-for integers, an empty text, False, NaN for floats). Headers are bytes, and the only compressed member.
+for integers, an empty text, False, NaN for floats). ``provenance`` is a JSON text. Headers are bytes, and the
+only compressed member.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -32,6 +34,9 @@ def write(content: Content, out: Path) -> None:
         When it cannot be written.
     """
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        about = np.array(json.dumps(content.provenance))
+        with _member(archive, "provenance", about.dtype, ()) as member:
+            member.write(about.tobytes())
         for size, n in content.counts.items():
             prefix = f"{size}/" if len(content.counts) > 1 else ""
             with _waiting(out) as rows, _waiting(out) as headers:

@@ -1,11 +1,10 @@
-"""Parquet: one row a cutout, one file; with several sizes, a pixel column for each, empty in the others' rows."""
+"""Parquet: one row a cutout, one file; with several sizes, a pixel column for each, NaN in the others' rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from psfharvest.export.content import Content
 from psfharvest.store.column_types import wider
@@ -36,11 +35,15 @@ def write(content: Content, out: Path) -> None:
         if kind == "str"
     }
     texts[arrow.HEADER] = arrow.Text(max(map(content.header_bytes, sizes)), False)
-    schema = arrow.schema(kinds, {name: size for size, name in names.items()}, texts=texts)
+    schema = arrow.schema(
+        kinds, {name: size for size, name in names.items()}, texts=texts, provenance=content.provenance
+    )
     with arrow.writer(out, schema) as writer:
         for size in sizes:
             for batch in content.batches(size):
                 rows = [{**row, "header": header} for row, header in zip(batch.rows, batch.headers, strict=True)]
-                empty: list[NDArray[np.float32] | None] = [None] * len(rows)
-                images = {name: batch.images if s == size else empty for s, name in names.items()}
+                images = {
+                    name: batch.images if s == size else np.full((len(rows), s, s), np.nan, np.float32)
+                    for s, name in names.items()
+                }
                 writer.write_table(arrow.table(schema, rows, images))

@@ -38,7 +38,9 @@ def write(content: Content, out: Path) -> None:
     OSError
         When it cannot be written.
     """
-    root = zarr.open_group(out, mode="w", zarr_format=3, attributes={"sizes": list(content.counts)})
+    root = zarr.open_group(
+        out, mode="w", zarr_format=3, attributes={"sizes": list(content.counts), "provenance": content.provenance}
+    )
     for size, n in content.counts.items():
         group = root.create_group(str(size))
         columns = {"images": _Column(_images(group, n, size), images_a_shard(size))}

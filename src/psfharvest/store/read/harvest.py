@@ -27,6 +27,7 @@ from psfharvest.store.read import search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.provenance import provenance
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import Verification, verify
 
@@ -171,7 +172,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         -------
         Table
             In the order of asking. Types and fillers are astroquery's: nulls are masked, but for floats, which are
-            NaN. Rows of ``select(size_px=51).table()`` line up with ``stack(51)``.
+            NaN. Rows of ``select(size_px=51).table()`` line up with ``stack(51)``. ``meta`` has `provenance`.
 
         Raises
         ------
@@ -188,7 +189,14 @@ class Harvest(Analysis, Sequence[Cutout]):
         for found in chosen.rows(only_done=only_done):
             place = self._place(found) if with_sky else {}
             builder.add({**found.source, **place, **found.ours})
-        return builder.table()
+        table = builder.table()
+        table.meta.update(self.provenance)
+        return table
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the folder's cutouts come from: query, archive, version, times, account and quirks, as texts."""
+        return provenance(self._folder, self._open()[0])
 
     def failures(self) -> Table:
         """Return the cutouts that are missing or failed, as a table of ``uri, state, reason, detail, attempts``."""

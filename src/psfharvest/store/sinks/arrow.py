@@ -57,6 +57,7 @@ def schema(
     *,
     with_bytes: bool = False,
     texts: Mapping[str, Text] | None = None,
+    provenance: Sequence[Mapping[str, str]] = (),
 ) -> pa.Schema:
     """
     Return the schema of cutouts.
@@ -73,6 +74,8 @@ def schema(
         Of all text columns, the header included: given, ``astropy.table.Table.read`` gets units, descriptions and
         null texts. For the last, each text column with nulls has a boolean column ``NAME.mask`` beside it, as
         astropy writes them itself.
+    provenance
+        Where the cutouts come from, for the schema's metadata.
     """
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
 
@@ -84,7 +87,8 @@ def schema(
         fields.append(pa.field(name, pixels, metadata={"shape": json.dumps(shapes[name])}))
     if with_bytes:
         fields.append(pa.field("fits", pa.binary()))
-    about = {"psfharvest": json.dumps({"images": shapes})}
+    told = {"provenance": list(provenance)} if provenance else {}
+    about = {"psfharvest": json.dumps({"images": shapes, **told})}
     if texts is not None:
         about |= {f"table::len::{name}": str(text.width) for name, text in texts.items()}
         about["table_meta_yaml"] = _astropy_header([field.name for field in fields], texts)

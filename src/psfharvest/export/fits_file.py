@@ -1,0 +1,126 @@
+"""
+FITS: for each size a cube ``IMAGES_51`` of shape ``(n, ny, nx)`` and a binary table ``STARS_51`` of its columns.
+
+It is written as it comes, so that no cube has to be in memory: rows wait in a temporary file. Null integers are the
+column's ``TNULL``, null floats NaN; a text or boolean column with nulls has ``NAME_mask`` beside it, True where
+null.
+The first header has the provenance, in the keywords of `Harvest.provenance`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from astropy.io import fits
+
+from psfharvest.export.content import MASK, Content
+from psfharvest.store.column_types import about
+
+FILL_INT = -(2**63)
+BLOCK = 2880
+COPY_BYTES = 2**22
+_DTYPES = {"int": ">i8", "float": ">f8", "bool": "?"}
+_LOGICAL = np.array([ord("F"), ord("T")], np.uint8)
+
+
+def write(content: Content, out: Path) -> None:
+    """
+    Write all cutouts.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    with out.open("wb") as file:
+        file.write(_first(content.provenance))
+        for size, n in content.counts.items():
+            with tempfile.TemporaryFile(dir=out.parent, prefix=f"{out.name}.") as rows:
+                _write_images(file, rows, content, size, n)
+                dtype = _row(content, size)
+                file.write(_table_header(content, size, n, dtype))
+                rows.seek(0)
+                while piece := rows.read(COPY_BYTES):
+                    file.write(piece)
+                _pad(file, n * dtype.itemsize)
+
+
+def _first(provenance: Sequence[Mapping[str, str]]) -> bytes:
+    """Return the first header: keywords of the first harvest, with a number behind them for the others."""
+    header = fits.PrimaryHDU().header
+    for number, about_one in enumerate(provenance):
+        for name, text in about_one.items():
+            key = name.upper()[:8] if not number else f"{name.upper()[:6]}{number + 1}"
+            header[key] = _ascii(text.replace("\n", "; "))
+    return _block(header)
+
+
+def _write_images(file: IO[bytes], rows: IO[bytes], content: Content, size: int, n: int) -> None:
+    header = fits.ImageHDU(np.zeros((1, size, size), ">f4"), name=f"IMAGES_{size}").header
+    header["NAXIS3"] = n
+    header["CTYPE3"] = ("CUTOUT", f"row of the table STARS_{size}")
+    file.write(_block(header))
+    dtype, kinds = _row(content, size), content.kinds(size)
+    for batch in content.batches(size):
+        file.write(batch.images.astype(">f4").tobytes())
+        records = np.zeros(len(batch.rows), _stored(dtype))
+        for name, kind in kinds.items():
+            values, is_null = batch.column(name, kind)
+            mask = np.array(is_null, np.bool_)
+            if kind == "str":
+                records[name] = [_ascii(value).encode() for value in values]
+            elif kind == "bool":
+                records[name] = _LOGICAL[np.array(values, np.int64)]
+            else:
+                records[name] = np.where(mask, FILL_INT, np.array(values, np.int64)) if kind == "int" else values
+            if name + MASK in (dtype.names or ()):
+                records[name + MASK] = _LOGICAL[mask.astype(np.int64)]
+        records["header"] = [_ascii(text).encode() for text in batch.headers]
+        rows.write(records.tobytes())
+    _pad(file, 4 * n * size * size)
+
+
+def _row(content: Content, size: int) -> np.dtype[Any]:
+    fields: list[tuple[str, str]] = []
+    for name, kind in content.kinds(size).items():
+        fields.append((name, _DTYPES.get(kind, f"S{content.width(size, name)}")))
+        if kind in ("str", "bool") and content.has_null(size, name):
+            fields.append((name + MASK, "?"))
+    return np.dtype([*fields, ("header", f"S{content.header_bytes(size)}")])
+
+
+def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of rows as they stand in the file: a logical value is a letter."""
+    return np.dtype([(name, "u1" if dtype[name].kind == "b" else dtype[name]) for name in dtype.names or ()])
+
+
+def _table_header(content: Content, size: int, n: int, dtype: np.dtype[Any]) -> bytes:
+    header = fits.BinTableHDU(np.zeros(0, dtype), name=f"STARS_{size}").header
+    header["NAXIS2"] = n
+    kinds = content.kinds(size)
+    for number, name in enumerate(dtype.names or (), 1):
+        unit, description = about(name)
+        if unit:
+            header[f"TUNIT{number}"] = unit
+        if description:
+            header[f"TCOMM{number}"] = description
+        if kinds.get(name) == "int" and content.has_null(size, name):
+            header[f"TNULL{number}"] = FILL_INT
+    return _block(header)
+
+
+def _block(header: Any) -> bytes:
+    text: str = header.tostring(padding=True)
+    return text.encode("ascii")
+
+
+def _pad(file: IO[bytes], n_bytes: int) -> None:
+    file.write(bytes(-n_bytes % BLOCK))
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

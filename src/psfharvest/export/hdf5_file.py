@@ -1,0 +1,94 @@
+"""
+HDF5: a group a size: ``images`` of shape ``(n, ny, nx)``, a data set for each column; one size at the root, too.
+
+Nulls are as in Zarr: integers have the attribute ``_FillValue``, floats are NaN, and a text or boolean column with
+nulls has ``NAME_mask``, True where null. The file's attribute ``provenance`` is a JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from psfharvest.export.content import MASK, Batch, Content
+from psfharvest.store.column_types import about
+
+FILL_INT = -(2**63)
+"""Stands for a null integer."""
+IMAGES_A_CHUNK = 16
+VALUES_A_CHUNK = 4096
+_MASKED = ("str", "bool")
+_DTYPES = {"str": h5py.string_dtype(), "int": np.int64, "float": np.float64, "bool": np.bool_}
+
+
+def write(content: Content, out: Path) -> None:
+    """
+    Write all cutouts.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    with h5py.File(out, "w") as file:
+        file.attrs["provenance"] = json.dumps(content.provenance)
+        file.attrs["sizes"] = list(content.counts)
+        for size, n in content.counts.items():
+            group = file.create_group(str(size))
+            _make(group, content, size, n)
+            start = 0
+            for batch in content.batches(size):
+                _fill(group, content.kinds(size), batch, start)
+                start += len(batch.rows)
+        if len(content.counts) == 1:
+            for name in group:
+                file[name] = group[name]  # a second name, no second copy
+
+
+def _make(group: Any, content: Content, size: int, n: int) -> None:
+    images = group.create_dataset(
+        "images",
+        (n, size, size),
+        np.float32,
+        chunks=(min(n, IMAGES_A_CHUNK), size, size),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )
+    for axis, label in enumerate(("cutout", "y_px", "x_px")):
+        images.dims[axis].label = label
+    for name, kind in content.kinds(size).items():
+        column = _column(group, name, n, _DTYPES[kind])
+        unit, description = about(name)
+        column.attrs.update({k: v for k, v in (("units", unit), ("description", description)) if v})
+        if content.has_null(size, name):
+            if kind == "int":
+                column.attrs["_FillValue"] = np.int64(FILL_INT)
+            elif kind in _MASKED:
+                _column(group, name + MASK, n, np.bool_)
+    _column(group, "header", n, h5py.string_dtype())
+
+
+def _column(group: Any, name: str, n: int, dtype: Any) -> Any:
+    column = group.create_dataset(
+        name, (n,), dtype, chunks=(min(n, VALUES_A_CHUNK),), compression="gzip", compression_opts=1
+    )
+    column.dims[0].label = "cutout"
+    return column
+
+
+def _fill(group: Any, kinds: dict[str, str], batch: Batch, start: int) -> None:
+    rows = slice(start, start + len(batch.rows))
+    group["images"][rows] = batch.images
+    group["header"][rows] = list(batch.headers)
+    for name, kind in kinds.items():
+        values, is_null = batch.column(name, kind)
+        if kind == "int":
+            values = [FILL_INT if null else value for value, null in zip(values, is_null, strict=True)]
+        group[name][rows] = values if kind == "str" else np.array(values, _DTYPES[kind])
+        if name + MASK in group:
+            group[name + MASK][rows] = np.array(is_null, np.bool_)
