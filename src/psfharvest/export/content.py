@@ -127,7 +127,7 @@ class Content:
             header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
             if image is None or image.shape != (size, size):
                 raise LocalError(
-                    f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(self._harvest.folder)}"
+                    f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(chosen.folder)}"
                 )
             sky = sky_columns(Cutout(found.ours["uri"], raw)) if self._with_sky else {}
             rows.append({**self._row(chosen, found), **sky})
