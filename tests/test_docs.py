@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from psfharvest.cli import cli
+from psfharvest.core.advice import in_shell
 from psfharvest.core.model import REMEDY, Reason
 from psfharvest.simulator import Simulator
 
@@ -68,7 +69,7 @@ def test_every_reason_is_explained() -> None:
     """The vocabulary of reasons, its remedies, and README's table are one."""
     assert set(Reason) == set(REMEDY)
     for reason, remedy in REMEDY.items():
-        assert f"| `{reason}` | {remedy} |" in README
+        assert f"| `{reason}` | {in_shell(remedy)} |" in README
 
 
 @pytest.mark.parametrize("name", COMMANDS)

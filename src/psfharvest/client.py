@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence, Sized
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -191,10 +191,11 @@ class Archive:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             listing = Listing(mashup, query, every_column=True)
             parts = []
-            async for part in listing.parts():
-                parts.append(part)
-                if watch is not None:
-                    watch(_rows_so_far(parts, listing.total))
+            async with aclosing(listing.parts()) as coming:
+                async for part in coming:
+                    parts.append(part)
+                    if watch is not None:
+                        watch(_rows_so_far(parts, listing.total))
         rows = NO_ROWS.plus(*(part.rows for part in parts))
         if any(part.is_again or part.part is None for part in parts):
             rows = rows.distinct()

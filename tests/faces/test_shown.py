@@ -9,6 +9,8 @@ import sys
 import traceback
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 import psfharvest
@@ -228,3 +230,24 @@ async def test_advice_is_in_pythons_words(held, tmp_path: Path) -> None:
     assert "Query('UVIS', filter='F606W', limit=40), suffixes=['flt']" in words
     assert "extend=True" in words
     assert "--" not in words
+
+
+async def test_a_cancel_with_words_of_its_own_keeps_them(held, tmp_path: Path) -> None:
+    """`task.cancel("why")` is the caller's message."""
+    simulator, _, _ = held
+
+    async def work() -> None:
+        async with Archive(simulator.url, limits=Limits(max_per_second=30)) as archive:
+            await archive.harvest(Query("UVIS", limit=300), tmp_path / "d", suffixes=["flt"], via="file")
+
+    def run() -> None:
+        async def cancelled() -> None:
+            task = asyncio.ensure_future(work())
+            await asyncio.sleep(0.5)
+            task.cancel("the user has left")
+            await task
+
+        asyncio.run(cancelled())
+
+    with pytest.raises(asyncio.CancelledError, match="the user has left"):
+        await anyio.to_thread.run_sync(run)

@@ -11,6 +11,8 @@ from psfharvest.store.folder import is_harvest
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest
 
+_OF_A_SCOPE = ("Cancelled via cancel scope", "Cancelled by cancel scope")
+
 
 def words(folder: Path) -> str:
     """Return how much of a folder is stored, for somebody who interrupted its harvest."""
@@ -26,13 +28,15 @@ def words(folder: Path) -> str:
 
 
 def is_native(error: BaseException) -> bool:
-    """Return True for a cancellation by asyncio itself that carries no message: anyio's carry their scope's."""
-    cancelled = anyio.get_cancelled_exc_class()
-    if not isinstance(error, cancelled) or type(error).__module__.partition(".")[0] != "asyncio":
+    """
+    Return True for a cancellation by asyncio itself that carries no message of its own.
+
+    Call it in the caller's own context: a cancelled scope of anyio's around it owns the cancellation. One of ours
+    whose deadline passed at the same moment may have left its message.
+    """
+    is_of_asyncio = type(error).__module__.partition(".")[0] == "asyncio"
+    if not is_of_asyncio or not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
-    found: BaseException | None = error
-    while isinstance(found, cancelled):
-        if found.args:
-            return False
-        found = found.__context__
-    return True
+    if anyio.current_effective_deadline() == float("-inf"):
+        return False
+    return not error.args or str(error.args[0]).startswith(_OF_A_SCOPE)

@@ -143,15 +143,16 @@ class Asking:
             query = replace_query(query, limit=max(0, query.limit - sum(n for _, n in finished)))
         total = None if ask.expected is None else ask.expected // len(ask.spec["suffixes"])
         listing = Listing(self._mashup, query, finished, total=total if query.limit is None else None)
-        async for part in listing.parts():
-            if part.is_again and part.part is not None:
-                await self._disk.do(targets.forget_parts, self._manifest, ask, part.part)
-            for piece in pieces(part):
-                await self._disk.do(self._add_piece, ask, query, piece)
-                self._tell()
-            while self._manifest.tally().pending > BACKLOG:
-                self._room = anyio.Event()
-                await self._room.wait()
+        async with aclosing(listing.parts()) as parts:
+            async for part in parts:
+                if part.is_again and part.part is not None:
+                    await self._disk.do(targets.forget_parts, self._manifest, ask, part.part)
+                for piece in pieces(part):
+                    await self._disk.do(self._add_piece, ask, query, piece)
+                    self._tell()
+                while self._manifest.tally().pending > BACKLOG:
+                    self._room = anyio.Event()
+                    await self._room.wait()
         await self._disk.do(targets.note_lacking, self._manifest, ask, listing.lacking)
         self.lacking += listing.lacking
 

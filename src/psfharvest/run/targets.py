@@ -130,9 +130,10 @@ async def _asked(
     for query, chosen in targets_of(what, suffixes):
         if isinstance(query, Query):
             ask = query_ask(query, chosen, n_sources=0, **sizes)
-            async for part in Listing(mashup, query).parts():
-                for row in part.rows.dicts():
-                    yield [(line, json.dumps(row)) for line in uris_of(row, query, ask.spec, 0)]
+            async with aclosing(Listing(mashup, query).parts()) as parts:
+                async for part in parts:
+                    for row in part.rows.dicts():
+                        yield [(line, json.dumps(row)) for line in uris_of(row, query, ask.spec, 0)]
     if queries_of(what):
         return
     number = 0

@@ -7,7 +7,8 @@ and for the whole; a difference is looked into, and what remains of it is counte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import NamedTuple
 
 from psfharvest.archive.catalog.mashup import Mashup, Undelivered
@@ -89,7 +90,7 @@ class Listing:
         limit = self._query.limit
         return self._total if limit is None or self._total is None else min(self._total, limit)
 
-    async def parts(self) -> AsyncIterator[PartRows]:
+    async def parts(self) -> AsyncGenerator[PartRows, None]:
         """
         Yield the rows part by part, in ascending order of id, each part complete.
 
@@ -103,25 +104,29 @@ class Listing:
         detector = self._query.detector.name
         is_ranged = self._whole != WHOLE or detector not in self._mashup.learnt.unfiltered
         try:
-            async for part in self._ranges() if is_ranged else self._pages():
-                yield part
+            async with aclosing(self._ranges() if is_ranged else self._pages()) as parts:
+                async for part in parts:
+                    yield part
         except NoCriterion:
             self._mashup.learnt.unfiltered.append(detector)
             self._mashup.note("the archive takes no criterion on 'id': the rows were read page by page")
-            async for part in self._pages():
-                yield part
+            async with aclosing(self._pages()) as parts:
+                async for part in parts:
+                    yield part
 
-    async def _ranges(self) -> AsyncIterator[PartRows]:
+    async def _ranges(self) -> AsyncGenerator[PartRows, None]:
         todo = gaps((part for part, _ in self._done), self._whole)
         count = None
         if todo == [self._whole] and self._left != 0:
             count = await self._questions.count(self._whole)
             self._total = count if self._total is None else self._total
-        async for part in self._planned(todo, count):
-            yield part
-        if self._query.limit is None and self._total is not None and self._n_done() < self._total:
-            async for part in self._look_into():
+        async with aclosing(self._planned(todo, count)) as parts:
+            async for part in parts:
                 yield part
+        if self._query.limit is None and self._total is not None and self._n_done() < self._total:
+            async with aclosing(self._look_into()) as parts:
+                async for part in parts:
+                    yield part
         if self.lacking:
             n = self._total or self._n_done()
             self._mashup.note(f"{self.lacking} of {n} sources are counted by the archive, but not given")
@@ -130,7 +135,7 @@ class Listing:
 
     async def _planned(
         self, todo: list[Part], count: int | None, *, is_again: bool = False
-    ) -> AsyncIterator[PartRows]:
+    ) -> AsyncGenerator[PartRows, None]:
         planner = Planner(self._mashup.page_rows, todo)
         if count is not None and planner.next_step() is not None:
             planner.counted(count)
@@ -210,7 +215,7 @@ class Listing:
     def _n_done(self) -> int:
         return sum(n for _, n in self._done)
 
-    async def _look_into(self) -> AsyncIterator[PartRows]:
+    async def _look_into(self) -> AsyncGenerator[PartRows, None]:
         """Ask anew for the parts that hold fewer rows than are counted now, and say what is lacking still."""
         await self._questions.learn_ends(self._whole)
         total = await self._questions.count(self._whole)
@@ -219,8 +224,9 @@ class Listing:
             return
         for suspect, _ in await self._suspects():
             self._done = [(part, n) for part, n in self._done if part.high < suspect.low or part.low > suspect.high]
-            async for part in self._planned([suspect], None, is_again=True):
-                yield part
+            async with aclosing(self._planned([suspect], None, is_again=True)) as parts:
+                async for part in parts:
+                    yield part
         self.lacking += max(0, total - self._n_done())
 
     async def _suspects(self) -> list[tuple[Part, int]]:
@@ -242,18 +248,19 @@ class Listing:
                 segments += [segment[middle:], segment[:middle]]
         return found
 
-    async def _pages(self) -> AsyncIterator[PartRows]:
+    async def _pages(self) -> AsyncGenerator[PartRows, None]:
         """Yield the rows page by page, each source once; pages of an unordered result may repeat and miss rows."""
         total = await self._mashup.count(self._query)
         seen: set[int] = set()
         kept = NO_ROWS
         for n_before in range(MAX_PASSES):
             page_rows = min(total, MAX_RESULT_ROWS) if n_before else self._mashup.page_rows
-            async for rows in self._one_pass(seen, total, page_rows):
-                if self._left is None:
-                    yield PartRows(None, rows)
-                else:
-                    kept = self._distinct(kept.plus(rows))
+            async with aclosing(self._one_pass(seen, total, page_rows)) as passed:
+                async for rows in passed:
+                    if self._left is None:
+                        yield PartRows(None, rows)
+                    else:
+                        kept = self._distinct(kept.plus(rows))
             if len(seen) >= total:
                 break
         self.lacking = max(0, total - len(seen))
@@ -263,7 +270,7 @@ class Listing:
             )
         yield PartRows(self._whole, Rows(kept.columns, kept.kinds, kept.values[: self._left or 0]))
 
-    async def _one_pass(self, seen: set[int], total: int, page_rows: int) -> AsyncIterator[Rows]:
+    async def _one_pass(self, seen: set[int], total: int, page_rows: int) -> AsyncGenerator[Rows, None]:
         """Yield the rows of all pages that are not in `seen`, and add them to it."""
         page = n_read = 0
         while len(seen) < total and n_read < total + page_rows:
