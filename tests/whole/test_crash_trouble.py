@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import sampled
 from psfharvest.simulator import Fault
 from whole.crash_campaign import KILLED, Combination, Trial
 from whole.crash_world import World, open_world
@@ -51,7 +52,7 @@ def is_told(trial: Trial, *words: str) -> bool:
 
 
 @pytest.mark.parametrize("sink", SINKS)
-@pytest.mark.parametrize("source", ["list", "query"])
+@pytest.mark.parametrize("source", sampled(["list", "query"], ["query"]))
 def test_files_that_may_not_grow(world: World, tmp_path: Path, sink: str, source: str) -> None:
     """A write that finds no room, wherever it is, ends the run with 74; the account stays whole; work goes on."""
     trial = Trial(world, Combination("curl", sink, "file", source), tmp_path, seed=3)
@@ -148,7 +149,7 @@ def test_a_second_process_is_refused_and_harms_nothing(world: World, tmp_path: P
     trial.finish()
 
 
-@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("sink", sampled(SINKS, ["files", "shards"]))
 def test_two_at_once_on_a_new_folder(world: World, tmp_path: Path, sink: str) -> None:
     """Of two that begin together one harvests; the other is refused, or finds all done; none is fetched twice."""
     for n in range(4):

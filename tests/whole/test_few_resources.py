@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Run, command
+from harness import Run, command, sampled
 from psfharvest.filesystem import failures, open_limit
 from psfharvest.simulator import Simulator
 
@@ -36,7 +36,7 @@ def words_of(simulator: Simulator, folder: str, sink: str) -> list[str]:
     return [*words, "--archive", simulator.url, "--json"]
 
 
-@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
+@pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["shards"]))
 def test_a_low_limit_of_open_files(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """However few files may be open: the account as JSON, never a traceback; from 32 on all is stored."""
     for n in (6, 11, 14, 18, 22, 32, 48):
@@ -77,7 +77,7 @@ def no_room() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
+@pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["files"]))
 def test_no_room_at_the_very_start(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """Where not one byte can be written: 74, the account as JSON, the path; and later the same command goes on."""
     words = words_of(simulator, "d", sink)
@@ -91,7 +91,7 @@ def test_no_room_at_the_very_start(simulator: Simulator, tmp_path: Path, sink: s
 
 
 @pytest.mark.parametrize("name", [".psfharvest.lock", ".manifest.growing", ".staging", "manifest.sqlite"])
-@pytest.mark.parametrize("target", ["/dev/full", "/nowhere/at/all", "folder"])
+@pytest.mark.parametrize("target", sampled(["/dev/full", "/nowhere/at/all", "folder"], ["/nowhere/at/all"]))
 def test_whatever_stands_in_the_way(simulator: Simulator, tmp_path: Path, name: str, target: str) -> None:
     """A device, a link into nothing or a folder in place of a file of ours: 0, 2 or 74; never a traceback."""
     folder = tmp_path / "d"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import command, rows_of
+from harness import command, rows_of, sampled
 from psfharvest import Query, blocking, mast_api_psf
 from psfharvest.simulator import Simulator
 
@@ -100,7 +100,7 @@ ENCODINGS: dict[str, tuple[Callable[[str], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("encode", "name"), ENCODINGS.values(), ids=ENCODINGS)
-@pytest.mark.parametrize("door", ["list", "-", "/dev/stdin"])
+@pytest.mark.parametrize("door", sampled(["list", "-", "/dev/stdin"], ["-"]))
 def test_other_encodings_are_refused_by_name(
     psfharvest, simulator: Simulator, tmp_path: Path, uris: list[str], encode, name: str, door: str
 ) -> None:
@@ -127,7 +127,7 @@ NEWLINES = {
 
 
 @pytest.mark.parametrize("write", NEWLINES.values(), ids=NEWLINES)
-@pytest.mark.parametrize("door", ["list", "-"])
+@pytest.mark.parametrize("door", sampled(["list", "-"], ["list"]))
 def test_newlines_of_every_system(simulator: Simulator, tmp_path: Path, uris: list[str], write, door: str) -> None:
     """A list is cut into lines as any editor would."""
     (tmp_path / "list").write_bytes(write(uris).encode())

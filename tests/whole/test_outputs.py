@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import command
+from harness import command, sampled
 from psfharvest import Query, blocking, mast_api_psf
 from psfharvest.simulator import Fault, Settings, Simulator
 
@@ -139,7 +139,7 @@ def test_a_terminal_that_goes(archive: Simulator, tmp_path: Path, is_hangup_igno
         assert account["total"] == account["done"] + account["pending"]
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3])
+@pytest.mark.parametrize("delay_s", sampled([0.0, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3], [0.0, 0.06, 0.2]))
 def test_an_interrupt_while_starting_is_silent(tmp_path: Path, delay_s: float) -> None:
     """Ctrl-C at any moment gives no traceback of ours: before our first line it is Python's own."""
     stalled = Fault("stall", seconds=600, service="any")
@@ -175,15 +175,15 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("env", POOR.values(), ids=POOR)
-def test_every_command_works_in_a_poor_environment(archive: Simulator, tmp_path: Path, env: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", sampled(POOR, list(POOR)[:1]))
+def test_every_command_works_in_a_poor_environment(archive: Simulator, tmp_path: Path, name: str) -> None:
     """No home, no locale and no width harm a command."""
-    done = shell(COMMANDS, tmp_path, archive.url, **env)
+    done = shell(COMMANDS, tmp_path, archive.url, **POOR[name])
 
     assert (0, False) == (done.returncode, "Traceback" in done.stderr), done.stderr
 
 
-@pytest.mark.parametrize("closed", ["<&- 2>&-", "<&- >/dev/null 2>&-"])
+@pytest.mark.parametrize("closed", sampled(["<&- 2>&-", "<&- >/dev/null 2>&-"], ["<&- 2>&-"]))
 def test_every_command_works_without_standard_streams(archive: Simulator, tmp_path: Path, closed: str) -> None:
     """A closed standard input or error harms no command, and no file of ours gets its number."""
     done = shell(f"({COMMANDS}) {closed}", tmp_path, archive.url)
