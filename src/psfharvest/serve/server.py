@@ -148,6 +148,7 @@ class Service:
         self._address = address
         self._token = address.chosen_token()
         self._socket = _listening(address)
+        self.port = int(self._socket.getsockname()[1])
         gate = Gate(app, names=address.known_names(), token=self._token, cookie=f"psfharvest_{self.port}")
         self._config = uvicorn.Config(
             Headers(gate, may_be_framed=may_be_framed),
@@ -162,11 +163,6 @@ class Service:
             h11_max_incomplete_event_size=64 * 1024,
             limit_concurrency=CONNECTIONS_MAX,
         )
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from html import escape
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 from psfharvest.core.account import html as report_html
 from psfharvest.core.advice import repair
 from psfharvest.core.catalog import criterion
-from psfharvest.core.errors import BadQuery, LocalError
+from psfharvest.core.errors import BadInput, BadQuery, LocalError
 from psfharvest.core.fits import datauri, pixels, thumbnail
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.fits.sky import place as sky_place
 from psfharvest.core.model import Report, State
+from psfharvest.filesystem import extras
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.account import account
@@ -34,6 +36,20 @@ from psfharvest.store.recover.verification import Verification, verify
 if TYPE_CHECKING:
     from astropy.table import Table
     from numpy.typing import NDArray
+
+
+class Page(Protocol):
+    """The page of a harvest, as `Harvest.show` gives it."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+
+    def close(self) -> None:
+        """End the service."""
+
+    def _repr_html_(self) -> str: ...
+
 
 PICTURES = 12
 PICTURE_PX = 76
@@ -249,6 +265,34 @@ class Harvest(Analysis, Sequence[Cutout]):
         """
         raw = self._bytes(found.ours["location"], found.ours["size_bytes"])
         return Cutout(found.ours["uri"], raw, found.source)
+
+    def show(self, *, height: int = 720) -> Page:
+        """
+        Show the folder's page within a notebook: its progress, and all its stars to filter, sort, look at and plot.
+
+        The page is served by a thread of this process, on an address of this machine only.
+
+        Parameters
+        ----------
+        height
+            Of the frame, in pixels.
+
+        Returns
+        -------
+        Page
+            A notebook shows it; elsewhere open its `url`. Its `close` ends the service.
+
+        Raises
+        ------
+        BadInput
+            When the extra ``service`` is not installed, or the kernel runs on another machine than the browser.
+        """
+        missing = extras.needs("the page", "service", "starlette", "uvicorn")
+        if missing is not None:
+            raise BadInput(missing)
+        # the page is built on this room; by its name, so that this room does not depend on the page
+        page: Page = import_module("psfharvest.serve.notebook").show(self._folder, height)
+        return page
 
     def close(self) -> None:
         """Let go of all files; they are opened again when they are needed."""
