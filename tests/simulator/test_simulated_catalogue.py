@@ -138,3 +138,20 @@ def test_some_sources_stand_at_the_edge():
     x = catalogue(2_000, 1).rows("IR")["x_cal"]
 
     assert ((x < 20) | (x > 993)).sum() > 5
+
+
+def test_the_second_notebooks_query_gives_fifty() -> None:
+    """Thirteen criteria around the 19 recorded rows give these and 31 more, whatever the seed."""
+    bounds = {
+        "psf_x_center": (1400, 2200), "psf_y_center": (600, 1400), "qfit": (0, 0.05), "exptime": (30, 800),
+        "iso_index": (20, 4096), "psf_flux": (1e5, 3e5), "pixc": (59_000, 63_500), "sky": (30, 50),
+        "focus": (-10, 10),
+    }  # fmt: skip
+    for seed in (0, 1, 7):
+        rows = Catalogue(Settings(seed=seed)).rows("UVIS")
+        keeps = (rows["subarray"] == 0) & (rows["n_sat_pixels"] == 0) & (rows["filter"] == "F606W")
+        keeps &= rows["mtflag"] == "0"
+        for name, (low, high) in bounds.items():
+            keeps &= (rows[name] >= low) & (rows[name] <= high)
+        assert keeps.sum() == 50
+        assert len(set(rows["rootname"][keeps])) == 50

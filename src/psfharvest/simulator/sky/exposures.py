@@ -59,7 +59,19 @@ class Exposures:
         return len(self.rootname)
 
 
-def _rootnames(detector: str, seed: int, n: int) -> NDArray[np.str_]:
+def rootnames(detector: str, seed: int, n: int) -> NDArray[np.str_]:
+    """
+    Give names of synthetic exposures: the first ``n`` of a seed, no two alike.
+
+    Parameters
+    ----------
+    detector
+        ``UVIS``, ``IR`` or ``WFPC2``.
+    seed
+        Where the names begin.
+    n
+        How many.
+    """
     letter, programs = _FIRST_LETTERS[detector]
     stride = 36_644_071  # shares no factor with 36**6, so numbers do not repeat before all are used
     start = seed * 7_919_317
@@ -115,7 +127,7 @@ def synthetic_exposures(detector: str, n: int, rng: np.random.Generator, seed: i
     midexp[np.isnan(mjd)] = np.nan
     date[np.isnan(mjd)] = ""
     return Exposures(
-        rootname=_rootnames(detector, seed, n),
+        rootname=rootnames(detector, seed, n),
         filter=filters[code],
         filter_2=np.where((rng.random(n) < 0.05) | (np.arange(n) == 2), "POLQ", ""),
         aperture=np.array(_APERTURES[detector])[np.where(subarray == 1, np.where(chip == 1, 1, 2), 0)],

@@ -170,7 +170,7 @@ class Fitscut:
         """
         letters = order.rootname.encode()
         stranger = letters[:4] + bytes([ord("0") + (letters[4] + 1) % 10]) + letters[5:]
-        return body.replace(b"'" + letters + b"'", b"'" + stranger + b"'")
+        return body.replace(b"'" + letters, b"'" + stranger)
 
     def reshaped(self, uri: str, size: int | None) -> bytes:
         """

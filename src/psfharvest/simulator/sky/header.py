@@ -75,13 +75,31 @@ def _distortion(detector: str) -> list[str]:
     return cards
 
 
+def _lookup_tables() -> list[str]:
+    """Give the cards that name distortion tables, which stay in the exposure's file: fitscut copies cards only."""
+    cards = []
+    for axis in (1, 2):
+        cards += [
+            _card(f"CPERR{axis}", _number(0.0246), "Maximum error of NPOL correction"),
+            _card(f"CPDIS{axis}", "'LOOKUP  '          ", "Prior distortion function type"),
+            _card(f"DP{axis}", f"'EXTVER: {axis}.0'       ", "Version number of WCSDVARR extension"),
+            _card(f"DP{axis}", "'NAXES: 2.0'        ", "Number of independent variables"),
+            _card(f"DP{axis}", f"'AXIS.{axis}: {axis}.0'       ", "Axis number of the variable"),
+            _card(f"D2IMDIS{axis}", "'LOOKUP  '          ", "Detector to image correction type"),
+            _card(f"D2IM{axis}", f"'EXTVER: {axis + 2}.0'       ", "Version number of WCSDVARR extension"),
+            _card(f"D2IM{axis}", "'NAXES: 2.0'        ", "Number of independent variables"),
+            _card(f"D2IMERR{axis}", _number(0.0017), "Maximum error of D2IM correction"),
+        ]
+    return cards
+
+
 def _copied(detector: str, is_raw: bool, is_named: bool) -> list[str]:
     """Give the cards that come from the extension, with ``%`` fields where cutouts differ."""
     scale = _SCALE_DEG[detector]
     unit = "COUNTS" if is_raw or detector == "WFPC2" else "ELECTRONS/S" if detector == "IR" else "ELECTRONS"
     names = [
-        _card("ROOTNAME", "'%-9b'         ", "rootname of the observation set"),
-        _card("EXPNAME", "'%-9b'         ", "exposure identifier"),
+        _card("ROOTNAME", "'%-9b                         '", "rootname of the observation set"),
+        _card("EXPNAME", "'%-9b                '", "exposure identifier"),
     ]
     return [
         *(names if is_named else []),
@@ -111,6 +129,7 @@ def _copied(detector: str, is_raw: bool, is_named: bool) -> list[str]:
         _card("WCSNAME", "'IDC_2731450pi'     ", "Coordinate system title"),
         _card("MDRIZSKY", f"{0.0:>20.1f}", "Sky value computed by AstroDrizzle"),
         *_distortion(detector),
+        *(_lookup_tables() if detector == "UVIS" and not is_raw else []),
         _card("IDCSCALE", _number(3600 * scale), "default plate scale (arcsec)"),
         _card("IDCTHETA", _number(45.0), "rotation of y axis"),
         _card("IDCXREF", _number(_CENTRE[detector][0]), "reference pixel of the distortion in x"),

@@ -18,12 +18,14 @@ from psfharvest.simulator.catalog.columns import DETECTORS
 from psfharvest.simulator.catalog.table import SCALE, SCALED, Table
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky import optics
-from psfharvest.simulator.sky.exposures import Exposures, synthetic_exposures
+from psfharvest.simulator.sky.exposures import Exposures, rootnames, synthetic_exposures
 from psfharvest.simulator.sky.geometry import CHIP_ROWS, SIDES
 
 SHARES: Final = {"UVIS": 0.4, "IR": 0.3, "WFPC2": 0.3}
 SOURCES_PER_EXPOSURE: Final = 20
 FEWEST_EXPOSURES: Final = 16
+N_BRIGHT: Final = 31
+"""Synthetic sources that the second published notebook's query gives, beside 19 recorded ones."""
 SATURATED_SHARE: Final = 0.1
 _IDS: Final = {
     "UVIS": (8_000_000, 33_000_000),
@@ -60,6 +62,7 @@ def build(detector: str, settings: Settings) -> Table:
     parts = _synthetic(detector, n, exposures, rng)
     parts["is_real"] = np.zeros(n, dtype=bool)
     if detector == "UVIS":
+        exposures, parts = _with_bright(exposures, parts, settings.seed)
         real = _real_rows()
         exposures, parts = _with_real(exposures, parts, real, rng=np.random.default_rng(1))
     if "id_twice" in settings.oddities:
@@ -75,6 +78,56 @@ def build(detector: str, settings: Settings) -> Table:
         raw_border=border,
         **{name: values[order] for name, values in parts.items()},
     )
+
+
+def _with_bright(
+    exposures: Exposures, parts: dict[str, NDArray[Any]], seed: int
+) -> tuple[Exposures, dict[str, NDArray[Any]]]:
+    """
+    Make some synthetic sources like the recorded answers to the second published notebook's query.
+
+    With the 19 recorded ones they are the 50 that it gives. No other is as bright and unsaturated.
+    """
+    free = np.flatnonzero(parts["n_sat_pixels"] == 0)
+    if len(free) < 2 * N_BRIGHT:
+        return exposures, parts
+    hit = free[:: len(free) // N_BRIGHT][:N_BRIGHT]
+    rng = np.random.default_rng([seed, 50])
+    drawn = synthetic_exposures("UVIS", N_BRIGHT, rng, seed)
+    added = {field.name: getattr(drawn, field.name) for field in fields(Exposures)}
+    added |= {
+        "rootname": rootnames("UVIS", seed, len(exposures) + N_BRIGHT)[-N_BRIGHT:],
+        "filter": np.full(N_BRIGHT, "F606W"),
+        "filter_2": np.full(N_BRIGHT, ""),
+        "aperture": np.full(N_BRIGHT, "UVIS-CENTER"),
+        "exptime": np.array([40.0, 348.0, 400.0, 725.0])[np.arange(N_BRIGHT) % 4],
+        "subarray": np.zeros(N_BRIGHT, dtype=np.int8),
+        "chip": np.zeros(N_BRIGHT, dtype=np.int8),
+        "mtflag": np.full(N_BRIGHT, "0"),
+        "focus": _known_focus(drawn.focus),
+    }
+    both = {name: np.concatenate([getattr(exposures, name), values]) for name, values in added.items()}
+    changed = {name: values.copy() for name, values in parts.items()}
+    sky = _within(rng, 3_250, 4_950)
+    pixc = _within(rng, 5_920_000, 6_310_000)
+    changed["exposure"][hit] = len(exposures) + np.arange(N_BRIGHT)
+    changed["chip"][hit] = 2
+    changed["x"][hit] = _within(rng, 14_500_000, 21_600_000)
+    changed["y"][hit] = _within(rng, 6_400_000, 13_400_000)
+    changed["sky"][hit], changed["pixc"][hit] = sky, pixc
+    changed["flux"][hit] = (pixc - sky) / optics.profile("F606W", "UVIS").peak
+    changed["qfit"][hit] = _within(rng, 18, 50)
+    changed["iso_index"][hit] = 24
+    return Exposures(**both), changed
+
+
+def _within(rng: np.random.Generator, low: int, high: int) -> NDArray[np.int32]:
+    return rng.integers(low, high, N_BRIGHT).astype(np.int32)
+
+
+def _known_focus(focus: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill in a focus where there is none: a query with a criterion on it gave these sources."""
+    return np.where(np.isnan(focus), 0.5, focus)
 
 
 def _with_doubled_ids(ids: NDArray[np.int32], is_real: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -180,6 +233,7 @@ def _with_real(
         "chip": np.zeros(n, dtype=np.int8),
         "aperture": np.full(n, "UVIS-CENTER"),
         "mtflag": np.full(n, "0"),
+        "focus": _known_focus(drawn.focus),
     }
     scaled = {
         name: np.round(given[name].astype(float) * SCALE[stored]).astype(np.int32)
