@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "export": {"core", "export", "filesystem", "store"},
     "show": {"core", "filesystem", "show"},
     "plot": {"show"},
+    "examples": {"Harvest", "Query", "blocking", "plot"},
     "simulator": {"simulator"},
     "serve": {"client", "core", "serve", "store"},
     "cli": {

@@ -11,6 +11,7 @@ from astropy.stats import sigma_clipped_stats
 
 from psfharvest import Archive, Harvest, Query
 from psfharvest.core.errors import BadInput, BadQuery
+from psfharvest.examples import epsf as example
 from psfharvest.simulator import Settings, Simulator
 from psfharvest.simulator.sky import scene
 from psfharvest.simulator.sky.optics import SAMPLES_PER_PX, profile
@@ -151,19 +152,14 @@ def test_a_grid_of_epsfs_is_a_gridded_model(stars: Harvest) -> None:
         uvis[:4].epsf(1, region=5)
 
 
-def test_an_epsf_is_the_simulators(tmp_path: Path) -> None:
-    """Of 200 stars: converged, peak within 0.5 % and rms within 0.3 % of the peak, with no free scale."""
-    query = Query("UVIS", filter="F814W", n_sat_pixels=0, psf_flux=(2e4, None), psf_x_center=(60, 4030), limit=200)
-
-    async def work(url: str) -> None:
-        async with Archive(url) as archive:
-            await archive.harvest(query, tmp_path / "d", suffixes=["flc"])
-
+def test_the_example_makes_the_simulators_epsf(tmp_path: Path) -> None:
+    """In 25 lines, of 200 stars: converged, peak within 0.5 %, rms within 0.3 % of the peak, with no free scale."""
     with Simulator(Settings(sources=20000, seed=1)) as simulator:
-        anyio.run(work, simulator.url)
-    model = Harvest(tmp_path / "d").epsf()
+        model = example.main(tmp_path / "d", simulator.url)
     truth = true_epsf(model.data.shape, 4)
 
+    assert len(Path(example.__file__).read_text().splitlines()) <= 25
     assert (200, True, "catalogue") == tuple(model.meta[k] for k in ("n_stars", "converged", "flux_scale"))
     assert abs(model.data.max() / truth.max() - 1) < 0.005
     assert np.sqrt(np.mean((model.data - truth) ** 2)) < 0.003 * truth.max()
+    assert b"\x89PNG" == (tmp_path / "d/epsf.png").read_bytes()[:4]
