@@ -272,7 +272,7 @@ def test_an_error_page_is_never_saved(uris: list[str], simulator: Simulator, her
 
 def test_what_is_not_there_is_missing(uris: list[str], simulator: Simulator, here: Path) -> None:
     """What the archive does not have is told apart from what failed, by every function."""
-    simulator.faults = [Fault("status", code=404, service="any")]
+    simulator.faults = [Fault("status", code=404, service=name) for name in ("file", "bundle", "fitscut")]
     urls = mast_api_psf.convert_dataURIs_to_dataURLs(uris)
     calls: list[Callable[[], Any]] = [
         lambda: mast_api_psf.download_request_file([uris[0], "a.fits"]),
