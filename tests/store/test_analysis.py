@@ -152,6 +152,7 @@ def test_a_grid_of_epsfs_is_a_gridded_model(stars: Harvest) -> None:
         uvis[:4].epsf(1, region=5)
 
 
+@pytest.mark.campaign
 def test_the_example_makes_the_simulators_epsf(tmp_path: Path) -> None:
     """In 25 lines, of 200 stars: converged, peak within 0.5 %, rms within 0.3 % of the peak, with no free scale."""
     with Simulator(Settings(sources=20000, seed=1)) as simulator:
