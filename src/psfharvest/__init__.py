@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from psfharvest.client import Archive
+    from psfharvest.core.catalog.plan import Part
     from psfharvest.core.catalog.query import Query
     from psfharvest.core.errors import (
         ArchiveDown,
@@ -36,6 +37,7 @@ _HOMES = {
     "Archive": "client",
     "Cutout": "core.fits.cutout",
     "Harvest": "store.read.harvest",
+    "Part": "core.catalog.plan",
     "Query": "core.catalog.query",
     **dict.fromkeys(("Limits", "Progress", "Reason", "Report", "RetryPolicy", "State"), "core.model"),
     **dict.fromkeys(
@@ -63,6 +65,7 @@ __all__ = [
     "Limits",
     "LocalError",
     "ManifestError",
+    "Part",
     "Progress",
     "PsfharvestError",
     "Query",

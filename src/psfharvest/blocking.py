@@ -21,6 +21,7 @@ from psfharvest import client as asynchronous
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.concurrency.background_loop import END, GRACE_S, LOOK_S, Background, Call, Work
 from psfharvest.concurrency.threaded_iterator import read_aside
+from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
@@ -114,6 +115,26 @@ class Archive:
         """Return the number of sources that the query matches; see `psfharvest.Archive.count`."""
         return self._do(lambda _: self._archive.count(query))
 
+    def plan(self, query: Query | str, part_rows: int = 50_000) -> list[Part]:
+        """Return parts of a query that can be harvested by themselves; see `psfharvest.Archive.plan`."""
+
+        async def every() -> list[Part]:
+            return [part async for part in self._archive.plan(query, part_rows)]
+
+        return self._do(lambda _: every())
+
+    def limit(self, connections: int) -> None:
+        """Change the ceiling of connections while work is under way; see `psfharvest.Archive.limit`."""
+        self._do(lambda _: self._archive.limit(connections))
+
+    def hold(self, seconds: float) -> None:
+        """Send no request for so long; see `psfharvest.Archive.hold`."""
+
+        async def hold() -> None:
+            self._archive.hold(seconds)
+
+        self._do(lambda _: hold())
+
     def query(self, query: Query | str, *, progress: bool | Watch | None = True) -> Table:
         """Return the matching rows of the catalogue, sorted by id, with a bar; see `psfharvest.Archive.query`."""
         with watching(progress, unit="row") as watch:
@@ -174,6 +195,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
+        part: Part | None = None,
         progress: bool | Watch | None = True,
     ) -> Report:
         """
@@ -182,7 +204,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
-        retry_states, max_bytes
+        retry_states, max_bytes, part
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             True draws a bar (tqdm's), False nothing; a function is called with a `Progress` a few times a second,
@@ -216,6 +238,7 @@ class Archive:
                 extend=extend,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
+                part=part,
                 progress=emit,
             ),
         )

@@ -8,7 +8,7 @@ its pauses. It holds no global, installs no signal handler, and leaves nothing b
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence, Sized
+from collections.abc import AsyncIterator, Sequence, Sized
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from html import escape
@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.catalog.listing import Listing, PartRows
+from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.archive.endpoints import Endpoints, endpoints_for
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
 from psfharvest.core import ranges
+from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, CutoutFailed, CutoutMissing, DeadlinePassed
+from psfharvest.core.errors import BadInput, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, RetryPolicy, State, Tally
+from psfharvest.core.model import Limits, Reason, Report, RetryPolicy
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import open_limit
-from psfharvest.run import Job, What, interruption, item_of, items_of, learnt_cache, queries_of
+from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of
+from psfharvest.run.parts import plan
+from psfharvest.run.results import as_query, cutout_of, explained, rows_so_far
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
 
@@ -145,6 +148,49 @@ class Archive:
         """Whether any request was answered well."""
         return self._session is not None and self._session.limiter.has_answered
 
+    async def limit(self, connections: int) -> None:
+        """
+        Change the ceiling of connections while work is under way; 0 holds all of it.
+
+        Lowered, it returns once no more connections than that are open: what has been requested comes first. The
+        public archive's own ceiling stands.
+
+        Raises
+        ------
+        BadInput
+            When it is no number of connections.
+        """
+        if connections != 0:
+            ranges.CONNECTIONS.check("connections", connections)
+        wanted = replace(self._limits, max_connections=max(1, connections))
+        at_most = open_limit.connections_at_most(wanted.connections(is_public=self._endpoints.is_public))
+        await self._open().limit(min(connections, at_most))
+
+    def hold(self, seconds: float) -> None:
+        """
+        Send no request for so long; what is under way goes on, and nothing counts as an outage.
+
+        Raises
+        ------
+        BadInput
+            When it is no time.
+        """
+        ranges.PATIENCE_S.check("seconds", seconds)
+        self._open().limiter.hold(seconds)
+
+    async def plan(self, query: Query | str, part_rows: int = 50_000) -> AsyncIterator[Part]:
+        """
+        Yield parts of a query, ascending, by counts alone; each has `part_rows` sources at most.
+
+        Each goes to `harvest` with a folder of its own; together they cover the query. It raises as `count` does.
+        """
+        ranges.PAGE_ROWS.check("part_rows", part_rows)
+        session = self._open()
+        with session.share() as share:
+            async with aclosing(plan(session.mashup(share, SHORT_PATIENCE_S), as_query(query), part_rows)) as parts:
+                async for part in parts:
+                    yield part
+
     async def count(self, query: Query | str) -> int:
         """
         Return the number of sources that the query matches, at most its limit; a detector's name is for all of it.
@@ -156,7 +202,7 @@ class Archive:
         ArchiveDown
             When it stays out of reach.
         """
-        query = _as_query(query)
+        query = as_query(query)
         session = self._open()
         with session.share() as share:
             n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
@@ -185,7 +231,7 @@ class Archive:
         BadQuery, ArchiveDown
             As `count` does.
         """
-        query = _as_query(query)
+        query = as_query(query)
         session = self._open()
         with session.share() as share, watching(progress, unit="row") as watch:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
@@ -195,7 +241,7 @@ class Archive:
                 async for part in coming:
                     parts.append(part)
                     if watch is not None:
-                        watch(_rows_so_far(parts, listing.total))
+                        watch(rows_so_far(parts, listing.total))
         rows = NO_ROWS.plus(*(part.rows for part in parts))
         if any(part.is_again or part.part is None for part in parts):
             rows = rows.distinct()
@@ -303,9 +349,9 @@ class Archive:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
         singles = self._open().singles(item_of)
         if deadline_s is None:
-            return _cutout_of(await singles.fetch(uri))
+            return cutout_of(await singles.fetch(uri))
         with anyio.move_on_after(deadline_s):
-            return _cutout_of(await singles.fetch(uri))
+            return cutout_of(await singles.fetch(uri))
         raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
 
     async def harvest(
@@ -325,6 +371,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
+        part: Part | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
         """
@@ -360,6 +407,9 @@ class Archive:
         max_bytes
             Size of all of the folder's cutouts beyond which the run ends with work pending (``stopped`` is
             ``max_bytes``); None is no limit.
+        part
+            Of a query, as `plan` gives them: only this part is harvested. ``psfharvest merge`` makes one folder of
+            those of all parts, which knows the whole query.
         progress
             True draws a bar (tqdm's); a function is called with a `Progress` a few times a second.
 
@@ -379,7 +429,7 @@ class Archive:
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
-            return await _explained(job.harvest(what, suffixes, extend=extend, **sizes), Path(folder))
+            return await explained(job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder))
 
     async def resume(
         self,
@@ -395,7 +445,7 @@ class Archive:
         settings = Settings(fsync=fsync)
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
-            return await _explained(job.resume(), Path(folder))
+            return await explained(job.resume(), Path(folder))
 
     async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:
         """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
@@ -427,31 +477,3 @@ class Archive:
         if self._session is None:
             raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
         return self._session
-
-
-def _cutout_of(outcome: Outcome) -> Cutout:
-    uri = outcome.item.uri
-    if outcome.body is not None:
-        return Cutout.of(uri, outcome.body, outcome.item.source)
-    error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
-    raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
-
-
-async def _explained(work: Awaitable[Report], folder: Path) -> Report:
-    """Await a harvest; a cancellation of asyncio's own leaves with one sentence and without our frames."""
-    try:
-        return await work
-    except BaseException as error:
-        if not interruption.is_native(error):
-            raise
-        error.args = (interruption.words(folder),)
-        raise error.with_traceback(None) from None
-
-
-def _rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
-    tally = Tally(done=sum(len(part.rows) for part in parts))
-    return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
-
-
-def _as_query(query: Query | str) -> Query:
-    return query if isinstance(query, Query) else Query(query)

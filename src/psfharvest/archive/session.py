@@ -91,6 +91,11 @@ class Session:
         """Return how long to go on trying: what was given, else what the kind of work deserves."""
         return self._retry or RetryPolicy(patience_s=patience_s)
 
+    async def limit(self, connections: int) -> None:
+        """Use at most so many connections from now on, 0 for none; return once no more are open."""
+        self.limiter.limit(connections)
+        await self._wire.settle(connections)
+
     def share(self) -> Share:
         """Return the share of a new user, to be closed by it."""
         return self.limiter.share()

@@ -7,6 +7,7 @@ of connections, the rate, the pauses and the outages hold for all of them togeth
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -83,7 +84,8 @@ class Traffic:
         self._draw = draw
         self._now = clock()
         self._next_start = 0.0
-        self._paused_until = 0.0
+        self._resumes_at = 0.0
+        self._is_held = False
         self._waiting_turns = 0
         self._changed = anyio.Event()
 
@@ -100,7 +102,23 @@ class Traffic:
     @property
     def connections(self) -> int:
         """Connections that may be in use now."""
-        return self.throttle.limit
+        return 0 if self._is_held else self.throttle.limit
+
+    def limit(self, connections: int) -> None:
+        """Change the ceiling of connections; 0 holds all requests until there are some again."""
+        self._is_held = connections == 0
+        if connections:
+            self.throttle.set_ceiling(connections)
+        self._announce()
+
+    def hold(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._resumes_at = max(self._resumes_at, self._clock() + seconds)
+        self._announce()
+
+    @property
+    def _paused_until(self) -> float:
+        return math.inf if self._is_held else self._resumes_at
 
     @property
     def is_wanted(self) -> bool:
@@ -214,6 +232,8 @@ class Traffic:
         Reckoned from the start of the turn, as `allowance` is: whatever was closed there has a time to open.
         """
         now = self._now
+        if self._is_held:
+            return None
         opens_at = max(self._paused_until, self._rate_ready_at())
         if self.is_down and not self.health.is_doubted:
             opens_at = max(opens_at, self.health.probe_at)
@@ -313,8 +333,8 @@ class Traffic:
         else:
             self.throttle.observe(1, 0, elapsed_s)
         if failure.reason is Reason.RATE_LIMITED:
-            self._paused_until = max(
-                self._paused_until,
+            self._resumes_at = max(
+                self._resumes_at,
                 now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
             )
         is_lost = self.health.failure(failure, subject, now, self._draw())

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.core import ranges
+from psfharvest.core.catalog.plan import Part
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.engine.share import Share
@@ -77,21 +78,31 @@ class Job:
         if self.max_bytes is not None:
             ranges.STORED_BYTES.check("max_bytes", self.max_bytes)
 
-    async def harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
+    async def harvest(
+        self,
+        what: What | Path,
+        suffixes: Sequence[str],
+        *,
+        extend: bool,
+        part: Part | None = None,
+        **sizes: int,
+    ) -> Report:
         """Ask for what is wanted, in a new folder or an old one, and run."""
         if isinstance(what, Path) and await _in_thread(is_read_once, what):
             what = LineStream(what)
         if not isinstance(what, LineStream):
-            return await self._harvest(what, suffixes, extend=extend, **sizes)
+            return await self._harvest(what, suffixes, extend, part, **sizes)
         async with aclosing(what):
             await what.open()  # before anything is made on disk: it may be refused
-            return await self._harvest(what, suffixes, extend=extend, **sizes)
+            return await self._harvest(what, suffixes, extend, part, **sizes)
 
-    async def _harvest(self, what: What | Path, suffixes: Sequence[str], *, extend: bool, **sizes: int) -> Report:
+    async def _harvest(
+        self, what: What | Path, suffixes: Sequence[str], extend: bool, part: Part | None, **sizes: int
+    ) -> Report:
         with self.session.share() as share:
             mashup = self.session.mashup(share, LONG_PATIENCE_S)
             asks = [
-                await ask_for(mashup, one, self.folder, chosen, **sizes)
+                await ask_for(mashup, one, self.folder, chosen, part, **sizes)
                 for one, chosen in targets_of(what, suffixes)
             ]
             try:

@@ -14,8 +14,9 @@ from pathlib import Path
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from psfharvest.archive.catalog.listing import Listing, PartRows
+from psfharvest.archive.catalog.listing import Listing, PartRows, id_range
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Asked, BadLine, Item
@@ -139,6 +140,8 @@ class Asking:
     async def _ask_query(self, ask: Ask) -> None:
         query = Query.from_dict(ask.spec["query"])
         finished = await self._disk.do(targets.finished_parts, self._manifest, ask)
+        if "part" in ask.spec:
+            finished += [(part, 0) for part in gaps([Part(*ask.spec["part"])], id_range(query.criteria))]
         if query.limit is not None:
             query = replace_query(query, limit=max(0, query.limit - sum(n for _, n in finished)))
         total = None if ask.expected is None else ask.expected // len(ask.spec["suffixes"])

@@ -12,11 +12,13 @@ import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
 from psfharvest.run import uri_lists
+from psfharvest.run.parts import part_ask
 from psfharvest.run.planner import Uris
 from psfharvest.run.rows import query_ask, uris_of
 from psfharvest.store import folder as folders
@@ -26,15 +28,26 @@ What = Query | Sequence[Query] | Uris
 Refuse = Callable[[Outcome], Awaitable[None]]
 
 
-async def ask_for(mashup: Mashup, what: What | Path, folder: Path, suffixes: Sequence[str], **sizes: int) -> Ask:
+async def ask_for(
+    mashup: Mashup,
+    what: What | Path,
+    folder: Path,
+    suffixes: Sequence[str],
+    part: Part | None = None,
+    **sizes: int,
+) -> Ask:
     """
-    Return the ask of what a caller wants in a folder; a query is counted, unless the folder knows it.
+    Return the ask of what a caller wants in a folder; a query is counted, unless the folder or its part tells.
 
     Raises
     ------
     BadInput
         When it cannot be asked for.
     """
+    if part is not None:
+        if not isinstance(what, Query):
+            raise BadInput("a part belongs to a query: give the query that it was planned for")
+        return part_ask(query_ask(what, suffixes, n_sources=0, **sizes), what, part)
     if isinstance(what, Query):
         ask = query_ask(what, suffixes, n_sources=0, **sizes)
         if folders.knows(folder, ask):

@@ -76,7 +76,7 @@ class Listing:
         self.lacking = 0
         self._mashup = mashup
         self._query = query
-        self._whole = _id_range(query.criteria)
+        self._whole = id_range(query.criteria)
         self._done = sorted(finished)
         self._total = total
         self._left = query.limit
@@ -293,7 +293,8 @@ class Listing:
             yield Rows(rows.columns, rows.kinds, new)
 
 
-def _id_range(criteria: Iterable[Criterion]) -> Part:
+def id_range(criteria: Iterable[Criterion]) -> Part:
+    """Return the range of ids that a query's own criteria leave."""
     for criterion in criteria:
         if criterion.column == "id" and isinstance(criterion, Between):
             low = LOWEST if criterion.low is None else max(LOWEST, -int(-criterion.low // 1))

@@ -129,6 +129,10 @@ class Wire(Protocol):
         """Use at most so many connections from now on."""
         ...
 
+    async def settle(self, connections: int) -> None:
+        """Use at most so many connections from now on; return once no more are open."""
+        ...
+
     async def aclose(self) -> None:
         """End all connections that are ours."""
         ...

@@ -20,6 +20,8 @@ from psfharvest.archive.wires.httpx_call import Call, HttpxStream, Receiver, Who
 from psfharvest.archive.wires.httpx_client import check_client, make_client, pool_size
 from psfharvest.archive.wires.loop_task import start_in_loop
 
+SETTLE_EVERY_S = 0.02
+"""How often it is looked whether requests have ended that a lowered limit waits for."""
 GRACE_S = 0.04
 """How long leaving and closing wait for requests to end; those that are still connecting then end by themselves."""
 
@@ -149,6 +151,12 @@ class HttpxWire:
     def set_limit(self, connections: int) -> None:
         """Use at most so many connections from now on; requests beyond them wait here."""
         self._limiter.total_tokens = max(1, min(connections, self.ceiling))
+
+    async def settle(self, connections: int) -> None:
+        """Use at most so many connections from now on; return once no more requests are under way."""
+        self.set_limit(connections)
+        while len(self._calls) > connections:  # noqa: ASYNC110 - rare, and calls end in many ways
+            await anyio.sleep(SETTLE_EVERY_S)
 
     async def aclose(self) -> None:
         """

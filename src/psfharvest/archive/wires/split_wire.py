@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Stream
 from psfharvest.archive.wires.curl import CurlWire
-from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.archive.wires.httpx_wire import SETTLE_EVERY_S, HttpxWire
 
 
 class SplitWire:
@@ -55,6 +55,10 @@ class SplitWire:
     async def exchange(self, request: Request) -> Answer:
         """Send one request over httpx and wait for its whole answer."""
         return await (await self._query_wire()).exchange(request)
+
+    async def settle(self, connections: int) -> None:
+        """Use at most so many connections from now on; return once no more are open."""
+        await self._shares.settle(connections)
 
     def set_limit(self, connections: int) -> None:
         """Use at most so many connections from now on."""
@@ -111,9 +115,17 @@ class _Shares:
 
     def set_limit(self, connections: int) -> None:
         """Hold at most so many connections from now on."""
-        self._limit = max(1, connections)
-        self._slots.total_tokens = self._limit
+        self._limit = max(0, connections)
+        self._slots.total_tokens = max(1, connections)
         self._bulk.set_limit(max(0, self._limit - self._n_taken))
+
+    async def settle(self, connections: int) -> None:
+        """Hold at most so many connections from now on; return once no more are open."""
+        self.set_limit(connections)
+        await self._bulk.settle(connections)
+        while self._n_taken > connections:  # noqa: ASYNC110 - rare
+            await anyio.sleep(SETTLE_EVERY_S)
+        self.set_limit(connections)  # queries that ended have given theirs back
 
     def _give_back(self) -> None:
         self._n_taken -= 1

@@ -53,6 +53,12 @@ class Throttle:
         """Connections that may be in use now: from 1 to the ceiling."""
         return max(1, int(self._limit))
 
+    def set_ceiling(self, ceiling: int) -> None:
+        """Change the ceiling; what was at the old one follows it upwards, what was lowered earns its way."""
+        was_full = self._limit >= self.ceiling
+        self.ceiling = ceiling
+        self._limit = float(ceiling) if was_full else min(self._limit, float(ceiling))
+
     def observe(self, n_good: int, n_trouble: int, mean_s: float) -> None:
         """
         Take account of answers.

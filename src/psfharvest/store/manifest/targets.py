@@ -106,7 +106,7 @@ def _in_python(ask: Ask) -> str:
 
 def _but_limit(ask: Ask) -> str | None:
     """Return what is equal for queries that differ in their limit only; None for a list."""
-    if ask.kind != "query":
+    if ask.kind != "query" or "part" in ask.spec:
         return None
     query, *rest = json.loads(ask.identity)
     return json.dumps([json.loads(query) | {"limit": None}, *rest], sort_keys=True)
@@ -199,5 +199,6 @@ def describe(ask: Ask) -> str:
         for name, default in (("unsat_size", 51), ("sat_size", 101)):
             size_px = ask.spec[f"{name}_px"]
             words += [f"--{name.replace('_', '-')}", str(size_px)] if size_px != default else []
-        return shlex.join(words)
+        low, high = ask.spec.get("part", ("", ""))
+        return shlex.join(words) + (f" (its ids {low} to {high})" if "part" in ask.spec else "")
     return f"the list {ask.spec['path']}" if ask.kind == "file" else "a stream of dataURIs"

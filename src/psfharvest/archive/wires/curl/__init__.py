@@ -102,6 +102,14 @@ class CurlWire:
             with anyio.CancelScope(shield=True):
                 await done.wait()
 
+    async def settle(self, connections: int) -> None:
+        """Use at most so many connections from now on; return once no more are open."""
+        self._limit = max(0, connections)
+        if self._thread is not None:
+            done, caller = anyio.Event(), loop_caller()
+            self._thread.settle(self._limit, lambda: caller(done.set))
+            await done.wait()
+
     async def aclose(self) -> None:
         """End all transfers and the thread; what still waits for an answer gets a failure."""
         self._is_closed = True

@@ -60,6 +60,7 @@ class CurlThread:
         self._inbox = Inbox()
         self._waiting = Waiting()
         self._at_end: deque[Callable[[], object]] = deque()
+        self._settling: list[tuple[int, Callable[[], object]]] = []
         self._multi: Any = None
         self._poller = make_poller()
         self._watched: set[int] = set()
@@ -123,6 +124,11 @@ class CurlThread:
         self.check()
         self._inbox.post(self._make_room, limit, done)
 
+    def settle(self, limit: int, done: Callable[[], object]) -> None:
+        """Hold at most so many connections from now on, and call `done` once no more are open."""
+        self.check()
+        self._inbox.post(self._settle, limit, done)
+
     def close(self, at_end: Callable[[], object] | None = None) -> None:
         """End the thread; `at_end` is its last call."""
         if at_end is not None:
@@ -162,6 +168,8 @@ class CurlThread:
     def _turn(self) -> None:
         self._inbox.obey()
         self._fill()
+        if self._settling:
+            self._end_settling()
         now = self._now()
         if self._timer_at <= now:
             self._timer_at = math.inf
@@ -246,6 +254,15 @@ class CurlThread:
         in_use = [transfer.curl.getinfo(pycurl.ACTIVESOCKET) for transfer in self._active.values()]
         self._idle.shrink(limit, in_use, monotonic())
         done()
+
+    def _settle(self, limit: int, done: Callable[[], object]) -> None:
+        self._set_limit(limit)
+        self._settling.append((limit, done))
+
+    def _end_settling(self) -> None:
+        for limit, done in [waiting for waiting in self._settling if len(self._active) <= waiting[0]]:
+            self._settling.remove((limit, done))
+            self._make_room(min(limit, self._limit), done)
 
     def _fill(self) -> None:
         while self._waiting and len(self._active) < self._limit:
@@ -404,6 +421,8 @@ class CurlThread:
             self._multi.close()
         self._poller.close()
         self._inbox.close()
+        while self._settling:
+            self._settling.pop()[1]()
         while self._at_end:
             self._at_end.popleft()()
 

@@ -1,0 +1,44 @@
+"""What a call of `Archive` takes and gives, put into its final form."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from psfharvest.archive.catalog.listing import PartRows
+from psfharvest.core.catalog.query import Query
+from psfharvest.core.errors import CutoutFailed, CutoutMissing
+from psfharvest.core.fits.cutout import Cutout
+from psfharvest.core.model import Outcome, Progress, Report, State, Tally
+from psfharvest.run import interruption
+
+
+def cutout_of(outcome: Outcome) -> Cutout:
+    """Return what a single request brought; raise `CutoutMissing` or `CutoutFailed` where that is nothing."""
+    uri = outcome.item.uri
+    if outcome.body is not None:
+        return Cutout.of(uri, outcome.body, outcome.item.source)
+    error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
+    raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+
+
+async def explained(work: Awaitable[Report], folder: Path) -> Report:
+    """Await a harvest; a cancellation of asyncio's own leaves with one sentence and without our frames."""
+    try:
+        return await work
+    except BaseException as error:
+        if not interruption.is_native(error):
+            raise
+        error.args = (interruption.words(folder),)
+        raise error.with_traceback(None) from None
+
+
+def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
+    """Return how far a query has come."""
+    tally = Tally(done=sum(len(part.rows) for part in parts))
+    return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
+
+
+def as_query(query: Query | str) -> Query:
+    """Return a query, for a detector's name that of all its sources."""
+    return query if isinstance(query, Query) else Query(query)
