@@ -174,7 +174,7 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
             wire, traffic, endpoints, limits, route, staging, memory_bytes=STAGED_IN_MEMORY_BYTES
         )
         fetcher = RoutedFetcher(files, bundles, traffic, route, lambda: manifest.tally().pending)
-        report = await Campaign(manifest, sink, todo, mashup, fetcher, traffic, retry).run()
+        report = await Campaign(manifest, sink, todo, mashup, fetcher, traffic, retry, folder).run()
         await in_thread(sink.close)
         return report
 

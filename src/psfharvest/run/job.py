@@ -20,13 +20,14 @@ from psfharvest.engine.share import Share
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
-from psfharvest.run.run import Campaign
+from psfharvest.run.run import Campaign, lost_words
 from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_of
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.read.account import account
+from psfharvest.store.recover import mend, presence
 from psfharvest.store.staging import StagingFolder
 
 VIAS = ("auto", "file", "bundle")
@@ -143,6 +144,7 @@ class Job:
     ) -> Report:
         await _in_thread(_note_archive, manifest, self.session.endpoints.root)
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
+        note = await _in_thread(_mend_tail, self.folder, manifest)
         opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
             _in_threads(closing(opened)) as sink,
@@ -156,6 +158,8 @@ class Job:
                 fetcher=self.session.harvester(share, self.via, lambda: manifest.tally().pending, staging),
                 share=share,
                 policy=self.session.policy(LONG_PATIENCE_S),
+                folder=self.folder,
+                notes=note,
                 watch=self.progress,
                 streams=streams,
                 max_bytes=self.max_bytes,
@@ -167,6 +171,14 @@ def _note_archive(manifest: Manifest, root: str) -> None:
     if manifest.setting("archive") != root:
         with manifest.transaction():
             manifest.set(archive=root)
+
+
+def _mend_tail(folder: Path, manifest: Manifest) -> list[str]:
+    """Mend the file that the sink goes on in, where it was cut or removed; return what to say of it."""
+    path = presence.cut_tail(folder, manifest)
+    if not path:
+        return []
+    return [lost_words(len(mend.take_back(folder, manifest, (), [path])), path)]
 
 
 def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], error: SinkError) -> Report:

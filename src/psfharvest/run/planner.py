@@ -30,6 +30,8 @@ from psfharvest.store.manifest.targets import Ask
 ITEMS_AT_ONCE = 512
 BACKLOG = 100_000
 """Pending cutouts beyond which the next part of a query is left for later."""
+AGAIN_MAX = 8192
+"""Cutouts whose bytes are gone that wait to be asked for again; beyond that no more are looked for."""
 HANDED_MAX = 3
 """Batches of new items that are kept in memory on their way to the engine."""
 
@@ -77,6 +79,9 @@ class Asking:
         self._streams = streams
         self._with_source = with_source
         self._handed: deque[list[Item]] = deque()
+        self._again: set[int] = set()
+        self._again_taken = anyio.Event()
+        self._is_searching = False
         self._is_over = False
         self._error: Exception | None = None
         self._pour_error: Exception | None = None
@@ -109,10 +114,13 @@ class Asking:
         """
         after = 0
         while True:
-            news, is_over = self._news, self._is_over
-            batch = self._next_handed(after) or await self._disk.do(self._pending, after)
+            news, is_over = self._news, self._is_over and not self._is_searching
+            batch = await self._next_again(after) or self._next_handed(after)
+            batch = batch or await self._disk.do(self._pending, after)
             if batch:
-                after = batch[-1].number
+                after = max(after, batch[-1].number)
+                self._again.difference_update(item.number for item in batch)
+                self._again_taken.set()
                 yield batch
             elif is_over:
                 break
@@ -124,6 +132,34 @@ class Asking:
     def make_room(self) -> None:
         """Let a query that waits for the backlog go on."""
         self._room.set()
+
+    def begin_search(self) -> None:
+        """Expect calls of `again` until `end_search`: there may be more items to come."""
+        self._is_searching = True
+
+    async def again(self, numbers: Sequence[int]) -> None:
+        """Give items out again that are pending anew; waits while too many of them wait."""
+        self._again.update(numbers)
+        self._tell()
+        while len(self._again) > AGAIN_MAX:
+            self._again_taken = anyio.Event()
+            await self._again_taken.wait()
+
+    def end_search(self) -> None:
+        """End what `begin_search` began."""
+        self._is_searching = False
+        self._tell()
+
+    async def _next_again(self, after: int) -> list[Item]:
+        """Return items that are pending anew and were passed; the others will come by themselves."""
+        due = sorted(n for n in self._again if n <= after)[:ITEMS_AT_ONCE]
+        if not due:
+            return []
+        items = await self._disk.do(
+            lambda: self._manifest.pending(0, ITEMS_AT_ONCE, with_source=self._with_source, among=due)
+        )
+        self._again.difference_update(due)
+        return items
 
     def _next_handed(self, after: int) -> list[Item]:
         """Return new items that follow at once on what was given before, if they were handed over."""

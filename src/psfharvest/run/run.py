@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
@@ -22,6 +23,7 @@ from psfharvest.run.planner import Asking, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
 from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.recover import mend, presence
 from psfharvest.store.sink_kinds import Sink
 
 WATCH_S = 0.2
@@ -72,8 +74,12 @@ class Campaign:
         Called with a `Progress` a few times a second.
     streams
         For an ask of kind ``stream``: its dataURIs.
+    folder
+        The harvest folder.
     max_bytes
         Size of all of the folder's cutouts beyond which the run ends with work pending; None is no limit.
+    notes
+        What the user should know of how the folder was opened.
     """
 
     manifest: Manifest
@@ -83,9 +89,11 @@ class Campaign:
     fetcher: AccountingFetcher
     share: Share
     policy: RetryPolicy
+    folder: Path
     watch: Callable[[Progress], None] | None = None
     streams: Mapping[int, Uris] = field(default_factory=dict)
     max_bytes: int | None = None
+    notes: Sequence[str] = ()
     _disk: Disk = field(default_factory=Disk)
     _pump: Pump = field(init=False)
     _asking: Asking = field(init=False)
@@ -98,6 +106,7 @@ class Campaign:
     _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._notes += self.notes
         self._notes += [self.manifest.note] if self.manifest.note else []
         self._pump = Pump(self.fetcher, self, self.share, self.policy)
         self._asking = Asking(
@@ -237,7 +246,9 @@ class Campaign:
         error: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancellation)
+            self._asking.begin_search()
             group.start_soon(self._asking.run)
+            group.start_soon(self._find_lost)
             group.start_soon(self._keep_live)
             if self.watch is not None:
                 group.start_soon(self._watch, self.watch)
@@ -260,6 +271,31 @@ class Campaign:
         if error is not None:
             raise error
         return ""
+
+    async def _find_lost(self) -> None:
+        """Make what is gone from the folder pending again, beside the rest of the run."""
+        disk = Disk()  # of its own: a look at a million files must not hold up the storing
+        n_lost = 0
+        example = ""
+        reader = await disk.do(Manifest.read, self.folder)
+        try:
+            pages = presence.lost(self.folder, reader)
+            while (page := await disk.do(next, pages, None)) is not None:
+                if page.numbers:
+                    numbers = await self._disk.do(self._take_back, page)
+                    n_lost, example = n_lost + len(numbers), example or page.path
+                    await self._asking.again(numbers)
+        except LocalError as error:
+            self._notes.append(f"the folder could not be compared with its manifest: {error}")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await disk.do(reader.close)
+            self._asking.end_search()
+            if n_lost:
+                self._notes.append(lost_words(n_lost, example))
+
+    def _take_back(self, page: presence.Lost) -> list[int]:
+        return mend.take_back(self.folder, self.manifest, page.numbers, [page.path] if page.path else [])
 
     async def _hear_cancellation(self) -> None:
         """Wait no longer for a locked manifest once the run is cancelled, also in work that is shielded."""
@@ -306,6 +342,12 @@ class Campaign:
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
+
+
+def lost_words(n: int, path: str) -> str:
+    """Return the note of a run that found stored cutouts gone."""
+    where = f" ({path})" if path else ""
+    return f"{n:,} stored cutouts were gone or cut short{where}, and were asked for again"
 
 
 def _fitting(outcomes: Sequence[Outcome], room: int) -> list[Outcome]:

@@ -126,6 +126,16 @@ def done(db: Connection, limit: int) -> list[Item]:
     return [item_of(row) for row in rows]
 
 
+def pending_rows(db: Connection, after: int, limit: int, among_numbers: Iterable[int] | None = None) -> list[Any]:
+    """Return the rows of pending items with a number above `after`, of all or of some, in the order of asking."""
+    some = "" if among_numbers is None else f"AND i.n {AMONG} "
+    return db.execute(
+        f"SELECT {columns_of('i')} FROM item i WHERE i.n > ? {some}"  # noqa: S608 - no value in it
+        "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
+        (after, *(() if among_numbers is None else (among(among_numbers),)), limit),
+    ).fetchall()
+
+
 def is_any_pending(db: Connection, after: int) -> bool:
     """Return whether any item above a number is pending."""
     row = db.execute(

@@ -228,7 +228,9 @@ class Manifest:
 
     # -- the ledger proper
 
-    def pending(self, after: int, limit: int, *, with_source: bool = False) -> list[Item]:
+    def pending(
+        self, after: int, limit: int, *, with_source: bool = False, among: Iterable[int] | None = None
+    ) -> list[Item]:
         """
         Return pending items with a number above `after`, in the order of asking, and hold them for given out.
 
@@ -240,13 +242,11 @@ class Manifest:
             Items at most.
         with_source
             Whether to fill in the catalogue row, as a JSON object; its ``detector`` is the database it is from.
+        among
+            The numbers that are wanted; None: all.
         """
         with self.look() as db:
-            rows = db.execute(
-                f"SELECT {items.columns_of('i')} FROM item i WHERE i.n > ? "  # noqa: S608 - no value in it
-                "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
-                (max(after, self._low_water), limit),
-            ).fetchall()
+            rows = items.pending_rows(db, max(after, self._low_water), limit, among)
             found = [items.item_of(row) for row in rows]
             if with_source:
                 found = self._with_sources(found, [row[items.SOURCE_AT] for row in rows])
@@ -432,7 +432,7 @@ class Manifest:
         while self._on_their_way:
             given = self._on_their_way.popleft()
             self._given.update(item.number for item in given)
-            self._cursor = given[-1].number
+            self._cursor = max(self._cursor, given[-1].number)
         self._given.difference_update(self._settled)
         self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))

@@ -51,14 +51,29 @@ def repair(folder: Path, broken: Iterable[int], paths: Iterable[str] = ()) -> in
     SinkError
         When a file cannot be mended.
     """
-    dead = set(broken)
     with old_folder(folder, Settings()) as manifest:
-        mark, lost = _mend_files(folder, manifest, dead, paths)
-        with manifest.transaction():
-            manifest.retract(sorted(dead | lost))
-            if mark is not None:
-                manifest.set(shard=mark[0], shard_end=mark[1])
-    return len(dead | lost)
+        return len(take_back(folder, manifest, broken, paths))
+
+
+def take_back(folder: Path, manifest: Manifest, broken: Iterable[int], paths: Iterable[str] = ()) -> list[int]:
+    """
+    Do the same in a folder that this process holds; return the numbers of what is pending now.
+
+    A sink that is open must not be writing into one of the files.
+
+    Raises
+    ------
+    SinkError
+        When a file cannot be mended.
+    """
+    dead = set(broken)
+    mark, lost = _mend_files(folder, manifest, dead, paths)
+    numbers = sorted(dead | lost)
+    with manifest.transaction():
+        manifest.retract(numbers)
+        if mark is not None:
+            manifest.set(shard=mark[0], shard_end=mark[1])
+    return numbers
 
 
 def _mend_files(

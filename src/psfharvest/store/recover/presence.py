@@ -1,0 +1,113 @@
+"""
+Whether what is claimed is still in the folder: existence and length of its files, never a byte of a cutout.
+
+Cheap enough for the start of every run, beside it: one look at each file, where `audit` reads and hashes them all.
+Claims are read before the file is looked at, so that what a run claims meanwhile is never taken for lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from psfharvest.store.manifest import extents
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.sinks import parquet_journal, shards
+
+PARQUET_MAGIC = b"PAR1"
+"""How a whole Parquet file begins and ends: https://parquet.apache.org/docs/file-format/"""
+_FOOTER_LENGTH_BYTES = 4
+
+
+class Lost(NamedTuple):
+    """Claims whose bytes are gone: numbers of cutouts, and the file, if it must be mended."""
+
+    numbers: list[int]
+    path: str = ""
+
+
+def lost(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    """
+    Yield the claims whose bytes are gone, some at a time; pages without any are yielded, too, with no numbers.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be looked at.
+    """
+    sink = manifest.setting("sink")
+    if sink == shards.FOLDER:
+        return _lost_shards(folder, manifest)
+    if sink == parquet_journal.FOLDER:
+        return _lost_parquet(folder, manifest)
+    return _lost_files(folder, manifest)
+
+
+def cut_tail(folder: Path, manifest: Manifest) -> str:
+    """Return the path of the shard or journal that the sink goes on in, if it has less than was claimed."""
+    number, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
+    sink = manifest.setting("sink")
+    if not end or sink not in (shards.FOLDER, parquet_journal.FOLDER):
+        return ""
+    is_shard = sink == shards.FOLDER
+    journal = parquet_journal.journal_path(folder / parquet_journal.FOLDER, number)
+    path = folder / shards.FOLDER / f"{number:06d}.tar" if is_shard else journal
+    length = _length(path)
+    if length is None and not is_shard:
+        return ""  # it has become files
+    return path.relative_to(folder).as_posix() if (length or 0) < end else ""
+
+
+def _lost_files(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    base = f"{folder}/"
+    for page in extents.claimed_files(manifest):
+        yield Lost([n for n, location, size_bytes in page if _length(base + location) != size_bytes])
+
+
+def _lost_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    last = int(manifest.setting("shard", 0))  # the sink goes on in that one: see cut_tail
+    for number, end in extents.shard_ends(manifest):
+        if number >= last:
+            return
+        path = f"{shards.FOLDER}/{number:06d}.tar"
+        length = _length(folder / path)
+        is_whole = length is not None and length >= end
+        yield Lost([] if is_whole else extents.claims_beyond(manifest, number, length or 0), path)
+
+
+def _lost_parquet(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    base = folder / parquet_journal.FOLDER
+    last = int(manifest.setting("shard", 0))
+    for number, size_px in extents.parquet_sides(manifest):
+        if number > last or parquet_journal.journal_path(base, number).exists():
+            continue
+        name = parquet_journal.class_of(size_px)
+        path = base / name / f"{number:06d}.parquet"
+        if not _is_ended(path):
+            claims = manifest.claims_in(number)
+            numbers = [c.n for c in claims if parquet_journal.class_of(c.size_px) == name]
+            yield Lost(numbers, path.relative_to(folder).as_posix() if path.exists() else "")
+
+
+def _is_ended(path: Path) -> bool:
+    """Return whether a Parquet file has its end: the length of its footer, and the magic bytes."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < 2 * len(PARQUET_MAGIC) + _FOOTER_LENGTH_BYTES:
+                return False
+            file.seek(size - len(PARQUET_MAGIC) - _FOOTER_LENGTH_BYTES)
+            end = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return end.endswith(PARQUET_MAGIC) and int.from_bytes(end[:_FOOTER_LENGTH_BYTES], "little") < size
+
+
+def _length(path: Path | str) -> int | None:
+    """Return a file's length in bytes, or None where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - half the time of a Path's, once a cutout
+    except (FileNotFoundError, NotADirectoryError):
+        return None
