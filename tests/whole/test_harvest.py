@@ -232,7 +232,7 @@ def test_an_empty_result_says_so(simulator: Simulator, psfharvest) -> None:
     run = psfharvest(*words)
 
     assert (run.status, run.account["total"]) == (0, 0)
-    assert "nothing" in run.err
+    assert "no source matches" in run.err
 
 
 def test_missing_and_failed_are_told_with_their_reasons(simulator: Simulator, psfharvest, tmp_path: Path) -> None:

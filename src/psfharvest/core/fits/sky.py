@@ -29,6 +29,8 @@ _WANTED = re.compile(
 _ODD = re.compile(r"(PV\d+_|CROTA|PROJP|WCSDIM|PC0|CD0)")
 _FIRST = frozenset("CLEABRPW")
 _SIDES = (("A", 0), ("B", 1))
+_D_EXPONENT = str.maketrans("D", "E")
+"""FITS allows an exponent of double precision: standard 4.0, section 4.2.4."""
 
 
 class Place(NamedTuple):
@@ -132,7 +134,7 @@ def _tan_sip(cards: Mapping[str, str], x: float, y: float) -> Place:
     """Return the place of a pixel, 1-based: SIP (Shupe et al. 2005), then TAN (Calabretta & Greisen 2002)."""
 
     def value(name: str, absent: float) -> float:
-        return float(cards[name].replace("D", "E")) if name in cards else absent
+        return float(cards[name].translate(_D_EXPONENT)) if name in cards else absent
 
     u, v = x - value("CRPIX1", 0.0), y - value("CRPIX2", 0.0)
     if cards["CTYPE1"].endswith("-SIP"):
