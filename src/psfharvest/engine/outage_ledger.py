@@ -15,8 +15,15 @@ from collections.abc import Iterable
 from psfharvest.core.model import Item, Outcome, Reason
 
 DIRECT_MAX = 3
-"""So many direct verdicts (404 and the like) without a good answer behind them need a control request."""
-_DIRECT = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.UNAUTHORIZED, Reason.FORBIDDEN})
+"""So many direct verdicts (404, a refused body) without a good answer behind them need a control request."""
+_DIRECT = frozenset(
+    {
+        *(Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.NO_PRODUCT),
+        *(Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.TRAILING_BYTES, Reason.WRONG_SHAPE),
+        *(Reason.WRONG_SOURCE, Reason.TOO_LARGE, Reason.WRONG_KIND),
+    }
+)
+"""Answers that speak about what was asked, one by one: only a streak of them speaks against the archive."""
 
 
 class OutageLedger:
