@@ -244,3 +244,27 @@ class AgainstModel(RuleBasedStateMachine):
 
 TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(max_examples=50, stateful_step_count=30)
+
+
+@pytest.mark.parametrize(
+    ("control", "is_outage"),
+    [
+        (Failure(Reason.NOT_FOUND, evidence=Evidence.ALIVE, status=404), True),
+        (Failure(Reason.SERVER_ERROR, evidence=Evidence.ERRING, status=500), True),
+        (Failure(Reason.REFUSED, evidence=Evidence.UNREACHABLE), True),
+        (Failure(Reason.SERVER_ERROR, evidence=Evidence.ERRING, status=501), False),
+        (Failure(Reason.HTTP_ERROR, evidence=Evidence.ALIVE, status=405), False),
+        (Failure(Reason.TEXT_PAGE, evidence=Evidence.ALIVE), False),
+    ],
+)
+def test_a_control_request_that_fails_otherwise_shows_no_outage(control: Failure, is_outage: bool) -> None:
+    """Cutouts meet 404, and the query service is not offered: the 404 are the cutouts' own."""
+    breaker = CircuitBreaker(RetryPolicy())
+    missing = Failure(Reason.NOT_FOUND, evidence=Evidence.ALIVE, status=404)
+    for n in range(10):
+        assert not breaker.failure(missing, n, 1.0 + n, 0.5)
+    assert breaker.wants_control
+    breaker.begin_control()
+    breaker.end_control(control, 20.0, 0.5)
+
+    assert is_outage == breaker.is_down

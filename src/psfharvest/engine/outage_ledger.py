@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from psfharvest.core.model import Item, Outcome, Reason
 
-DIRECT_MAX = 3
+DIRECT_MAX = 10
 """So many direct verdicts (404, a refused body) without a good answer behind them need a control request."""
 _DIRECT = frozenset(
     {

@@ -174,7 +174,7 @@ class Mashup:
         try:
             answer = await anyio.to_thread.run_sync(answers.parse, reply.body)
         except Unreadable as error:
-            return Failure(Reason.TEXT_PAGE, str(error))
+            return Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)
         if answer.get("status") in ("COMPLETE", "EXECUTING"):
             return None
         return Failure(Reason.SERVER_ERROR, f"the archive says: {self._plain(answer.get('msg') or 'no words')}")

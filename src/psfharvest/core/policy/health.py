@@ -21,6 +21,9 @@ STREAK_MIN = 10
 """Different subjects that fail in a row before a control request is sent."""
 STREAK_MAX = 160
 """The same, at most: it doubles with every control request that is answered within one streak."""
+NOT_OFFERED = 501
+"""Status of a server that has no such service: it says nothing about the others."""
+_REFUSED_BODY = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.WRONG_KIND})
 _NO_CONNECTION = frozenset({Reason.DNS, Reason.TLS, Reason.REFUSED})
 
 
@@ -52,6 +55,8 @@ class CircuitBreaker:
     """Different subjects that failed since the last good answer, or since the last control request."""
     _streak_max: int = STREAK_MIN
     _probes: int = 0
+    _last_reason: Reason | None = None
+    """Why the last request failed."""
 
     @property
     def is_down(self) -> bool:
@@ -92,6 +97,7 @@ class CircuitBreaker:
             True in an outage: this request says nothing about its subject.
         """
         self.words = failure.detail or failure.reason.value
+        self._last_reason = failure.reason
         if self._first_trouble_at is None:
             self._first_trouble_at = now
         self._count(failure, subject)
@@ -114,9 +120,13 @@ class CircuitBreaker:
         self.wants_control, self.is_controlling = False, True
 
     def end_control(self, failure: Failure | None, now: float, jitter: float) -> None:
-        """Take account of the answer to a control request: a failure, or None when it was good."""
+        """
+        Take account of the answer to a control request: a failure, or None when it was good.
+
+        A failure of another kind than those in doubt, of a server that answers, is no evidence of an outage.
+        """
         self.is_controlling = False
-        if failure is None:
+        if failure is None or not self._confirms(failure):
             self._streak_max = min(2 * self._streak_max, STREAK_MAX)
             self._close()
             return
@@ -143,6 +153,14 @@ class CircuitBreaker:
         if self.is_banned:
             return float("-inf")
         return float("inf") if self.down_since is None else max(self.down_since, since) + patience_s
+
+    def _confirms(self, failure: Failure) -> bool:
+        """Return whether a failed control request shows an outage: a server error, or the same failure."""
+        if failure.status == NOT_OFFERED:
+            return False
+        if failure.evidence is not Evidence.ALIVE or failure.reason is self._last_reason:
+            return True
+        return failure.reason in _REFUSED_BODY and self._last_reason in _REFUSED_BODY
 
     def _close(self) -> None:
         self.was_reached = True
