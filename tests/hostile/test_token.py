@@ -163,7 +163,9 @@ def test_a_form_is_passed_on_without_it(client: Callable[[], Any]) -> None:
 
 def test_a_downgrade_does_not_get_it(client: Callable[[], Any], tls: ssl.SSLContext) -> None:
     """From TLS to plain HTTP on this machine it does not go along; to plain HTTP elsewhere nothing goes."""
-    with WireServer({"/plain": (reply(render()),)}) as plain, WireServer({}, tls) as archive:
+    count = b'{"status": "COMPLETE", "data": [{"Column1": 5}], "fields": [{"name": "Column1", "type": "string"}]}'
+    control = {"/api/v0/invoke": (reply(count),)}  # the archive lives: a bad redirect is its cutout's own
+    with WireServer({"/plain": (reply(render()),)}) as plain, WireServer(control, tls) as archive:
         archive.script[FILE] = (reply(b"", "302 Found", f"Location: {plain.url('/plain')}"),)
         assert render() == fetched(archive.url(""), client)
         archive.script[FILE] = (reply(b"", "302 Found", f"Location: http://192.0.2.1:{archive.port}/"),)
