@@ -30,6 +30,8 @@ from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Reason, Report, RetryPolicy
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
+from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
+from psfharvest.events.log import LogListener
 from psfharvest.filesystem import open_limit
 from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of
 from psfharvest.run.parts import plan
@@ -65,6 +67,9 @@ class Archive:
         A MAST token, for data that are not public; sent to the archive's own host only. None: ``MAST_API_TOKEN``.
     trust_env
         Whether ``PSFHARVEST_ARCHIVE``, ``MAST_API_TOKEN``, and the variables for proxies and certificates count.
+    events
+        Called with every event (`psfharvest.events`), in the event loop: it must not block. One that raises is
+        logged, and gets no more.
 
     Raises
     ------
@@ -86,12 +91,14 @@ class Archive:
         retry: RetryPolicy | None = None,
         token: str | None = None,
         trust_env: bool = True,
+        events: Listener | None = None,
     ) -> None:
         self._endpoints = endpoints_for(url, token, client, trust_env=trust_env)
         self._trust_env = trust_env
         self._limits = limits or Limits()
         self._retry = retry
         self._client = client
+        self._hub = Hub(LogListener(), events)
         self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
@@ -101,6 +108,7 @@ class Archive:
             self._retry,
             self._client,
             trust_env=self._trust_env,
+            hub=self._hub,
             learnt=await anyio.to_thread.run_sync(learnt_cache.read, self._endpoints.root),
         )
         return self
@@ -113,6 +121,7 @@ class Archive:
         session, self._session = self._session, None
         if session is not None:
             await session.aclose()
+        self._hub.close()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -130,6 +139,17 @@ class Archive:
         rows.append(("state", "closed" if self._session is None else self.outage or "open"))
         cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
         return f"<table>{cells}</table>"
+
+    def events(self, size: int = STREAM_MAX) -> EventStream:
+        """
+        Return all events from now on, for an ``async for`` loop that ends when the archive is closed.
+
+        Parameters
+        ----------
+        size
+            Events that wait for the reader, at most; the oldest of more are lost, and counted as `dropped`.
+        """
+        return self._hub.stream(size)
 
     @property
     def outage(self) -> str:
@@ -372,6 +392,7 @@ class Archive:
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
         part: Part | None = None,
+        events: Listener | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
         """
@@ -410,6 +431,8 @@ class Archive:
         part
             Of a query, as `plan` gives them: only this part is harvested. ``psfharvest merge`` makes one folder of
             those of all parts, which knows the whole query.
+        events
+            Called with every event of this harvest, as `Archive(events=...)` is with all.
         progress
             True draws a bar (tqdm's); a function is called with a `Progress` a few times a second.
 
@@ -428,7 +451,7 @@ class Archive:
         settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest), shard_bytes)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with watching(progress) as watch:
-            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
+            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
             return await explained(job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder))
 
     async def resume(
@@ -439,12 +462,13 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
+        events: Listener | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
         with watching(progress) as watch:
-            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes)
+            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
             return await explained(job.resume(), Path(folder))
 
     async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:

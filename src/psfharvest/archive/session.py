@@ -28,6 +28,7 @@ from psfharvest.core.ports import Staging
 from psfharvest.engine.share import Share
 from psfharvest.engine.singles import SingleRequests
 from psfharvest.engine.traffic import Traffic
+from psfharvest.events.hub import Hub, Voice
 from psfharvest.version import __version__
 
 SHORT_PATIENCE_S = 60.0
@@ -50,6 +51,8 @@ class Session:
         Whether proxies and certificates are what the environment's variables say.
     learnt
         What an earlier visit found out of this archive.
+    hub
+        Gets all events.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class Session:
         *,
         trust_env: bool = True,
         learnt: Learnt | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self.endpoints = endpoints
+        self.hub = hub or Hub()
         self._learnt = learnt or Learnt()
         self._retry = retry
         connections = limits.connections(is_public=endpoints.is_public)
@@ -75,6 +80,7 @@ class Session:
             self.policy(SHORT_PATIENCE_S),
             is_public=endpoints.is_public,
             is_queued=self._wire.depth > 0,
+            hub=self.hub,
         )
         self._singles: SingleRequests | None = None
 
@@ -96,9 +102,9 @@ class Session:
         self.limiter.limit(connections)
         await self._wire.settle(connections)
 
-    def share(self) -> Share:
-        """Return the share of a new user, to be closed by it."""
-        return self.limiter.share()
+    def share(self, voice: Voice | None = None) -> Share:
+        """Return the share of a new user, to be closed by it; its events are emitted by its voice."""
+        return self.limiter.share(voice=voice)
 
     def mashup(self, share: Share, patience_s: float) -> Mashup:
         """Return the query layer for a user."""

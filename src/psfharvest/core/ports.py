@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from psfharvest.core.model import Delivery, Failure, Item, Outcome
 
@@ -122,6 +122,10 @@ class Staging(Protocol):
 
 class HostLimiter(Protocol):
     """Rate limiter and circuit breaker of one archive, as senders of requests use it."""
+
+    def emit(self, kind: Callable[..., Any], **fields: Any) -> None:
+        """Emit an event of this user: its kind, and its fields but `at` and `run`."""
+        ...
 
     @property
     def is_holding(self) -> bool:

@@ -14,6 +14,7 @@ import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +29,7 @@ from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.share import Share
 from psfharvest.engine.traffic import TICK_S
+from psfharvest.events.model import Retried
 
 UNCLAIMED_MAX = 512
 READY_MAX = 352
@@ -42,6 +44,14 @@ GATHER_FULL = 128
 
 _BROKEN = (Evidence.NONE, Evidence.UNREACHABLE)
 """What a request may meet that was under way while this process did not run."""
+
+
+class _Trouble(NamedTuple):
+    """What is sent again for one reason, in one turn."""
+
+    n: int
+    delay_s: float
+    example: str
 
 
 @dataclass(slots=True)
@@ -95,6 +105,7 @@ class Pump:
     ) -> None:
         self.retried: Counter[Reason] = Counter()
         """Transient trouble met so far, by reason."""
+        self._troubles: dict[Reason, _Trouble] = {}
         self.outcomes: Counter[State] = Counter()
         """Items kept so far, by state."""
         self._fetcher = fetcher
@@ -142,6 +153,7 @@ class Pump:
             When the keeper could not keep a batch.
         """
         self._began_at, self._gaps_s = self._share.begin_waiting(), self._share.gaps_s
+        self._share.patience_s = max(self._share.patience_s, self._policy.patience_s)
         self._share.wake = self.wake
         try:
             async with self._fetcher.open(self.wake), anyio.create_task_group() as group:
@@ -258,6 +270,8 @@ class Pump:
 
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
+        if self._troubles:
+            self._tell_troubles()
         if self._share.n_outages != self._ledger.n_outages:
             self._take_back()
         elif self._ledger.is_controlled and self._share.last_passed == self._control:
@@ -276,7 +290,8 @@ class Pump:
     def _take_back(self) -> None:
         for outcome in self._ledger.outage(self._share.n_outages):
             self._fresh.append(outcome.item)
-            self.retried[outcome.reason or Reason.SERVER_ERROR] += 1
+            self._note_trouble(outcome.reason or Reason.SERVER_ERROR, outcome.item)
+        self._tell_troubles()
         self._refusals.forget()
         self._deferral.clear()
 
@@ -291,7 +306,7 @@ class Pump:
                 self._fresh.extend(self._deferral.seen(item.number))
                 continue
             if delivery.n_repeated:  # no attempts: what had died is the connection, not the request
-                self.retried[Reason.RESET] += delivery.n_repeated
+                self._note_trouble(Reason.RESET, item, n=delivery.n_repeated)
             if self._deferral:
                 self._fresh.extend(self._deferral.seen(item.number))
             if delivery.failure is not None:
@@ -313,7 +328,7 @@ class Pump:
         item = delivery.item
         is_interrupted = self._n_interrupted > 0 and failure.evidence in _BROKEN
         if delivery.is_lost or is_interrupted:
-            self.retried[failure.reason] += 1
+            self._note_trouble(failure.reason, item)
             # behind the others, so that the next probe asks for another cutout
             self._fresh.append(self._ledger.refunded(item))
             return
@@ -327,8 +342,20 @@ class Pump:
         if isinstance(verdict, Final):
             self._ledger.hold(Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail))
             return
-        self.retried[failure.reason] += 1
+        self._note_trouble(failure.reason, item, verdict.delay_s)
         heapq.heappush(self._retries, (now + verdict.delay_s, item.number, item._replace(attempts=attempts)))
+
+    def _note_trouble(self, reason: Reason, item: Item, delay_s: float = 0.0, n: int = 1) -> None:
+        self.retried[reason] += n
+        known = self._troubles.get(reason, _Trouble(0, 0.0, item.uri))
+        self._troubles[reason] = _Trouble(known.n + n, max(known.delay_s, delay_s), known.example)
+
+    def _tell_troubles(self) -> None:
+        troubles, self._troubles = self._troubles, {}
+        for reason, trouble in troubles.items():
+            self._share.emit(
+                Retried, n=trouble.n, reason=reason.value, delay_s=trouble.delay_s, example=trouble.example
+            )
 
     def _admit(self, now: float) -> None:
         budget = self._budget(self._fetcher.exposed() + len(self._ready) + self._writing)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from psfharvest.core.model import Failure
 from psfharvest.core.policy.throttle import Throttle
+from psfharvest.events.hub import Voice
+from psfharvest.events.model import Event
 
 if TYPE_CHECKING:
     from psfharvest.engine.traffic import Traffic
@@ -28,10 +30,15 @@ class Share:
         The limiter of the host.
     is_urgent
         Whether it goes before the others: single requests do.
+    voice
+        Emits its events; None: they belong to no run.
     """
 
-    def __init__(self, limiter: Traffic, *, is_urgent: bool = False) -> None:
+    def __init__(self, limiter: Traffic, *, is_urgent: bool = False, voice: Voice | None = None) -> None:
         self.limiter = limiter
+        self.voice = voice or limiter.hub.voice()
+        self.patience_s = 0.0
+        """How long it bears an outage, as far as it has said."""
         self.is_urgent = is_urgent
         self.requests = 0
         """Requests sent so far."""
@@ -54,6 +61,10 @@ class Share:
     def close(self) -> None:
         """Leave the limiter to the others."""
         self.limiter.leave(self)
+
+    def emit(self, kind: Callable[..., Event], **fields: Any) -> None:
+        """Emit an event of this user."""
+        self.voice.emit(kind, **fields)
 
     @property
     def need(self) -> int:
@@ -193,6 +204,7 @@ class Share:
     @asynccontextmanager
     async def turn(self, patience_s: float) -> AsyncIterator[None]:
         """Wait until one more request may be sent; see `Traffic.turn`."""
+        self.patience_s = max(self.patience_s, patience_s)
         async with self.limiter.turn(patience_s):
             self.requests += 1
             self.in_flight += 1

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -20,7 +21,10 @@ from psfharvest.core.policy.fair import fair_parts, fair_slots
 from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
+from psfharvest.engine.announcer import Announcer
 from psfharvest.engine.share import Share
+from psfharvest.events.hub import Hub, Voice
+from psfharvest.events.model import Event
 
 PUBLIC_START = 2
 """Connections that a run on the public archive begins with; it earns the rest."""
@@ -48,6 +52,8 @@ class Traffic:
     is_queued
         Whether the wire itself keeps requests waiting until a connection is free, urgent ones first, then each user
         in turn. Else no more is handed over than there are connections.
+    hub
+        Gets the events of ceiling, pauses and outages.
     clock, draw
         A monotonic clock in seconds, and a source of numbers in ``[0, 1)``.
     """
@@ -59,12 +65,16 @@ class Traffic:
         *,
         is_public: bool,
         is_queued: bool = False,
+        hub: Hub | None = None,
         clock: Callable[[], float] = anyio.current_time,
         draw: Callable[[], float] = random.random,
     ) -> None:
         ceiling = limits.connections(is_public=is_public)
         self.throttle = Throttle(ceiling, PUBLIC_START if is_public else ceiling)
         self.health = CircuitBreaker(policy)
+        self.hub = hub or Hub()
+        self._announcer = Announcer(self.hub, self.throttle, self.health)
+        self._patience_s = policy.patience_s
         self.requests = 0
         self.in_flight = 0
         self.controls_begun = 0
@@ -130,9 +140,9 @@ class Traffic:
         """True when some request might start now, whosever it is."""
         return not self.health.is_doubted and self._free() > 0
 
-    def share(self, *, is_urgent: bool = False) -> Share:
-        """Return the share of a new user, to be closed by it."""
-        share = Share(self, is_urgent=is_urgent)
+    def share(self, *, is_urgent: bool = False, voice: Voice | None = None) -> Share:
+        """Return the share of a new user, to be closed by it; its events are emitted by its voice."""
+        share = Share(self, is_urgent=is_urgent, voice=voice)
         self._shares.append(share)
         return share
 
@@ -141,6 +151,10 @@ class Traffic:
         if share in self._shares:
             self._shares.remove(share)
             self._announce()
+
+    def emit(self, kind: Callable[..., Event], **fields: Any) -> None:
+        """Emit an event that concerns all users."""
+        self.hub.emit(kind, **fields)
 
     def next_number(self) -> int:
         """Return a number that grows with every call: the order in which users were served."""
@@ -269,6 +283,7 @@ class Traffic:
         now = self._clock()
         gap_s = now - self._now - TICK_S
         self._now = now
+        self._tell_changes(now)
         if gap_s > GAP_S:
             self.gaps_s += gap_s
             self.health.skip(gap_s)
@@ -328,6 +343,7 @@ class Traffic:
         """
         self.in_flight -= 1
         now = self._clock()
+        self._announcer.why = failure.detail or failure.reason.value
         if failure.reason in _OVERLOAD:
             self.throttle.observe(0, 1, 0.0)
         else:
@@ -437,8 +453,13 @@ class Traffic:
 
     def _announce(self, by: Share | None = None) -> None:
         """Wake all who may send more now; the share that caused it sees to itself."""
+        self._tell_changes(self._clock())
         self._changed.set()
         self._changed = anyio.Event()
         for share in tuple(self._shares):
             if share is not by and share.wake is not None:
                 share.wake()
+
+    def _tell_changes(self, now: float) -> None:
+        patience_s = max((s.patience_s for s in self._shares if s.patience_s), default=self._patience_s)
+        self._announcer.look(now, self._paused_until, patience_s)

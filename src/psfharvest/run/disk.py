@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -19,6 +20,8 @@ class Disk:
 
     def __init__(self) -> None:
         self._one = anyio.CapacityLimiter(1)
+        self.busy_s = 0.0
+        """Seconds spent at work so far."""
 
     async def do(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """
@@ -31,7 +34,11 @@ class Disk:
         """
 
         def translated() -> T:
-            with refused_as_sink_error():
-                return work(*args, **named)
+            began_at = time.perf_counter()
+            try:
+                with refused_as_sink_error():
+                    return work(*args, **named)
+            finally:
+                self.busy_s += time.perf_counter() - began_at
 
         return await anyio.to_thread.run_sync(translated, limiter=self._one)

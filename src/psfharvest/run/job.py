@@ -17,6 +17,7 @@ from psfharvest.core.catalog.plan import Part
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.engine.share import Share
+from psfharvest.events.hub import Listener
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
@@ -55,6 +56,8 @@ class Job:
         Called a few times a second.
     max_bytes
         Size of all of the folder's cutouts beyond which the run ends with work pending.
+    events
+        Called with every event of this call.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Job:
     retry_states: Sequence[str]
     progress: Callable[[Progress], None] | None
     max_bytes: int | None = None
+    events: Listener | None = None
 
     def __post_init__(self) -> None:
         if self.via not in VIAS:
@@ -100,7 +104,7 @@ class Job:
     async def _harvest(
         self, what: What | Path, suffixes: Sequence[str], extend: bool, part: Part | None, **sizes: int
     ) -> Report:
-        with self.session.share() as share:
+        with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
             mashup = self.session.mashup(share, LONG_PATIENCE_S)
             asks = [
                 await ask_for(mashup, one, self.folder, chosen, part, **sizes)
@@ -130,7 +134,7 @@ class Job:
             return await _in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
 
     async def _resume(self) -> Report:
-        with self.session.share() as share:
+        with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
             async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
                 todo = await _in_thread(folders.todo, manifest, (), extend=False)
                 return await self._run(manifest, todo, {}, share)
@@ -143,6 +147,7 @@ class Job:
         share: Share,
     ) -> Report:
         await _in_thread(_note_archive, manifest, self.session.endpoints.root)
+        before = manifest.counts()
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         note = await _in_thread(_mend_tail, self.folder, manifest)
         opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
@@ -163,6 +168,9 @@ class Job:
                 watch=self.progress,
                 streams=streams,
                 max_bytes=self.max_bytes,
+                before=before,
+                archive=self.session.endpoints.root,
+                via=self.via,
             ).run()
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -38,6 +39,14 @@ HANDED_MAX = 3
 Uris = Iterable[str] | AsyncIterable[str]
 
 
+class OnAsked(Protocol):
+    """Takes note of what has entered the manifest."""
+
+    def __call__(self, ask: Ask, asked: Sequence[Asked | BadLine], *, is_complete: bool = False) -> None:
+        """Take note of it."""
+        ...
+
+
 class Asking:
     """
     The asking of one run, and the stream of items that comes of it.
@@ -54,6 +63,8 @@ class Asking:
         For an ask of kind ``stream``: its dataURIs.
     with_source
         Whether items carry their catalogue row.
+    on_asked
+        Called with an ask and what has entered the manifest for it, after the transaction.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Asking:
         streams: Mapping[int, Uris],
         *,
         with_source: bool,
+        on_asked: OnAsked,
     ) -> None:
         self.n_left = len(todo)
         """Asks that are not complete yet."""
@@ -78,6 +90,7 @@ class Asking:
         self._todo = todo
         self._streams = streams
         self._with_source = with_source
+        self._on_asked = on_asked
         self._handed: deque[list[Item]] = deque()
         self._again: set[int] = set()
         self._again_taken = anyio.Event()
@@ -98,6 +111,7 @@ class Asking:
                 await (self._ask_query(ask) if ask.kind == "query" else self._ask_list(ask))
                 await self._disk.do(targets.complete, self._manifest, ask)
                 self.n_left -= 1
+                self._on_asked(ask, (), is_complete=True)
         except Exception as error:  # noqa: BLE001 - raised by items()
             self._error = error
         self._is_over = True
@@ -187,7 +201,7 @@ class Asking:
                 if part.is_again and part.part is not None:
                     await self._disk.do(targets.forget_parts, self._manifest, ask, part.part)
                 for piece in pieces(part):
-                    await self._disk.do(self._add_piece, ask, query, piece)
+                    self._on_asked(ask, await self._disk.do(self._add_piece, ask, query, piece))
                     self._tell()
                 while self._manifest.tally().pending > BACKLOG:
                     self._room = anyio.Event()
@@ -195,7 +209,7 @@ class Asking:
         await self._disk.do(targets.note_lacking, self._manifest, ask, listing.lacking)
         self.lacking += listing.lacking
 
-    def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> None:
+    def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> list[Asked | BadLine]:
         asked: list[Asked | BadLine] = []
         with self._manifest.transaction():
             kinds = dict(zip(piece.rows.columns, piece.rows.kinds, strict=True))
@@ -205,6 +219,7 @@ class Asking:
             self._manifest.add(asked)
             if piece.part is not None:
                 targets.finish_part(self._manifest, ask, piece.part, len(piece.rows))
+        return asked
 
     async def _ask_list(self, ask: Ask) -> None:
         if ask.kind == "stream":
@@ -249,6 +264,7 @@ class Asking:
 
         if batch.asked:
             self._hand_over(await self._disk.do(add))
+            self._on_asked(ask, batch.asked)
             self._tell()
 
     def _hand_over(self, items: list[Item]) -> None:

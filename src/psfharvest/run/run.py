@@ -13,20 +13,33 @@ import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.errors import ArchiveDown, LocalError
-from psfharvest.core.model import Delivery, Item, Outcome, Progress, Report, RetryPolicy, State
+from psfharvest.core.model import (
+    Asked,
+    BadLine,
+    Delivery,
+    Item,
+    Outcome,
+    Progress,
+    Report,
+    RetryPolicy,
+    State,
+)
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
+from psfharvest.run.chronicle import Chronicle
 from psfharvest.run.disk import Disk
-from psfharvest.run.live import EVERY_S, LiveRecord
 from psfharvest.run.planner import Asking, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
+from psfharvest.store.manifest.tally import Counted
 from psfharvest.store.manifest.targets import Ask
 from psfharvest.store.recover import mend, presence
 from psfharvest.store.sink_kinds import Sink
+from psfharvest.version import __version__
 
 WATCH_S = 0.2
+PULSE_EVERY_S = 1.0
 LEFTOVERS_S = 0.4
 """How long a stopped run goes on storing what had arrived: it must end within a second."""
 CONTROLS_MAX = 3
@@ -42,6 +55,10 @@ class AccountingFetcher(Fetcher, Protocol):
 
     def account(self) -> dict[str, Any]:
         """Return what travelled how, and why, as plain values."""
+        ...
+
+    def durations(self) -> Sequence[int]:
+        """Return the histogram of the times of good answers; see `psfharvest.events.DURATION_BOUNDS_S`."""
         ...
 
     def arrived(self) -> int:
@@ -80,6 +97,10 @@ class Campaign:
         Size of all of the folder's cutouts beyond which the run ends with work pending; None is no limit.
     notes
         What the user should know of how the folder was opened.
+    before
+        The manifest's counts before this call made anything pending again.
+    archive, via
+        Where cutouts come from, and how they are to travel: for the events.
     """
 
     manifest: Manifest
@@ -94,9 +115,13 @@ class Campaign:
     streams: Mapping[int, Uris] = field(default_factory=dict)
     max_bytes: int | None = None
     notes: Sequence[str] = ()
+    before: Mapping[Counted, tuple[int, int]] = field(default_factory=dict)
+    archive: str = ""
+    via: str = "auto"
     _disk: Disk = field(default_factory=Disk)
     _pump: Pump = field(init=False)
     _asking: Asking = field(init=False)
+    _chronicle: Chronicle = field(init=False)
     _asks: list[Ask] = field(default_factory=list)
     _run: int = 0
     _is_over: bool = False
@@ -116,7 +141,9 @@ class Campaign:
             self.todo,
             self.streams,
             with_source=self.sink.needs_sources,
+            on_asked=self._tell_asked,
         )
+        self._chronicle = Chronicle(self.share.voice, self.manifest, self.before)
 
     async def run(self) -> Report:
         """
@@ -131,10 +158,12 @@ class Campaign:
         """
         self._started_at = time.monotonic()
         self._run = await self._disk.do(self.manifest.begin_run)
+        self.share.voice.begin(self._run)
         self._asks = await self._disk.do(targets.read_asks, self.manifest)
         self.fetcher.know_good(await self._disk.do(self.manifest.known_good, CONTROLS_MAX))
         stopped = "interrupted"
         try:
+            self._tell_start()
             stopped = await self._work()
         except LocalError as error:
             stopped = "local_error"
@@ -148,6 +177,8 @@ class Campaign:
                 await self._close_run(stopped)
             if self.watch is not None:
                 self.watch(self.progress())  # so that the last look is the final state
+            self._tell_settled()
+            self._chronicle.ended(self.report(stopped))
         return self.report(stopped)
 
     def report(self, stopped: str) -> Report:
@@ -198,7 +229,11 @@ class Campaign:
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Store, then claim; a batch that was begun is ended, whatever happens."""
         with anyio.CancelScope(shield=True):
-            await self._disk.do(self._keep, outcomes)
+            self._chronicle.batch(outcomes)
+            try:
+                await self._disk.do(self._keep, outcomes)
+            finally:
+                self._tell_settled()
         self._asking.make_room()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
@@ -215,6 +250,7 @@ class Campaign:
             self.manifest.record(stored)
             self.manifest.set(**self.sink.checkpoint())
             self._note_run()
+            self._chronicle.write()
 
     async def _keep_leftovers(self) -> None:
         """Claim what had arrived when the run was stopped, as far as a moment allows; the rest stays pending."""
@@ -249,7 +285,7 @@ class Campaign:
             self._asking.begin_search()
             group.start_soon(self._asking.run)
             group.start_soon(self._find_lost)
-            group.start_soon(self._keep_live)
+            group.start_soon(self._beat)
             if self.watch is not None:
                 group.start_soon(self._watch, self.watch)
             try:
@@ -283,6 +319,7 @@ class Campaign:
             while (page := await disk.do(next, pages, None)) is not None:
                 if page.numbers:
                     numbers = await self._disk.do(self._take_back, page)
+                    self._tell_settled()
                     n_lost, example = n_lost + len(numbers), example or page.path
                     await self._asking.again(numbers)
         except LocalError as error:
@@ -309,6 +346,7 @@ class Campaign:
         def close() -> None:
             with self.manifest.transaction():
                 self._note_run(stopped=stopped)
+                self._chronicle.write()
 
         try:
             await self._disk.do(close)
@@ -316,21 +354,45 @@ class Campaign:
             if stopped in ("", "archive_down"):  # otherwise an error or a cancellation is under way, and goes first
                 raise
 
-    async def _keep_live(self) -> None:
-        """Let other processes know how it goes."""
-        live = LiveRecord(self.policy.patience_s)
-
-        def write() -> None:
-            text = live.text(self.progress(), time.time())
-            with self.manifest.transaction():
-                self.manifest.set(live=text)
-
+    async def _beat(self) -> None:
+        """Announce each second how it goes on; a transaction of its own keeps that where none claims anything."""
+        loop_lag_s = disk_s = 0.0
         while True:
-            try:
-                await self._disk.do(write)
-            except LocalError:
-                return  # what has to be stored meets the same, and says so
-            await anyio.sleep(EVERY_S)
+            if self._chronicle.is_behind:
+                try:
+                    await self._disk.do(self._write_history)
+                except LocalError:
+                    return  # what has to be stored meets the same, and says so
+            self._chronicle.pulse(self.progress(), disk_s=self._disk.busy_s - disk_s, loop_lag_s=loop_lag_s)
+            disk_s, due_at = self._disk.busy_s, anyio.current_time() + PULSE_EVERY_S
+            await anyio.sleep_until(due_at)
+            loop_lag_s = max(0.0, anyio.current_time() - due_at)
+
+    def _write_history(self) -> None:
+        with self.manifest.transaction():
+            self._chronicle.write()
+
+    def _tell_start(self) -> None:
+        progress = self.progress()
+        self._chronicle.started(
+            folder=str(self.manifest.folder),
+            archive=self.archive,
+            sink=str(self.manifest.setting("sink", "")),
+            via=self.via,
+            expected=progress.expected,
+            pending=progress.tally.pending,
+            connections=progress.connections,
+            version=__version__,
+        )
+        self._tell_settled()
+
+    def _tell_asked(self, ask: Ask, asked: Sequence[Asked | BadLine], *, is_complete: bool = False) -> None:
+        bad = [one.text for one in asked if isinstance(one, BadLine)]
+        self._chronicle.asked(len(asked), ask.expected, bad, is_complete=is_complete)
+        self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        self._chronicle.settled(self.fetcher.durations(), int(self.fetcher.account()["bundled_cutouts"]))
 
     async def _watch(self, watch: Callable[[Progress], None]) -> None:
         while True:

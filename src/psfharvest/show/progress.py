@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self, TextIO, TypeVar
 
 from psfharvest.core.model import Progress
+from psfharvest.core.rate import Rate, expected, settled
 from psfharvest.show.durations import clock, iso, time_of_day
 from psfharvest.show.unbreakable import UnbreakableStream
 
@@ -77,13 +78,13 @@ class Reporter:
 
     def line(self, progress: Progress) -> str:
         """Return one line that says it all."""
-        settled, total = _settled(progress), _expected(progress)
-        share = f" ({100 * settled / total:.1f} %)" if total else ""
+        n_settled, total = settled(progress), expected(progress)
+        share = f" ({100 * n_settled / total:.1f} %)" if total else ""
         if progress.outage:
-            return f"{settled:,} of {total:,}{share}, {outage_words(progress)}"
+            return f"{n_settled:,} of {total:,}{share}, {outage_words(progress)}"
         left_s = self._rate.left_s(progress)
         left = f", {clock(left_s)} left" if left_s is not None else ""
-        return f"{settled:,} of {total:,}{share}, {self._rate.per_second:.1f}/s, {_in_words(progress)}{left}"
+        return f"{n_settled:,} of {total:,}{share}, {self._rate.per_second:.1f}/s, {_in_words(progress)}{left}"
 
     def _show(self, progress: Progress) -> None:
         self._shown, self._shown_at = progress, time.monotonic()
@@ -110,35 +111,6 @@ class Reporter:
             return DEFAULT_WIDTH
 
 
-class Rate:
-    """Cutouts a second over the last half minute, and the time that is left at that rate."""
-
-    WINDOW_S = 30.0
-
-    def __init__(self) -> None:
-        self._seen: list[tuple[float, int]] = []
-
-    def add(self, progress: Progress) -> None:
-        """Take account of a look at the harvest."""
-        self._seen.append((progress.elapsed_s, _received(progress)))
-        while len(self._seen) > 2 and progress.elapsed_s - self._seen[1][0] >= self.WINDOW_S:
-            del self._seen[0]
-
-    @property
-    def per_second(self) -> float:
-        """The rate; 0 while it is not known."""
-        if len(self._seen) < 2:
-            return 0.0
-        (began_s, before), (now_s, now) = self._seen[0], self._seen[-1]
-        return max(0, now - before) / (now_s - began_s) if now_s > began_s else 0.0
-
-    def left_s(self, progress: Progress) -> float | None:
-        """Return the time that is left; None where nothing is known of it, as in an outage."""
-        to_come = _expected(progress) - _settled(progress)
-        rate = self.per_second
-        return to_come / rate if rate > 0 and to_come > 0 and not progress.outage else None
-
-
 def frame(progress: Progress, rate: Rate, width: int) -> str:
     """
     Return the bar's line, shorter than `width`: counts first, then what matters most, as far as there is room.
@@ -146,8 +118,8 @@ def frame(progress: Progress, rate: Rate, width: int) -> str:
     During an outage its words take the place of bar, rate and time left.
     """
     room = max(1, width - 1)
-    settled, total = _settled(progress), _expected(progress)
-    counts = f"{settled:,}/{total:,}"
+    n_settled, total = settled(progress), expected(progress)
+    counts = f"{n_settled:,}/{total:,}"
     if progress.outage:
         return f"{counts} {outage_words(progress)}"[:room]
     tally = progress.tally
@@ -155,7 +127,7 @@ def frame(progress: Progress, rate: Rate, width: int) -> str:
     parts = [
         f"{tally.failed:,} failed" if tally.failed else "",
         f"{tally.missing:,} missing" if tally.missing else "",
-        f"{100 * settled / total:.0f}%" if total else "",
+        f"{100 * n_settled / total:.0f}%" if total else "",
         f"{clock(left_s)} left" if left_s is not None else "",
         f"{rate.per_second:.1f}/s" if rate.per_second else "",
         f"{progress.arrived:,} arrived" if progress.arrived else "",
@@ -168,7 +140,7 @@ def frame(progress: Progress, rate: Rate, width: int) -> str:
             drawn += f"  {part}"
     bar_chars = min(BAR_WIDTH, room - len(drawn) - 3)
     if bar_chars >= MIN_BAR_WIDTH and total:
-        filled = bar_chars * settled // total
+        filled = bar_chars * n_settled // total
         drawn = f"[{'#' * filled}{'.' * (bar_chars - filled)}] {drawn}"
     return drawn[:room]
 
@@ -192,19 +164,6 @@ def bar(total: int | None, initial: int = 0, items: Iterable[Any] | None = None,
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return tqdm(items, total=total, initial=initial, unit=unit)
     return tqdm(items, total=total, initial=initial, unit=unit, file=UnbreakableStream(sys.stderr))
-
-
-def _settled(progress: Progress) -> int:
-    return progress.tally.total - progress.tally.pending
-
-
-def _received(progress: Progress) -> int:
-    """Return what is settled or has arrived: bundles are settled all at once, but come steadily."""
-    return _settled(progress) + progress.arrived
-
-
-def _expected(progress: Progress) -> int:
-    return max(progress.expected or 0, progress.tally.total)
 
 
 def _in_words(progress: Progress) -> str:

@@ -35,6 +35,7 @@ from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
 from psfharvest.core.policy.retry import retrying
 from psfharvest.core.ports import HostLimiter
+from psfharvest.events.model import Queried
 
 QUERY_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 512 * 2**20
@@ -62,7 +63,7 @@ _UNDELIVERED = frozenset(
 """Failures that an answer too large for the archive may end in."""
 CONTROL = Query("UVIS", id=(1, 1))
 """What a control request counts."""
-T = TypeVar("T")
+T = TypeVar("T", int, Rows)
 
 
 class Undelivered(Exception):
@@ -269,6 +270,7 @@ class Mashup:
         max_bytes = min(MAX_ANSWER_BYTES, MAX_FRAME_BYTES + n_rows * MAX_ROW_BYTES)
         request = self._template._replace(body=body, max_bytes=max_bytes)
         n_undelivered = 0
+        began_at = anyio.current_time()
 
         def may_repeat(error: BaseException) -> bool:
             nonlocal n_undelivered
@@ -279,16 +281,29 @@ class Mashup:
         try:
             async for attempt in retrying(self._policy, anyio.sleep, self._draw, may_repeat):
                 with attempt:
-                    answer = await self._poll(request, query, attempt.retry_state.attempt_number)
+                    n_asked = attempt.retry_state.attempt_number
+                    answer = await self._poll(request, query, n_asked)
                     try:
-                        return await anyio.to_thread.run_sync(read, answer)
+                        found = await anyio.to_thread.run_sync(read, answer)
                     except Unreadable as error:
                         raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
+                    self._tell_answered(query, found, anyio.current_time() - began_at, n_asked)
+                    return found
         except _Trouble as trouble:
             if max_failures and n_undelivered >= max_failures:
                 raise
             raise self._given_up(trouble) from trouble
         raise AssertionError("a retry loop ends by a value or an error")
+
+    def _tell_answered(self, query: Query, found: int | Rows, elapsed_s: float, attempts: int) -> None:
+        self._traffic.emit(
+            Queried,
+            question="count" if isinstance(found, int) else "rows",
+            detector=query.detector.name,
+            n=found if isinstance(found, int) else len(found),
+            elapsed_s=elapsed_s,
+            attempts=attempts,
+        )
 
     def _given_up(self, trouble: _Trouble) -> ArchiveDown:
         words = f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}"

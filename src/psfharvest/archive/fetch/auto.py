@@ -15,6 +15,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.core.model import Delivery, Failure, Item
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import HostLimiter
+from psfharvest.events.model import Switched
 
 BUNDLES_AT_MOST = 2
 """Bundles that one item travels in before it is asked for singly."""
@@ -55,6 +56,7 @@ class RoutedFetcher:
         self._first: deque[Item] = deque()
         self._again: deque[Item] = deque()
         self._gathering_since = 0.0
+        self._way = ""
 
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
@@ -71,6 +73,10 @@ class RoutedFetcher:
             "bundled_cutouts": self._bundles.cutouts,
             "why": self._route.why(),
         }
+
+    def durations(self) -> list[int]:
+        """Return the histogram of the times of good answers so far: of single files, and of bundles."""
+        return [n + m for n, m in zip(self._files.durations, self._bundles.durations, strict=True)]
 
     def is_busy(self) -> bool:
         """Return True while a request is under way."""
@@ -154,6 +160,7 @@ class RoutedFetcher:
             self._singles.extendleft(reversed([*self._again, *self._first]))
             self._again.clear()
             self._first.clear()
+        self._tell_way()
         self._launch_singles()
         is_due = anyio.current_time() - self._gathering_since >= GATHER_S
         while self._again and self._traffic.allowance() and (is_due or len(self._again) >= MIN_SIZE):
@@ -162,6 +169,12 @@ class RoutedFetcher:
             )
         while self._first and self._traffic.allowance() and (is_due or len(self._first) >= self._size()):
             self._bundles.start(_distinct(self._first, self._size(), self._singles))
+
+    def _tell_way(self) -> None:
+        """Announce it when cutouts travel in another way than before."""
+        before, self._way = self._way, "bundle" if self._wants_bundles() else "file"
+        if before and before != self._way:
+            self._traffic.emit(Switched, before=before, after=self._way, why=self._route.why())
 
     def _launch_singles(self) -> None:
         n = min(len(self._singles), self._files.room())

@@ -25,7 +25,7 @@ from psfharvest.store.manifest import database, items, snapshot, sources
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.database import Opened, translated
 from psfharvest.store.manifest.place import MANIFEST_NAME, Place
-from psfharvest.store.manifest.tally import ASKED, QUIRK, Counts
+from psfharvest.store.manifest.tally import ASKED, QUIRK, Counted, Counts
 
 __all__ = ["MANIFEST_NAME", "Claim", "Manifest", "Stored", "as_json", "now_text"]
 
@@ -325,6 +325,10 @@ class Manifest:
         """Return the account as it was last claimed; safe to ask from any thread."""
         return self._claimed
 
+    def counts(self) -> Mapping[Counted, tuple[int, int]]:
+        """Return number and bytes of each state and reason, as last claimed; safe to ask from any thread."""
+        return self._claimed_by_kind
+
     def known_good(self, limit: int) -> list[Item]:
         """Return items that are done, at most `limit`: the archive is known to have them."""
         with translated(self._at):
@@ -399,6 +403,7 @@ class Manifest:
                 self._db.execute("COMMIT")
             self._settled.clear()
             self._claimed = self._counts.tally()
+            self._claimed_by_kind = self._counts.by_kind()
             self._bound_journal()
         except BaseException:
             self._counts, self._next_item, self._next_source, self._low_water = before
@@ -443,6 +448,7 @@ class Manifest:
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
             self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
         self._claimed = self._counts.tally()
+        self._claimed_by_kind = self._counts.by_kind()
         self._low_water = int(self.setting("low_water", 0))
         if self._claimed.pending and not self._is_any_pending():
             self._low_water = 0  # the mark is wrong: nothing pending may lie below it

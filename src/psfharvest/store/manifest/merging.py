@@ -29,9 +29,12 @@ from psfharvest.store.manifest.place import SIDES, Place
 STATE = "merging"
 """The setting that holds how far a merge has come; a manifest with it is none yet."""
 TABLES = frozenset(
-    {"meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration", "refusal"}
-)
-"""All tables of a manifest: merged or made anew; refusals are left out, which costs one more attempt of each."""
+    {
+        "meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration",
+        "refusal", "pulse", "note",
+    }
+)  # fmt: skip
+"""All tables of a manifest: merged, made anew, or left out: refusals (one more attempt of each), pulses, notes."""
 CACHE_KIB = 65_536
 IN_USE_WAIT_S = 5.0
 _SOURCE_NAME = "source.sqlite"
@@ -263,6 +266,8 @@ class GrowingManifest:
             columns = _columns(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
+            for of_one_folder in ("pulse", "note"):  # they go by numbers of runs, which change here
+                db.execute(f"DELETE FROM {of_one_folder}")  # noqa: S608 - our names
             db.execute(f"INSERT INTO run ({columns}) SELECT {columns} FROM runs ORDER BY rowid")  # noqa: S608
             db.execute("DROP TABLE runs")
             db.execute("DELETE FROM meta WHERE name = ?", (STATE,))

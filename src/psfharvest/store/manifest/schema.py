@@ -110,6 +110,33 @@ MIGRATIONS: tuple[Migration, ...] = (
         "refusals are remembered",
         tables=[("refusal", "CREATE TABLE refusal (n INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL)")],
     ),
+    # how runs went, for who looks on from another process; times are seconds since 1970
+    Migration(
+        "runs have pulses and notes",
+        tables=[
+            (
+                "pulse",
+                (
+                    "CREATE TABLE pulse (run INTEGER NOT NULL, n INTEGER NOT NULL, at REAL NOT NULL, "
+                    "pid INTEGER NOT NULL, done INTEGER NOT NULL, missing INTEGER NOT NULL, "
+                    "failed INTEGER NOT NULL, "
+                    "pending INTEGER NOT NULL, expected INTEGER NOT NULL, arrived INTEGER NOT NULL, "
+                    "bytes INTEGER NOT NULL, requests INTEGER NOT NULL, in_flight INTEGER NOT NULL, "
+                    "waiting INTEGER NOT NULL, connections INTEGER NOT NULL, per_second REAL NOT NULL, "
+                    "bytes_per_s REAL NOT NULL, left_s REAL, outage TEXT NOT NULL, outage_since REAL, "
+                    "gives_up_at REAL, disk_s REAL NOT NULL, loop_lag_s REAL NOT NULL, "
+                    "PRIMARY KEY (run, n)) WITHOUT ROWID"
+                ),
+            ),
+            (
+                "note",
+                (
+                    "CREATE TABLE note (n INTEGER PRIMARY KEY, run INTEGER NOT NULL, at REAL NOT NULL, "
+                    "level TEXT NOT NULL, event TEXT NOT NULL, words TEXT NOT NULL)"
+                ),
+            ),
+        ],
+    ),
 )
 """In the order in which they are applied; append only."""
 

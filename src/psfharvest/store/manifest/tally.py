@@ -14,6 +14,10 @@ QUIRK = "quirk"
 """Stands for done cutouts with a deviation that was accepted, by its name, beside the states."""
 
 
+Counted = tuple[str, str]
+"""A state and a reason; or one of the above, and a name."""
+
+
 class Counts:
     """
     The account, while it changes.
@@ -35,6 +39,10 @@ class Counts:
         """Count `n` more, or fewer."""
         self._n[state, reason] += n
         self._bytes[state, reason] += size_bytes
+
+    def by_kind(self) -> dict[Counted, tuple[int, int]]:
+        """Return number and bytes of each kind."""
+        return {kind: (n, self._bytes[kind]) for kind, n in self._n.items()}
 
     def copy(self) -> Self:
         """Return counts that stay as these are now."""

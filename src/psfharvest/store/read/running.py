@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from psfharvest.store.lock import holder
+from psfharvest.store.manifest.history import last_pulse
 from psfharvest.store.manifest.manifest import Manifest
-
-LIVE = "live"
-"""Name of the manifest's setting that a run keeps up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +50,20 @@ def running_of(manifest: Manifest) -> Running | None:
     who = holder(manifest.folder)
     if who is None:
         return None
-    try:
-        live = json.loads(manifest.setting(LIVE, "{}"))
-    except (TypeError, ValueError):
-        live = {}
-    if live.pop("pid", None) != who["pid"]:
-        live = {}
-    return Running(**who, **live)
+    pulse = last_pulse(manifest)
+    if pulse is None or pulse.pid != who["pid"]:
+        return Running(**who)
+    return Running(
+        **who,
+        per_second=pulse.per_second,
+        left_s=pulse.left_s,
+        connections=pulse.connections,
+        in_flight=pulse.in_flight,
+        outage=pulse.outage,
+        outage_since=_iso(pulse.outage_since),
+        gives_up_at=_iso(pulse.gives_up_at),
+    )
+
+
+def _iso(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
