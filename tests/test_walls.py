@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "run": {"archive", "core", "engine", "events", "filesystem", "run", "store", "version"},
     "client": {"archive", "core", "engine", "events", "filesystem", "run", "show", "store"},
     "concurrency": {"core"},
-    "blocking": {"archive", "client", "concurrency", "core", "engine", "run", "show"},
+    "blocking": {"archive", "client", "concurrency", "core", "engine", "events", "run", "show"},
     "notebook": {"core", "filesystem", "notebook", "store"},
     "mast_api_psf": {"archive", "blocking", "client", "core", "notebook", "show"},
     "doctor": {"archive", "core", "doctor", "version"},

@@ -27,6 +27,7 @@ from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Report, RetryPolicy, State
 from psfharvest.engine import stream
+from psfharvest.events.hub import Listener
 from psfharvest.run import What, interruption
 from psfharvest.show.bar import Watch, watching
 
@@ -55,8 +56,9 @@ class Archive:
 
     Parameters
     ----------
-    url, client, limits, retry, token, trust_env
-        As in `psfharvest.Archive`; a client of your own must not be in use by another event loop.
+    url, client, limits, retry, token, trust_env, events
+        As in `psfharvest.Archive`; a client of your own must not be in use by another event loop, and `events` is
+        called in the archive's thread.
 
     Raises
     ------
@@ -78,9 +80,10 @@ class Archive:
         retry: RetryPolicy | None = None,
         token: str | None = None,
         trust_env: bool = True,
+        events: Listener | None = None,
     ) -> None:
         self._archive = asynchronous.Archive(
-            url, client=client, limits=limits, retry=retry, token=token, trust_env=trust_env
+            url, client=client, limits=limits, retry=retry, token=token, trust_env=trust_env, events=events
         )
         self._background: Background | None = None
         self._interrupted: Call[Any] | None = None
@@ -196,6 +199,7 @@ class Archive:
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
         part: Part | None = None,
+        events: Listener | None = None,
         progress: bool | Watch | None = True,
     ) -> Report:
         """
@@ -204,7 +208,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
-        retry_states, max_bytes, part
+        retry_states, max_bytes, part, events
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             True draws a bar (tqdm's), False nothing; a function is called with a `Progress` a few times a second,
@@ -239,6 +243,7 @@ class Archive:
                 retry_states=retry_states,
                 max_bytes=max_bytes,
                 part=part,
+                events=events,
                 progress=emit,
             ),
         )
@@ -251,6 +256,7 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[str] = ("failed",),
         max_bytes: int | None = None,
+        events: Listener | None = None,
         progress: bool | Watch | None = True,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
@@ -263,6 +269,7 @@ class Archive:
                 fsync=fsync,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
+                events=events,
                 progress=emit,
             ),
         )

@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncIterator, Sequence, Sized
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +34,7 @@ from psfharvest.events.log import LogListener
 from psfharvest.filesystem import open_limit
 from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of
 from psfharvest.run.parts import plan
-from psfharvest.run.results import as_query, cutout_of, explained, rows_so_far
+from psfharvest.run.results import as_query, cutout_of, explained, html_table, limits_now, rows_so_far
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
 
@@ -104,7 +103,7 @@ class Archive:
     async def __aenter__(self) -> Self:
         self._session = Session(
             self._endpoints,
-            self._limits_now(),
+            limits_now(self._limits, is_public=self._endpoints.is_public),
             self._retry,
             self._client,
             trust_env=self._trust_env,
@@ -137,18 +136,10 @@ class Archive:
         connections = self._limits.connections(is_public=self._endpoints.is_public)
         rows = [("archive", self._endpoints.root), ("connections", f"{connections} at most")]
         rows.append(("state", "closed" if self._session is None else self.outage or "open"))
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-        return f"<table>{cells}</table>"
+        return html_table(rows)
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
-        """
-        Return all events from now on, for an ``async for`` loop that ends when the archive is closed.
-
-        Parameters
-        ----------
-        size
-            Events that wait for the reader, at most; the oldest of more are lost, and counted as `dropped`.
-        """
+        """Return all events from now on, until it is closed; of more than `size` unread ones the oldest are dropped."""
         return self._hub.stream(size)
 
     @property
@@ -486,16 +477,6 @@ class Archive:
         while True:
             watch(stream_progress(cutouts.states, expected, 0))
             await anyio.sleep(WATCH_S)
-
-    def _limits_now(self) -> Limits:
-        """Return the limits, with as many connections as leave files for sink and manifest."""
-        open_limit.require(open_limit.NEEDED)
-        wanted = self._limits.connections(is_public=self._endpoints.is_public)
-        n = open_limit.connections_at_most(wanted)
-        if n == wanted:
-            return self._limits
-        _log.warning("%d connections instead of %d: few files may be open; raise ulimit -n", n, wanted)
-        return replace(self._limits, max_connections=n)
 
     def _open(self) -> Session:
         if self._session is None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import logging
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 from psfharvest.archive.catalog.listing import PartRows
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import CutoutFailed, CutoutMissing
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Outcome, Progress, Report, State, Tally
+from psfharvest.core.model import Limits, Outcome, Progress, Report, State, Tally
+from psfharvest.filesystem import open_limit
 from psfharvest.run import interruption
+
+_log = logging.getLogger("psfharvest")
 
 
 def cutout_of(outcome: Outcome) -> Cutout:
@@ -42,3 +48,20 @@ def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
 def as_query(query: Query | str) -> Query:
     """Return a query, for a detector's name that of all its sources."""
     return query if isinstance(query, Query) else Query(query)
+
+
+def limits_now(limits: Limits, *, is_public: bool) -> Limits:
+    """Return the limits, with as many connections as leave files for sink and manifest."""
+    open_limit.require(open_limit.NEEDED)
+    wanted = limits.connections(is_public=is_public)
+    n = open_limit.connections_at_most(wanted)
+    if n == wanted:
+        return limits
+    _log.warning("%d connections instead of %d: few files may be open; raise ulimit -n", n, wanted)
+    return replace(limits, max_connections=n)
+
+
+def html_table(rows: Iterable[tuple[str, str]]) -> str:
+    """Return names and values as a table for notebooks."""
+    cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f"<table>{cells}</table>"
