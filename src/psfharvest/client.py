@@ -7,7 +7,6 @@ its pauses. It holds no global, installs no signal handler, and leaves nothing b
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Sequence, Sized
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 WATCH_S = 0.2
-_log = logging.getLogger("psfharvest")
 AHEAD_PER_CONNECTION = 2
 """How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
 
@@ -67,8 +65,7 @@ class Archive:
     trust_env
         Whether ``PSFHARVEST_ARCHIVE``, ``MAST_API_TOKEN``, and the variables for proxies and certificates count.
     events
-        Called with every event (`psfharvest.events`), in the event loop: it must not block. One that raises is
-        logged, and gets no more.
+        Called with every event (`psfharvest.events`), in the event loop; one that raises is logged and dropped.
 
     Raises
     ------
@@ -134,12 +131,12 @@ class Archive:
     def _repr_html_(self) -> str:
         """Return address, connections and state for notebooks."""
         connections = self._limits.connections(is_public=self._endpoints.is_public)
-        rows = [("archive", self._endpoints.root), ("connections", f"{connections} at most")]
-        rows.append(("state", "closed" if self._session is None else self.outage or "open"))
-        return html_table(rows)
+        state = "closed" if self._session is None else self.outage or "open"
+        rows = {"archive": self._endpoints.root, "connections": f"{connections} at most", "state": state}
+        return html_table(rows.items())
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
-        """Return all events from now on, until it is closed; of more than `size` unread ones the oldest are dropped."""
+        """Return all events until it is closed; of more than `size` unread ones the oldest are dropped."""
         return self._hub.stream(size)
 
     @property
@@ -196,8 +193,7 @@ class Archive:
         Each goes to `harvest` with a folder of its own; together they cover the query. It raises as `count` does.
         """
         ranges.PAGE_ROWS.check("part_rows", part_rows)
-        session = self._open()
-        with session.share() as share:
+        with (session := self._open()).share() as share:
             async with aclosing(plan(session.mashup(share, SHORT_PATIENCE_S), as_query(query), part_rows)) as parts:
                 async for part in parts:
                     yield part
