@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "client",
         "core",
         "doctor",
+        "events",
         "export",
         "filesystem",
         "notebook",

@@ -13,6 +13,7 @@ import click
 
 from psfharvest.cli import complete, loop, unmatched
 from psfharvest.cli.early import speaking
+from psfharvest.cli.logs import log_options, logs
 from psfharvest.cli.options import (
     ARCHIVE_OPTIONS,
     CRITERIA_HELP,
@@ -73,7 +74,7 @@ def run_options(command: F) -> F:
         ]
     ):
         command = option(command)
-    return json_option(patience_option(3600.0)(page_rows_option(archive_options(command))))
+    return log_options(json_option(patience_option(3600.0)(page_rows_option(archive_options(command)))))
 
 
 @click.command(
@@ -276,10 +277,12 @@ def _run(
     as_json: bool,
     **options: Any,
 ) -> int:
+    log_words = options.pop("log_file"), options.pop("verbosity")
     archive = make_archive(**options)
     chosen = states(retry)
-    with Reporter(is_quiet=quiet) as reporter:
-        common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes, "progress": reporter}
+    with logs(*log_words) as events, Reporter(is_quiet=quiet) as reporter:
+        common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes}
+        common |= {"progress": reporter, "events": events}
         work = functools.partial(_work, archive, do, **common)
         is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
         patience_s = float(options["patience_s"])
@@ -296,13 +299,18 @@ def _run(
         except OSError as error:  # the system refuses an event loop or a thread
             say(f"{folder}: {describe(error, folder)}")
             report = _account(folder, "local_error")
+    return _conclude(report, folder, is_quiet=quiet, as_json=as_json)
+
+
+def _conclude(report: Report, folder: Path, *, is_quiet: bool, as_json: bool) -> int:
+    """Print the account, and return the exit status."""
     broken: BrokenOutput | None = None
     if as_json:  # before anything for people, who may have gone
         try:
             result_json(report.to_dict() | {"notes": [in_shell(note) for note in report.notes]})
         except BrokenOutput as error:
             broken = error
-    show_account(report, folder, is_quiet=quiet)
+    show_account(report, folder, is_quiet=is_quiet)
     if broken is not None:
         say(f"{broken}; the account is kept: psfharvest status {folder} --json")
         return report.exit_status if report.exit_status in CONTINUES else broken.exit_status
