@@ -377,7 +377,7 @@ class Traffic:
         """Count the answer to the control request: a failure, or None when it was good."""
         self.in_flight -= 1
         self.health.end_control(failure, self._clock(), self._draw())
-        if failure is None:
+        if not self.is_down:
             self.last_passed = self.controls_begun
         self._announce()
 
