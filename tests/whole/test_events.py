@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psfharvest import Archive, Limits, Query, Report, RetryPolicy, events
+from psfharvest import Archive, Limits, Query, Report, RetryPolicy, blocking, events
 from psfharvest.core.errors import BadInput
 from psfharvest.events.model import N_BUCKETS
 from psfharvest.mast_api_psf import make_dataURIs
@@ -243,3 +244,17 @@ def test_pulses_are_thinned_and_the_newest_is_kept(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "manifest.sqlite")
     assert 0 < db.execute("SELECT count(*) FROM pulse").fetchone()[0] <= 17
     db.close()
+
+
+def test_a_folder_whose_name_is_no_text_is_harvested(simulator: Simulator, tmp_path: Path) -> None:
+    """A name that is no UTF-8 harms neither the notes nor the log file."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xffrs"))
+    seen: list[Any] = []
+    with blocking.Archive(simulator.url, events=seen.append) as archive:
+        report = archive.harvest(Query("UVIS", limit=5), folder, suffixes=["flt"], progress=False)
+
+    assert 5 == report.done
+    for event in seen:
+        json.dumps(events.plain(event), ensure_ascii=False).encode("utf-8")
+    with Manifest.read(folder) as manifest:
+        assert any("\\xff" in note.words or "\\udcff" in note.words for note in history.notes(manifest))

@@ -32,7 +32,7 @@ class Narrator:
     def sentences(self, event: Event) -> list[Sentence]:
         """Return what there is to say of an event, the most important first."""
         said = self._first_of_each_reason(event)
-        said.append(Sentence(_level(event), _words(event)))
+        said.append(Sentence(_level(event), encodable(_words(event))))
         if isinstance(event, model.Ended):
             self._seen = {seen for seen in self._seen if seen[0] != event.run}
         return said
@@ -61,6 +61,11 @@ def plain(event: Event) -> dict[str, Any]:
     return {"event": type(event).__name__, **fields}
 
 
+def encodable(text: str) -> str:
+    """Return a text without the surrogates of a file name that is no UTF-8: SQLite and JSON readers refuse them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def iso(at: float) -> str:
     """Return a time in ISO 8601, UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -75,6 +80,8 @@ def _plain(name: str, value: Any) -> Any:
         return asdict(value)
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, str):
+        return encodable(value)
     return list(value) if isinstance(value, tuple) else value
 
 

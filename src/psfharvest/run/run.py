@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,23 +280,36 @@ class Campaign:
 
     async def _work(self) -> str:
         error: Exception | None = None
+
+        async def beside(task: Callable[..., Awaitable[None]], *args: Any) -> None:
+            nonlocal error
+            try:
+                await task(*args)
+            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
+                error = error or raised
+                group.cancel_scope.cancel()
+
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancellation)
             self._asking.begin_search()
             group.start_soon(self._asking.run)
-            group.start_soon(self._find_lost)
-            group.start_soon(self._beat)
+            group.start_soon(beside, self._find_lost)
+            group.start_soon(beside, self._beat)
             if self.watch is not None:
-                group.start_soon(self._watch, self.watch)
+                group.start_soon(beside, self._watch, self.watch)
             try:
                 await self._pump.run(self._asking.items())
-            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
-                error = raised
+            except Exception as raised:  # noqa: BLE001 - as above
+                error = error or raised
             except BaseException:  # a cancellation
                 await self._keep_leftovers()
                 raise
             self._is_over = True
             group.cancel_scope.cancel()
+        return await self._stopped_by(error)
+
+    async def _stopped_by(self, error: Exception | None) -> str:
+        """Return what the account says of how the work ended; raise what is no end of a run."""
         if isinstance(error, ByteLimit):
             self._notes.append(f"stopped at {self.manifest.tally().bytes:,} bytes: the limit is {self.max_bytes:,}")
             return "max_bytes"
