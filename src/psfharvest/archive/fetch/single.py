@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
-from psfharvest.core.model import Delivery, Failure, Item, Limits
+from psfharvest.core.model import Delivery, Failure, Item, Limits, Reason
 from psfharvest.core.ports import HostLimiter
 from psfharvest.events.model import DURATION_BOUNDS_S, N_BUCKETS
 
 FILE_TIMEOUT_S = 30.0
+_BROKEN = frozenset({Reason.RESET, Reason.PROTOCOL, Reason.TRUNCATED, Reason.EMPTY})
 GOOD_MAX = 3
 """Cutouts remembered as good, for control requests: one of them may have gone since."""
 
@@ -118,7 +119,15 @@ class FileFetcher:
         self._good.extend(items)
 
     async def control(self) -> Failure | None:
-        """Ask for a cutout that is known to be good, another one after a failure, or else for a small count."""
+        """
+        Ask for a cutout that is known to be good, another one after a failure, or else for a small count.
+
+        A broken transfer shows nothing, so it is asked for once more: what broke may be a kept connection alone.
+        """
+        failure = await self._control_once()
+        return await self._control_once() if failure is not None and failure.reason in _BROKEN else failure
+
+    async def _control_once(self) -> Failure | None:
         if not self._good:
             return await self._count()
         item = self._good[-1]
