@@ -43,8 +43,6 @@ def connections_at_most(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    if wanted * FILES_A_CONNECTION + RESERVE < soft // 2:
-        return wanted  # far from the limit: counting what is open would cost more than it tells
     return max(1, min(wanted, (soft - _n_open(soft) - RESERVE) // FILES_A_CONNECTION))
 
 
