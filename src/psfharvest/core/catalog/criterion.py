@@ -81,7 +81,7 @@ def of(column: str, value: Any, place: Detector | None = None) -> Criterion:
     BadQuery
         For a value that cannot be.
     """
-    if column == "date" and isinstance(value, str) and (period := _period_of(value)) is not None:
+    if column == "date" and type(value) in (str, int) and (period := _period_of(str(value))) is not None:
         return period
     if isinstance(value, tuple):
         return _range(column, value, place)
@@ -220,7 +220,8 @@ def shown(criterion: Criterion) -> str:
         return repr((criterion.low, criterion.high))
     if isinstance(criterion, Filter):
         return criterion.text
-    return repr(criterion.values[0] if len(criterion.values) == 1 else list(criterion.values))
+    is_one = len(criterion.values) == 1 and criterion.column != "date"  # a date by itself may mean a whole year
+    return repr(criterion.values[0] if is_one else list(criterion.values))
 
 
 def _period_of(text: str) -> Between | None:
