@@ -37,6 +37,7 @@ READS_IT = {
     "show/durations.py": "writes moments for people",
     "show/progress.py": "says since when and until when, for people",
     "cli/early.py": "the same",
+    "cli/logs.py": "the same",
     "serve/live.py": "dates the page's samples; the rate and the silence that it shows follow from these dates",
     "simulator/http/app.py": "names a bundle's folder",
     "simulator/http/delivery.py": "writes a Retry-After date",

@@ -99,7 +99,9 @@ def test_few_files_may_be_open(world: World, tmp_path: Path, wire: str, sink: st
 def test_a_folder_that_may_only_be_read(world: World, tmp_path: Path, sink: str) -> None:
     """A harvest there ends with 74 and changes nothing; status and verify read; later the same call goes on."""
     trial = Trial(world, Combination("curl", sink, "file", "list"), tmp_path, seed=6)
+    world.simulator.faults = [Fault("stall", seconds=600, service="file", start=40)]  # so that some work is left
     assert KILLED == trial.live({"point": "after a claim's commit", "nth": 1, "rolls": False}, ends=[KILLED])
+    world.simulator.faults = []
     everything = [trial.folder, *trial.folder.rglob("*")]
     before = {path: (path.stat().st_mtime_ns, path.stat().st_mode) for path in everything}
     for path in everything:
