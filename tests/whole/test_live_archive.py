@@ -95,7 +95,7 @@ async def test_bad_cutouts_do_not_stop_a_live_archive(
     report = await harvest(simulator.url, tmp_path / "h", MIXED, connections=connections)
 
     assert (120, 60, 0, "") == (report.done, getattr(report, state) + report.failed * (state == "missing"), 0, "")
-    assert 3 == report.exit_status
+    assert (3, simulator.count()) == (report.exit_status, report.requests)
     assert report.reasons.get(reason, 0) >= 40
     assert 120 == check_every_file(tmp_path / "h", simulator)
     by_uri = Counter(uri for seen in simulator.requests for uri in seen.uris)
@@ -129,6 +129,19 @@ async def test_one_cutout_that_always_meets_an_error_is_failed(simulator: Simula
     async with Archive(simulator.url, retry=QUICK) as archive:
         with anyio.fail_after(60), pytest.raises(CutoutFailed, match=f"HTTP {code}"):
             await archive.fetch(BAD[0])
+
+
+@pytest.mark.parametrize("code", [404, 405, 501])
+async def test_a_server_without_a_query_service_is_not_down(
+    simulator: Simulator, tmp_path: Path, code: int
+) -> None:
+    """Its control request fails in another way than the cutouts do: each gets its own verdict, without a wait."""
+    simulator.faults = [Fault("wrong_shape", service="file"), Fault("status", code=code, service="query")]
+
+    report = await harvest(simulator.url, tmp_path / "h", BAD[:30])
+
+    assert (30, {"wrong_shape": 30}, 3) == (report.failed, report.reasons, report.exit_status)
+    assert simulator.count() == report.requests
 
 
 UNIFORM = {

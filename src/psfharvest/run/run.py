@@ -326,8 +326,9 @@ class Campaign:
         disk = Disk()  # of its own: a look at a million files must not hold up the storing
         n_lost = 0
         example = ""
-        reader = await disk.do(Manifest.read, self.folder)
+        reader: Manifest | None = None
         try:
+            reader = await disk.do(Manifest.read, self.folder)
             pages = presence.lost(self.folder, reader)
             while (page := await disk.do(next, pages, None)) is not None:
                 if page.numbers:
@@ -338,8 +339,9 @@ class Campaign:
         except LocalError as error:
             self._notes.append(f"the folder could not be compared with its manifest: {error}")
         finally:
-            with anyio.CancelScope(shield=True):
-                await disk.do(reader.close)
+            if reader is not None:
+                with anyio.CancelScope(shield=True):
+                    await disk.do(reader.close)
             self._asking.end_search()
             if n_lost:
                 self._notes.append(lost_words(n_lost, example))

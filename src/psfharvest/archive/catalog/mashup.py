@@ -169,6 +169,7 @@ class Mashup:
         """Send one small count, at once and once; return why it was not answered, or None."""
         payload = self._payload(CONTROL, "COUNT_BIG(*)", CONTROL.criteria)
         reply = await self._wire.exchange(self._template._replace(body=_form(payload)))
+        self._traffic.repeated(reply.n_sent - 1)
         failure = failure_of(reply)
         if failure is not None:
             return failure

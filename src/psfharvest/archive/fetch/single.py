@@ -125,13 +125,17 @@ class FileFetcher:
         A broken transfer shows nothing, so it is asked for once more: what broke may be a kept connection alone.
         """
         failure = await self._control_once()
-        return await self._control_once() if failure is not None and failure.reason in _BROKEN else failure
+        if failure is None or failure.reason not in _BROKEN:
+            return failure
+        self._traffic.repeated(1)
+        return await self._control_once()
 
     async def _control_once(self) -> Failure | None:
         if not self._good:
             return await self._count()
         item = self._good[-1]
         answer = await self._wire.exchange(self._request(item))
+        self._traffic.repeated(answer.n_sent - 1)
         failure = failure_of(answer) or deliver(item, answer.body, self._template.credentials).failure
         if failure is not None:
             self._good.rotate()
