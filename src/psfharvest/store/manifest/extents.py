@@ -19,18 +19,17 @@ class ClaimedFile(NamedTuple):
 
 
 def claimed_files(manifest: Manifest) -> Iterator[list[ClaimedFile]]:
-    """Yield what is claimed in files of its own, a page at a time, in the order of asking."""
+    """Yield what a folder of single files has claimed, a page at a time, in the order of asking."""
     after = 0
     while True:
         with manifest.look() as db:
             rows = db.execute(
-                "SELECT n, location, size_bytes FROM cutout WHERE n > ? AND state = 'done' "
-                "AND instr(location, ':') = 0 ORDER BY n LIMIT ?",
+                "SELECT n, location, size_bytes FROM cutout WHERE n > ? AND state = 'done' ORDER BY n LIMIT ?",
                 (after, ROWS_AT_ONCE),
             ).fetchall()
         if not rows:
             return
-        yield [ClaimedFile(*row) for row in rows]
+        yield [ClaimedFile._make(row) for row in rows]
         after = rows[-1][0]
 
 
