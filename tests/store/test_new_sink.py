@@ -133,7 +133,12 @@ def test_a_new_sink_is_one_entry(simulator: Simulator, tmp_path: Path) -> None:
 
     (folder / "zips/000000.zip").write_bytes(b"no zip")
     broken = verification.verify(folder, repair=True)
-    assert broken.problems == {"unreadable": broken.broken}
+    assert (40, {"unreadable": 40}) == (broken.broken, broken.problems)
+    assert (60, 0) == anyio.run(harvest, 60)
+    assert 60 == verification.verify(folder).ok
+
+    for path in (folder / "zips").iterdir():
+        path.unlink()
     assert (60, 0) == anyio.run(harvest, 60)
     assert 60 == verification.verify(folder).ok
 

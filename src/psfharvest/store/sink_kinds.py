@@ -19,6 +19,7 @@ from psfharvest.core.model import Outcome
 if TYPE_CHECKING:
     from psfharvest.store.manifest.manifest import Manifest, Stored
     from psfharvest.store.recover.candidates import Unit
+    from psfharvest.store.recover.presence import Lost
 
 _FOLDER = "|".join(detectors.FOLDERS)
 CUTOUT_NAME = (
@@ -84,6 +85,10 @@ class SinkKind:
     """Readers of locations ``PATH:PLACE``, by the ending of the path; a location without a place is a file."""
     is_decoded_whole: bool = False
     """Whether reading one body decodes all beside it, so that few threads should share a unit."""
+    lost: Callable[[Path, Manifest], Iterator[Lost]] | None = None
+    """Yields the claims whose bytes are gone; None: a look at the file of each location."""
+    last_file: Callable[[Path, int], Path | None] | None = None
+    """Returns the file with a number that it appends to, for sinks that go on in one."""
 
 
 def _open_files(folder: Path, manifest: Manifest, options: SinkOptions) -> Sink:
@@ -142,6 +147,30 @@ def _parquet_reader(folder: Path) -> BodyReader:
     return ParquetReader(folder)
 
 
+def _lost_in_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    from psfharvest.store.recover import presence  # noqa: PLC0415
+
+    return presence.lost_in_shards(folder, manifest)
+
+
+def _lost_in_parquet(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    from psfharvest.store.recover import presence  # noqa: PLC0415
+
+    return presence.lost_in_parquet(folder, manifest)
+
+
+def _last_shard(folder: Path, number: int) -> Path | None:
+    from psfharvest.store.recover import presence  # noqa: PLC0415
+
+    return presence.last_shard(folder, number)
+
+
+def _last_journal(folder: Path, number: int) -> Path | None:
+    from psfharvest.store.recover import presence  # noqa: PLC0415
+
+    return presence.last_journal(folder, number)
+
+
 FILES = SinkKind(
     name="files",
     open=_open_files,
@@ -158,6 +187,8 @@ SHARDS = SinkKind(
     is_synced=True,
     units=_shard_units,
     endings={".tar": _shard_reader},
+    lost=_lost_in_shards,
+    last_file=_last_shard,
 )
 PARQUET = SinkKind(
     name="parquet",
@@ -169,6 +200,8 @@ PARQUET = SinkKind(
     units=_parquet_units,
     endings={".parquet": _parquet_reader},
     is_decoded_whole=True,
+    lost=_lost_in_parquet,
+    last_file=_last_journal,
 )
 SINK_KINDS = {kind.name: kind for kind in (FILES, SHARDS, PARQUET)}
 

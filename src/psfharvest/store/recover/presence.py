@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from psfharvest.store.manifest import extents
 from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.sink_kinds import SINK_KINDS
 from psfharvest.store.sinks import parquet_journal, shards
 
 PARQUET_MAGIC = b"PAR1"
@@ -37,37 +38,38 @@ def lost(folder: Path, manifest: Manifest) -> Iterator[Lost]:
     OSError
         When the folder cannot be looked at.
     """
-    sink = manifest.setting("sink")
-    if sink == shards.FOLDER:
-        return _lost_shards(folder, manifest)
-    if sink == parquet_journal.FOLDER:
-        return _lost_parquet(folder, manifest)
-    return _lost_files(folder, manifest)
+    return (SINK_KINDS[manifest.setting("sink")].lost or lost_files)(folder, manifest)
 
 
 def cut_tail(folder: Path, manifest: Manifest) -> str:
-    """Return the path of the shard or journal that the sink goes on in, if it has less than was claimed."""
+    """Return the path of the file that the sink goes on in, if it has less than was claimed."""
     number, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
-    sink = manifest.setting("sink")
-    if not end or sink not in (shards.FOLDER, parquet_journal.FOLDER):
-        return ""
-    is_shard = sink == shards.FOLDER
-    journal = parquet_journal.journal_path(folder / parquet_journal.FOLDER, number)
-    path = folder / shards.FOLDER / f"{number:06d}.tar" if is_shard else journal
-    length = _length(path)
-    if length is None and not is_shard:
-        return ""  # it has become files
-    return path.relative_to(folder).as_posix() if (length or 0) < end else ""
+    last_file = SINK_KINDS[manifest.setting("sink")].last_file
+    path = last_file(folder, number) if end and last_file is not None else None
+    return path.relative_to(folder).as_posix() if path is not None and (_length(path) or 0) < end else ""
 
 
-def _lost_files(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+def last_shard(folder: Path, number: int) -> Path:
+    """Return the path of the shard that is appended to."""
+    return folder / shards.FOLDER / f"{number:06d}.tar"
+
+
+def last_journal(folder: Path, number: int) -> Path | None:
+    """Return the path of the journal that is appended to, or None when it has become Parquet files."""
+    path = parquet_journal.journal_path(folder / parquet_journal.FOLDER, number)
+    return path if path.exists() else None
+
+
+def lost_files(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    """Yield the cutouts whose own file is gone or has another length; of a file with many, whether it is there."""
     base = f"{folder}/"
     for page in extents.claimed_files(manifest):
-        yield Lost([n for n, location, size_bytes in page if _length(base + location) != size_bytes])
+        yield Lost([n for n, location, size_bytes in page if not _is_there(base, location, size_bytes)])
 
 
-def _lost_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
-    last = int(manifest.setting("shard", 0))  # the sink goes on in that one: see cut_tail
+def lost_in_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    """Yield the cutouts beyond the end of each shard but the last: see `cut_tail`."""
+    last = int(manifest.setting("shard", 0))
     for number, end in extents.shard_ends(manifest):
         if number >= last:
             return
@@ -77,7 +79,8 @@ def _lost_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
         yield Lost([] if is_whole else extents.claims_beyond(manifest, number, length or 0), path)
 
 
-def _lost_parquet(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+def lost_in_parquet(folder: Path, manifest: Manifest) -> Iterator[Lost]:
+    """Yield the cutouts of Parquet files that are gone or without their end."""
     base = folder / parquet_journal.FOLDER
     last = int(manifest.setting("shard", 0))
     for number, size_px in extents.parquet_sides(manifest):
@@ -103,6 +106,13 @@ def _is_ended(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return end.endswith(PARQUET_MAGIC) and int.from_bytes(end[:_FOOTER_LENGTH_BYTES], "little") < size
+
+
+def _is_there(base: str, location: str, size_bytes: int) -> bool:
+    length = _length(base + location)
+    if length is not None or ":" not in location:
+        return length == size_bytes
+    return _length(base + location.rpartition(":")[0]) is not None
 
 
 def _length(path: Path | str) -> int | None:
