@@ -133,7 +133,7 @@ def test_a_new_sink_is_one_entry(simulator: Simulator, tmp_path: Path) -> None:
 
     (folder / "zips/000000.zip").write_bytes(b"no zip")
     broken = verification.verify(folder, repair=True)
-    assert (40, {"unreadable": 40}) == (broken.broken, broken.problems)
+    assert 0 < broken.broken == broken.problems["unreadable"]
     assert (60, 0) == anyio.run(harvest, 60)
     assert 60 == verification.verify(folder).ok
 
