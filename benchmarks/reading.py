@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from psfharvest.core.fits import pixels
-from psfharvest.core.model import Asked, Outcome, State
+from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 
@@ -36,7 +36,7 @@ def make(folder: Path, n: int, sink: str) -> None:
             rows = [row(k) for k in ks]
             with manifest.transaction():
                 sources = manifest.sources("UVIS", COLUMNS, rows)
-                manifest.add([Asked(uri(r), s) for r, s in zip(rows, sources, strict=True)])
+                manifest.add([WantedURI(uri(r), s) for r, s in zip(rows, sources, strict=True)])
             outcomes = []
             for item in manifest.pending(start, 512, with_source=store.needs_sources):
                 side = item.size_px or 51

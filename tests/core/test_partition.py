@@ -11,9 +11,9 @@ from psfharvest.core.catalog.partition import (
     LOWEST,
     MAX_TRIES,
     MIN_PAGE_ROWS,
-    Ask,
     Part,
     Planner,
+    Question,
     gaps,
 )
 
@@ -55,7 +55,7 @@ def harvested(planner: Planner, archive: Archive, max_steps: int = 20_000) -> li
         step = planner.next_step()
         if step is None:
             return taken
-        if step.ask is Ask.COUNT:
+        if step.ask is Question.COUNT:
             planner.counted(archive.count(step.part))
         else:
             found = archive.answer(step.part)
@@ -108,7 +108,7 @@ def test_the_first_part_is_asked_for_before_the_rest_is_counted():
     archive = Archive(list(range(0, 2**22, 64)))
     planner = Planner(1000)
     asked = []
-    while (step := planner.next_step()).ask is Ask.COUNT:
+    while (step := planner.next_step()).ask is Question.COUNT:
         asked.append(step.part)
         planner.counted(archive.count(step.part))
 
@@ -125,7 +125,7 @@ def test_an_archive_that_lies_loses_no_row(ids, page_rows, data):
     planner = Planner(page_rows)
     received: list[int] = []
     while (step := planner.next_step()) is not None:
-        if step.ask is Ask.COUNT:
+        if step.ask is Question.COUNT:
             planner.counted(archive.count(step.part))
             continue
         found = archive.answer(step.part)
@@ -143,10 +143,10 @@ def test_what_came_of_a_single_id_is_taken_in_the_end(where, count):
     """An archive that gives less of one id than it counts is asked again; then what came is taken."""
     planner = Planner(10, [Part(where, where), Part(where + 1, where + 1)])
     for n in range(MAX_TRIES):
-        assert Ask.COUNT is planner.next_step().ask
+        assert Question.COUNT is planner.next_step().ask
         planner.counted(count)
 
-        assert (Ask.ROWS, count) == (planner.next_step().ask, planner.next_step().expected)
+        assert (Question.ROWS, count) == (planner.next_step().ask, planner.next_step().expected)
         assert (n == MAX_TRIES - 1) == planner.received(count - 1)
 
     assert (1, 1, count) == (planner.lacking, planner.lacking_in_a_row, planner.counted_rows)
@@ -165,7 +165,7 @@ def test_a_part_that_is_not_delivered_is_halved(ids, page_rows, deliverable):
     received: list[int] = []
     refused = 0
     while (step := planner.next_step()) is not None:
-        if step.ask is Ask.COUNT:
+        if step.ask is Question.COUNT:
             planner.counted(archive.count(step.part))
         elif step.expected > deliverable:
             refused += 1

@@ -15,7 +15,7 @@ from psfharvest.core.catalog.criterion import OPEN_END, AnyOf, Between
 from psfharvest.core.catalog.detectors import DETECTORS, UVIS
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.manifest.targets import Ask, describe
+from psfharvest.store.manifest.targets import Target, describe
 
 NAMES = st.sampled_from(["UVIS", "IR", "WFPC2"])
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e20, 1e20)
@@ -336,10 +336,10 @@ def test_a_query_in_words_reads_back_exactly(query: Query) -> None:
     assert query == Query.parse(detector, words, limit=query.limit)
 
     spec = {"query": query.to_dict(), "suffixes": ["raw"], "unsat_size_px": 51, "sat_size_px": 33}
-    shown = shlex.split(describe(Ask("query", "", spec)))
+    shown = shlex.split(describe(Target("query", "", spec)))
     assert [*query.words, "--suffix", "raw"] == shown[: len(query.words) + 2]
-    assert describe(Ask("query", "", spec)).isprintable()
-    assert "--sat-size 33" in describe(Ask("query", "", spec))
+    assert describe(Target("query", "", spec)).isprintable()
+    assert "--sat-size 33" in describe(Target("query", "", spec))
 
 
 @given(any_queries(), any_queries())

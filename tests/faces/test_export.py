@@ -20,7 +20,7 @@ from psfharvest import Archive, BadInput, Harvest, Query
 from psfharvest.export import export
 from psfharvest.export.zarr_folder import _Column, images_a_shard
 from psfharvest.simulator import Settings, Simulator
-from psfharvest.store.column_types import Kinds
+from psfharvest.store.column_types import ColumnTypes
 
 SIZES = (51, 101)
 N = 300
@@ -257,7 +257,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(folder: Path, tmp_path: Path, en
 )
 def test_a_columns_kind_holds_all_its_values(rows: list[dict]) -> None:
     """Every value can be cast to the kind found; texts fit the width."""
-    kinds = Kinds()
+    kinds = ColumnTypes()
     for row in rows:
         kinds.look(row)
 

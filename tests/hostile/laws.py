@@ -29,7 +29,7 @@ from psfharvest.core.catalog.partition import WHOLE
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadInput, BadQuery, BadURI
 from psfharvest.core.fits import datauri, fitscheck, keys, pixels
-from psfharvest.core.model import Asked, BadLine, Failure, Limits, Reason, RetryPolicy
+from psfharvest.core.model import BadLine, Failure, Limits, Reason, RetryPolicy, WantedURI
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
 from psfharvest.engine.traffic import Traffic
 from psfharvest.run import uri_lists
@@ -316,17 +316,17 @@ def law_list(data: bytes) -> None:
     assert (batches[-1].lines if batches else 0) == n_lines
     assert all(batch.position <= len(data) for batch in batches)
     assert not batches or batches[-1].position == len(data)
-    assert all(isinstance(line, Asked | BadLine) for line in found)
+    assert all(isinstance(line, WantedURI | BadLine) for line in found)
     for line in found:
         line[0].encode()
-        if isinstance(line, Asked):
+        if isinstance(line, WantedURI):
             assert line[::2] == datauri.read(line.uri)
         else:
             assert (line.detail.startswith("line "), len(line.text) <= 200, len(line.detail) < 200) == (True,) * 3
     for batch in batches[:3]:
         rest = [line for later in uri_lists.from_file(path, batch.position, batch.lines) for line in later.asked]
         assert rest == found[len(found) - len(rest) :]
-    is_empty = not any(isinstance(line, Asked) for line in found)
+    is_empty = not any(isinstance(line, WantedURI) for line in found)
     try:
         uri_lists.identity(path)
     except BadInput as error:

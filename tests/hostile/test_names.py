@@ -14,7 +14,7 @@ from hostile.laws import check_key
 from hostile.seeds import WORDS, cutout_uri
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked, Item, Outcome, State
+from psfharvest.core.model import Item, Outcome, State, WantedURI
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.shards import ShardSink
@@ -35,12 +35,12 @@ LIKE = st.lists(st.sampled_from(WORDS["datauri"]), max_size=6).map(lambda w: b"m
 URIS = st.lists(CUTOUTS | PATHS | PATHS | LIKE.map(lambda raw: raw.decode("utf-8", "replace")), max_size=15)
 
 
-def asked(uris: list[str]) -> list[Asked]:
+def asked(uris: list[str]) -> list[WantedURI]:
     """What of them is a dataURI at all."""
     found = []
     for uri in uris:
         try:
-            found.append(Asked(uri, None, datauri.parse(uri)))
+            found.append(WantedURI(uri, None, datauri.parse(uri)))
         except BadURI:
             continue
     return found

@@ -23,16 +23,16 @@ from psfharvest.blocking import Archive
 from psfharvest.core.catalog.detectors import UVIS
 from psfharvest.core.errors import BadInput, FolderRefused, ManifestError
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked
+from psfharvest.core.model import WantedURI
 from psfharvest.core.tar import END
 from psfharvest.run import uri_lists
 from psfharvest.simulator import Simulator
 from psfharvest.store.folder import Settings, new_folder
 from psfharvest.store.lock import folder_lock
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.recover import page_list
-from psfharvest.store.recover.adopt import Adopted, Listed, Looked, adopt
+from psfharvest.store.recover.adopt import Adopted, AdoptProgress, UriList, adopt
 from psfharvest.store.recover.detect_layout import recognise
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.parquet import ParquetSink
@@ -87,11 +87,11 @@ def list_of(path: Path, uris: list[str]) -> Path:
     return path
 
 
-def listed(path: Path) -> Listed:
+def listed(path: Path) -> UriList:
     """The list as the command line has it."""
     identity = uri_lists.identity(path)
-    return Listed(
-        identity, partial(uri_lists.from_file, path), Ask("file", identity, {"path": str(path.absolute())})
+    return UriList(
+        identity, partial(uri_lists.from_file, path), Target("file", identity, {"path": str(path.absolute())})
     )
 
 
@@ -651,16 +651,16 @@ def test_the_folders_lock_is_held(few: Path, tmp_path: Path) -> None:
     assert 14 == adopt(tmp_path / "d").report.done
 
 
-def in_tens(path: Path) -> Listed:
+def in_tens(path: Path) -> UriList:
     """A list that comes ten lines at a time."""
 
     def batches(position: int, lines: int) -> Iterator[page_list.Page]:
         every = path.read_text().splitlines()
         for at in range(lines, len(every), 10):
-            asked = [Asked(uri, None, datauri.parse(uri)) for uri in every[at : at + 10]]
+            asked = [WantedURI(uri, None, datauri.parse(uri)) for uri in every[at : at + 10]]
             yield page_list.Page(asked, position + 1, at + len(asked))
 
-    return Listed(f"tens of {path.name}", batches)
+    return UriList(f"tens of {path.name}", batches)
 
 
 class Stopped(Exception):
@@ -680,9 +680,9 @@ def test_what_was_stopped_goes_on(simulator: Simulator, tmp_path: Path, kind: st
         file.seek(int(broken[2] or 0))
         file.write(b"XX")
     lose_manifest(folder)
-    seen: list[Looked] = []
+    seen: list[AdoptProgress] = []
 
-    def stop(looked: Looked) -> None:
+    def stop(looked: AdoptProgress) -> None:
         seen.append(looked)
         raise Stopped
 
@@ -706,7 +706,7 @@ def test_another_list_begins_anew(few: Path, tmp_path: Path) -> None:
     lose_manifest(folder)
     first, second = list_of(tmp_path / "one.txt", uris), list_of(tmp_path / "two.txt", uris[:3])
 
-    def stop(looked: Looked) -> None:
+    def stop(looked: AdoptProgress) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):

@@ -16,7 +16,7 @@ import pytest
 
 from psfharvest import Harvest
 from psfharvest.core.errors import ManifestError
-from psfharvest.core.model import Asked, Item, Outcome, State
+from psfharvest.core.model import Item, Outcome, State, WantedURI
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.read import search
 from psfharvest.store.read.account import account
@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp())
     home.chmod(0o755)
     with Manifest.create(home, sink="files", layout="tree") as manifest, manifest.transaction():
-        manifest.add([Asked(f"mast:early/{k}.fits") for k in range(100)])
+        manifest.add([WantedURI(f"mast:early/{k}.fits") for k in range(100)])
     yield home
     for path in (home, *home.iterdir()):
         path.chmod(0o755)
@@ -128,14 +128,14 @@ def test_a_file_that_is_read_in_place_is_opened_again_when_it_changes(folder: Pa
         for path in folder.iterdir():
             path.chmod(0o644)
         with Manifest.open(folder) as manifest, manifest.transaction():
-            manifest.add([Asked(f"mast:more/{k}.fits") for k in range(5000)])
+            manifest.add([WantedURI(f"mast:more/{k}.fits") for k in range(5000)])
         with read_only(folder):
             assert 5100 == sum(1 for _ in reader.cutouts())
 
 
 def claim(manifest: Manifest, name: str, n: int) -> None:
     with manifest.transaction():
-        items: list[Item] = manifest.add([Asked(f"mast:HST/product/{name}_{k}.fits") for k in range(n)])
+        items: list[Item] = manifest.add([WantedURI(f"mast:HST/product/{name}_{k}.fits") for k in range(n)])
     manifest.give(items)
     with manifest.transaction():
         manifest.record([Stored(Outcome(item, State.DONE, 1, b"x", b"y" * 32), None, item.key) for item in items])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from psfharvest.core.errors import FolderRefused, ManifestError
-from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
+from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, WantedURI
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
-from psfharvest.store.manifest.targets import read_asks
+from psfharvest.store.manifest.targets import read_targets
 
 
 def uri(k: int, size: int = 51) -> str:
@@ -43,10 +43,10 @@ class Ledger(RuleBasedStateMachine):
         self.after = 0
 
     @rule(uris=st.lists(URIS, max_size=30))
-    def ask(self, uris: list[str]) -> None:
+    def target(self, uris: list[str]) -> None:
         new = len(set(uris) - set(self.states))
         with self.manifest.transaction():
-            added = self.manifest.add([Asked(u) for u in uris])
+            added = self.manifest.add([WantedURI(u) for u in uris])
 
         assert new == len(added)
         for u in uris:
@@ -97,7 +97,7 @@ class Ledger(RuleBasedStateMachine):
     def fail_in_a_transaction(self) -> None:
         def add_and_fail() -> None:
             with self.manifest.transaction():
-                self.manifest.add([Asked(uri(k)) for k in range(500, 520)])
+                self.manifest.add([WantedURI(uri(k)) for k in range(500, 520)])
                 raise LookupError
 
         with pytest.raises(LookupError):
@@ -154,7 +154,7 @@ def test_an_outcome_is_recorded_once(folder: Path) -> None:
     """A second outcome for an item is refused, and nothing of its batch is claimed."""
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
-            manifest.add([Asked(uri(1)), Asked(uri(2))])
+            manifest.add([WantedURI(uri(1)), WantedURI(uri(2))])
         first, second = manifest.pending(0, 10)
         with manifest.transaction():
             manifest.record([done(first)])
@@ -168,7 +168,7 @@ def test_two_uris_with_one_file_name_have_their_own_keys(folder: Path) -> None:
     """Sizes of one source, and names that differ in case only, get keys of their own."""
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
-            manifest.add([Asked(u) for u in (uri(3), uri(3, 31), uri(3, 71), *OTHERS[:2])])
+            manifest.add([WantedURI(u) for u in (uri(3), uri(3, 31), uri(3, 71), *OTHERS[:2])])
         keys = [item.key for item in manifest.pending(0, 10)]
 
         assert len(keys) == len({key.casefold() for key in keys})
@@ -179,9 +179,9 @@ def test_readers_look_while_a_writer_writes(folder: Path) -> None:
     """Another connection reads the claimed account during an open transaction."""
     with Manifest.open(folder) as writer:
         with writer.transaction():
-            writer.add([Asked(uri(1))])
+            writer.add([WantedURI(uri(1))])
         with writer.transaction():
-            writer.add([Asked(uri(2))])
+            writer.add([WantedURI(uri(2))])
             with Manifest.read(folder) as reader:
                 assert reader.tally().total == 1
 
@@ -233,7 +233,7 @@ def test_sources_come_back_with_their_items(folder: Path) -> None:
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
             (n,) = manifest.sources("UVIS", ["id", "chip", "focus"], [(1, "2", None)])
-            manifest.add([Asked(uri(1), n), Asked(uri(2))])
+            manifest.add([WantedURI(uri(1), n), WantedURI(uri(2))])
         with_row, without = manifest.pending(0, 10, with_source=True)
 
         assert with_row.source == '{"id": 1, "chip": "2", "focus": null, "detector": "UVIS"}'
@@ -244,7 +244,7 @@ def test_a_resume_starts_where_work_is_left(folder: Path) -> None:
     """The low-water mark passes what is settled, and never what was given out and not recorded."""
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
-            manifest.add([Asked(uri(k)) for k in range(1, 101)])
+            manifest.add([WantedURI(uri(k)) for k in range(1, 101)])
         given = manifest.pending(0, 60)
         with manifest.transaction():
             manifest.record([done(item) for item in given if item.number != 7])
@@ -258,12 +258,12 @@ def test_a_query_tells_the_row_of_what_was_asked_before(folder: Path) -> None:
     """A dataURI of a list has no catalogue row; it gets one when a query finds it, too, and keeps it."""
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
-            manifest.add([Asked(uri(1)), Asked(uri(2))])
+            manifest.add([WantedURI(uri(1)), WantedURI(uri(2))])
         with manifest.transaction():
             first, other = manifest.sources("UVIS", ["id"], [(1,), (7,)])
-            assert not manifest.add([Asked(uri(1), first)])
+            assert not manifest.add([WantedURI(uri(1), first)])
         with manifest.transaction():
-            manifest.add([Asked(uri(1), other)])
+            manifest.add([WantedURI(uri(1), other)])
         known, unknown = manifest.pending(0, 10, with_source=True)
 
     assert ('{"id": 1, "detector": "UVIS"}', "") == (known.source, unknown.source)
@@ -273,7 +273,7 @@ def test_a_low_water_mark_above_pending_items_is_not_believed(folder: Path) -> N
     """What is pending is found again, wherever the mark stands."""
     with Manifest.open(folder) as manifest:
         with manifest.transaction():
-            manifest.add([Asked(uri(1)), Asked(uri(2))])
+            manifest.add([WantedURI(uri(1)), WantedURI(uri(2))])
         with manifest.transaction():
             manifest.set(low_water=2)
     with sqlite3.connect(folder / MANIFEST_NAME) as db:
@@ -297,7 +297,7 @@ def test_a_claim_that_failed_leaves_its_items_to_be_found(folder: Path, breaks: 
             db.execute("CREATE TEMP TABLE parent (n INTEGER PRIMARY KEY)")
             db.execute("CREATE TEMP TABLE orphan (n REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
         with manifest.transaction():
-            manifest.add([Asked(uri(1)), Asked(uri(2))])
+            manifest.add([WantedURI(uri(1)), WantedURI(uri(2))])
         one, two = manifest.pending(0, 10)
 
         def claim_and_break() -> None:
@@ -320,7 +320,7 @@ def test_what_cannot_be_read_is_told_with_the_way_out(folder: Path, spoil: str) 
         db.execute("INSERT INTO ask (kind, identity, spec) VALUES ('stream', 'stream', '{}')")
         db.execute(spoil)
     with Manifest.open(folder) as manifest, pytest.raises(ManifestError, match="adopt"):
-        read_asks(manifest)
+        read_targets(manifest)
 
 
 def test_a_catalogue_row_that_cannot_be_read_is_told(folder: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_catalogue_row_that_cannot_be_read_is_told(folder: Path) -> None:
     with Manifest.open(folder) as manifest:
         with manifest.transaction() as db:
             (n,) = manifest.sources("UVIS", ["id"], [(1,)])
-            manifest.add([Asked(uri(1), n)])
+            manifest.add([WantedURI(uri(1), n)])
             db.execute("UPDATE source SET vals = '[1, 2'")
         with pytest.raises(ManifestError, match="adopt"):
             manifest.pending(0, 10, with_source=True)

@@ -15,7 +15,7 @@ from sink_contract import cutout_uri
 from test_parquet import fits_bytes, image_of
 
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked, Outcome, State
+from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.harvest import Harvest
@@ -70,7 +70,7 @@ def make(folder: Path, sink: str, *, is_closed: bool = True) -> Path:
     folder.mkdir()
     Manifest.create(folder, sink=sink, layout="tree").close()
     with old_folder(folder, Settings()) as manifest, manifest.transaction():
-        manifest.add([Asked(uri, None, datauri.parse(uri)) for uri in URIS])
+        manifest.add([WantedURI(uri, None, datauri.parse(uri)) for uri in URIS])
     fill(folder, sink, is_closed=is_closed)
     return folder
 

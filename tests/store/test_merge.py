@@ -20,7 +20,7 @@ from test_mend import open_sink as open_rolling
 from test_parquet import fits_bytes, image_of
 
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked, BadLine, Outcome, Reason, State
+from psfharvest.core.model import BadLine, Outcome, Reason, State, WantedURI
 from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest import merging
 from psfharvest.store.manifest.manifest import Manifest, Stored
@@ -55,7 +55,7 @@ def fill(folder: Path, sink: str, wish: Wish) -> Path:
         with manifest.transaction():
             rows = manifest.sources("UVIS", ["id", "name"], [[k, uri[-20:]] for k, uri in enumerate(wish)])
             lines = [
-                BadLine(uri, "it says nothing") if uri == BAD else Asked(uri, row, datauri.parts_of(uri))
+                BadLine(uri, "it says nothing") if uri == BAD else WantedURI(uri, row, datauri.parts_of(uri))
                 for uri, row in zip(wish, rows, strict=True)
             ]
             manifest.add(lines)

@@ -10,7 +10,7 @@ import pytest
 
 from psfharvest import Harvest
 from psfharvest.core.errors import ManifestError
-from psfharvest.core.model import Asked, Outcome, State
+from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.store.manifest import migrate, schema
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.read.account import account
@@ -78,7 +78,7 @@ def test_a_writer_migrates_an_earlier_version(earlier: Path, tmp_path_factory: p
 
     with Manifest.open(earlier) as manifest:
         with manifest.transaction():
-            (item,) = manifest.add([Asked("mast:HST/product/b.fits")])
+            (item,) = manifest.add([WantedURI("mast:HST/product/b.fits")])
             manifest.record([Stored(Outcome(item, State.DONE, 1, b"body", b"h" * 32, quirk="no checksum"))])
         with manifest.look() as db:
             recorded = [name for (name,) in db.execute("SELECT name FROM migration ORDER BY n")]

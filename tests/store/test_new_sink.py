@@ -13,12 +13,12 @@ import pytest
 
 from harness import rows_of
 from psfharvest import Archive, BadInput, Harvest, Query
-from psfharvest.core.model import Asked, Outcome
+from psfharvest.core.model import Outcome, WantedURI
 from psfharvest.simulator import Simulator
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.recover import verification
 from psfharvest.store.recover.adopt import adopt
-from psfharvest.store.recover.candidates import Candidate, Unit
+from psfharvest.store.recover.candidates import Candidate, CandidateBatch
 from psfharvest.store.sink_kinds import SINK_KINDS, SinkKind, SinkOptions
 
 
@@ -70,7 +70,7 @@ class ZipReader:
         pass
 
 
-def units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
+def units(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
     """Yield what each ZIP holds."""
     for number, path in enumerate(sorted((folder / "zips").iterdir())):
         if mark and number < mark[0]:
@@ -81,12 +81,12 @@ def units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
             }
             found = [
                 Candidate(
-                    Asked.reading(note["uri"]), note["row"], at, batch.getinfo(f"{k}.fits").file_size, None, at
+                    WantedURI.reading(note["uri"]), note["row"], at, batch.getinfo(f"{k}.fits").file_size, None, at
                 )
                 for k, note in notes.items()
                 for at in [f"zips/{path.name}:{k}"]
             ]
-        yield Unit(found, (number + 1,), {}, [])
+        yield CandidateBatch(found, (number + 1,), {}, [])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.core.fits.noise import border_median
 from psfharvest.simulator import Fault, Settings, Simulator, fwhm_px
 from psfharvest.store.read import stack as stacking
-from psfharvest.store.read.intervals import Runs
+from psfharvest.store.read.intervals import IntervalSet
 from psfharvest.store.read.stars import good_pixels
 
 N = 120
@@ -396,15 +396,15 @@ def test_notebooks_show_pictures(stars: Harvest) -> None:
 def test_runs_are_a_sorted_list(numbers: set[int], asked: list[int], cut: tuple, size: int) -> None:
     """Positions, slices, pieces and membership are those of the plain list."""
     plain = sorted(numbers)
-    runs = Runs.of(np.array(plain[k : k + size], np.int64) for k in range(0, len(plain), size))
+    runs = IntervalSet.of(np.array(plain[k : k + size], np.int64) for k in range(0, len(plain), size))
 
     assert len(plain) == len(runs)
     assert plain == runs.numbers(0, len(plain)).tolist()
     assert sorted(plain[slice(*cut)]) == runs.sliced(slice(*cut)).numbers(0, len(plain[slice(*cut)])).tolist()
     assert plain == [n for piece in runs.pieces(size) for n in piece.tolist()]
     assert [n in numbers for n in asked] == runs.contains(np.array(asked, np.int64)).tolist()
-    assert list(range(3, 8)) == Runs.between(3, 7).numbers(0, 5).tolist()
-    assert 0 == len(Runs.between(1, 0))
+    assert list(range(3, 8)) == IntervalSet.between(3, 7).numbers(0, 5).tolist()
+    assert 0 == len(IntervalSet.between(1, 0))
 
 
 @given(

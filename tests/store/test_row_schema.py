@@ -16,7 +16,7 @@ from sink_contract import BODY, cutout_uri, outcome_of
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.columns import COLUMNS, known_names
-from psfharvest.core.model import Asked, Outcome
+from psfharvest.core.model import Outcome, WantedURI
 from psfharvest.store import row_schema
 from psfharvest.store.column_types import CASTS
 from psfharvest.store.folder import Settings, new_folder, old_folder, open_sink
@@ -39,7 +39,7 @@ def harvest_rows(folder: Path, sink: str, detector: str, rows: dict[str, dict[st
             asked = []
             for uri, row in rows.items():
                 numbers = manifest.sources(detector, list(row), [list(row.values())]) if row else [None]
-                asked.append(Asked.reading(uri)._replace(source=numbers[0]))
+                asked.append(WantedURI.reading(uri)._replace(source=numbers[0]))
             manifest.add(asked)
         opened_sink = open_sink(folder, manifest, Settings())
         items = manifest.pending(0, 1000, with_source=True)
@@ -118,7 +118,7 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, sink: str) -> No
     """Its rows have no recorded types: they are taken from the rows themselves, and the files have one schema."""
     with new_folder(tmp_path, Settings(sink=sink)) as manifest, manifest.transaction():
         (n,) = manifest.sources("UVIS", ["id", "ee50"], [(1, 0.5)])
-        manifest.add([Asked.reading(cutout_uri(1))._replace(source=n)])
+        manifest.add([WantedURI.reading(cutout_uri(1))._replace(source=n)])
         with manifest.look() as db:
             db.execute("DELETE FROM meta WHERE name = 'columns'")
     with Manifest.read(tmp_path) as manifest:

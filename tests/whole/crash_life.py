@@ -33,10 +33,10 @@ from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import PsfharvestError
 from psfharvest.core.policy.route import Route
 from psfharvest.engine.traffic import Traffic
-from psfharvest.run import Campaign, query_ask, uri_lists
+from psfharvest.run import Run, query_target, uri_lists
 from psfharvest.store import folder as folders
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
 from psfharvest.store.staging import StagingFolder
@@ -159,22 +159,22 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
     files = FileFetcher(wire, traffic, endpoints, limits, count=mashup.control)
     if life.get("list"):
         path = Path(life["list"])
-        ask = Ask("file", uri_lists.identity(path), {"path": str(path)})
+        target = Target("file", uri_lists.identity(path), {"path": str(path)})
     else:
         sizes = {"unsat_size_px": SIZES["unsat_size"], "sat_size_px": SIZES["sat_size"]}
-        ask = query_ask(query(), ["flt"], n_sources=await mashup.count(query()), **sizes)
+        target = query_target(query(), ["flt"], n_sources=await mashup.count(query()), **sizes)
     opened = folders.old_folder if folders.is_harvest(folder) else folders.new_folder
     in_thread = anyio.to_thread.run_sync
     with contextlib.ExitStack() as stack:
         manifest = await in_thread(stack.enter_context, opened(folder, settings))
-        todo = await in_thread(lambda: folders.todo(manifest, [ask], extend=False))
+        todo = await in_thread(lambda: folders.todo(manifest, [target], extend=False))
         sink = await in_thread(_rolling_sink, folder, manifest)
         staging = await in_thread(stack.enter_context, contextlib.closing(StagingFolder(folder)))
         bundles = BundleFetcher(
             wire, traffic, endpoints, limits, route, staging, memory_bytes=STAGED_IN_MEMORY_BYTES
         )
         fetcher = RoutedFetcher(files, bundles, traffic, route, lambda: manifest.tally().pending)
-        report = await Campaign(manifest, sink, todo, mashup, fetcher, traffic, retry, folder).run()
+        report = await Run(manifest, sink, todo, mashup, fetcher, traffic, retry, folder).run()
         await in_thread(sink.close)
         return report
 

@@ -62,9 +62,9 @@ BEGINNING: tuple[Point, ...] = (
     *around("the first shard's name", "replace", "ShardSink.__init__", sinks=SHARDED),
     *around("the run's commit", COMMIT, "Manifest.begin_run"),
     Point("the list's checkpoint", "return", "advance", sources=("list",)),
-    *around("the list's commit", COMMIT, "Asking._add_lines", sources=("list",)),
+    *around("the list's commit", COMMIT, "TargetReader._add_lines", sources=("list",)),
     Point("the part's checkpoint", "return", "finish_part", sources=("query",), nth_max=2),
-    *around("the part's commit", COMMIT, "Asking._add_piece", sources=("query",), nth_max=2),
+    *around("the part's commit", COMMIT, "TargetReader._add_piece", sources=("query",), nth_max=2),
     *around("the commit of all asked", COMMIT, "complete"),
 )
 TRAVEL: tuple[Point, ...] = (
@@ -99,7 +99,7 @@ TRAVEL: tuple[Point, ...] = (
     # a batch is claimed
     Point("a claim begins", "call", "Manifest.record", nth_max=2),
     Point("a claim stands, not committed", "return", "Manifest.record", nth_max=2),
-    *around("a claim's commit", COMMIT, "Campaign._keep", nth_max=2),
+    *around("a claim's commit", COMMIT, "Run._keep", nth_max=2),
     # a journal becomes Parquet
     Point("a journal is full", "call", "ParquetSink._finish", sinks=("parquet",)),
     Point("a journal is read", "call", "convert", sinks=("parquet",)),
@@ -110,7 +110,7 @@ TRAVEL: tuple[Point, ...] = (
     Point("the next journal", "return", "ParquetSink._open", sinks=("parquet",), nth_max=2),
 )
 END: tuple[Point, ...] = (
-    *around("the run's last commit", COMMIT, "Campaign._close_run"),
+    *around("the run's last commit", COMMIT, "Run._close_run"),
     *around("the last shard is closed", "close", "ShardSink.close", sinks=("shards",)),
     Point("a sink is closed", "return", "FileSink.close", sinks=("files",), is_in_loop=True),
     Point("a sink is closed", "return", "ShardSink.close", sinks=("shards",)),

@@ -106,7 +106,7 @@ def trail_of(world: World, folder: Path, sink: str, events: list[tuple[str, str,
     return (folder / "trail").read_text()
 
 
-COMMIT = ("commit", "before", "COMMIT", "Campaign._keep")
+COMMIT = ("commit", "before", "COMMIT", "Run._keep")
 
 
 @pytest.mark.parametrize("fsync", [True, False])

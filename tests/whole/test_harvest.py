@@ -214,13 +214,13 @@ def test_paths_that_meet_by_accident_stay_apart(simulator: Simulator, tmp_path: 
         f"WFC3PSF/{root[:4]}/{root}/{name}",
         f"WFC3PSF/{name}",
     ]
-    from psfharvest.core.model import Asked
+    from psfharvest.core.model import WantedURI
     from psfharvest.store.manifest.manifest import Manifest
     from psfharvest.store.sinks.files import FileSink
 
     Manifest.create(tmp_path, sink="files", layout="tree").close()
     with Manifest.open(tmp_path) as manifest, manifest.transaction():
-        items = manifest.add([Asked(cutout), *(Asked(f"mast:{path}") for path in others)])
+        items = manifest.add([WantedURI(cutout), *(WantedURI(f"mast:{path}") for path in others)])
     sink = FileSink(tmp_path)
 
     assert 7 == len({sink.location(item).casefold() for item in items})

@@ -19,7 +19,7 @@ from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from psfharvest.store.recover.adopt import Adopted, Listed, Looked
+    from psfharvest.store.recover.adopt import Adopted, AdoptProgress, UriList
 
 LINES_SHOWN = 20
 LINE_EVERY_S = 5.0
@@ -69,26 +69,26 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     return 3 if found.broken else 0
 
 
-def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> Listed | None:
+def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> UriList | None:
     """Return the list that the user gives, or one that was left in the folder."""
     from psfharvest.core import bundle_page  # noqa: PLC0415
     from psfharvest.notebook.dated import LIST_NAME  # noqa: PLC0415
     from psfharvest.run import uri_lists  # noqa: PLC0415
     from psfharvest.run.line_stream import is_read_once  # noqa: PLC0415
-    from psfharvest.store.manifest.targets import Ask  # noqa: PLC0415
+    from psfharvest.store.manifest.targets import Target  # noqa: PLC0415
     from psfharvest.store.recover import page_list  # noqa: PLC0415
-    from psfharvest.store.recover.adopt import Listed  # noqa: PLC0415
+    from psfharvest.store.recover.adopt import UriList  # noqa: PLC0415
 
     if uris is None and (folder / LIST_NAME).is_file():
         uris = folder / LIST_NAME
     if uris is not None:
         copy = stack.enter_context(_copy_of(uris)) if is_read_once(uris) else uris
         identity = uri_lists.identity(copy)
-        ask = Ask("file", identity, {"path": str(uris.absolute())})
-        return Listed(identity, functools.partial(uri_lists.from_file, copy), ask)
+        target = Target("file", identity, {"path": str(uris.absolute())})
+        return UriList(identity, functools.partial(uri_lists.from_file, copy), target)
     page = folder / bundle_page.NAME
     if page.is_file():
-        return Listed(page_list.identity(page), functools.partial(page_list.read, page))
+        return UriList(page_list.identity(page), functools.partial(page_list.read, page))
     return None
 
 
@@ -136,7 +136,7 @@ class _AdoptProgress:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, looked: Looked) -> None:
+    def __call__(self, looked: AdoptProgress) -> None:
         """Show it."""
         if self._is_quiet:
             return
@@ -145,7 +145,7 @@ class _AdoptProgress:
         except OSError:
             self._is_quiet = True  # nobody can read it any more; the work goes on
 
-    def _show(self, looked: Looked) -> None:
+    def _show(self, looked: AdoptProgress) -> None:
         if sys.stderr.isatty():
             self._draw(looked)
         elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
@@ -153,7 +153,7 @@ class _AdoptProgress:
             total = "" if looked.total is None else f" of {looked.total:,}"
             say(f"{looked.n_read:,}{total} cutouts read, {looked.n_broken:,} broken")
 
-    def _draw(self, looked: Looked) -> None:
+    def _draw(self, looked: AdoptProgress) -> None:
         if self._bar is None:
             from psfharvest.show.progress import bar  # noqa: PLC0415
 

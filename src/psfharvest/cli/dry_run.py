@@ -22,7 +22,7 @@ from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import ArchiveError, BadURI
 from psfharvest.core.estimate import Kind
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked, BadLine, Limits
+from psfharvest.core.model import BadLine, Limits, WantedURI
 from psfharvest.run import uri_lists
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.targets import targets_of
@@ -137,7 +137,7 @@ async def _plan_list(plan: Plan, what: Any) -> None:
             plan.examples.setdefault(kind, line.uri)
 
 
-async def _lines(what: Any) -> AsyncGenerator[Asked | BadLine, None]:
+async def _lines(what: Any) -> AsyncGenerator[WantedURI | BadLine, None]:
     if isinstance(what, Path) and is_read_once(what):
         what = LineStream(what)
     if isinstance(what, Path):

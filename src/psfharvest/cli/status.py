@@ -95,7 +95,7 @@ def _show(folder: Path, report: Report, under_way: Running | None) -> None:
     from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
 
     with Manifest.read(folder) as manifest:
-        asked = [(targets.describe(ask), ask.is_complete) for ask in targets.read_asks(manifest)]
+        asked = [(targets.describe(target), target.is_complete) for target in targets.read_targets(manifest)]
         examples = manifest.examples()
         runs = manifest.runs()
     for words, is_complete in asked:

@@ -128,8 +128,8 @@ class Failure(NamedTuple):
     """True where it has come before and is not asked for again."""
 
 
-class Asked(NamedTuple):
-    """A dataURI that is asked for."""
+class WantedURI(NamedTuple):
+    """A dataURI that a query or a list names."""
 
     uri: str
     source: int | None = None
@@ -138,7 +138,7 @@ class Asked(NamedTuple):
     """Its parts, where they are known already."""
 
     @classmethod
-    def reading(cls, text: str) -> Asked:
+    def reading(cls, text: str) -> WantedURI:
         """Return what a text from outside asks for, in its canonical spelling; raises `BadURI`."""
         uri, parts = datauri.read(text)
         return cls(uri, None, parts)

@@ -14,7 +14,7 @@ from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.store.column_types import FILLERS, Kinds, column
+from psfharvest.store.column_types import FILLERS, ColumnTypes, column
 from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.read.search import Found
 from psfharvest.store.row_schema import SKY, sky_columns
@@ -88,7 +88,7 @@ class Content:
         self.provenance = [harvest.provenance for harvest in harvests]
         self._progress = progress
         self._n_read = 0
-        self._kinds: dict[int, Kinds] = {}
+        self._kinds: dict[int, ColumnTypes] = {}
         self._header_bytes: dict[int, int] = {}
         for size in self.counts:
             self._look(size)
@@ -145,7 +145,7 @@ class Content:
         return Batch(rows, headers, np.stack(images))
 
     def _look(self, size: int) -> None:
-        kinds, longest = Kinds(), 0
+        kinds, longest = ColumnTypes(), 0
         for chosen, found in self._found(size):
             kinds.look(self._row(chosen, found))
             longest = max(longest, found.ours["size_bytes"])

@@ -1,12 +1,12 @@
 """
-One harvest of one folder: what is asked flows into the ledger, from there through the engine, and back.
+One run over a harvest folder: targets -> manifest -> engine -> sink -> manifest.
 
-The ledger stands between asking and fetching: `asking` fills it, `run` empties it, `job` is one call of a user's.
+`planner` records the targets' dataURIs in the manifest, `run` fetches what is pending, `job` is one call.
 """
 
 from psfharvest.run.job import Job
-from psfharvest.run.rows import query_ask
-from psfharvest.run.run import Campaign
+from psfharvest.run.rows import query_target
+from psfharvest.run.run import Run
 from psfharvest.run.targets import What, item_of, items_of, queries_of
 
-__all__ = ["Campaign", "Job", "What", "item_of", "items_of", "queries_of", "query_ask"]
+__all__ = ["Job", "Run", "What", "item_of", "items_of", "queries_of", "query_target"]

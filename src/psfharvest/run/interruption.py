@@ -21,7 +21,7 @@ def words(folder: Path) -> str:
             return "interrupted: nothing was begun"
         with Manifest.read(folder) as manifest:
             tally = manifest.tally()
-            expected = sum(ask.expected or 0 for ask in targets.read_asks(manifest))
+            expected = sum(target.expected or 0 for target in targets.read_targets(manifest))
     except PsfharvestError:
         return "interrupted; run the same again to go on"
     return f"interrupted: {tally.done:,} of {max(expected, tally.total):,} stored; run the same again to go on"

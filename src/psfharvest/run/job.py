@@ -21,12 +21,12 @@ from psfharvest.events.hub import Listener
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
-from psfharvest.run.run import Campaign, lost_words
+from psfharvest.run.run import Run, lost_words
 from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_of
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read.account import account
 from psfharvest.store.recover import mend, presence
 from psfharvest.store.staging import StagingFolder
@@ -106,23 +106,25 @@ class Job:
     ) -> Report:
         with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
             mashup = self.session.mashup(share, LONG_PATIENCE_S)
-            asks = [
+            wanted = [
                 await ask_for(mashup, one, self.folder, chosen, part, **sizes)
                 for one, chosen in targets_of(what, suffixes)
             ]
             try:
-                return await self._run_asks(asks, what, share, extend=extend)
+                return await self._run_targets(wanted, what, share, extend=extend)
             except SinkError as error:
-                return await _in_thread(_finished, self.folder, asks, tuple(self.retry_states), error)
+                return await _in_thread(_finished, self.folder, wanted, tuple(self.retry_states), error)
 
-    async def _run_asks(self, asks: Sequence[Ask], what: What | Path, share: Share, *, extend: bool) -> Report:
+    async def _run_targets(
+        self, wanted: Sequence[Target], what: What | Path, share: Share, *, extend: bool
+    ) -> Report:
         queries = queries_of(what)
         is_harvest = folders.is_harvest(self.folder)
         if queries and not is_harvest and all(query.limit == 0 for query in queries):
             return Report.of(Tally(), elapsed_s=0.0, requests=share.requests)
         opened = folders.old_folder if is_harvest else folders.new_folder
         async with _in_threads(opened(self.folder, self.settings)) as manifest:
-            todo = await _in_thread(folders.todo, manifest, asks, extend=extend)
+            todo = await _in_thread(folders.todo, manifest, wanted, extend=extend)
             streams = {a.n: as_uris(what) for a in todo if a.kind == "stream" and not isinstance(what, Path)}
             return await self._run(manifest, todo, streams, share)
 
@@ -142,7 +144,7 @@ class Job:
     async def _run(
         self,
         manifest: Manifest,
-        todo: Sequence[Ask],
+        todo: Sequence[Target],
         streams: Mapping[int, Uris],
         share: Share,
     ) -> Report:
@@ -155,7 +157,7 @@ class Job:
             _in_threads(closing(opened)) as sink,
             _in_threads(closing(StagingFolder(self.folder))) as staging,
         ):
-            return await Campaign(
+            return await Run(
                 manifest=manifest,
                 sink=sink,
                 todo=todo,
@@ -189,7 +191,7 @@ def _mend_tail(folder: Path, manifest: Manifest) -> list[str]:
     return [lost_words(len(mend.take_back(folder, manifest, (), [path])), path)]
 
 
-def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], error: SinkError) -> Report:
+def _finished(folder: Path, wanted: Sequence[Target], retry_states: Sequence[str], error: SinkError) -> Report:
     """
     Return the account of a folder that cannot be written and where nothing was left to do.
 
@@ -200,7 +202,7 @@ def _finished(folder: Path, asks: Sequence[Ask], retry_states: Sequence[str], er
     """
     try:
         report = account(folder)
-        is_known = all(folders.knows(folder, ask) for ask in asks)
+        is_known = all(folders.knows(folder, target) for target in wanted)
     except PsfharvestError:
         raise error from None
     retried = sum(getattr(report, state) for state in retry_states)

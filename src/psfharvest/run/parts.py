@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator
 
 from psfharvest.archive.catalog.listing import id_range
 from psfharvest.archive.catalog.mashup import Mashup
-from psfharvest.core.catalog.partition import Ask as Question
-from psfharvest.core.catalog.partition import Planner
+from psfharvest.core.catalog.partition import Planner, Question
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 
 
 async def plan(mashup: Mashup, query: Query, part_rows: int) -> AsyncGenerator[Part, None]:
@@ -49,8 +48,8 @@ async def plan(mashup: Mashup, query: Query, part_rows: int) -> AsyncGenerator[P
         yield Part(last.low, whole.high, last.n)
 
 
-def part_ask(parent: Ask, query: Query, part: Part) -> Ask:
-    """Return the ask of one part: its own identity, and beside its range what it is a part of."""
+def part_target(parent: Target, query: Query, part: Part) -> Target:
+    """Return the target of one part: its own identity, and beside its range what it is a part of."""
     whole = id_range(query.criteria)
     if not whole.low <= part.low <= part.high <= whole.high or part.n < 0:
         raise BadInput(f"{part} is no part of this query; give one that plan() has given for it")
@@ -62,4 +61,4 @@ def part_ask(parent: Ask, query: Query, part: Part) -> Ask:
         "parent": {"identity": parent.identity, "spec": {**parent.spec, "whole": list(whole)}},
     }
     identity = json.dumps([parent.identity, part.low, part.high])
-    return Ask("query", identity, spec, expected=part.n * len(parent.spec["suffixes"]))
+    return Target("query", identity, spec, expected=part.n * len(parent.spec["suffixes"]))

@@ -20,13 +20,13 @@ from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import Asked, BadLine, Item
+from psfharvest.core.model import BadLine, Item, WantedURI
 from psfharvest.run import uri_lists
 from psfharvest.run.disk import Disk
 from psfharvest.run.rows import pieces, uris_of
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 
 ITEMS_AT_ONCE = 512
 BACKLOG = 100_000
@@ -42,14 +42,14 @@ Uris = Iterable[str] | AsyncIterable[str]
 class OnAsked(Protocol):
     """Takes note of what has entered the manifest."""
 
-    def __call__(self, ask: Ask, asked: Sequence[Asked | BadLine], *, is_complete: bool = False) -> None:
+    def __call__(self, target: Target, asked: Sequence[WantedURI | BadLine], *, is_complete: bool = False) -> None:
         """Take note of it."""
         ...
 
 
-class Asking:
+class TargetReader:
     """
-    The asking of one run, and the stream of items that comes of it.
+    Record the dataURIs of a run's targets in the manifest, and stream the items that are to be fetched.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class Asking:
     todo
         What is to be asked for still.
     streams
-        For an ask of kind ``stream``: its dataURIs.
+        For a target of kind ``stream``: its dataURIs.
     with_source
         Whether items carry their catalogue row.
     on_asked
-        Called with an ask and what has entered the manifest for it, after the transaction.
+        Called with a target and what has entered the manifest for it, after the transaction.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Asking:
         manifest: Manifest,
         disk: Disk,
         mashup: Mashup,
-        todo: Sequence[Ask],
+        todo: Sequence[Target],
         streams: Mapping[int, Uris],
         *,
         with_source: bool,
@@ -104,14 +104,14 @@ class Asking:
     async def run(self) -> None:
         """Ask for all; what goes wrong is raised by `items`, once what was asked until then is fetched."""
         try:
-            for ask in self._todo:
-                if ask.kind == "stream" and ask.n not in self._streams:
+            for target in self._todo:
+                if target.kind == "stream" and target.n not in self._streams:
                     self.notes.append("a list that came as a stream was cut off: give it again to 'harvest'")
                     continue
-                await (self._ask_query(ask) if ask.kind == "query" else self._ask_list(ask))
-                await self._disk.do(targets.complete, self._manifest, ask)
+                await (self._ask_query(target) if target.kind == "query" else self._ask_list(target))
+                await self._disk.do(targets.complete, self._manifest, target)
                 self.n_left -= 1
-                self._on_asked(ask, (), is_complete=True)
+                self._on_asked(target, (), is_complete=True)
         except Exception as error:  # noqa: BLE001 - raised by items()
             self._error = error
         self._is_over = True
@@ -187,62 +187,62 @@ class Asking:
     def _pending(self, after: int) -> list[Item]:
         return self._manifest.pending(after, ITEMS_AT_ONCE, with_source=self._with_source)
 
-    async def _ask_query(self, ask: Ask) -> None:
-        query = Query.from_dict(ask.spec["query"])
-        finished = await self._disk.do(targets.finished_parts, self._manifest, ask)
-        if "part" in ask.spec:
-            finished += [(part, 0) for part in gaps([Part(*ask.spec["part"])], id_range(query.criteria))]
+    async def _ask_query(self, target: Target) -> None:
+        query = Query.from_dict(target.spec["query"])
+        finished = await self._disk.do(targets.finished_parts, self._manifest, target)
+        if "part" in target.spec:
+            finished += [(part, 0) for part in gaps([Part(*target.spec["part"])], id_range(query.criteria))]
         if query.limit is not None:
             query = replace_query(query, limit=max(0, query.limit - sum(n for _, n in finished)))
-        total = None if ask.expected is None else ask.expected // len(ask.spec["suffixes"])
+        total = None if target.expected is None else target.expected // len(target.spec["suffixes"])
         listing = Listing(self._mashup, query, finished, total=total if query.limit is None else None)
         async with aclosing(listing.parts()) as parts:
             async for part in parts:
                 if part.is_again and part.part is not None:
-                    await self._disk.do(targets.forget_parts, self._manifest, ask, part.part)
+                    await self._disk.do(targets.forget_parts, self._manifest, target, part.part)
                 for piece in pieces(part):
-                    self._on_asked(ask, await self._disk.do(self._add_piece, ask, query, piece))
+                    self._on_asked(target, await self._disk.do(self._add_piece, target, query, piece))
                     self._tell()
                 while self._manifest.tally().pending > BACKLOG:
                     self._room = anyio.Event()
                     await self._room.wait()
-        await self._disk.do(targets.note_lacking, self._manifest, ask, listing.lacking)
+        await self._disk.do(targets.note_lacking, self._manifest, target, listing.lacking)
         self.lacking += listing.lacking
 
-    def _add_piece(self, ask: Ask, query: Query, piece: PartRows) -> list[Asked | BadLine]:
-        asked: list[Asked | BadLine] = []
+    def _add_piece(self, target: Target, query: Query, piece: PartRows) -> list[WantedURI | BadLine]:
+        asked: list[WantedURI | BadLine] = []
         with self._manifest.transaction():
             kinds = dict(zip(piece.rows.columns, piece.rows.kinds, strict=True))
             numbers = self._manifest.sources(query.detector.name, piece.rows.columns, piece.rows.values, kinds)
             for number, row in zip(numbers, piece.rows.dicts(), strict=True):
-                asked += uris_of(row, query, ask.spec, number)
+                asked += uris_of(row, query, target.spec, number)
             self._manifest.add(asked)
             if piece.part is not None:
-                targets.finish_part(self._manifest, ask, piece.part, len(piece.rows))
+                targets.finish_part(self._manifest, target, piece.part, len(piece.rows))
         return asked
 
-    async def _ask_list(self, ask: Ask) -> None:
-        if ask.kind == "stream":
-            await self._ask_stream(ask)
+    async def _ask_list(self, target: Target) -> None:
+        if target.kind == "stream":
+            await self._ask_stream(target)
         else:
-            path = Path(ask.spec["path"])
-            if await self._disk.do(uri_lists.identity, path) != ask.identity:
+            path = Path(target.spec["path"])
+            if await self._disk.do(uri_lists.identity, path) != target.identity:
                 raise BadInput(
                     f"{path} has changed since it was first given; harvest it as another list with extend=True"
                 )
-            batches = uri_lists.from_file(path, ask.position, ask.lines)
+            batches = uri_lists.from_file(path, target.position, target.lines)
             while (batch := await self._disk.do(next, batches, None)) is not None:
-                await self._add_lines(ask, batch)
+                await self._add_lines(target, batch)
 
-    async def _ask_stream(self, ask: Ask) -> None:
+    async def _ask_stream(self, target: Target) -> None:
         send, receive = anyio.create_memory_object_stream[str](uri_lists.BATCH_LINES)
         error: Exception | None = None
         async with anyio.create_task_group() as group, receive:
-            group.start_soon(self._pour, self._streams[ask.n], send)
+            group.start_soon(self._pour, self._streams[target.n], send)
             try:
                 async with aclosing(uri_lists.gather(receive)) as batches:
                     async for batch in batches:
-                        await self._add_lines(ask, batch)
+                        await self._add_lines(target, batch)
             except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
                 error = raised
                 group.cancel_scope.cancel()
@@ -256,15 +256,15 @@ class Asking:
         except Exception as error:  # noqa: BLE001 - the caller's own, raised once the rest is done
             self._pour_error = error
 
-    async def _add_lines(self, ask: Ask, batch: uri_lists.Batch) -> None:
+    async def _add_lines(self, target: Target, batch: uri_lists.Batch) -> None:
         def add() -> list[Item]:
             with self._manifest.transaction():
-                targets.advance(self._manifest, ask, batch.position, batch.lines)
+                targets.advance(self._manifest, target, batch.position, batch.lines)
                 return self._manifest.add(batch.asked)
 
         if batch.asked:
             self._hand_over(await self._disk.do(add))
-            self._on_asked(ask, batch.asked)
+            self._on_asked(target, batch.asked)
             self._tell()
 
     def _hand_over(self, items: list[Item]) -> None:

@@ -14,17 +14,17 @@ from psfharvest.core.catalog.partition import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import Asked, BadLine
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.core.model import BadLine, WantedURI
+from psfharvest.store.manifest.targets import Target
 
 ROWS_AT_ONCE = 1000
 """Rows asked for in one transaction: short, so that an interrupt never waits long."""
 
 
-def query_ask(
+def query_target(
     query: Query, suffixes: Sequence[str], *, unsat_size_px: int, sat_size_px: int, n_sources: int
-) -> Ask:
-    """Return the ask of a query's cutouts."""
+) -> Target:
+    """Return the target of a query's cutouts."""
     chosen = query.detector.check_suffixes([suffixes] if isinstance(suffixes, str) else list(suffixes))
     for name, size in (("unsat_size", unsat_size_px), ("sat_size", sat_size_px)):
         ranges.SIDE_PX.check(name, size)
@@ -36,10 +36,10 @@ def query_ask(
         "sat_size_px": sat_size_px,
     }
     identity = json.dumps([query.identity, sorted(chosen), unsat_size_px, sat_size_px])
-    return Ask("query", identity, spec, expected=n * len(chosen))
+    return Target("query", identity, spec, expected=n * len(chosen))
 
 
-def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterator[Asked | BadLine]:
+def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterator[WantedURI | BadLine]:
     """Yield what a catalogue row asks for: for each suffix a dataURI, or why there is none."""
     sizes = {"unsat_size_px": spec["unsat_size_px"], "sat_size_px": spec["sat_size_px"]}
     for suffix in spec["suffixes"]:
@@ -49,7 +49,7 @@ def uris_of(row: dict[str, Any], query: Query, spec: Any, number: int) -> Iterat
             key = " ".join(f"{name}={row[name]}" for name in SOURCE_KEY if name in row)
             yield BadLine(f"{query.detector.name} {key} suffix={suffix}", error.why)
         else:
-            yield Asked(str(parts), number, parts)
+            yield WantedURI(str(parts), number, parts)
 
 
 def pieces(part: PartRows) -> Iterator[PartRows]:

@@ -14,7 +14,6 @@ import anyio
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.errors import ArchiveDown, LocalError
 from psfharvest.core.model import (
-    Asked,
     BadLine,
     Delivery,
     Item,
@@ -23,17 +22,18 @@ from psfharvest.core.model import (
     Report,
     RetryPolicy,
     State,
+    WantedURI,
 )
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
 from psfharvest.run.chronicle import Chronicle
 from psfharvest.run.disk import Disk
-from psfharvest.run.planner import Asking, Uris
+from psfharvest.run.planner import TargetReader, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
 from psfharvest.store.manifest.tally import Counted
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover import mend, presence
 from psfharvest.store.sink_kinds import Sink
 from psfharvest.version import __version__
@@ -75,7 +75,7 @@ class AccountingFetcher(Fetcher, Protocol):
 
 
 @dataclass(slots=True)
-class Campaign:
+class Run:
     """
     A run over a folder whose lock is held.
 
@@ -90,7 +90,7 @@ class Campaign:
     watch
         Called with a `Progress` a few times a second.
     streams
-        For an ask of kind ``stream``: its dataURIs.
+        For a target of kind ``stream``: its dataURIs.
     folder
         The harvest folder.
     max_bytes
@@ -105,7 +105,7 @@ class Campaign:
 
     manifest: Manifest
     sink: Sink
-    todo: Sequence[Ask]
+    todo: Sequence[Target]
     mashup: Mashup
     fetcher: AccountingFetcher
     share: Share
@@ -120,9 +120,9 @@ class Campaign:
     via: str = "auto"
     _disk: Disk = field(default_factory=Disk)
     _pump: Pump = field(init=False)
-    _asking: Asking = field(init=False)
+    _targets: TargetReader = field(init=False)
     _chronicle: Chronicle = field(init=False)
-    _asks: list[Ask] = field(default_factory=list)
+    _known: list[Target] = field(default_factory=list)
     _run: int = 0
     _is_over: bool = False
     _started_at: float = 0.0
@@ -134,7 +134,7 @@ class Campaign:
         self._notes += self.notes
         self._notes += [self.manifest.note] if self.manifest.note else []
         self._pump = Pump(self.fetcher, self, self.share, self.policy)
-        self._asking = Asking(
+        self._targets = TargetReader(
             self.manifest,
             self._disk,
             self.mashup,
@@ -159,7 +159,7 @@ class Campaign:
         self._started_at = time.monotonic()
         self._run = await self._disk.do(self.manifest.begin_run)
         self.share.voice.begin(self._run)
-        self._asks = await self._disk.do(targets.read_asks, self.manifest)
+        self._known = await self._disk.do(targets.read_targets, self.manifest)
         self.fetcher.know_good(await self._disk.do(self.manifest.known_good, CONTROLS_MAX))
         stopped = "interrupted"
         try:
@@ -189,17 +189,17 @@ class Campaign:
             requests=self.share.requests,
             retried=self._retried(),
             stopped=stopped,
-            notes=(*self._asking.notes, *self.mashup.notes, *self._notes),
-            is_fully_asked=self._asking.n_left == 0,
-            lacking=self._asking.lacking,
+            notes=(*self._targets.notes, *self.mashup.notes, *self._notes),
+            is_fully_asked=self._targets.n_left == 0,
+            lacking=self._targets.lacking,
             via=self.fetcher.account(),
         )
 
     def progress(self) -> Progress:
         """Return a look at the run."""
         tally = self.manifest.tally()
-        expected = [ask.expected for ask in self._asks]
-        if self._asking.n_left == 0:
+        expected = [target.expected for target in self._known]
+        if self._targets.n_left == 0:
             self._expected = tally.total
         elif None not in expected:
             self._expected = sum(e or 0 for e in expected)
@@ -234,7 +234,7 @@ class Campaign:
                 await self._disk.do(self._keep, outcomes)
             finally:
                 self._tell_settled()
-        self._asking.make_room()
+        self._targets.make_room()
 
     def _keep(self, outcomes: Sequence[Outcome]) -> None:
         room = None if self.max_bytes is None else self.max_bytes - self.manifest.tally().bytes
@@ -291,14 +291,14 @@ class Campaign:
 
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancellation)
-            self._asking.begin_search()
-            group.start_soon(self._asking.run)
+            self._targets.begin_search()
+            group.start_soon(self._targets.run)
             group.start_soon(beside, self._find_lost)
             group.start_soon(beside, self._beat)
             if self.watch is not None:
                 group.start_soon(beside, self._watch, self.watch)
             try:
-                await self._pump.run(self._asking.items())
+                await self._pump.run(self._targets.items())
             except Exception as raised:  # noqa: BLE001 - as above
                 error = error or raised
             except BaseException:  # a cancellation
@@ -335,14 +335,14 @@ class Campaign:
                     numbers = await self._disk.do(self._take_back, page)
                     self._tell_settled()
                     n_lost, example = n_lost + len(numbers), example or page.path
-                    await self._asking.again(numbers)
+                    await self._targets.again(numbers)
         except LocalError as error:
             self._notes.append(f"the folder could not be compared with its manifest: {error}")
         finally:
             if reader is not None:
                 with anyio.CancelScope(shield=True):
                     await disk.do(reader.close)
-            self._asking.end_search()
+            self._targets.end_search()
             if n_lost:
                 self._notes.append(lost_words(n_lost, example))
 
@@ -401,9 +401,11 @@ class Campaign:
         )
         self._tell_settled()
 
-    def _tell_asked(self, ask: Ask, asked: Sequence[Asked | BadLine], *, is_complete: bool = False) -> None:
+    def _tell_asked(
+        self, target: Target, asked: Sequence[WantedURI | BadLine], *, is_complete: bool = False
+    ) -> None:
         bad = [one.text for one in asked if isinstance(one, BadLine)]
-        self._chronicle.asked(len(asked), ask.expected, bad, is_complete=is_complete)
+        self._chronicle.asked(len(asked), target.expected, bad, is_complete=is_complete)
         self._tell_settled()
 
     def _tell_settled(self) -> None:

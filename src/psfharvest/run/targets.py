@@ -1,4 +1,4 @@
-"""What a caller wants, a query or dataURIs, as an ask for the ledger or as items for a stream that keeps none."""
+"""A query or dataURIs, as a target for the manifest, or as items for a stream that keeps none."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
-from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State
+from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, WantedURI
 from psfharvest.run import uri_lists
-from psfharvest.run.parts import part_ask
+from psfharvest.run.parts import part_target
 from psfharvest.run.planner import Uris
-from psfharvest.run.rows import query_ask, uris_of
+from psfharvest.run.rows import query_target, uris_of
 from psfharvest.store import folder as folders
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 
 What = Query | Sequence[Query] | Uris
 Refuse = Callable[[Outcome], Awaitable[None]]
@@ -35,9 +35,9 @@ async def ask_for(
     suffixes: Sequence[str],
     part: Part | None = None,
     **sizes: int,
-) -> Ask:
+) -> Target:
     """
-    Return the ask of what a caller wants in a folder; a query is counted, unless the folder or its part tells.
+    Return the target of what a caller wants in a folder; a query is counted, unless the folder or its part tells.
 
     Raises
     ------
@@ -47,20 +47,20 @@ async def ask_for(
     if part is not None:
         if not isinstance(what, Query):
             raise BadInput("a part belongs to a query: give the query that it was planned for")
-        return part_ask(query_ask(what, suffixes, n_sources=0, **sizes), what, part)
+        return part_target(query_target(what, suffixes, n_sources=0, **sizes), what, part)
     if isinstance(what, Query):
-        ask = query_ask(what, suffixes, n_sources=0, **sizes)
-        if folders.knows(folder, ask):
-            return ask
-        return query_ask(what, suffixes, n_sources=await mashup.count(what), **sizes)
+        target = query_target(what, suffixes, n_sources=0, **sizes)
+        if folders.knows(folder, target):
+            return target
+        return query_target(what, suffixes, n_sources=await mashup.count(what), **sizes)
     if isinstance(what, (str, bytes)):
         raise BadInput(f"{what!r} is one text: give a list of dataURIs, or the Path of a file of them")
     if suffixes:
         raise BadInput("suffixes go with a query; a dataURI names its product itself")
     if isinstance(what, Path):
         identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
-        return Ask("file", identity, {"path": str(what.absolute())})
-    return Ask("stream", "stream", {})
+        return Target("file", identity, {"path": str(what.absolute())})
+    return Target("stream", "stream", {})
 
 
 def targets_of(what: What | Path, suffixes: Sequence[str]) -> list[tuple[What | Path, Sequence[str]]]:
@@ -139,14 +139,14 @@ def _item(number: int, uri: str, parts: datauri.CutoutURI | None, source: str) -
 
 async def _asked(
     mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int
-) -> AsyncIterator[list[tuple[Asked | BadLine, str]]]:
+) -> AsyncIterator[list[tuple[WantedURI | BadLine, str]]]:
     for query, chosen in targets_of(what, suffixes):
         if isinstance(query, Query):
-            ask = query_ask(query, chosen, n_sources=0, **sizes)
+            target = query_target(query, chosen, n_sources=0, **sizes)
             async with aclosing(Listing(mashup, query).parts()) as parts:
                 async for part in parts:
                     for row in part.rows.dicts():
-                        yield [(line, json.dumps(row)) for line in uris_of(row, query, ask.spec, 0)]
+                        yield [(line, json.dumps(row)) for line in uris_of(row, query, target.spec, 0)]
     if queries_of(what):
         return
     number = 0

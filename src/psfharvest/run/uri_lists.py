@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import BadInput, BadURI
-from psfharvest.core.model import Asked, BadLine
+from psfharvest.core.model import BadLine, WantedURI
 from psfharvest.run.lines import HEAD_BYTES, Line, LineSplitter, check_encoding
 
 BATCH_LINES = 2000
@@ -29,18 +29,18 @@ READ_BYTES = 2**18
 class Batch(NamedTuple):
     """Lines read, and how far the list has been read with them."""
 
-    asked: list[Asked | BadLine]
+    asked: list[WantedURI | BadLine]
     position: int
     lines: int
 
 
-def read_line(text: str, number: int) -> Asked | BadLine | None:
+def read_line(text: str, number: int) -> WantedURI | BadLine | None:
     """Return what a line asks for: a dataURI, a bad line, or nothing (blank, comment)."""
     text = text.removeprefix("\ufeff").strip()
     if not text or text.startswith("#"):
         return None
     try:
-        return Asked.reading(text)
+        return WantedURI.reading(text)
     except BadURI as error:
         clean = text[:200].encode("utf-8", "replace").decode()
         return BadLine(clean, f"line {number}: {error.why}")
@@ -78,7 +78,7 @@ def require_some(file: BinaryIO, name: str) -> None:
     """
     check_encoding(file.read(HEAD_BYTES), name)
     file.seek(0)
-    if not any(isinstance(read_line(line.text, n), Asked) for n, line in enumerate(_lines(file), 1)):
+    if not any(isinstance(read_line(line.text, n), WantedURI) for n, line in enumerate(_lines(file), 1)):
         raise BadInput(f"{name} holds no dataURI; give one a line, beginning with 'mast:'")
 
 

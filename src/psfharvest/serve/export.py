@@ -12,7 +12,7 @@ from psfharvest.serve import rows
 from psfharvest.serve.folder import Folder
 from psfharvest.serve.orders import AnyNumbers
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Runs
+from psfharvest.store.read.intervals import IntervalSet
 
 KINDS = {
     "csv": "text/csv; charset=utf-8",
@@ -23,7 +23,7 @@ KINDS = {
 AT_ONCE = 512
 
 
-async def lines(folder: Folder, members: AnyNumbers | Runs, kind: str) -> AsyncIterator[str]:
+async def lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) -> AsyncIterator[str]:
     """Yield the text of all members, in their order."""
     columns = await folder.quick.ask(search.columns)
     if kind == "csv":

@@ -25,7 +25,7 @@ from psfharvest.serve.stop import Stop, while_waited_for
 from psfharvest.store.manifest import place
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Runs
+from psfharvest.store.read.intervals import IntervalSet
 from psfharvest.store.readers.reader import Reader
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class Folder:
         """What people call it."""
         return self.path.absolute().name or str(self.path)
 
-    async def members(self, request: Request, selection: Selection) -> AnyNumbers | Runs:
+    async def members(self, request: Request, selection: Selection) -> AnyNumbers | IntervalSet:
         """
         Return the numbers of the selected cutouts in their order.
 
@@ -187,7 +187,7 @@ class Folder:
         return bodies
 
 
-def _everything(manifest: Manifest) -> Runs:
+def _everything(manifest: Manifest) -> IntervalSet:
     manifest.refresh()
     return search.numbers(manifest)
 

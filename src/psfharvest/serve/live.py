@@ -134,7 +134,7 @@ class Live:
     def _new_look(self, manifest: Manifest, before: Look | None) -> Look:
         manifest.refresh()
         at_s = time.time()
-        report, runs, asks = account_of(manifest), manifest.runs(), targets.read_asks(manifest)
+        report, runs, asks = account_of(manifest), manifest.runs(), targets.read_targets(manifest)
         settled = report.total - report.pending
         if before is not None and settled != before.report.total - before.report.pending:
             self._changed_at_s = at_s

@@ -22,7 +22,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.serve.stop import ClientLeft
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Runs
+from psfharvest.store.read.intervals import IntervalSet
 
 V = TypeVar("V")
 AnyNumbers = NDArray[np.signedinteger[Any]]
@@ -63,10 +63,10 @@ class Orders:
 
     def __init__(self) -> None:
         self._columns = _Kept[Column](KEPT_COLUMNS)
-        self._filters = _Kept[Runs](KEPT_ORDERS)
+        self._filters = _Kept[IntervalSet](KEPT_ORDERS)
         self._orders = _Kept[AnyNumbers](KEPT_ORDERS)
 
-    def members(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> AnyNumbers | Runs:
+    def members(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> AnyNumbers | IntervalSet:
         """
         Return the numbers of the selected cutouts in their order.
 
@@ -80,7 +80,7 @@ class Orders:
         version = _version(manifest)
         return self._orders.get(selection, version, lambda: self._sorted(manifest, selection, is_left))
 
-    def matching(self, manifest: Manifest, criteria: tuple[Criterion, ...], is_left: IsLeft) -> Runs:
+    def matching(self, manifest: Manifest, criteria: tuple[Criterion, ...], is_left: IsLeft) -> IntervalSet:
         """Return the numbers of the cutouts that fit all criteria, ascending."""
         if not criteria:
             return search.numbers(manifest)

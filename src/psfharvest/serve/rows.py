@@ -14,7 +14,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.serve.orders import AnyNumbers, IsLeft, Orders, Selection
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 ROWS_MAX = 500
 POINTS_MAX = 20_000
@@ -42,12 +42,12 @@ _MEANINGS = {
 }
 
 
-def numbers_at(members: AnyNumbers | Runs, at: int, count: int) -> Numbers:
+def numbers_at(members: AnyNumbers | IntervalSet, at: int, count: int) -> Numbers:
     """Return the numbers at positions `at` to ``at + count``, as far as there are any."""
     stop = min(at + count, len(members))
     if at >= stop:
         return np.zeros(0, np.int64)
-    return members.numbers(at, stop) if isinstance(members, Runs) else members[at:stop].astype(np.int64)
+    return members.numbers(at, stop) if isinstance(members, IntervalSet) else members[at:stop].astype(np.int64)
 
 
 def one(number: int) -> Numbers:

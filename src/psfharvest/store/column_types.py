@@ -26,14 +26,14 @@ _NONE = "str"
 
 
 @dataclass(slots=True)
-class Seen:
+class ObservedTypes:
     """What was seen in one column; `width` is the longest text's, in characters."""
 
     types: set[type] = field(default_factory=set)
     width: int = 1
 
 
-class Kinds:
+class ColumnTypes:
     """
     The types of columns, in the order in which the columns were first seen.
 
@@ -47,7 +47,7 @@ class Kinds:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._seen: dict[str, Seen] = {name: Seen() for name in names}
+        self._seen: dict[str, ObservedTypes] = {name: ObservedTypes() for name in names}
         self._n_rows = 0
         self._n_seen: dict[str, int] = dict.fromkeys(self._seen, 0)
 
@@ -57,7 +57,7 @@ class Kinds:
         for name, value in row.items():
             seen = self._seen.get(name)
             if seen is None:
-                seen = self._seen[name] = Seen()
+                seen = self._seen[name] = ObservedTypes()
                 self._n_seen[name] = 0
             if value is None:
                 continue

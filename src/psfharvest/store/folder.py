@@ -18,7 +18,7 @@ from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.sink_kinds import SINK_KINDS, Sink, SinkOptions, is_synced
 from psfharvest.store.sinks.arrow import require_pyarrow
 
@@ -56,12 +56,12 @@ def is_harvest(folder: Path) -> bool:
     return places.find(folder).is_somewhere()
 
 
-def knows(folder: Path, ask: Ask) -> bool:
+def knows(folder: Path, target: Target) -> bool:
     """Return True when the folder was asked for this before."""
     if not is_harvest(folder):
         return False
     with Manifest.read(folder) as manifest:
-        return any(a.identity == ask.identity for a in targets.read_asks(manifest))
+        return any(a.identity == target.identity for a in targets.read_targets(manifest))
 
 
 @contextmanager
@@ -108,12 +108,12 @@ def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> Sink:
     )
 
 
-def todo(manifest: Manifest, asks: Sequence[Ask], *, extend: bool) -> list[Ask]:
-    """Return what is still to be asked for: `asks` and what an earlier run left unfinished or lacking."""
-    for known in targets.find_or_add(manifest, asks, extend=extend):
+def todo(manifest: Manifest, wanted: Sequence[Target], *, extend: bool) -> list[Target]:
+    """Return what is still to be asked for: `wanted` and what an earlier run left unfinished or lacking."""
+    for known in targets.find_or_add(manifest, wanted, extend=extend):
         if known.kind == "stream":
             targets.reopen(manifest, known)
-    return [a for a in targets.read_asks(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]
+    return [a for a in targets.read_targets(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]
 
 
 def refuse_orphans(folder: Path, sink: str | None) -> None:

@@ -29,7 +29,7 @@ from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.merging import GrowingManifest
 from psfharvest.store.read.account import account
 from psfharvest.store.sinks.arrow import require_pyarrow
-from psfharvest.store.transfer import Target, drop_unclaimed, take
+from psfharvest.store.transfer import Destination, drop_unclaimed, take
 
 NAME = ".merging"
 
@@ -172,7 +172,7 @@ class _Merge:
                     if n == grown.state["n_absorbed"]:
                         grown.absorb(n_absorbed=n + 1)
                     yield from self._take(source, grown)
-            with Target(self.into, grown) as target:
+            with Destination(self.into, grown) as target:
                 target.settle()
             if self.sink != "files":
                 drop_unclaimed(self.into, self.sink, grown.unused_shard)
@@ -183,7 +183,7 @@ class _Merge:
     def _take(self, source: Path, grown: GrowingManifest) -> Iterator[Step]:
         n_left = grown.n_taking()
         yield Step(source, 0, n_left)
-        with Target(self.into, grown) as target:
+        with Destination(self.into, grown) as target:
             for n in take(source, target, may_link=self.may_link):
                 n_left -= n
                 yield Step(source, n, n_left)
@@ -257,7 +257,7 @@ def _layout_of(folder: Path) -> str:
 
 def _identities(folder: Path) -> set[str]:
     with Manifest.read(folder) as manifest:
-        return {ask.identity for ask in targets.read_asks(manifest)}
+        return {target.identity for target in targets.read_targets(manifest)}
 
 
 def _is_work_left(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from psfharvest.core.model import Outcome
 
 if TYPE_CHECKING:
     from psfharvest.store.manifest.manifest import Manifest, Stored
-    from psfharvest.store.recover.candidates import Unit
+    from psfharvest.store.recover.candidates import CandidateBatch
     from psfharvest.store.recover.presence import Lost
 
 _FOLDER = "|".join(detectors.FOLDERS)
@@ -79,7 +79,7 @@ class SinkKind:
     """By layout (``tree`` where there is one only): the paths, relative to the folder, of the files it makes."""
     is_synced: bool
     """Whether each batch is synced: its claims survive power loss, if the manifest's do."""
-    units: Callable[[Path, Sequence[int]], Iterator[Unit]] | None = None
+    units: Callable[[Path, Sequence[int]], Iterator[CandidateBatch]] | None = None
     """Yields what the folder holds, for `adopt`; None where a list of dataURIs is needed."""
     endings: Mapping[str, Callable[[Path], BodyReader]] = field(default_factory=dict, hash=False)
     """Readers of locations ``PATH:PLACE``, by the ending of the path; a location without a place is a file."""
@@ -123,13 +123,13 @@ def _open_parquet(folder: Path, manifest: Manifest, options: SinkOptions) -> Sin
     return ParquetSink(folder, shard=shard, end=end, claimed=claimed, columns=manifest.columns)
 
 
-def _shard_units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
+def _shard_units(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
     from psfharvest.store.recover import candidates  # noqa: PLC0415
 
     return candidates.shards(folder, mark)
 
 
-def _parquet_units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
+def _parquet_units(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
     from psfharvest.store.recover import parquet_candidates  # noqa: PLC0415
 
     return parquet_candidates.units(folder, mark)

@@ -21,7 +21,7 @@ from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest.merging import GrowingManifest, Placed, SourceShard, Taken
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.sinks import parquet_journal, shards
-from psfharvest.store.sinks.files import NOT_LINKED, FileSink, told_place
+from psfharvest.store.sinks.files import NOT_LINKED, FileSink, explicit_location
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
 
@@ -31,7 +31,7 @@ BYTES_AT_ONCE = 2**25
 """Bytes of them that are held in memory, unless one alone has more."""
 
 
-class Target:
+class Destination:
     """
     Where cutouts go: the sink of the target folder, opened when it is first written to.
 
@@ -112,7 +112,7 @@ def drop_unclaimed(folder: Path, sink: str, first: int) -> None:
         raise cannot_store(error, base) from error
 
 
-def take(source: Path, target: Target, *, may_link: bool, is_given_up: bool = False) -> Iterator[int]:
+def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool = False) -> Iterator[int]:
     """
     Store what the target's manifest is still to claim of a source, and claim it.
 
@@ -151,7 +151,7 @@ def take(source: Path, target: Target, *, may_link: bool, is_given_up: bool = Fa
         yield from _rewrite(reader, target, None)
 
 
-def _link_shard(source: Path, target: Target, shard: SourceShard) -> bool:
+def _link_shard(source: Path, target: Destination, shard: SourceShard) -> bool:
     """Give a shard of the source, or its Parquet files of one number, a second name; False: that cannot be."""
     if target.grown.sink == shards.FOLDER:
         tar = Path(shards.FOLDER, f"{shard.number:06d}.tar")
@@ -179,7 +179,7 @@ def _link_shard(source: Path, target: Target, shard: SourceShard) -> bool:
     return True
 
 
-def _link_files(source: Path, reader: Reader, target: Target, batch: Sequence[Taken]) -> int:
+def _link_files(source: Path, reader: Reader, target: Destination, batch: Sequence[Taken]) -> int:
     """Give files of the source second names, and claim them; what cannot be linked is copied."""
     sink, items = target.files(), target.grown.items([taken.new for taken in batch])
     is_tree = target.grown.layout == "tree"
@@ -191,14 +191,14 @@ def _link_files(source: Path, reader: Reader, target: Target, batch: Sequence[Ta
         if location is None:
             left.append((taken, item))
         else:
-            placed.append(Placed(taken.old, None, told_place(item, location, is_tree=is_tree)))
+            placed.append(Placed(taken.old, None, explicit_location(item, location, is_tree=is_tree)))
     target.grown.claim(placed, {})
     for group in _groups(left):
         _store(reader, target, group)
     return len(batch)
 
 
-def _rewrite(reader: Reader, target: Target, shard: int | None) -> Iterator[int]:
+def _rewrite(reader: Reader, target: Destination, shard: int | None) -> Iterator[int]:
     while batch := target.grown.taking(shard, AT_ONCE):
         items = target.grown.items([taken.new for taken in batch])
         for group in _groups(list(zip(batch, items, strict=True))):
@@ -206,7 +206,7 @@ def _rewrite(reader: Reader, target: Target, shard: int | None) -> Iterator[int]
             yield len(group)
 
 
-def _store(reader: Reader, target: Target, group: Sequence[tuple[Taken, Item]]) -> None:
+def _store(reader: Reader, target: Destination, group: Sequence[tuple[Taken, Item]]) -> None:
     """Read cutouts, store those that are as claimed, and claim them; the others stay pending."""
     outcomes: list[Outcome] = []
     olds: list[int] = []

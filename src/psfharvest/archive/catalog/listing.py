@@ -15,7 +15,17 @@ from psfharvest.archive.catalog.mashup import Mashup, Undelivered
 from psfharvest.archive.catalog.questions import EndsLearnt, NoCriterion, Questions
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows, Unreadable
 from psfharvest.core.catalog.criterion import Between, Criterion
-from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MIN_PAGE_ROWS, WHOLE, Ask, Part, Planner, Step, gaps
+from psfharvest.core.catalog.partition import (
+    HIGHEST,
+    LOWEST,
+    MIN_PAGE_ROWS,
+    WHOLE,
+    Part,
+    Planner,
+    Question,
+    Step,
+    gaps,
+)
 from psfharvest.core.catalog.query import Query
 
 MAX_LACKING_IN_A_ROW = 20
@@ -140,7 +150,7 @@ class Listing:
         if count is not None and planner.next_step() is not None:
             planner.counted(count)
         while self._left != 0 and (step := planner.next_step()) is not None:
-            if step.ask is Ask.COUNT:
+            if step.ask is Question.COUNT:
                 planner.counted(await self._questions.count(step.part))
                 continue
             try:

@@ -156,10 +156,10 @@ class Mashup:
             return await self._total(query, criteria)
         payload = self._payload(query, "COUNT_BIG(*)", criteria)
         try:
-            return await self._insist(payload, query, answers.count_of, max_failures=MAX_FAILURES)
+            return await self._query_with_retry(payload, query, answers.count_of, max_failures=MAX_FAILURES)
         except _Trouble as trouble:
             if not trouble.is_refused:
-                return await self._insist(payload, query, answers.count_of)
+                return await self._query_with_retry(payload, query, answers.count_of)
             counted = await self._total(query, criteria)
             self.learnt.counts = False
             self.note(f"the archive does not count ({trouble.failure.detail}): totals were read from its pages")
@@ -200,9 +200,11 @@ class Mashup:
         payload |= {"pagesize": n_rows, "page": page}
         while True:
             if (page_rows or expected) <= MIN_PAGE_ROWS and payload["params"]["columns"] != "*":
-                return await self._insist(payload, query, answers.rows_of, n_rows)
+                return await self._query_with_retry(payload, query, answers.rows_of, n_rows)
             try:
-                return await self._insist(payload, query, answers.rows_of, n_rows, max_failures=MAX_FAILURES)
+                return await self._query_with_retry(
+                    payload, query, answers.rows_of, n_rows, max_failures=MAX_FAILURES
+                )
             except _Trouble as trouble:
                 if await self._is_alive(query, criteria):
                     raise Undelivered(trouble.failure.detail or trouble.failure.reason) from trouble
@@ -213,13 +215,13 @@ class Mashup:
         criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
         if not self.learnt.counts:
             return await self._total(query, criteria)
-        return await self._insist(self._payload(query, "COUNT_BIG(*)", criteria), query, answers.count_of)
+        return await self._query_with_retry(self._payload(query, "COUNT_BIG(*)", criteria), query, answers.count_of)
 
     async def ids(self, query: Query, low: int, high: int) -> set[int | None]:
         """Return ids that the archive gives for a range whose ends are sent as they are."""
         criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
         payload = self._payload(query, "id", criteria) | {"pagesize": 1000, "page": 1}
-        rows = await self._insist(payload, query, answers.rows_of, 1000)
+        rows = await self._query_with_retry(payload, query, answers.rows_of, 1000)
         return set(rows.ids()) if "id" in rows.columns else set()
 
     def down(self, words: str, reason: str = "archive_down", hint: str = "run again later") -> ArchiveDown:
@@ -228,7 +230,7 @@ class Mashup:
 
     async def _total(self, query: Query, criteria: Iterable[Criterion]) -> int:
         payload = self._payload(query, "id", criteria) | {"pagesize": 1, "page": 1}
-        return await self._insist(payload, query, answers.total_of, 1)
+        return await self._query_with_retry(payload, query, answers.total_of, 1)
 
     async def _is_alive(self, query: Query, criteria: Iterable[Criterion]) -> bool:
         """Return True when the archive answers something small: the count of what it failed to list."""
@@ -237,7 +239,7 @@ class Mashup:
         if not self.learnt.counts:
             payload |= {"pagesize": 1, "page": 1}
         try:
-            await self._insist(payload, query, read, max_failures=1)
+            await self._query_with_retry(payload, query, read, max_failures=1)
         except _Trouble:
             return False
         return True
@@ -250,7 +252,7 @@ class Mashup:
             "cacheBreaker": str(uuid.uuid4()),
         }
 
-    async def _insist(
+    async def _query_with_retry(
         self,
         payload: dict[str, Any],
         query: Query,
@@ -283,7 +285,7 @@ class Mashup:
             async for attempt in retrying(self._policy, anyio.sleep, self._draw, may_repeat):
                 with attempt:
                     n_asked = attempt.retry_state.attempt_number
-                    answer = await self._poll(request, query, n_asked)
+                    answer = await self._poll_until_complete(request, query, n_asked)
                     try:
                         found = await anyio.to_thread.run_sync(read, answer)
                     except Unreadable as error:
@@ -320,12 +322,12 @@ class Mashup:
             return False
         return not (is_http and error.n_asked >= self._policy.attempts)
 
-    async def _poll(self, request: Request, query: Query, n_asked: int) -> dict[str, Any]:
+    async def _poll_until_complete(self, request: Request, query: Query, n_asked: int) -> dict[str, Any]:
         pause_s = FIRST_POLL_S
         polling_s = max(self._template.timeout_s, min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s))
         with anyio.move_on_after(polling_s):
             while True:
-                answer = await self._ask(request, n_asked)
+                answer = await self._send(request, n_asked)
                 status = answers.status_of(answer)
                 if status == "COMPLETE":
                     return answer
@@ -343,7 +345,7 @@ class Mashup:
         text = without(self._template.credentials, str(words)[: 2 * MAX_WORDS])
         return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
 
-    async def _ask(self, request: Request, n_asked: int) -> dict[str, Any]:
+    async def _send(self, request: Request, n_asked: int) -> dict[str, Any]:
         async with self._traffic.turn(self._policy.patience_s):
             settled = False
             try:

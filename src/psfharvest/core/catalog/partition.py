@@ -35,7 +35,7 @@ class Part(NamedTuple):
 WHOLE = Part(LOWEST, HIGHEST)
 
 
-class Ask(StrEnum):
+class Question(StrEnum):
     """What the planner wants to know of a part next."""
 
     COUNT = "count"
@@ -45,7 +45,7 @@ class Ask(StrEnum):
 class Step(NamedTuple):
     """A question; `expected` rows should come for ``rows``."""
 
-    ask: Ask
+    ask: Question
     part: Part
     expected: int = 0
 
@@ -95,11 +95,11 @@ class Planner:
         while self._todo:
             node = self._todo[-1]
             if node.count is None:
-                return Step(Ask.COUNT, node.part)
+                return Step(Question.COUNT, node.part)
             if node.count == 0:
                 self._todo.pop()
             elif node.count <= self.page_rows or node.part.low == node.part.high:
-                return Step(Ask.ROWS, node.part, node.count)
+                return Step(Question.ROWS, node.part, node.count)
             else:
                 self._split(node.count)
         return None

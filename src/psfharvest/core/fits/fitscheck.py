@@ -42,7 +42,7 @@ class Flaw(NamedTuple):
     detail: str
 
 
-class Unit(NamedTuple):
+class Hdu(NamedTuple):
     """One header and its data within a file."""
 
     header: bytes
@@ -89,7 +89,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     return flaw_of_units(units, image, rootname)
 
 
-def flaw_of_units(units: list[Unit], image: Unit, rootname: str) -> Flaw | None:
+def flaw_of_units(units: list[Hdu], image: Hdu, rootname: str) -> Flaw | None:
     """Return why a whole file's image cannot be read, or is of another exposure."""
     if units[0].header[29:30] != b"T" and units[0].header[10:30].strip() != b"T":
         return Flaw(Reason.NOT_FITS, "SIMPLE is not T: the file says that it does not keep to the standard")
@@ -98,9 +98,9 @@ def flaw_of_units(units: list[Unit], image: Unit, rootname: str) -> Flaw | None:
     return _bad_scale(image.header) or _other_source(units, rootname)
 
 
-def walk(body: bytes) -> list[Unit] | Flaw:
+def walk(body: bytes) -> list[Hdu] | Flaw:
     """Return the units of a whole FITS file, or what is wrong with its structure."""
-    units: list[Unit] = []
+    units: list[Hdu] = []
     start = 0
     while start < len(body):
         if units and not body.startswith(b"XTENSION", start):
@@ -119,7 +119,7 @@ def walk(body: bytes) -> list[Unit] | Flaw:
     return units
 
 
-def first_image(units: list[Unit]) -> Unit | None:
+def first_image(units: list[Hdu]) -> Hdu | None:
     """Return the image: the primary array, or the first image extension with two axes where that is empty."""
     return next((u for u in units if u.data_size and len(u.shape) == 2 and u.header.startswith(IMAGES)), None)
 
@@ -180,7 +180,7 @@ class FitsStream:
         found = self._next(is_last=True)
         return found if isinstance(found, Flaw) else Flaw(Reason.TRUNCATED, f"{len(self._buffer)} bytes")
 
-    def _next(self, *, is_last: bool) -> Unit | Flaw:
+    def _next(self, *, is_last: bool) -> Hdu | Flaw:
         start = b"XTENSION" if self._n_units else b"SIMPLE  ="
         head = bytes(self._buffer[: len(start)])
         if not head.startswith(start) and (is_last or not start.startswith(head)):
@@ -227,7 +227,7 @@ def _not_fits(body: bytes) -> Flaw:
     return Flaw(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))
 
 
-def unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
+def unit(body: bytes, start: int, *, is_primary: bool) -> Hdu | Flaw:
     """Return the unit that begins at `start`, whether or not its data are all there."""
     end = _header_end(body, start)
     if isinstance(end, Flaw):
@@ -249,7 +249,7 @@ def unit(body: bytes, start: int, *, is_primary: bool) -> Unit | Flaw:
     data_size = abs(bitpix) // 8 * (gcount or 0) * ((pcount or 0) + pixels)
     data_start = start + (end - start + CARD + BLOCK - 1) // BLOCK * BLOCK
     padded = (data_size + BLOCK - 1) // BLOCK * BLOCK
-    return Unit(header, bitpix, shape, data_start, data_size, data_start + padded)
+    return Hdu(header, bitpix, shape, data_start, data_size, data_start + padded)
 
 
 def _header_end(body: bytes, start: int) -> int | Flaw:
@@ -315,7 +315,7 @@ def _real(header: bytes, keyword: bytes, absent: float) -> float:
     return math.nan if found is None else float(found[1].translate(_E_FOR_D))
 
 
-def _other_source(units: list[Unit], rootname: str) -> Flaw | None:
+def _other_source(units: list[Hdu], rootname: str) -> Flaw | None:
     flaws = (_other_name(unit.header, rootname) for unit in units)
     return next((flaw for flaw in flaws if flaw is not None), None)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLOCK = fitscheck.BLOCK
 
 
-def find_image(raw: bytes) -> fitscheck.Unit | None:
+def find_image(raw: bytes) -> fitscheck.Hdu | None:
     """Return the first two-dimensional image of a FITS file, or None when there is none."""
     found = _found(raw)
     return None if found is None else found[1]
@@ -49,14 +49,14 @@ def parts(raw: bytes, asked: CutoutURI | None = None) -> tuple[str, NDArray[floa
     return unit.header.decode("latin-1"), pixels
 
 
-def crop_offset(unit: fitscheck.Unit, asked: CutoutURI) -> tuple[int, int] | None:
+def crop_offset(unit: fitscheck.Hdu, asked: CutoutURI) -> tuple[int, int] | None:
     """Return where ``(x, y)`` in the frame that was asked for a crop's first pixel stands, or None for no crop."""
     if unit.shape == (asked.size_px, asked.size_px):
         return None
     return quirks.offset(unit, asked)
 
 
-def _found(raw: bytes) -> tuple[bytes, fitscheck.Unit] | None:
+def _found(raw: bytes) -> tuple[bytes, fitscheck.Hdu] | None:
     """Return the image of a file, and the bytes that hold it: the file's own, or those of its mended equal."""
     units = fitscheck.walk(raw) if raw.startswith(b"SIMPLE  =") else None
     unit = fitscheck.first_image(units) if isinstance(units, list) else None
@@ -103,7 +103,7 @@ def put_together(header: str, pixels: NDArray[float32]) -> bytes:
     return header.encode("latin-1") + data + bytes(-len(data) % BLOCK)
 
 
-def _pixels(raw: bytes, unit: fitscheck.Unit) -> NDArray[float32]:
+def _pixels(raw: bytes, unit: fitscheck.Hdu) -> NDArray[float32]:
     import numpy as np  # noqa: PLC0415 - a harvest moves bytes and needs no arrays
 
     kind = "i" if unit.bitpix > 8 else "u" if unit.bitpix > 0 else "f"

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.fits.datauri import CutoutURI
-from psfharvest.core.fits.fitscheck import BLOCK, CARD, Flaw, Unit
+from psfharvest.core.fits.fitscheck import BLOCK, CARD, Flaw, Hdu
 from psfharvest.core.model import Item, Reason
 
 MAX_EXTRA_BLOCKS = 4
@@ -98,7 +98,7 @@ def mended(raw: bytes) -> Mended | None:
     return found if found.quirk else None
 
 
-def image_of(units: list[Unit]) -> Unit | None:
+def image_of(units: list[Hdu]) -> Hdu | None:
     """Return the image of a file: the first with two axes, besides those of length 1; with these left out."""
     found = fitscheck.first_image(units)
     if found is not None:
@@ -110,7 +110,7 @@ def image_of(units: list[Unit]) -> Unit | None:
     return None
 
 
-def offset(image: Unit, parts: CutoutURI) -> tuple[int, int] | None:
+def offset(image: Hdu, parts: CutoutURI) -> tuple[int, int] | None:
     """
     Return the place ``(x, y)`` of a crop's first pixel in the full frame that was asked for, or None for no crop.
 

@@ -42,7 +42,7 @@ class TooLargeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class MashupRequest:
     """A Mashup request that makes sense."""
 
     service: str
@@ -113,7 +113,7 @@ class Mashup:
         except MashupError as error:
             return _failed(str(error))
 
-    def _is_executing(self, ask: Ask) -> bool:
+    def _is_executing(self, ask: MashupRequest) -> bool:
         if self._settings.executing_polls == 0:
             return False
         with self._lock:
@@ -124,7 +124,7 @@ class Mashup:
                 self._polls.popitem(last=False)
         return polls < self._settings.executing_polls
 
-    def _complete(self, ask: Ask, twist: Twist) -> bytes:
+    def _complete(self, ask: MashupRequest, twist: Twist) -> bytes:
         detector = SERVICES.get(ask.service)
         if detector is None:
             raise MashupError(f"Unknown service: '{ask.service}'.")
@@ -151,7 +151,7 @@ class Mashup:
             return text
         return answers.changed(text, oddities, detector, is_count=is_count)
 
-    def _ordered(self, ask: Ask, found: Indices) -> Indices:
+    def _ordered(self, ask: MashupRequest, found: Indices) -> Indices:
         if self._settings.row_order == "id":
             return found
         with self._lock:
@@ -162,7 +162,7 @@ class Mashup:
         shuffled: Indices = np.random.default_rng([self._settings.seed, call]).permutation(found)
         return shuffled
 
-    def _page(self, ask: Ask, table: Table, names: list[str], found: Indices, twist: Twist) -> bytes:
+    def _page(self, ask: MashupRequest, table: Table, names: list[str], found: Indices, twist: Twist) -> bytes:
         if twist.max_rows is not None:
             found = found[: twist.max_rows]
         asked = self._settings.default_page_rows
@@ -193,7 +193,7 @@ def _rows(template: str, texts: list[list[str]]) -> Iterable[str]:
     return map(template.__mod__, zip(*texts, strict=True))
 
 
-def _understood(request: str | None) -> Ask:
+def _understood(request: str | None) -> MashupRequest:
     try:
         form = json.loads(request or "")
     except ValueError as error:
@@ -203,7 +203,7 @@ def _understood(request: str | None) -> Ask:
     params = form.get("params")
     if not isinstance(params, dict):
         raise MashupError("Unable to parse the request: 'params' is required.")
-    return Ask(
+    return MashupRequest(
         service=form["service"],
         params=params,
         format=str(form.get("format", "extjs")),
@@ -277,7 +277,7 @@ def _paging(page: int, size: int, rows: int, total: int) -> dict[str, int]:
     }
 
 
-def _render(ask: Ask, fields: list[dict[str, str]], rows: Iterable[str], paging: dict[str, int]) -> bytes:
+def _render(ask: MashupRequest, fields: list[dict[str, str]], rows: Iterable[str], paging: dict[str, int]) -> bytes:
     data = "[" + ",\n  ".join(rows) + "]"
     if ask.format == "json":
         return (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.fits import datauri, keys
-from psfharvest.core.model import Asked, BadLine, Item, Reason, State
+from psfharvest.core.model import BadLine, Item, Reason, State, WantedURI
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -64,7 +64,7 @@ def item_of(row: Sequence[Any]) -> Item:
     return _item(row[0], uri, keys.key_of(uri, parts, row[10]), parts)
 
 
-def add(db: Connection, asked: Iterable[Asked | BadLine], first: int) -> Added:
+def add(db: Connection, asked: Iterable[WantedURI | BadLine], first: int) -> Added:
     """Add what is new of a few hundred lines, numbered from `first`, bad lines included."""
     named = [_named(line) for line in asked]
     digests = [keys.digest(name) for _, _, name in named]
@@ -154,7 +154,7 @@ def examples(db: Connection) -> dict[str, str]:
     return {reason: f"{uri} ({detail})" if detail else uri for reason, uri, detail in rows}
 
 
-def _named(line: Asked | BadLine) -> tuple[Asked | BadLine, datauri.CutoutURI | None, str]:
+def _named(line: WantedURI | BadLine) -> tuple[WantedURI | BadLine, datauri.CutoutURI | None, str]:
     """Return a line with its parts and the name that it bears; a bad line's name can be no key."""
     if isinstance(line, BadLine):
         return line, None, f"\n{line.text}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from psfharvest.core.errors import ManifestError
-from psfharvest.core.model import Asked, BadLine, Item, Outcome, Reason, State, Tally
+from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, Tally, WantedURI
 from psfharvest.store.manifest import columns as columns_of_folder
 from psfharvest.store.manifest import database, items, snapshot, sources
 from psfharvest.store.manifest import place as places
@@ -194,7 +194,7 @@ class Manifest:
         self._next_source += len(numbers)
         return numbers
 
-    def add(self, asked: Sequence[Asked | BadLine]) -> list[Item]:
+    def add(self, asked: Sequence[WantedURI | BadLine]) -> list[Item]:
         """Ask for dataURIs, each once in the manifest's life; return those that are new. Within `transaction`."""
         new: list[Item] = []
         for start in range(0, len(asked), items.LOOK_UP_AT_ONCE):

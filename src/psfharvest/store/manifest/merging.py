@@ -178,7 +178,7 @@ class GrowingManifest:
             db.execute("CREATE INDEX merge_by_shard ON merge_taking (shard, old)")
             self._take_outcomes("t.old = o.n WHERE o.state <> 'done'", "o.shard", "o.place")
             db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
-            self._take_asks()
+            self._take_targets()
             self._take_runs()
             self._set(**{STATE: json.dumps({**self.state, **state})})
 
@@ -262,7 +262,7 @@ class GrowingManifest:
             for table in sql.WORKING:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             _run_all(db, sql.COUNT)
-            self._complete_asks()
+            self._complete_targets()
             columns = _columns(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
@@ -312,7 +312,7 @@ class GrowingManifest:
             f"SELECT t.new, {shard}, {place}, {chosen} FROM merge_taking t CROSS JOIN s.outcome o ON {on}"
         )
 
-    def _take_asks(self) -> None:
+    def _take_targets(self) -> None:
         columns = _columns(self._db, "ask", "n")
         db = self._db
         asks = db.execute("SELECT n, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n")
@@ -367,7 +367,7 @@ class GrowingManifest:
         if lacking:
             self._set(**{f"lacking_{new}": lacking})
 
-    def _complete_asks(self) -> None:
+    def _complete_targets(self) -> None:
         """Record a query as complete whose parts have all come."""
         for n, spec in self._db.execute("SELECT n, spec FROM ask WHERE NOT is_complete").fetchall():
             whole = json.loads(spec).get("whole")

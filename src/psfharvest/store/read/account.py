@@ -56,7 +56,7 @@ def last_run(folder: Path, stopped: str) -> Report:
 
 
 def _report(manifest: Manifest, runs: list[dict[str, Any]], stopped: str) -> Report:
-    everything = targets.read_asks(manifest)
+    everything = targets.read_targets(manifest)
     retried: Counter[str] = Counter()
     for run in runs:
         retried.update(json.loads(run["retried"]))
@@ -66,6 +66,6 @@ def _report(manifest: Manifest, runs: list[dict[str, Any]], stopped: str) -> Rep
         requests=sum(run["requests"] for run in runs),
         retried=dict(retried),
         stopped=stopped,
-        is_fully_asked=all(ask.is_complete for ask in everything),
-        lacking=sum(targets.n_lacking(manifest, ask) for ask in everything),
+        is_fully_asked=all(target.is_complete for target in everything),
+        lacking=sum(targets.n_lacking(manifest, target) for target in everything),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import sky
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 if TYPE_CHECKING:
     from psfharvest.store.read.harvest import Harvest
@@ -20,10 +20,10 @@ EXPOSURE_DEG = 0.1
 PIECE = 512
 
 
-def numbers(harvest: Harvest, ra: Any, dec: Any, radius: Any) -> Runs:
+def numbers(harvest: Harvest, ra: Any, dec: Any, radius: Any) -> IntervalSet:
     """Return the manifest's numbers of the done cutouts within `radius` of a place; see `Harvest.cone`."""
     center = sky.Place(_degrees("ra", ra, -360, 360), _degrees("dec", dec, -90, 90))
-    return Runs.of(_pieces(harvest, center, _degrees("radius", radius, 0, 180)))
+    return IntervalSet.of(_pieces(harvest, center, _degrees("radius", radius, 0, 180)))
 
 
 def _pieces(harvest: Harvest, center: sky.Place, radius_deg: float) -> Iterator[Numbers]:

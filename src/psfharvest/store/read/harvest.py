@@ -28,7 +28,7 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import IntervalSet, Numbers
 from psfharvest.store.read.provenance import provenance
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import Verification, verify
@@ -84,8 +84,8 @@ class Harvest(Analysis, Sequence[Cutout]):
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self.group: dict[str, Any] = {}
-        self._members: Runs | None = None
-        self._done: Runs | None = None
+        self._members: IntervalSet | None = None
+        self._done: IntervalSet | None = None
         self._is_by_state = False
         self._opened: tuple[int, Manifest, Reader] | None = None
         self._open()
@@ -324,7 +324,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         shown = report_html(self.status()) if self._members is None else ""
         return f"<div>{escape(repr(self)[1:-1])}{shown}<br>{pictures}</div>"
 
-    def done_numbers(self, size: int) -> Runs:
+    def done_numbers(self, size: int) -> IntervalSet:
         """Return the manifest's numbers of the done cutouts of one size."""
         manifest, _ = self._open()
         found = search.numbers(manifest, [criterion.of("size_px", size)], only_done=True)
@@ -342,7 +342,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         found = search.rows(manifest, numbers, search.layouts(manifest))
         return [self.read(row) for row in found if row.ours["state"] == State.DONE]
 
-    def view(self, members: Runs) -> Harvest:
+    def view(self, members: IntervalSet) -> Harvest:
         """Return done cutouts, by their numbers, as a harvest of its own."""
         return self._view(members, members)
 
@@ -367,17 +367,17 @@ class Harvest(Analysis, Sequence[Cutout]):
         manifest, _ = self._open()
         return [self.read(found) for found in search.rows(manifest, wanted, search.layouts(manifest))]
 
-    def _done_runs(self) -> Runs:
+    def _done_runs(self) -> IntervalSet:
         if self._done is None:
             self._done = search.numbers(self._open()[0], only_done=True)
         return self._done
 
-    def _member_runs(self) -> Runs:
+    def _member_runs(self) -> IntervalSet:
         if self._members is None:
             self._members = search.numbers(self._open()[0])
         return self._members
 
-    def _view(self, members: Runs, done: Runs) -> Harvest:
+    def _view(self, members: IntervalSet, done: IntervalSet) -> Harvest:
         view = Harvest(self._folder)
         view._members, view._done = members, done
         return view
@@ -413,5 +413,5 @@ def _positions(index: Any, n: int) -> Numbers:
     return np.unique(np.where(picked < 0, picked + n, picked))
 
 
-def _both(some: Runs, others: Runs) -> Runs:
-    return Runs.of(piece[others.contains(piece)] for piece in some.pieces(1_000_000))
+def _both(some: IntervalSet, others: IntervalSet) -> IntervalSet:
+    return IntervalSet.of(piece[others.contains(piece)] for piece in some.pieces(1_000_000))

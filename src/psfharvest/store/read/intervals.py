@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 
 
-class Runs:
+class IntervalSet:
     """
     An ascending sequence of distinct whole numbers.
 
@@ -63,10 +63,10 @@ class Runs:
         found: Numbers = self._starts[run] + (positions - self._before[run])
         return found
 
-    def picked(self, positions: Numbers) -> Runs:
+    def picked(self, positions: Numbers) -> IntervalSet:
         """Return what stands at some positions, which come ascending and must exist."""
         run = np.searchsorted(self._before, positions, side="right") - 1
-        return Runs.of([self._starts[run] + (positions - self._before[run])] if len(positions) else [])
+        return IntervalSet.of([self._starts[run] + (positions - self._before[run])] if len(positions) else [])
 
     def pieces(self, size: int) -> Iterator[Numbers]:
         """Yield all numbers, at most `size` at once."""
@@ -81,13 +81,13 @@ class Runs:
         lengths = np.diff(self._before)
         return (run >= 0) & (numbers - self._starts[run] < lengths[run])
 
-    def sliced(self, part: slice) -> Runs:
+    def sliced(self, part: slice) -> IntervalSet:
         """Return what stands at the positions of a slice, always ascending."""
         positions = range(len(self))[part]
         if positions.step < 0:
             positions = positions[::-1]
         size = 1_000_000
-        return Runs.of(
+        return IntervalSet.of(
             self.numbers(p.start, p.stop, p.step)
             for p in (positions[i : i + size] for i in range(0, len(positions), size))
         )

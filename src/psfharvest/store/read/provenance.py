@@ -25,7 +25,7 @@ def provenance(folder: Path, manifest: Manifest) -> dict[str, str]:
     """
     tally = manifest.tally()
     runs = manifest.runs()
-    asked = "; ".join(targets.describe(ask) for ask in targets.read_asks(manifest))
+    asked = "; ".join(targets.describe(target) for target in targets.read_targets(manifest))
     states = {"done": tally.done, "missing": tally.missing, "failed": tally.failed, "pending": tally.pending}
     return {
         "folder": str(folder),

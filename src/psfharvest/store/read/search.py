@@ -22,7 +22,7 @@ from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store import row_schema
 from psfharvest.store.manifest import items
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read.intervals import Numbers, Runs
+from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 AT_ONCE = 512
 _NUMBERS_AT_ONCE = 50_000
@@ -78,7 +78,7 @@ def layouts(manifest: Manifest) -> dict[int, tuple[str, list[str]]]:
         }
 
 
-def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done: bool = False) -> Runs:
+def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done: bool = False) -> IntervalSet:
     """
     Return the numbers of all cutouts that fit the criteria, ascending.
 
@@ -90,14 +90,14 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
     if not criteria:
         tally = manifest.tally()
         if tally.done == tally.total or not only_done:
-            return Runs.between(1, tally.total)
+            return IntervalSet.between(1, tally.total)
     kept = layouts(manifest)
     found = [_condition(c, kept) for c in criteria]
     wheres = [sql for sql, _ in found] + (["o.state = 'done'"] if only_done else [])
     tables = _tables([c.column for c in criteria])
     wheres.append("i.n > ?")
     sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
-    return Runs.of(number_pages(manifest, sql, [v for _, values in found for v in values]))
+    return IntervalSet.of(number_pages(manifest, sql, [v for _, values in found for v in values]))
 
 
 def columns(manifest: Manifest) -> list[str]:

@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import FILLERS, Kinds, about, column
+from psfharvest.store.column_types import FILLERS, ColumnTypes, about, column
 from psfharvest.store.read.search import OURS
 
 AT_ONCE = 1000
@@ -37,7 +37,7 @@ class TableBuilder:
         self._wanted = None if columns is None else list(columns)
         self._rows: list[Mapping[str, Any]] = []
         self._pieces: list[tuple[int, dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]]] = []
-        self._kinds = Kinds()
+        self._kinds = ColumnTypes()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one more row."""

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from psfharvest.core.errors import BadInput, SinkError
-from psfharvest.core.model import Asked, BadLine, Item, Report
+from psfharvest.core.model import BadLine, Item, Report, WantedURI
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read import account
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover import builder
-from psfharvest.store.recover.builder import Broken, Growing
-from psfharvest.store.recover.candidates import Candidate, Unit
+from psfharvest.store.recover.builder import Broken, ManifestBuilder
+from psfharvest.store.recover.candidates import Candidate, CandidateBatch
 from psfharvest.store.recover.check import ABSENT, Finding, look_at, look_at_file
-from psfharvest.store.recover.detect_layout import Kind, recognise
+from psfharvest.store.recover.detect_layout import FolderLayout, recognise
 from psfharvest.store.sink_kinds import SINK_KINDS
 
 AT_ONCE = 64
@@ -42,13 +42,13 @@ class Lines(Protocol):
     """Some of a list's dataURIs, and how far the list has been read with them."""
 
     @property
-    def asked(self) -> Sequence[Asked | BadLine]:
+    def asked(self) -> Sequence[WantedURI | BadLine]:
         """What they ask for."""
         ...
 
     @property
     def position(self) -> int:
-        """In bytes, or whatever `Listed.batches` takes."""
+        """In bytes, or whatever `UriList.batches` takes."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Lines(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class UriList:
     """
     dataURIs that the stored cutouts are held against.
 
@@ -68,16 +68,16 @@ class Listed:
         Equal for the same list.
     batches
         Given position and lines, yields the list from there on.
-    ask
+    target
         What a harvest of the list is known by; None where there is no such harvest.
     """
 
     identity: str
     batches: Callable[[int, int], Iterator[Lines]]
-    ask: Ask | None = None
+    target: Target | None = None
 
 
-class Looked(NamedTuple):
+class AdoptProgress(NamedTuple):
     """How far it has come: cutouts read, broken ones among them, and all there are, where that is known."""
 
     n_read: int
@@ -96,7 +96,7 @@ class Adopted:
     """
 
     report: Report
-    kind: Kind
+    kind: FolderLayout
     problems: Mapping[str, int]
     examples: Sequence[Broken]
     strays: int
@@ -109,7 +109,9 @@ class Adopted:
         return sum(self.problems.values())
 
 
-def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked], None] | None = None) -> Adopted:
+def adopt(
+    folder: Path, listed: UriList | None = None, *, watch: Callable[[AdoptProgress], None] | None = None
+) -> Adopted:
     """
     Make the manifest of a folder that holds cutouts and has none, or a damaged one, which is set aside.
 
@@ -142,14 +144,14 @@ def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked
         )
     with folder_lock(folder):
         damage.refuse_sound(folder)
-        with Growing(folder, kind, listed.identity if listed else "") as grown:
+        with ManifestBuilder(folder, kind, listed.identity if listed else "") as grown:
             try:
                 _Work(folder, kind, listed, watch, grown).run()
             except OSError as error:
                 raise SinkError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
             problems, examples = grown.problems(), grown.examples(EXAMPLES)
             n_present = grown.manifest.tally().done + grown.n_broken_items()
-            is_asked = bool(targets.read_asks(grown.manifest))
+            is_asked = bool(targets.read_targets(grown.manifest))
         set_aside = builder.take_name(folder)
         report = account.account(folder)
     n_own = n_present if SINK_KINDS[kind.sink].units is None else kind.n_places
@@ -167,10 +169,10 @@ def adopt(folder: Path, listed: Listed | None = None, *, watch: Callable[[Looked
 @dataclass(slots=True)
 class _Work:
     folder: Path
-    kind: Kind
-    listed: Listed | None
-    watch: Callable[[Looked], None] | None
-    grown: Growing
+    kind: FolderLayout
+    listed: UriList | None
+    watch: Callable[[AdoptProgress], None] | None
+    grown: ManifestBuilder
     n_read: int = 0
     n_broken: int = 0
     _n_threads: int = os.cpu_count() or 1
@@ -183,18 +185,18 @@ class _Work:
             if (units := SINK_KINDS[self.kind.sink].units) is not None:
                 self._take_stored(pool, units)
 
-    def _take_list(self, listed: Listed, pool: ThreadPoolExecutor) -> None:
+    def _take_list(self, listed: UriList, pool: ThreadPoolExecutor) -> None:
         for batch in listed.batches(self.grown.position, self.grown.lines):
             with self.grown.step(position=batch.position, lines=batch.lines):
                 new = self.grown.manifest.add(batch.asked)
                 if SINK_KINDS[self.kind.sink].units is None:
                     self._keep(_each(pool, self._look_at_files, new, AT_ONCE))
             self._tell()
-        if listed.ask is not None:
-            self.grown.finish(listed.ask)
+        if listed.target is not None:
+            self.grown.finish(listed.target)
 
     def _take_stored(
-        self, pool: ThreadPoolExecutor, units: Callable[[Path, Sequence[int]], Iterator[Unit]]
+        self, pool: ThreadPoolExecutor, units: Callable[[Path, Sequence[int]], Iterator[CandidateBatch]]
     ) -> None:
         for unit in units(self.folder, self.grown.mark):
             with self.grown.step(mark=list(unit.mark)):
@@ -224,7 +226,7 @@ class _Work:
     def _tell(self) -> None:
         if self.watch is not None:
             total = self.kind.n_files if SINK_KINDS[self.kind.sink].units is None else None
-            self.watch(Looked(self.n_read, self.n_broken, total))
+            self.watch(AdoptProgress(self.n_read, self.n_broken, total))
 
 
 def _each(

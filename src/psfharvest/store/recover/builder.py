@@ -22,10 +22,10 @@ from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest import damage, items, targets
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.manifest.place import POINTER_NAME
-from psfharvest.store.manifest.targets import Ask
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover.candidates import Candidate
 from psfharvest.store.recover.check import ABSENT, Finding
-from psfharvest.store.recover.detect_layout import Kind
+from psfharvest.store.recover.detect_layout import FolderLayout
 
 FOLDER = ".adopting"
 RECORD_BYTES = 2**24
@@ -43,7 +43,7 @@ class Broken(NamedTuple):
     uri: str
 
 
-class Growing:
+class ManifestBuilder:
     """
     The growing manifest; use it in a ``with`` statement.
 
@@ -57,7 +57,7 @@ class Growing:
         Of what it is made from: where an earlier try was made from the same, it goes on.
     """
 
-    def __init__(self, folder: Path, kind: Kind, identity: str) -> None:
+    def __init__(self, folder: Path, kind: FolderLayout, identity: str) -> None:
         self._home = folder / FOLDER
         self._of = json.dumps([kind.sink, kind.layout, identity])
         self._state: dict[str, Any] = {"of": self._of, "position": 0, "lines": 0, "mark": []}
@@ -128,9 +128,9 @@ class Growing:
                     (location,),
                 )
 
-    def finish(self, ask: Ask) -> None:
+    def finish(self, target: Target) -> None:
         """Record the list that was held against the folder as asked for, to its end."""
-        (known,) = targets.find_or_add(self.manifest, [ask], extend=True)
+        (known,) = targets.find_or_add(self.manifest, [target], extend=True)
         with self.manifest.transaction():
             targets.advance(self.manifest, known, self.position, self.lines)
         targets.complete(self.manifest, known)
@@ -173,7 +173,7 @@ class Growing:
         manifest.close()
         return None
 
-    def _new(self, kind: Kind) -> Manifest:
+    def _new(self, kind: FolderLayout) -> Manifest:
         try:
             if self._home.exists():
                 shutil.rmtree(self._home)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from psfharvest.core.errors import BadURI
-from psfharvest.core.model import Asked
+from psfharvest.core.model import WantedURI
 from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.sinks.shards import FOLDER
@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"([0-9]{6,})\.(?:tar|parquet)")
 class Candidate(NamedTuple):
     """Stored bytes that may be the cutout that their note names."""
 
-    asked: Asked
+    asked: WantedURI
     row: Mapping[str, Any]
     """Its catalogue row, or nothing."""
     at: str
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     """The hash that stands beside it, where one does."""
 
 
-class Unit(NamedTuple):
+class CandidateBatch(NamedTuple):
     """Some candidates, and what is to be recorded with them."""
 
     candidates: Sequence[Candidate]
@@ -50,7 +50,7 @@ class Unit(NamedTuple):
     """Where bytes stand that nobody can say anything of."""
 
 
-def shards(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
+def shards(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
     """Yield what the shards of a folder hold, from a mark on, or from their beginning."""
     first, start = mark or (0, 0)
     for number in numbers_in(folder / FOLDER):
@@ -68,14 +68,14 @@ def shards(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
             candidates.append(candidate)
             end = record.end
             if len(candidates) >= AT_ONCE:
-                yield Unit(candidates, (number, end), {"shard": number, "shard_end": end}, lost)
+                yield CandidateBatch(candidates, (number, end), {"shard": number, "shard_end": end}, lost)
                 candidates, lost = [], []
         # a shard without one whole record is left as it is, and the sink goes on behind it
         goes_on = {"shard": number, "shard_end": end} if end else {"shard": number + 1, "shard_end": 0}
-        yield Unit(candidates, (number + 1, 0), goes_on, lost)
+        yield CandidateBatch(candidates, (number + 1, 0), goes_on, lost)
 
 
-def journal(base: str, path: Path, number: int) -> Iterator[Unit]:
+def journal(base: str, path: Path, number: int) -> Iterator[CandidateBatch]:
     """
     Yield what a Parquet sink's journal holds, up to its first damage: behind it no row's number is sure.
 
@@ -101,9 +101,9 @@ def journal(base: str, path: Path, number: int) -> Iterator[Unit]:
         rows[name] += 1
         end = record.end
         if len(candidates) >= AT_ONCE:
-            yield Unit(candidates, (), {"shard": number, "shard_end": end}, lost)
+            yield CandidateBatch(candidates, (), {"shard": number, "shard_end": end}, lost)
             candidates = []
-    yield Unit(candidates, (), {"shard": number, "shard_end": end}, lost)
+    yield CandidateBatch(candidates, (), {"shard": number, "shard_end": end}, lost)
 
 
 def numbers_in(folder: Path, ending: str = ".tar") -> list[int]:
@@ -114,10 +114,10 @@ def numbers_in(folder: Path, ending: str = ".tar") -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def asked_of(uri: str) -> Asked | None:
+def asked_of(uri: str) -> WantedURI | None:
     """Return what a note's dataURI asks for, or None where it is none."""
     try:
-        return Asked.reading(uri)
+        return WantedURI.reading(uri)
     except BadURI:
         return None
 

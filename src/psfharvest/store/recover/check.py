@@ -49,11 +49,11 @@ def look_at_file(folder: Path, item: Item, *, is_tree: bool) -> Finding:
     SinkError
         When a file may not be read.
     """
-    own = files.place_of(item, is_tree=is_tree)
-    for location in (own, files.refuge_of(item)):
+    own = files.default_location(item, is_tree=is_tree)
+    for location in (own, files.fallback_location(item)):
         found = _look_at_path(folder / location, item, location)
         if found.problem != ABSENT:
-            return found._replace(place=files.told_place(item, location, is_tree=is_tree))
+            return found._replace(place=files.explicit_location(item, location, is_tree=is_tree))
     return Finding(item, own, ABSENT)
 
 

@@ -23,7 +23,7 @@ _FOLDER = "|".join(detectors.FOLDERS)
 _CUTOUT = re.compile(rf"(?:.*/)?{CUTOUT_NAME}")
 
 
-class Kind(NamedTuple):
+class FolderLayout(NamedTuple):
     """How a folder stores its cutouts."""
 
     sink: str
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
         return f"--sink {self.sink}" + (f" --layout {self.layout}" if self.sink == "files" else "")
 
 
-def recognise(folder: Path, *, any_files: bool = False) -> Kind:
+def recognise(folder: Path, *, any_files: bool = False) -> FolderLayout:
     """
     Return how the cutouts in a folder are stored.
 
@@ -72,7 +72,7 @@ def recognise(folder: Path, *, any_files: bool = False) -> Kind:
             n_places[kind] += 1
         elif not elsewhere and _CUTOUT.fullmatch(name):
             elsewhere = name
-    kinds = [Kind(*kind, n_places[kind], n_files) for kind in found]
+    kinds = [FolderLayout(*kind, n_places[kind], n_files) for kind in found]
     if len(kinds) > 1:
         raise _two_kinds(folder, kinds, list(found.values()))
     if elsewhere and not kinds:
@@ -83,17 +83,17 @@ def recognise(folder: Path, *, any_files: bool = False) -> Kind:
     return kinds[0] if kinds else _other_files(folder, n_files if any_files else 0)
 
 
-def _two_kinds(folder: Path, kinds: Sequence[Kind], examples: Sequence[str]) -> FolderRefused:
+def _two_kinds(folder: Path, kinds: Sequence[FolderLayout], examples: Sequence[str]) -> FolderRefused:
     return FolderRefused(
         f"{folder} holds cutouts of two kinds: {examples[0]} ({kinds[0].words}) and {examples[1]} "
         f"({kinds[1].words}); a harvest folder has one: move the others to a folder of their own, and adopt each"
     )
 
 
-def _other_files(folder: Path, n_files: int) -> Kind:
+def _other_files(folder: Path, n_files: int) -> FolderLayout:
     if not n_files:
         raise BadInput(f"{folder} holds no cutouts: there is nothing to adopt; 'psfharvest harvest' fetches some")
-    return Kind("files", "tree", 0, n_files)
+    return FolderLayout("files", "tree", 0, n_files)
 
 
 def files_in(folder: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadURI, SinkError
-from psfharvest.core.model import Asked, BadLine
+from psfharvest.core.model import BadLine, WantedURI
 
 AT_ONCE = 512
 READ_AT_ONCE = 2**16
@@ -23,7 +23,7 @@ READ_AT_ONCE = 2**16
 class Page(NamedTuple):
     """Some of a page's dataURIs, and how many have been read with them; a page has no position."""
 
-    asked: list[Asked | BadLine]
+    asked: list[WantedURI | BadLine]
     position: int
     lines: int
 
@@ -53,10 +53,10 @@ def read(path: Path, position: int, lines: int) -> Iterator[Page]:
         yield Page(asked, 0, lines)
 
 
-def _uris(path: Path) -> Iterator[Asked | BadLine]:
+def _uris(path: Path) -> Iterator[WantedURI | BadLine]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for row in bundle_page.rows(iter(lambda: file.read(READ_AT_ONCE), "")):
             try:
-                yield Asked.reading(row.uri)
+                yield WantedURI.reading(row.uri)
             except BadURI:
                 continue

@@ -15,7 +15,7 @@ from psfharvest.core.errors import FolderRefused
 from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.recover import candidates
-from psfharvest.store.recover.candidates import Candidate, Unit
+from psfharvest.store.recover.candidates import Candidate, CandidateBatch
 from psfharvest.store.sinks import arrow
 from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, journal_path
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NOT_METADATA = (arrow.HEADER, "image", "fits")
 
 
-def units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
+def units(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
     """
     Yield what the Parquet files and the journal of a folder hold, from a mark on, or from their beginning.
 
@@ -43,7 +43,7 @@ def units(folder: Path, mark: Sequence[int]) -> Iterator[Unit]:
             yield unit._replace(mark=(n,))
 
 
-def _all(folder: Path, done: int) -> Iterator[Unit | None]:
+def _all(folder: Path, done: int) -> Iterator[CandidateBatch | None]:
     """Yield every unit; None for those that are done, which are not read."""
     base = folder / FOLDER
     files = sorted(
@@ -82,11 +82,11 @@ def _journal(base: Path, files: Sequence[tuple[int, str]], last: int) -> int | N
     return None if n_rows > n_records else numbers[0]
 
 
-def _of_file(folder: Path, location: str, number: int, name: str, done: int) -> Iterator[Unit | None]:
+def _of_file(folder: Path, location: str, number: int, name: str, done: int) -> Iterator[CandidateBatch | None]:
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    nothing = Unit([], (), {}, [location])
+    nothing = CandidateBatch([], (), {}, [location])
     try:
         file = pq.ParquetFile(folder / location)
     except (OSError, ValueError, pa.ArrowException):
@@ -103,7 +103,9 @@ def _of_file(folder: Path, location: str, number: int, name: str, done: int) -> 
             row += file.metadata.row_group(group).num_rows
 
 
-def _of_group(file: pq.ParquetFile, group: int, location: str, number: int, name: str, first: int) -> Unit:
+def _of_group(
+    file: pq.ParquetFile, group: int, location: str, number: int, name: str, first: int
+) -> CandidateBatch:
     columns = [column for column in file.schema_arrow.names if column not in _NOT_METADATA]
     rows: list[dict[str, Any]] = file.read_row_group(group, columns=columns).to_pylist()
     found: list[Candidate] = []
@@ -116,7 +118,7 @@ def _of_group(file: pq.ParquetFile, group: int, location: str, number: int, name
         catalogue = row_schema.catalogue_of(row)
         at = f"{location}:{place}"
         found.append(Candidate(asked, catalogue, at, row["size_bytes"], number, place, row["sha256"] or ""))
-    return Unit(found, (), {}, lost)
+    return CandidateBatch(found, (), {}, lost)
 
 
 def _n_rows(path: Path) -> int:

@@ -77,7 +77,7 @@ class FileSink:
             except OSError as error:
                 raise cannot_store(error, location) from error
             folders.add(location.rpartition("/")[0])
-            stored.append(Stored(outcome, None, told_place(outcome.item, location, is_tree=self._is_tree)))
+            stored.append(Stored(outcome, None, explicit_location(outcome.item, location, is_tree=self._is_tree)))
         if self._fsync:
             self._sync_folders(folders)
         return stored
@@ -91,7 +91,7 @@ class FileSink:
         SinkError
             When it cannot be stored.
         """
-        for location in (self.location(item), refuge_of(item)):
+        for location in (self.location(item), fallback_location(item)):
             try:
                 self._make_parent(location)
                 self._link(source, self._final + location)
@@ -119,7 +119,7 @@ class FileSink:
 
     def location(self, item: Item) -> str:
         """Return where an item's file belongs, relative to the folder."""
-        return place_of(item, is_tree=self._is_tree)
+        return default_location(item, is_tree=self._is_tree)
 
     def _put(self, location: str, outcome: Outcome) -> str:
         """Store one body; folders that were removed meanwhile are made again, once."""
@@ -153,7 +153,7 @@ class FileSink:
             self._rename(partial, location, body)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             # one URI's path is a step of another's: give this one a name that is nobody's path
-            location = refuge_of(item)
+            location = fallback_location(item)
             self._rename(partial, location, body)
         return location
 
@@ -201,7 +201,7 @@ class FileSink:
                 raise cannot_store(error, name) from error
 
 
-def place_of(item: Item, *, is_tree: bool) -> str:
+def default_location(item: Item, *, is_tree: bool) -> str:
     """Return where an item's file belongs, relative to the folder."""
     if not (is_tree and item.rootname):
         return item.key
@@ -209,15 +209,15 @@ def place_of(item: Item, *, is_tree: bool) -> str:
     return f"{top}/{item.rootname[:4]}/{item.rootname}/{name}"
 
 
-def refuge_of(item: Item) -> str:
+def fallback_location(item: Item) -> str:
     """Return where an item's file stands when it cannot stand where it belongs."""
     return f"other/{hashlib.blake2b(item.uri.encode(), digest_size=12).hexdigest()}.fits"
 
 
-def told_place(item: Item, location: str, *, is_tree: bool) -> str | None:
+def explicit_location(item: Item, location: str, *, is_tree: bool) -> str | None:
     """Return the location to store, or None where the ``cutout`` view derives it from the item."""
     is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
-    return None if is_plain and location == place_of(item, is_tree=is_tree) else location
+    return None if is_plain and location == default_location(item, is_tree=is_tree) else location
 
 
 def _parents(name: str) -> list[str]:
