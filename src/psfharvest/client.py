@@ -298,9 +298,9 @@ class Archive:
         session = self._open()
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with session.share() as share, watching(progress) as watch:
-            fetcher = session.streamer(share, via)  # before there is anything that a refusal would leave open
+            fetcher, tell = session.streamer(share, via)  # before there is anything that a refusal would leave open
             mashup = session.mashup(share, SHORT_PATIENCE_S)
-            cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections)
+            cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections, tell)
             source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)
             pump = Pump(
                 fetcher,

@@ -48,6 +48,22 @@ def summed(seen: list[events.Event]) -> Counter[str]:
     return total
 
 
+def pending_law(seen: list[events.Event]) -> int:
+    """What is pending in the end, by the sum of the events."""
+    n = 0
+    for event in seen:
+        match event:
+            case events.Started(pending=pending):
+                n += pending
+            case events.Asked(n_new=n_new):
+                n += n_new
+            case events.TakenBack(n=n_back):
+                n += n_back
+            case events.Settled(done=done, missing=missing, failed=failed):
+                n -= done + missing + failed
+    return n
+
+
 def stands(report: Report | None) -> Counter[str]:
     names = ("done", "missing", "failed", "bytes")
     return Counter({name: 0 if report is None else getattr(report, name) for name in names})
@@ -122,6 +138,7 @@ def test_settled_less_taken_back_is_the_change_of_the_account(
         assert +change == +summed(seen)
         assert -change == -summed(seen)
         assert isinstance(seen[-1], events.Ended)
+        assert pending_law(seen) == seen[-1].report.pending
 
     async def all_runs() -> None:
         async with Archive(world.url) as archive:

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.archive.deliveries import Deliveries
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.auto import RoutedFetcher
 from psfharvest.archive.fetch.bundle import BundleFetcher
@@ -115,12 +116,14 @@ class Session:
         """Return what serves all single requests."""
         if self._singles is None:
             share = self.limiter.share(is_urgent=True)
+            deliveries = Deliveries("fetch", share)
             self._singles = SingleRequests(
-                lambda: self._files(share, is_urgent=True),
+                lambda: deliveries.timing(self._files(share, is_urgent=True)),
                 share,
                 make_item,
                 self.policy(SHORT_PATIENCE_S),
                 start_in_loop,
+                deliveries,
             )
         return self._singles
 
@@ -130,9 +133,9 @@ class Session:
         bundles = BundleFetcher(self._wire, share, self.endpoints, self._limits, route, staging)
         return RoutedFetcher(self._files(share), bundles, share, route, n_waiting)
 
-    def streamer(self, share: Share, via: str) -> FileFetcher:
+    def streamer(self, share: Share, via: str) -> tuple[FileFetcher, Deliveries]:
         """
-        Return the fetcher of a stream.
+        Return the fetcher of a stream, and what emits the events of its outcomes.
 
         Raises
         ------
@@ -144,7 +147,8 @@ class Session:
             raise BadInput(
                 f"via {via!r}: a stream travels by file (or fitscut); bundles go into a folder: harvest()"
             )
-        return self._files(share, at_data_urls=via == "fitscut")
+        deliveries = Deliveries("stream", share)
+        return deliveries.timing(self._files(share, at_data_urls=via == "fitscut")), deliveries
 
     def _files(self, share: Share, *, at_data_urls: bool = False, is_urgent: bool = False) -> FileFetcher:
         return FileFetcher(

@@ -14,6 +14,7 @@ import click
 from psfharvest.cli import complete, loop, unmatched
 from psfharvest.cli.early import speaking
 from psfharvest.cli.logs import log_options, logs
+from psfharvest.cli.metrics import metrics_served, to_each, with_metrics
 from psfharvest.cli.options import (
     ARCHIVE_OPTIONS,
     CRITERIA_HELP,
@@ -74,6 +75,7 @@ def run_options(command: F) -> F:
         ]
     ):
         command = option(command)
+    command = with_metrics(command)
     return log_options(json_option(patience_option(3600.0)(page_rows_option(archive_options(command)))))
 
 
@@ -277,12 +279,16 @@ def _run(
     as_json: bool,
     **options: Any,
 ) -> int:
-    log_words = options.pop("log_file"), options.pop("verbosity")
+    log_words, place = (options.pop("log_file"), options.pop("verbosity")), options.pop("metrics_place")
     archive = make_archive(**options)
     chosen = states(retry)
-    with logs(*log_words) as events, Reporter(is_quiet=quiet) as reporter:
+    with (
+        metrics_served(place, is_quiet=quiet) as metrics,
+        logs(*log_words) as log,
+        Reporter(is_quiet=quiet) as reporter,
+    ):
         common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes}
-        common |= {"progress": reporter, "events": events}
+        common |= {"progress": reporter, "events": to_each(log, metrics)}
         work = functools.partial(_work, archive, do, **common)
         is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
         patience_s = float(options["patience_s"])

@@ -67,6 +67,8 @@ class SingleRequests:
         How often an item is tried, and how long each caller bears an outage.
     start_task
         Starts a task that outlives the caller that happens to be the first.
+    tell
+        Called with each batch of outcomes.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class SingleRequests:
         make_item: Callable[[int, str], Item],
         policy: RetryPolicy,
         start_task: StartTask,
+        tell: Callable[[Sequence[Outcome]], object] = len,
     ) -> None:
+        self._tell = tell
         self._make_fetcher = make_fetcher
         self._share = share
         self._make_item = make_item
@@ -135,6 +139,7 @@ class SingleRequests:
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Give outcomes to those that wait for them."""
+        self._tell(outcomes)
         for outcome in outcomes:
             flight = self._by_number.pop(outcome.item.number, None)
             if flight is not None:

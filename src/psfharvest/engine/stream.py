@@ -20,6 +20,13 @@ class CutoutStream:
     """
     Cutouts as they arrive, for an ``async for`` loop.
 
+    Parameters
+    ----------
+    ahead
+        Returns how many cutouts may be on their way to the reader.
+    tell
+        Called with each batch of outcomes.
+
     Attributes
     ----------
     failures
@@ -28,7 +35,8 @@ class CutoutStream:
         How many ended in which state.
     """
 
-    def __init__(self, ahead: Callable[[], int]) -> None:
+    def __init__(self, ahead: Callable[[], int], tell: Callable[[Sequence[Outcome]], object] = len) -> None:
+        self._tell = tell
         self.failures: deque[Outcome] = deque(maxlen=FAILURES_SHOWN)
         self.states: Counter[State] = Counter()
         self._ahead = ahead
@@ -59,6 +67,7 @@ class CutoutStream:
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Hand outcomes to the reader; never waits, since what is begun is bounded by `budget`."""
         self._outcomes.extend(outcomes)
+        self._tell(outcomes)
         self._news.set()
 
     async def refuse(self, outcome: Outcome) -> None:

@@ -9,6 +9,8 @@ from psfharvest.events.hub import EventStream, Hub, Listener, Voice
 from psfharvest.events.model import (
     DURATION_BOUNDS_S,
     Asked,
+    Bundled,
+    Delivered,
     Down,
     Ended,
     Event,
@@ -29,6 +31,8 @@ from psfharvest.events.words import plain
 __all__ = [
     "DURATION_BOUNDS_S",
     "Asked",
+    "Bundled",
+    "Delivered",
     "Down",
     "Ended",
     "Event",

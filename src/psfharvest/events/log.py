@@ -10,6 +10,8 @@ from psfharvest.events.words import Narrator, plain
 
 _OF_THE_RUN = (model.Started, model.Ended, model.Asked, model.Pulse)
 _OF_THE_STORE = (model.Settled, model.TakenBack)
+_DEBUG_ONLY = (model.Pulse, model.Asked, model.Queried, model.Retried, model.Bundled, model.Delivered)
+"""Events that never warn of anything."""
 RUN, ARCHIVE, STORE = (logging.getLogger(f"psfharvest.{name}") for name in ("run", "archive", "store"))
 
 
@@ -30,7 +32,7 @@ class LogListener:
         if not logger.isEnabledFor(logging.WARNING):
             return
         is_quiet = not logger.isEnabledFor(logging.INFO)
-        if is_quiet and isinstance(event, model.Pulse | model.Asked | model.Queried | model.Retried):
+        if is_quiet and isinstance(event, _DEBUG_ONLY):
             return
         for level, words in self._narrator.sentences(event):
             if logger.isEnabledFor(level):

@@ -28,6 +28,7 @@ class Started(NamedTuple):
     expected: int | None
     """Cutouts to come to in the end, where that is known."""
     pending: int
+    """Cutouts that were pending before; those that get fresh attempts follow as `TakenBack`."""
     connections: int
     version: str
 
@@ -68,6 +69,8 @@ class Settled(NamedTuple):
     """How many are missing or failed for which reason."""
     durations: tuple[int, ...]
     """Histogram of the times of the good answers since the last such event; see `DURATION_BOUNDS_S`."""
+    durations_s: float
+    """The sum of those times."""
     via: Mapping[str, int]
     """How many done ones came by ``file``, how many by ``bundle``."""
     examples: Mapping[str, str]
@@ -174,6 +177,38 @@ class Queried(NamedTuple):
     attempts: int
 
 
+class Bundled(NamedTuple):
+    """A bundle has ended, well or not."""
+
+    at: float
+    run: int
+    n: int
+    """Cutouts that it was to bring."""
+    n_whole: int
+    """Those of them that came whole."""
+    elapsed_s: float
+    reason: str
+    """Why it failed, or nothing."""
+
+
+class Delivered(NamedTuple):
+    """Cutouts were handed to those who wait for them in memory; such ones are in no account."""
+
+    at: float
+    run: int
+    by: str
+    """``fetch`` or ``stream``."""
+    done: int
+    missing: int
+    failed: int
+    bytes: int
+    reasons: Mapping[str, int]
+    durations: tuple[int, ...]
+    """Histogram of the times of the good answers since the last such event; see `DURATION_BOUNDS_S`."""
+    durations_s: float
+    """The sum of those times."""
+
+
 class Pulse(NamedTuple):
     """How a run goes on, each second."""
 
@@ -193,5 +228,5 @@ class Pulse(NamedTuple):
 
 Event = (
     Started | Ended | Asked | Settled | Retried | TakenBack | Throttled | Paused | Resumed | Down | Up | Switched
-    | Queried | Pulse
+    | Queried | Bundled | Delivered | Pulse
 )  # fmt: skip

@@ -94,7 +94,7 @@ def _level(event: Event) -> int:
 
 
 def _words(event: Event) -> str:
-    return _of_the_archive(event) or _of_a_run(event)
+    return _of_the_archive(event) or _of_answers(event) or _of_a_run(event)
 
 
 def _of_the_archive(event: Event) -> str:
@@ -109,10 +109,20 @@ def _of_the_archive(event: Event) -> str:
             return f"the archive is down, trying until {iso(gives_up_at)}: {why}"
         case model.Up(after_s=after_s):
             return f"the archive answers again after {after_s:.1f} s"
+    return ""
+
+
+def _of_answers(event: Event) -> str:
+    match event:
         case model.Switched(before=before, after=after, why=why):
             return f"cutouts travel by {after} instead of {before}: {why}"
         case model.Queried(question=question, detector=detector, n=n, elapsed_s=elapsed_s):
             return f"{detector} {question}: {n:,} in {elapsed_s:.2f} s"
+        case model.Bundled(n=n, n_whole=n_whole, elapsed_s=elapsed_s, reason=reason):
+            how = f", ended by: {reason}" if reason else ""
+            return f"bundle: {n_whole:,} of {n:,} cutouts in {elapsed_s:.2f} s{how}"
+        case model.Delivered(by=by, done=done, missing=missing, failed=failed):
+            return f"{by}: {done:,} done, {missing:,} missing, {failed:,} failed"
     return ""
 
 

@@ -17,6 +17,7 @@ from psfharvest.core import rate as rates
 from psfharvest.core.model import Outcome, Progress, Reason, Report, State
 from psfharvest.core.rate import Rate
 from psfharvest.events import model as events
+from psfharvest.events.histogram import Histogram
 from psfharvest.events.hub import Voice
 from psfharvest.events.words import Narrator
 from psfharvest.store.manifest import history
@@ -49,7 +50,7 @@ class Chronicle:
         self._manifest = manifest
         self._told = before
         self._examples: dict[str, str] = {}
-        self._durations: Sequence[int] = [0] * events.N_BUCKETS
+        self._durations = Histogram()
         self._bundled = 0
         self._rate = Rate()
         self._history = History()
@@ -78,7 +79,7 @@ class Chronicle:
         self._told = {**self._told, (ASKED, ""): now.get((ASKED, ""), (0, 0))}
         self.voice.emit(events.Asked, n=n, n_new=n_new, expected=expected, is_complete=is_complete)
 
-    def settled(self, durations: Sequence[int], n_bundled: int) -> None:
+    def settled(self, durations: Histogram, n_bundled: int) -> None:
         """
         Announce what has become of cutouts since the last call.
 
@@ -107,8 +108,7 @@ class Chronicle:
         n_by_bundle = min(n_bundled - self._bundled, n_of[State.DONE])
         self._bundled += n_by_bundle
         via = {"file": n_of[State.DONE] - n_by_bundle, "bundle": n_by_bundle}
-        fresh = tuple(n - m for n, m in zip(durations, self._durations, strict=True))
-        self._durations = list(durations)
+        fresh, self._durations = durations.since(self._durations), durations.copy()
         self.voice.emit(
             events.Settled,
             done=n_of[State.DONE],
@@ -116,15 +116,17 @@ class Chronicle:
             failed=n_of[State.FAILED],
             bytes=size_bytes,
             reasons=reasons,
-            durations=fresh,
+            durations=fresh.counts,
+            durations_s=fresh.sum_s,
             via={way: n for way, n in via.items() if n},
             examples={reason: uri for reason, uri in self._examples.items() if reason in reasons},
         )
         self._examples.clear()
 
     def started(self, **fields: Any) -> None:
-        """Announce the run."""
-        self.voice.emit(events.Started, **fields)
+        """Announce the run, with what was pending before anything got fresh attempts."""
+        pending = _of(self._told, ASKED) - sum(_of(self._told, state) for state in _SETTLED)
+        self.voice.emit(events.Started, pending=pending, **fields)
 
     def ended(self, report: Report) -> None:
         """Announce its end."""

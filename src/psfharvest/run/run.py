@@ -27,6 +27,7 @@ from psfharvest.core.model import (
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
+from psfharvest.events.histogram import Histogram
 from psfharvest.run.chronicle import Chronicle
 from psfharvest.run.disk import Disk
 from psfharvest.run.planner import TargetReader, Uris
@@ -57,7 +58,7 @@ class AccountingFetcher(Fetcher, Protocol):
         """Return what travelled how, and why, as plain values."""
         ...
 
-    def durations(self) -> Sequence[int]:
+    def durations(self) -> Histogram:
         """Return the histogram of the times of good answers; see `psfharvest.events.DURATION_BOUNDS_S`."""
         ...
 
@@ -395,7 +396,6 @@ class Run:
             sink=str(self.manifest.setting("sink", "")),
             via=self.via,
             expected=progress.expected,
-            pending=progress.tally.pending,
             connections=progress.connections,
             version=__version__,
         )

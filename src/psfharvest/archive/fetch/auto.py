@@ -15,6 +15,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.core.model import Delivery, Failure, Item
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import HostLimiter
+from psfharvest.events.histogram import Histogram
 from psfharvest.events.model import Switched
 
 BUNDLES_AT_MOST = 2
@@ -74,9 +75,11 @@ class RoutedFetcher:
             "why": self._route.why(),
         }
 
-    def durations(self) -> list[int]:
+    def durations(self) -> Histogram:
         """Return the histogram of the times of good answers so far: of single files, and of bundles."""
-        return [n + m for n, m in zip(self._files.durations, self._bundles.durations, strict=True)]
+        both = self._files.durations.copy()
+        both.add_all(self._bundles.durations.counts, self._bundles.durations.sum_s)
+        return both
 
     def is_busy(self) -> bool:
         """Return True while a request is under way."""

@@ -13,7 +13,6 @@ TLS, which has checked every byte as it does for a single file; over plain HTTP 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,7 +41,8 @@ from psfharvest.core.policy.retry import answered_at, classify_status
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import HostLimiter, Staging
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
-from psfharvest.events.model import DURATION_BOUNDS_S, N_BUCKETS
+from psfharvest.events.histogram import Histogram
+from psfharvest.events.model import Bundled
 
 BUNDLE_TIMEOUT_S = 60.0
 INFLATE_AT_ONCE = 256 * 1024
@@ -132,7 +132,7 @@ class BundleFetcher:
         self.bundles = 0
         self.cutouts = 0
         """Bundles begun, and whole cutouts handed on from them."""
-        self.durations = [0] * N_BUCKETS
+        self.durations = Histogram()
         """Histogram of the times of good bundles so far."""
 
     @asynccontextmanager
@@ -328,7 +328,7 @@ class BundleFetcher:
         is_lost = False
         is_declined = failure is not None and failure.status in NO_BUNDLES | TOO_LARGE
         if failure is None or bundle.arrived.n_whole:
-            self.durations[bisect_left(DURATION_BOUNDS_S, elapsed_s)] += 1
+            self.durations.add(elapsed_s)
             self._traffic.succeeded(1, elapsed_s / len(bundle.items))
         else:
             is_lost = self._traffic.failed(failure, bundle.subject, elapsed_s)
@@ -338,6 +338,13 @@ class BundleFetcher:
             if not bundle.is_proven:
                 self._revoke(bundle, failure)
         n_whole = bundle.arrived.n_whole
+        self._traffic.emit(
+            Bundled,
+            n=len(bundle.items),
+            n_whole=n_whole,
+            elapsed_s=elapsed_s,
+            reason="" if failure is None else failure.reason.value,
+        )
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
         if bundle.absent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
 from psfharvest.core.model import Delivery, Failure, Item, Limits, Reason
 from psfharvest.core.ports import HostLimiter
-from psfharvest.events.model import DURATION_BOUNDS_S, N_BUCKETS
+from psfharvest.events.histogram import Histogram
 
 FILE_TIMEOUT_S = 30.0
 _BROKEN = frozenset({Reason.RESET, Reason.PROTOCOL, Reason.TRUNCATED, Reason.EMPTY})
@@ -68,7 +67,7 @@ class FileFetcher:
         self._under_way = 0
         self.sent = 0
         """Requests so far."""
-        self.durations = [0] * N_BUCKETS
+        self.durations = Histogram()
         """Histogram of the times of good answers so far."""
         self.last_taken = (0, 0.0)
         """How many good answers the last `take` gave, and their mean time in seconds."""
@@ -165,8 +164,7 @@ class FileFetcher:
             self._traffic.unsent(n_unsent)
             self._traffic.repeated(n_repeated)
         self.last_taken = (len(good_s), sum(good_s) / max(1, len(good_s)))
-        for elapsed_s in good_s:
-            self.durations[bisect_left(DURATION_BOUNDS_S, elapsed_s)] += 1
+        self.durations.add(*good_s)
         if good_s:
             self._traffic.succeeded(*self.last_taken)
         if self._traffic.is_holding:
