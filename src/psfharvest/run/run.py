@@ -36,6 +36,7 @@ from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
 from psfharvest.store.manifest.tally import Counted
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover import mend, presence
+from psfharvest.store.recover.numbered_files import Lost
 from psfharvest.store.sink_kinds import Sink
 from psfharvest.version import __version__
 
@@ -347,7 +348,7 @@ class Run:
             if n_lost:
                 self._notes.append(lost_words(n_lost, example))
 
-    def _take_back(self, page: presence.Lost) -> list[int]:
+    def _take_back(self, page: Lost) -> list[int]:
         return mend.take_back(self.folder, self.manifest, page.numbers, [page.path] if page.path else [])
 
     async def _hear_cancellation(self) -> None:

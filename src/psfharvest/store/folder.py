@@ -20,7 +20,6 @@ from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.sink_kinds import SINK_KINDS, Sink, SinkOptions, is_synced
-from psfharvest.store.sinks.arrow import require_pyarrow
 
 LAYOUTS = ("tree", "flat")
 
@@ -43,12 +42,12 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, tuple(SINK_KINDS))
         _one_of("layout", self.layout, LAYOUTS)
-        if self.layout is not None and self.sink not in (None, "files"):
+        if self.layout is not None and self.sink is not None and not SINK_KINDS[self.sink].has_layouts:
             raise BadInput(f"layout {self.layout!r} goes with sink 'files'; leave it away for {self.sink!r}")
         if self.shard_bytes is not None:
             ranges.SHARD_BYTES.check("shard_bytes", self.shard_bytes)
-        if self.sink == "parquet":
-            require_pyarrow()
+        if self.sink is not None and (require := SINK_KINDS[self.sink].require) is not None:
+            require()
 
 
 def is_harvest(folder: Path) -> bool:

@@ -28,7 +28,7 @@ from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.merging import GrowingManifest
 from psfharvest.store.read.account import account
-from psfharvest.store.sinks.arrow import require_pyarrow
+from psfharvest.store.sink_kinds import SINK_KINDS
 from psfharvest.store.transfer import Destination, drop_unclaimed, take
 
 NAME = ".merging"
@@ -83,7 +83,8 @@ def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> I
                 "with --partial"
             )
     (sink,) = sinks
-    layout = None if sink != "files" else _layout_of(into if folders.is_harvest(into) else sources[0])
+    has_layouts = SINK_KINDS[sink].has_layouts
+    layout = _layout_of(into if folders.is_harvest(into) else sources[0]) if has_layouts else None
     return _Merge(sources, into, sink, layout, may_link=True).run()
 
 
@@ -129,8 +130,8 @@ class _Merge:
     may_link: bool
 
     def run(self) -> Iterator[Step]:
-        if self.sink == "parquet":
-            require_pyarrow()
+        if (require := SINK_KINDS[self.sink].require) is not None:
+            require()
         with refused_as_sink_error(), ExitStack() as stack:
             home = self._home()
             if not folders.is_harvest(self.into) and not home.exists():
@@ -174,8 +175,7 @@ class _Merge:
                     yield from self._take(source, grown)
             with Destination(self.into, grown) as target:
                 target.settle()
-            if self.sink != "files":
-                drop_unclaimed(self.into, self.sink, grown.unused_shard)
+            drop_unclaimed(self.into, self.sink, grown.unused_shard)
             n_broken = grown.state.get("n_broken", 0)
             grown.finish()
         yield Step(self.into, 0, 0, n_broken)
@@ -211,7 +211,7 @@ class _Merge:
             ):  # its last shard is to end with its last claim, or be a Parquet file
                 folders.open_sink(self.into, manifest, Settings()).close()
         grown = GrowingManifest.new(home, self.into, **meta)
-        if self.sink != "files":
+        if SINK_KINDS[self.sink].numbered is not None:
             grown.close_shard()
             drop_unclaimed(self.into, self.sink, grown.unused_shard)
         return grown

@@ -18,8 +18,9 @@ from psfharvest.core.model import Outcome
 
 if TYPE_CHECKING:
     from psfharvest.store.manifest.manifest import Manifest, Stored
+    from psfharvest.store.manifest.merging import GrowingManifest
     from psfharvest.store.recover.candidates import CandidateBatch
-    from psfharvest.store.recover.presence import Lost
+    from psfharvest.store.recover.numbered_files import NumberedFiles
 
 _FOLDER = "|".join(detectors.FOLDERS)
 CUTOUT_NAME = (
@@ -85,10 +86,17 @@ class SinkKind:
     """Readers of locations ``PATH:PLACE``, by the ending of the path; a location without a place is a file."""
     is_decoded_whole: bool = False
     """Whether reading one body decodes all beside it, so that few threads should share a unit."""
-    lost: Callable[[Path, Manifest], Iterator[Lost]] | None = None
-    """Yields the claims whose bytes are gone; None: a look at the file of each location."""
-    last_file: Callable[[Path, int], Path | None] | None = None
-    """Returns the file with a number that it appends to, for sinks that go on in one."""
+    numbered: Callable[[], NumberedFiles] | None = None
+    """Returns what recovery knows of its numbered files; None: a file has one cutout, or is never appended to."""
+    open_merged: Callable[[Path, GrowingManifest], Sink] | None = None
+    """Opens the sink that a merge or a conversion stores into; None: a folder of this kind cannot be merged."""
+    require: Callable[[], None] | None = None
+    """Raises `BadInput` when a library that it needs is not installed."""
+
+    @property
+    def has_layouts(self) -> bool:
+        """Whether ``layout=`` goes with it."""
+        return len(self.places) > 1
 
 
 def _open_files(folder: Path, manifest: Manifest, options: SinkOptions) -> Sink:
@@ -147,28 +155,42 @@ def _parquet_reader(folder: Path) -> BodyReader:
     return ParquetReader(folder)
 
 
-def _lost_in_shards(folder: Path, manifest: Manifest) -> Iterator[Lost]:
-    from psfharvest.store.recover import presence  # noqa: PLC0415
+def _shard_files() -> NumberedFiles:
+    from psfharvest.store.recover.shard_files import ShardFiles  # noqa: PLC0415
 
-    return presence.lost_in_shards(folder, manifest)
-
-
-def _lost_in_parquet(folder: Path, manifest: Manifest) -> Iterator[Lost]:
-    from psfharvest.store.recover import presence  # noqa: PLC0415
-
-    return presence.lost_in_parquet(folder, manifest)
+    return ShardFiles()
 
 
-def _last_shard(folder: Path, number: int) -> Path | None:
-    from psfharvest.store.recover import presence  # noqa: PLC0415
+def _parquet_files() -> NumberedFiles:
+    from psfharvest.store.recover.parquet_files import ParquetFiles  # noqa: PLC0415
 
-    return presence.last_shard(folder, number)
+    return ParquetFiles()
 
 
-def _last_journal(folder: Path, number: int) -> Path | None:
-    from psfharvest.store.recover import presence  # noqa: PLC0415
+def _open_merged_files(folder: Path, grown: GrowingManifest) -> Sink:
+    from psfharvest.store.sinks.files import FileSink  # noqa: PLC0415
 
-    return presence.last_journal(folder, number)
+    return FileSink(folder, layout=grown.layout)
+
+
+def _open_merged_shards(folder: Path, grown: GrowingManifest) -> Sink:
+    from psfharvest.store.sinks.shards import ShardSink  # noqa: PLC0415
+
+    shard, end = grown.mark
+    return ShardSink(folder, shard=shard, end=end)
+
+
+def _open_merged_parquet(folder: Path, grown: GrowingManifest) -> Sink:
+    from psfharvest.store.sinks.parquet import ParquetSink  # noqa: PLC0415
+
+    shard, end = grown.mark
+    return ParquetSink(folder, shard=shard, end=end, claimed=lambda: grown.mark)
+
+
+def _require_pyarrow() -> None:
+    from psfharvest.store.sinks.arrow import require_pyarrow  # noqa: PLC0415
+
+    require_pyarrow()
 
 
 FILES = SinkKind(
@@ -179,6 +201,7 @@ FILES = SinkKind(
         "tree": re.compile(rf"(?:{_FOLDER})/[^/]{{1,4}}/[^/]{{1,40}}/{CUTOUT_NAME}"),
     },
     is_synced=False,
+    open_merged=_open_merged_files,
 )
 SHARDS = SinkKind(
     name="shards",
@@ -187,8 +210,8 @@ SHARDS = SinkKind(
     is_synced=True,
     units=_shard_units,
     endings={".tar": _shard_reader},
-    lost=_lost_in_shards,
-    last_file=_last_shard,
+    numbered=_shard_files,
+    open_merged=_open_merged_shards,
 )
 PARQUET = SinkKind(
     name="parquet",
@@ -200,8 +223,9 @@ PARQUET = SinkKind(
     units=_parquet_units,
     endings={".parquet": _parquet_reader},
     is_decoded_whole=True,
-    lost=_lost_in_parquet,
-    last_file=_last_journal,
+    numbered=_parquet_files,
+    open_merged=_open_merged_parquet,
+    require=_require_pyarrow,
 )
 SINK_KINDS = {kind.name: kind for kind in (FILES, SHARDS, PARQUET)}
 

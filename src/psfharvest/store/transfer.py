@@ -14,18 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from psfharvest.core.errors import SinkError
+from psfharvest.core.errors import FolderRefused, SinkError
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest.merging import GrowingManifest, Placed, SourceShard, Taken
 from psfharvest.store.readers.reader import Reader
-from psfharvest.store.sinks import parquet_journal, shards
+from psfharvest.store.recover.numbered_files import NumberedFiles, length_of
+from psfharvest.store.sink_kinds import SINK_KINDS, Sink
 from psfharvest.store.sinks.files import NOT_LINKED, FileSink, explicit_location
-from psfharvest.store.sinks.parquet import ParquetSink
-from psfharvest.store.sinks.shards import ShardSink
 
-AT_ONCE = 512
+BATCH_SIZE = 512
 """Cutouts of one transaction, at most."""
 BYTES_AT_ONCE = 2**25
 """Bytes of them that are held in memory, unless one alone has more."""
@@ -46,7 +45,12 @@ class Destination:
     def __init__(self, folder: Path, grown: GrowingManifest) -> None:
         self.folder = folder
         self.grown = grown
-        self._sink: FileSink | ShardSink | ParquetSink | None = None
+        self.numbered: NumberedFiles | None = None
+        """What is known of the sink's numbered files; None where it has none."""
+        self._kind = SINK_KINDS[grown.sink]
+        self._sink: Sink | None = None
+        if self._kind.numbered is not None:
+            self.numbered = self._kind.numbered()
 
     def __enter__(self) -> Self:
         return self
@@ -54,24 +58,18 @@ class Destination:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def sink(self) -> FileSink | ShardSink | ParquetSink:
-        """Return the sink, open."""
+    def sink(self) -> Sink:
+        """Return the sink, open; raises `FolderRefused` for a kind that cannot be merged."""
         if self._sink is None:
-            shard, end = self.grown.mark
-            if self.grown.sink == "shards":
-                self._sink = ShardSink(self.folder, shard=shard, end=end)
-            elif self.grown.sink == "parquet":
-                self._sink = ParquetSink(self.folder, shard=shard, end=end, claimed=lambda: self.grown.mark)
-            else:
-                self._sink = FileSink(self.folder, layout=self.grown.layout)
+            if self._kind.open_merged is None:
+                raise FolderRefused(f"folders with sink {self._kind.name!r} can be neither merged nor converted to")
+            self._sink = self._kind.open_merged(self.folder, self.grown)
         return self._sink
 
-    def files(self) -> FileSink:
-        """Return the sink of a target that keeps files."""
+    def linking(self) -> FileSink | None:
+        """Return the sink if it can give a file that exists a second name."""
         sink = self.sink()
-        if not isinstance(sink, FileSink):
-            raise TypeError(f"a target with sink {self.grown.sink} keeps no files")
-        return sink
+        return sink if isinstance(sink, FileSink) else None
 
     def next_shard(self) -> int:
         """Close the sink, and return the number of a shard that is not in use."""
@@ -100,16 +98,15 @@ def drop_unclaimed(folder: Path, sink: str, first: int) -> None:
     SinkError
         When that cannot be done.
     """
-    base = folder / sink
-    if sink not in (shards.FOLDER, parquet_journal.FOLDER) or not base.is_dir():
+    numbered = SINK_KINDS[sink].numbered
+    if numbered is None:
         return
-    pattern = "*.tar" if sink == shards.FOLDER else "*/*.*"
     try:
-        for path in base.glob(pattern):
+        for path in numbered().numbered(folder):
             if path.stem.isdigit() and int(path.stem) >= first:
                 path.unlink()
     except OSError as error:
-        raise cannot_store(error, base) from error
+        raise cannot_store(error, folder) from error
 
 
 def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool = False) -> Iterator[int]:
@@ -141,28 +138,22 @@ def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool
     last = None if is_given_up else int(grown.source_setting("shard", 0))
     with Reader(source) as reader:
         for shard in grown.shards():
-            is_open = shard.number == last and grown.source_setting("sink") == shards.FOLDER
-            if may_link and shard.is_whole and not is_open and _link_shard(source, target, shard):
+            is_last = shard.number == last
+            if may_link and shard.is_whole and _link_shard(source, target, shard, is_last=is_last):
                 yield shard.n_taking
             else:
                 yield from _rewrite(reader, target, shard.number)
-        while may_link and grown.sink == "files" and (batch := grown.taking(None, AT_ONCE)):
-            yield _link_files(source, reader, target, batch)
+        sink = target.linking() if may_link else None
+        while sink is not None and (batch := grown.taking(None, BATCH_SIZE)):
+            yield _link_files(source, reader, target, sink, batch)
         yield from _rewrite(reader, target, None)
 
 
-def _link_shard(source: Path, target: Destination, shard: SourceShard) -> bool:
+def _link_shard(source: Path, target: Destination, shard: SourceShard, *, is_last: bool) -> bool:
     """Give a shard of the source, or its Parquet files of one number, a second name; False: that cannot be."""
-    if target.grown.sink == shards.FOLDER:
-        tar = Path(shards.FOLDER, f"{shard.number:06d}.tar")
-        if _size(source / tar) < shard.end:
-            return False
-        relative = [tar]
-    else:
-        sides = sorted(parquet_journal.class_of(side_px) for side_px in shard.sides_px)
-        relative = [Path(parquet_journal.FOLDER, side, f"{shard.number:06d}.parquet") for side in sides]
-        if not all((source / path).is_file() for path in relative):
-            return False  # it is a journal still
+    relative = target.numbered.whole(source, shard, is_last=is_last) if target.numbered is not None else []
+    if not relative:
+        return False
     number = target.next_shard()
     try:
         for path in relative:
@@ -179,14 +170,14 @@ def _link_shard(source: Path, target: Destination, shard: SourceShard) -> bool:
     return True
 
 
-def _link_files(source: Path, reader: Reader, target: Destination, batch: Sequence[Taken]) -> int:
+def _link_files(source: Path, reader: Reader, target: Destination, sink: FileSink, batch: Sequence[Taken]) -> int:
     """Give files of the source second names, and claim them; what cannot be linked is copied."""
-    sink, items = target.files(), target.grown.items([taken.new for taken in batch])
+    items = target.grown.items([taken.new for taken in batch])
     is_tree = target.grown.layout == "tree"
     placed: list[Placed] = []
     left: list[tuple[Taken, Item]] = []
     for taken, item in zip(batch, items, strict=True):
-        is_there = _size(source / taken.location) == taken.size_bytes
+        is_there = length_of(source / taken.location) == taken.size_bytes
         location = sink.link(item, source / taken.location) if is_there else None
         if location is None:
             left.append((taken, item))
@@ -199,7 +190,7 @@ def _link_files(source: Path, reader: Reader, target: Destination, batch: Sequen
 
 
 def _rewrite(reader: Reader, target: Destination, shard: int | None) -> Iterator[int]:
-    while batch := target.grown.taking(shard, AT_ONCE):
+    while batch := target.grown.taking(shard, BATCH_SIZE):
         items = target.grown.items([taken.new for taken in batch])
         for group in _groups(list(zip(batch, items, strict=True))):
             _store(reader, target, group)
@@ -248,10 +239,3 @@ def _groups(pairs: Sequence[tuple[Taken, Item]]) -> Iterator[list[tuple[Taken, I
         size += pair[0].size_bytes
     if group:
         yield group
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
