@@ -23,17 +23,18 @@ from psfharvest.archive.session import SHORT_PATIENCE_S, Session
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, DeadlinePassed
+from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Reason, Report, RetryPolicy
+from psfharvest.core.model import Limits, Report, RetryPolicy
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
 from psfharvest.filesystem import open_limit
+from psfharvest.metrics.detect import fetch_span, observe
 from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of
 from psfharvest.run.parts import plan
-from psfharvest.run.results import as_query, cutout_of, explained, html_table, limits_now, rows_so_far
+from psfharvest.run.results import as_query, cutout_of, explained, html_table, in_time, limits_now, rows_so_far
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
 
@@ -107,6 +108,7 @@ class Archive:
             hub=self._hub,
             learnt=await anyio.to_thread.run_sync(learnt_cache.read, self._endpoints.root),
         )
+        observe(self._hub, self._session.limiter, self._endpoints.root, is_own_wire=self._client is None)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -355,11 +357,8 @@ class Archive:
         if deadline_s is not None:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
         singles = self._open().singles(item_of)
-        if deadline_s is None:
-            return cutout_of(await singles.fetch(uri))
-        with anyio.move_on_after(deadline_s):
-            return cutout_of(await singles.fetch(uri))
-        raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
+        with fetch_span(uri):
+            return cutout_of(await in_time(singles.fetch(uri), uri, deadline_s))
 
     async def harvest(
         self,

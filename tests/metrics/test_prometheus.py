@@ -187,7 +187,7 @@ def test_buckets_are_cumulative_and_complete(batches: list[list[float]]) -> None
         fresh, told = whole.since(told), whole.copy()
         metrics(
             events.Settled(
-                0.0, 1, len(times), 0, 0, 0, {}, fresh.counts, fresh.sum_s, {"file": len(times)}, {}
+                0.0, 1, len(times), 0, 0, 0, {}, fresh.counts, fresh.sum_s, {"file": len(times)}, {}, 0.0
             )
         )  # fmt: skip
     found = exposed(metrics)

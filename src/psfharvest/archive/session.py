@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -122,7 +123,7 @@ class Session:
                 share,
                 make_item,
                 self.policy(SHORT_PATIENCE_S),
-                start_in_loop,
+                lambda run, name: start_in_loop(run, name, Context()),  # it serves many callers, not the first only
                 deliveries,
             )
         return self._singles

@@ -161,6 +161,11 @@ class Traffic:
         self._number += 1
         return self._number
 
+    @property
+    def is_closed(self) -> bool:
+        """True once all waiting has been ended."""
+        return self._closed_by is not None
+
     def close(self, error: Exception) -> None:
         """End all waiting: every later turn raises the error."""
         self._closed_by = error

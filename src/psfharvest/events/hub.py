@@ -112,6 +112,10 @@ class Hub:
         self._runs: list[Voice] = []
         self.now = clock
 
+    def also(self, listener: Listener) -> None:
+        """Add a listener."""
+        self._listeners.append(listener)
+
     def voice(self, run: int = 0, listener: Listener | None = None) -> Voice:
         """Return the voice of a user; to be closed by it when it has a run or a listener."""
         voice = Voice(self, run, listener)

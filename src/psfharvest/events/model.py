@@ -75,6 +75,8 @@ class Settled(NamedTuple):
     """How many done ones came by ``file``, how many by ``bundle``."""
     examples: Mapping[str, str]
     """One dataURI for each reason."""
+    store_s: float
+    """Time spent in storing and recording since the last such event."""
 
 
 class Retried(NamedTuple):

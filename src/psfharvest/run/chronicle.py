@@ -52,6 +52,7 @@ class Chronicle:
         self._examples: dict[str, str] = {}
         self._durations = Histogram()
         self._bundled = 0
+        self._disk_s = 0.0
         self._rate = Rate()
         self._history = History()
         self._narrator = Narrator()
@@ -79,7 +80,7 @@ class Chronicle:
         self._told = {**self._told, (ASKED, ""): now.get((ASKED, ""), (0, 0))}
         self.voice.emit(events.Asked, n=n, n_new=n_new, expected=expected, is_complete=is_complete)
 
-    def settled(self, durations: Histogram, n_bundled: int) -> None:
+    def settled(self, durations: Histogram, n_bundled: int, disk_s: float = 0.0) -> None:
         """
         Announce what has become of cutouts since the last call.
 
@@ -89,6 +90,8 @@ class Chronicle:
             Histogram of the times of all good answers of this run.
         n_bundled
             Cutouts that have come in bundles in this run.
+        disk_s
+            Time spent in storing and recording in this run.
         """
         before, now = self._told, self._manifest.counts()
         self._told = now
@@ -120,7 +123,9 @@ class Chronicle:
             durations_s=fresh.sum_s,
             via={way: n for way, n in via.items() if n},
             examples={reason: uri for reason, uri in self._examples.items() if reason in reasons},
+            store_s=disk_s - self._disk_s,
         )
+        self._disk_s = disk_s
         self._examples.clear()
 
     def started(self, **fields: Any) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import Any
+
+import anyio
 
 from psfharvest.archive.catalog.listing import PartRows
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import CutoutFailed, CutoutMissing
+from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Report, State, Tally
+from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
 from psfharvest.filesystem import open_limit
 from psfharvest.run import interruption
 
@@ -26,6 +29,15 @@ def cutout_of(outcome: Outcome) -> Cutout:
         return Cutout.of(uri, outcome.body, outcome.item.source)
     error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
     raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+
+
+async def in_time(work: Coroutine[Any, Any, Outcome], uri: str, deadline_s: float | None) -> Outcome:
+    """Await a single request; raise `DeadlinePassed` once that has taken `deadline_s`."""
+    if deadline_s is None:
+        return await work
+    with anyio.move_on_after(deadline_s):
+        return await work
+    raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
 
 
 async def explained(work: Awaitable[Report], folder: Path) -> Report:

@@ -410,7 +410,8 @@ class Run:
         self._tell_settled()
 
     def _tell_settled(self) -> None:
-        self._chronicle.settled(self.fetcher.durations(), int(self.fetcher.account()["bundled_cutouts"]))
+        n_bundled = int(self.fetcher.account()["bundled_cutouts"])
+        self._chronicle.settled(self.fetcher.durations(), n_bundled, self._disk.busy_s)
 
     async def _watch(self, watch: Callable[[Progress], None]) -> None:
         while True:

@@ -8,7 +8,7 @@ issue 1093). A task group would pass its caller's cancellation on; these tasks a
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 import anyio.lowlevel
@@ -17,9 +17,9 @@ _RUNNING: set[Any] = set()
 """asyncio holds its tasks weakly."""
 
 
-def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str, context: Context | None = None) -> None:
     """
-    Start a task in the running event loop, in the caller's context; neither raises in the other.
+    Start a task in the running event loop; neither it nor the caller raises in the other.
 
     Parameters
     ----------
@@ -27,13 +27,15 @@ def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> No
         Must catch its own exceptions, and be ended by its owner.
     name
         For debuggers.
+    context
+        Its context variables; None: a copy of the caller's.
     """
     token: Any = anyio.lowlevel.current_token().native_token
     if hasattr(token, "create_task"):  # an asyncio loop; else it is trio's token
-        task = token.create_task(run(), name=name)
+        task = token.create_task(run(), name=name, context=context)
         _RUNNING.add(task)
         task.add_done_callback(_RUNNING.discard)
     else:
         import trio  # noqa: PLC0415 - running already
 
-        trio.lowlevel.spawn_system_task(run, name=name, context=copy_context())
+        trio.lowlevel.spawn_system_task(run, name=name, context=context or copy_context())
