@@ -387,8 +387,7 @@ class Archive:
         Parameters
         ----------
         what
-            A query, a list of queries, an (asynchronous) iterable of dataURIs, or the path of a file of dataURIs,
-            one a line.
+            A query, a list of them, an (asynchronous) iterable of dataURIs, or the path of a file with one a line.
         folder
             The harvest folder; made when it does not exist.
         suffixes
@@ -396,7 +395,7 @@ class Archive:
         unsat_size, sat_size
             Side of the cutouts, in pixels, of unsaturated and saturated sources.
         via
-            How they travel: ``file`` by file, in a ``bundle``, or ``auto``: whichever proves faster.
+            How they travel: by ``file``, in a ``bundle``, or ``auto``: whichever proves faster.
         sink, layout
             How cutouts are stored: ``files`` in a ``tree`` or ``flat``; fixed for a folder's life.
         fsync
@@ -434,7 +433,8 @@ class Archive:
         LocalError
             When disk or manifest fail; what was claimed is kept.
         """
-        settings = Settings(sink, layout, fsync, None if manifest is None else Path(manifest), shard_bytes)
+        at = None if manifest is None else Path(manifest)
+        settings = Settings(sink, layout, fsync, at, shard_bytes, part is not None)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)

@@ -23,7 +23,7 @@ LINE_EVERY_S = 5.0
 
 
 @click.command(name="merge")
-@click.argument("folders", metavar="DIR... INTO", nargs=-1, type=FOLDER)
+@click.argument("folders", metavar="DIR... [INTO]", nargs=-1, type=FOLDER)
 @click.option("--partial", is_flag=True, help="Take folders with pending work, too; it is pending in INTO then.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option
@@ -31,6 +31,7 @@ def merge(folders: tuple[Path, ...], partial: bool, quiet: bool, as_json: bool) 
     """
     Merge harvest folders of one sink into INTO: cutouts, catalogue, account and history; nothing is downloaded.
 
+    DIR alone is a harvest in parts (--workers, --dask): its parts become one ordinary harvest folder.
     INTO is made, or is a harvest folder itself. The other folders stay as they are. What several have counts once,
     in the best of its states: done, missing, failed, pending. On one file system files are hard-linked and take
     no more room; else they are copied, and verified. Until the end INTO is what it was.
@@ -38,17 +39,22 @@ def merge(folders: tuple[Path, ...], partial: bool, quiet: bool, as_json: bool) 
     \b
     psfharvest merge laptop cluster stars                  a new folder of two
     psfharvest merge /media/disk/stars stars               adds the first to the second
+    psfharvest merge stars                                 merges the parts within it
     psfharvest harvest stars UVIS ... --suffix flc         what either folder was asked for is known
 
     \b
     Exit status: 0 all done; 3 some missing or failed; 2 bad input, nothing changed; 74 local storage failed;
     75 work is pending. After an interrupt or 74 the same command continues.
     """
-    if len(folders) < 2:
-        raise BadInput("merge what into what? Give one harvest folder or more, then INTO")
+    if not folders:
+        raise BadInput("merge what into what? Give harvest folders, then INTO; or one folder with parts")
     from psfharvest.store.merge import merge as merged  # noqa: PLC0415
+    from psfharvest.store.merge_parts import merge_parts  # noqa: PLC0415
 
     into = folders[-1]
+    if len(folders) == 1:
+        steps = merge_parts(into, is_partial=partial)
+        return _work(steps, into, is_quiet=quiet, as_json=as_json)
     return _work(merged(folders[:-1], into, is_partial=partial), into, is_quiet=quiet, as_json=as_json)
 
 

@@ -50,6 +50,11 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
     """
     if failed and state is not None:
         raise BadInput("either --failed or --uris STATE: --failed has the dataURIs, too")
+    from psfharvest.store.manifest.place import is_in_parts  # noqa: PLC0415
+
+    if is_in_parts(folder) and not (failed or state):
+        _show_parts(folder, as_json=as_json)
+        return
     states = (State.MISSING, State.FAILED) if failed else (State(state),) if state is not None else ()
     if states:
         _list(folder, states, as_json=as_json, is_bare=not failed)
@@ -64,6 +69,23 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
         result_json(report.to_dict() | {"learnt": _learnt(folder)[1]} | under_way_plain)
         return
     _show(folder, report, under_way)
+
+
+def _show_parts(folder: Path, *, as_json: bool) -> None:
+    """Show the sum of the accounts of parts that are not merged."""
+    from psfharvest.store import parts  # noqa: PLC0415
+
+    report = parts.summed(folder)
+    plan = parts.read_plan(folder)
+    if as_json:
+        result_json(report.to_dict() | {"learnt": {}})
+        return
+    begun = 0 if plan is None else len(parts.begun(folder, plan))
+    result(f"{folder}: {begun:,} of {0 if plan is None else len(plan.parts):,} parts have begun; none is merged")
+    _table(report)
+    for reason, n in report.reasons.items():
+        result(f"\n{n:,} {reason}: {in_shell(remedy(reason))}")
+    result(f"\nonce they are finished: psfharvest merge {folder}")
 
 
 def _learnt(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_o
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.place import refuse_parts
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read.account import account
 from psfharvest.store.recover import mend, presence
@@ -104,6 +105,7 @@ class Job:
     async def _harvest(
         self, what: What | Path, suffixes: Sequence[str], extend: bool, part: Part | None, **sizes: int
     ) -> Report:
+        refuse_parts(self.folder)
         with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
             mashup = self.session.mashup(share, LONG_PATIENCE_S)
             wanted = [

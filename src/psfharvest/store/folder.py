@@ -17,6 +17,7 @@ from psfharvest.filesystem import portable
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest import place as places
+from psfharvest.store.manifest.database import UNSHARED
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.sink_kinds import SINK_KINDS, Sink, SinkOptions, is_synced
@@ -30,7 +31,8 @@ class Settings:
     What holds for a folder's life; None is the folder's own, or the default for a new one.
 
     `manifest` is where the manifest stands, if not in the folder; `shard_bytes` the size at which a shard is
-    closed, which another call may change for the shards to come.
+    closed, which another call may change for the shards to come. `is_part`: it holds a part of a harvest, whose
+    manifest may be written on a network file system.
     """
 
     sink: str | None = None
@@ -38,6 +40,7 @@ class Settings:
     fsync: bool = False
     manifest: Path | None = None
     shard_bytes: int | None = None
+    is_part: bool = False
 
     def __post_init__(self) -> None:
         _one_of("sink", self.sink, tuple(SINK_KINDS))
@@ -67,6 +70,7 @@ def knows(folder: Path, target: Target) -> bool:
 def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Make a harvest folder (an existing one may hold other things) and hold it."""
     _refuse_dangling(folder)
+    places.refuse_parts(folder)
     _check_shard_bytes(folder, settings.sink or "files", settings)
     at = places.choose(folder, settings.manifest)
     try:
@@ -80,7 +84,8 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         if is_harvest(folder):
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same again")
         damage.set_aside(folder)
-        meta = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
+        meta: dict[str, str | int] = {"sink": settings.sink or "files", "layout": settings.layout or "tree"}
+        meta |= {UNSHARED: 1} if settings.is_part else {}
         Manifest.create(folder, at, **meta).close()
         with suppress(OSError):
             portable.sync_folder(folder)
@@ -92,6 +97,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
 def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Open an existing harvest folder and hold it."""
     places.refuse_another(folder, settings.manifest)
+    places.refuse_moved(folder)
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
         _check_shard_bytes(folder, manifest.setting("sink"), settings)

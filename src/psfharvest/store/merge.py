@@ -27,6 +27,7 @@ from psfharvest.store.manifest import damage, merging, targets
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.merging import GrowingManifest
+from psfharvest.store.moves import Moves
 from psfharvest.store.read.account import account
 from psfharvest.store.sink_kinds import SINK_KINDS
 from psfharvest.store.transfer import Destination, drop_unclaimed, take
@@ -77,7 +78,7 @@ def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> I
             "convert them to one first: psfharvest convert DIR OUT --sink S"
         )
     for folder in sources:
-        if not is_partial and _is_work_left(folder):
+        if not is_partial and is_work_left(folder):
             raise FolderRefused(
                 f"{folder} has pending work: finish it with 'psfharvest resume {folder}', or merge what is there "
                 "with --partial"
@@ -85,7 +86,7 @@ def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> I
     (sink,) = sinks
     has_layouts = SINK_KINDS[sink].has_layouts
     layout = _layout_of(into if folders.is_harvest(into) else sources[0]) if has_layouts else None
-    return _Merge(sources, into, sink, layout, may_link=True).run()
+    return Merging(sources, into, sink, layout, may_link=True).run()
 
 
 def convert(source: Path, into: Path, sink: str, layout: str | None = None) -> Iterator[Step]:
@@ -113,7 +114,7 @@ def convert(source: Path, into: Path, sink: str, layout: str | None = None) -> I
         if _sink_of(into) != sink or _identities(into) != _identities(source):
             raise FolderRefused(f"{into} holds another harvest; convert into a new folder")
         layout = _layout_of(into)
-    return _Merge([source], into, sink, layout or wanted.layout or "tree", may_link=False).run()
+    return Merging([source], into, sink, layout or wanted.layout or "tree", may_link=False).run()
 
 
 def result(into: Path) -> Report:
@@ -122,14 +123,32 @@ def result(into: Path) -> Report:
 
 
 @dataclass(slots=True)
-class _Merge:
+class Merging:
+    """
+    One merge.
+
+    Attributes
+    ----------
+    sources, into, sink, layout
+        What becomes of what.
+    may_link
+        Whether files may get second names.
+    moves
+        For sources that nobody goes on with: takes note of files that are moved where they cannot be linked.
+    is_disjoint
+        Whether no dataURI is in two sources.
+    """
+
     sources: Sequence[Path]
     into: Path
     sink: str
     layout: str | None
     may_link: bool
+    moves: Moves | None = None
+    is_disjoint: bool = False
 
     def run(self) -> Iterator[Step]:
+        """Iterate to do the work; the same again goes on after a death."""
         if (require := SINK_KINDS[self.sink].require) is not None:
             require()
         with refused_as_sink_error(), ExitStack() as stack:
@@ -156,13 +175,15 @@ class _Merge:
             Manifest.open(self.into).close()  # it is of today's schema, and has no journal
         of = json.dumps(
             [
-                *zip([str(source.absolute()) for source in self.sources], prints, strict=True),
+                *zip(map(self._name, self.sources), prints, strict=True),
                 merging.fingerprint(self.into) if is_base else "",
                 self.sink,
                 self.layout,
             ]
         )
         with self._begun(home, of) or self._new(home, of, is_base=is_base) as grown:
+            if self.moves is not None:
+                self.moves.undo(grown.unused_shard)
             for n, source in enumerate(self.sources):
                 if n < grown.state["n_absorbed"] - 1:
                     continue
@@ -171,7 +192,7 @@ class _Merge:
                         raise FolderRefused(f"{source} has changed just now; run the same again")
                     grown.attach(source)
                     if n == grown.state["n_absorbed"]:
-                        grown.absorb(n_absorbed=n + 1)
+                        grown.absorb(is_disjoint=self.is_disjoint, n_absorbed=n + 1)
                     yield from self._take(source, grown)
             with Destination(self.into, grown) as target:
                 target.settle()
@@ -180,11 +201,16 @@ class _Merge:
             grown.finish()
         yield Step(self.into, 0, 0, n_broken)
 
+    def _name(self, source: Path) -> str:
+        """Return what a source is called: a part goes with its folder."""
+        return str(source.absolute() if self.moves is None else source.relative_to(self.into))
+
     def _take(self, source: Path, grown: GrowingManifest) -> Iterator[Step]:
         n_left = grown.n_taking()
         yield Step(source, 0, n_left)
         with Destination(self.into, grown) as target:
-            for n in take(source, target, may_link=self.may_link):
+            given_up = self.moves is not None
+            for n in take(source, target, may_link=self.may_link, is_given_up=given_up, moves=self.moves):
                 n_left -= n
                 yield Step(source, n, n_left)
 
@@ -260,6 +286,7 @@ def _identities(folder: Path) -> set[str]:
         return {target.identity for target in targets.read_targets(manifest)}
 
 
-def _is_work_left(folder: Path) -> bool:
+def is_work_left(folder: Path) -> bool:
+    """Return whether a folder has pending work, or was not asked for all of it yet."""
     report = account(folder)
     return bool(report.pending) or not report.is_fully_asked

@@ -19,6 +19,7 @@ from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.manifest.merging import GrowingManifest, Placed, SourceShard, Taken
+from psfharvest.store.moves import Moves
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.numbered_files import NumberedFiles, length_of
 from psfharvest.store.sink_kinds import SINK_KINDS, Sink
@@ -109,7 +110,9 @@ def drop_unclaimed(folder: Path, sink: str, first: int) -> None:
         raise cannot_store(error, folder) from error
 
 
-def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool = False) -> Iterator[int]:
+def take(
+    source: Path, target: Destination, *, may_link: bool, is_given_up: bool = False, moves: Moves | None = None
+) -> Iterator[int]:
     """
     Store what the target's manifest is still to claim of a source, and claim it.
 
@@ -123,6 +126,8 @@ def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool
         Whether files of the source may get second names; False: every byte is read and verified.
     is_given_up
         Whether nobody will write to the source again, so that its last shard may be linked, too.
+    moves
+        Takes note of files that are moved where they cannot be linked; None: these are copied, and verified.
 
     Yields
     ------
@@ -139,7 +144,7 @@ def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool
     with Reader(source) as reader:
         for shard in grown.shards():
             is_last = shard.number == last
-            if may_link and shard.is_whole and _link_shard(source, target, shard, is_last=is_last):
+            if may_link and shard.is_whole and _link_shard(source, target, shard, moves, is_last=is_last):
                 yield shard.n_taking
             else:
                 yield from _rewrite(reader, target, shard.number)
@@ -149,7 +154,9 @@ def take(source: Path, target: Destination, *, may_link: bool, is_given_up: bool
         yield from _rewrite(reader, target, None)
 
 
-def _link_shard(source: Path, target: Destination, shard: SourceShard, *, is_last: bool) -> bool:
+def _link_shard(
+    source: Path, target: Destination, shard: SourceShard, moves: Moves | None, *, is_last: bool
+) -> bool:
     """Give a shard of the source, or its Parquet files of one number, a second name; False: that cannot be."""
     relative = target.numbered.whole(source, shard, is_last=is_last) if target.numbered is not None else []
     if not relative:
@@ -160,13 +167,23 @@ def _link_shard(source: Path, target: Destination, shard: SourceShard, *, is_las
             final = target.folder / path.with_name(f"{number:06d}{path.suffix}")
             final.parent.mkdir(parents=True, exist_ok=True)
             final.unlink(missing_ok=True)  # a killed merge has left it
-            os.link(source / path, final)
+            if not _second_name(source / path, final, moves):
+                return False
             portable.sync_folder(final.parent)
     except OSError as error:
-        if error.errno in NOT_LINKED:
-            return False
         raise cannot_store(error, error.filename2 or target.folder) from error
     target.grown.claim_shard(shard.number, number)
+    return True
+
+
+def _second_name(path: Path, final: Path, moves: Moves | None) -> bool:
+    """Link a file, or move it where that cannot be and it may be moved."""
+    try:
+        os.link(path, final)
+    except OSError as error:
+        if error.errno not in NOT_LINKED:
+            raise
+        return moves is not None and moves.move(path, final)
     return True
 
 

@@ -24,6 +24,7 @@ WAL_BYTES_MAX = 32 * 2**20
 """Above it the journal is folded in and cut by force, since somebody's long look holds it up."""
 READER_LOCK_WAIT_S = 2.0
 """How long a reader waits for a lock before it reads a copy."""
+_EXCLUSIVE = "PRAGMA locking_mode = EXCLUSIVE"
 _NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
 
@@ -48,6 +49,17 @@ class Opened(NamedTuple):
     note: str = ""
     signature: snapshot.Signature | None = None
     copy: snapshot.Copy | None = None
+    is_unshared: bool = False
+    """Whether it is kept without shared memory; see `UNSHARED`."""
+
+
+UNSHARED = "unshared"
+"""
+The setting of a manifest whose writer keeps the journal's index in its own memory (``locking_mode = EXCLUSIVE``).
+
+That is a part's on a cluster, where the folder may be on a network file system: no ``-shm`` file is ever mapped. At
+rest it has no journal; while it is written, readers take a copy.
+"""
 
 
 def create(at: Place, meta: Mapping[str, str | int]) -> None:
@@ -89,9 +101,13 @@ def to_write(at: Place, *, durable: bool) -> Opened:
         When it is damaged, foreign, newer, of a version that was never published, or locked for long.
     """
     with translated(at):
+        is_unshared = _is_unshared(at)
+        first = _EXCLUSIVE if is_unshared else ""
         try:
             # where the file system has no locks, SQLite calls that locked: then there is nothing to wait for
-            opened = Opened(_opened(at, "rw", _set_wal, lock_wait_s=None if _can_lock(at) else 0.0))
+            lock_wait_s = None if _can_lock(at) else 0.0
+            db = _opened(at, "rw", _set_wal, first=first, lock_wait_s=lock_wait_s)
+            opened = Opened(db, is_unshared=is_unshared)
         except sqlite3.OperationalError as error:
             missing = _missing_feature(at, error)
             if not missing:
@@ -116,6 +132,8 @@ def to_read(at: Place) -> Opened:
         When it is damaged, foreign, newer, of a version that was never published, or cannot be read as it is now.
     """
     with translated(at):
+        if _is_unshared(at) and _has_wal(at):
+            return _read_copy(at)
         try:
             opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=READER_LOCK_WAIT_S))
         except sqlite3.OperationalError as error:
@@ -130,7 +148,7 @@ def close_writer(opened: Opened) -> None:
     """Fold the journal into the file, so that the file alone tells all, and close it."""
     db = opened.db
     with contextlib.suppress(sqlite3.Error):
-        if opened.note:
+        if opened.note or opened.is_unshared:
             db.execute("PRAGMA journal_mode = DELETE")
         else:
             fold(db, patience_s=0.1 if db.is_stopping else 1.0)
@@ -192,7 +210,7 @@ def _opened_alone(at: Place) -> PatientConnection:
         db.execute("COMMIT")
 
     vfs = "" if _can_lock(at) else _vfs(without_locks=True)
-    return _opened(at, "rw", alone, vfs=vfs, first="PRAGMA locking_mode = EXCLUSIVE")
+    return _opened(at, "rw", alone, vfs=vfs, first=_EXCLUSIVE)
 
 
 def _alone_note(at: Place, missing: str) -> str:
@@ -209,11 +227,32 @@ def _read_apart(at: Place, error: sqlite3.OperationalError) -> Opened:
         seen = snapshot.signature(at)
         _refuse_unreadable(at)
         return Opened(_opened(at, "ro&immutable=1", migrate.stand_in), signature=seen)
+    return _read_copy(at)
+
+
+def _read_copy(at: Place) -> Opened:
     copy = snapshot.copy_of(at)
     own = at._replace(path=copy.path)  # nobody else knows it: no locks are needed, which may be missing there, too
     vfs = _vfs(without_locks=True)
-    db = _opened(own, "rw", migrate.stand_in, vfs=vfs, first="PRAGMA locking_mode = EXCLUSIVE")
+    db = _opened(own, "rw", migrate.stand_in, vfs=vfs, first=_EXCLUSIVE)
+    db.execute("PRAGMA query_only = 1")
     return Opened(db, copy=copy)
+
+
+def _is_unshared(at: Place) -> bool:
+    """Return whether a manifest is kept without shared memory; the file alone is looked at, without locks."""
+    try:
+        with contextlib.closing(_connect(at.path, "ro&immutable=1")) as db:
+            return db.execute("SELECT 1 FROM meta WHERE name = ?", (UNSHARED,)).fetchone() is not None
+    except sqlite3.Error:
+        return False  # whatever is wrong with it is found when it is opened
+
+
+def _has_wal(at: Place) -> bool:
+    """Return whether the file's header says that there may be a journal of the kind WAL."""
+    with contextlib.suppress(OSError), OpenFile(at.path, os.O_RDONLY) as file:
+        return file.read(1, 18) == b"\x02"
+    return False
 
 
 def _refuse_unreadable(at: Place) -> None:

@@ -6,7 +6,7 @@ from psfharvest.store.manifest.tally import ASKED, QUIRK
 
 WORDS = ("instrument", "rootname", "suffix", "extension", "size_px", "x", "y", "id", "filter", "other")
 """Columns of an item that make its dataURI."""
-WORKING = ("merge_number", "merge_renamed", "merge_taking", "merge_shard")
+WORKING = ("merge_number", "merge_renamed", "merge_taking", "merge_shard", "merge_name")
 RANK = "CASE {}.state WHEN 'done' THEN 3 WHEN 'missing' THEN 2 WHEN 'failed' THEN 1 ELSE 0 END"
 MAKE_WORKING = """
 DROP TABLE IF EXISTS merge_number;
@@ -72,6 +72,12 @@ SELECT :new, low, high, n_rows FROM s.part p WHERE ask = :old AND NOT EXISTS (
     SELECT 1 FROM main.part g WHERE g.ask = :new AND g.low <= p.high AND g.high >= p.low
 )
 """
+MAKE_NAMES = "CREATE TABLE IF NOT EXISTS merge_name (digest BLOB NOT NULL, n INTEGER NOT NULL)"
+TAKE_NAMES = """
+INSERT INTO {} SELECT sn.digest, k.new FROM s.name sn CROSS JOIN merge_number k ON k.old = sn.n WHERE k.is_new
+"""
+# sorted, so that the tree grows at its end
+FILL_NAMES = "INSERT INTO name SELECT digest, n FROM merge_name ORDER BY digest, n"
 COUNT = f"""
 DELETE FROM tally;
 INSERT INTO tally SELECT '{ASKED}', '', count(*), 0 FROM item;

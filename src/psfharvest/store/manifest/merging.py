@@ -158,21 +158,27 @@ class GrowingManifest:
         row = self._db.execute("SELECT value FROM s.meta WHERE name = ?", (name,)).fetchone()
         return absent if row is None else row[0]
 
-    def absorb(self, **state: Any) -> None:
-        """Take in all that the source knows, but for the claims of what is done; remember `state`."""
+    def absorb(self, *, is_disjoint: bool = False, **state: Any) -> None:
+        """
+        Take in all that the source knows, but for the claims of what is done; remember `state`.
+
+        `is_disjoint`: no source has a dataURI or file name that another has. Their names are then kept aside, and
+        filled in sorted at the end.
+        """
         with self._transaction() as db:
             _run_all(db, sql.MAKE_WORKING)
             shift = db.execute("SELECT coalesce(max(n), 0) FROM main.item").fetchone()[0]
-            db.execute(sql.FIND_KNOWN)
+            if not is_disjoint:
+                db.execute(sql.FIND_KNOWN)
             is_any_known = db.execute("SELECT 1 FROM merge_number LIMIT 1").fetchone() is not None
-            db.execute(sql.FIND_RENAMED)
+            if not is_disjoint:
+                db.execute(sql.FIND_RENAMED)
             db.execute(sql.NUMBER_NEW, {"shift": shift})
             self._take_sources(all_of_them=not is_any_known)
             self._take_items()
-            db.execute(
-                "INSERT INTO main.name SELECT sn.digest, k.new FROM s.name sn CROSS JOIN merge_number k "
-                "ON k.old = sn.n WHERE k.is_new"
-            )
+            if is_disjoint:
+                db.execute(sql.MAKE_NAMES)
+            db.execute(sql.TAKE_NAMES.format("merge_name" if is_disjoint else "main.name"))
             db.execute(sql.FIND_TAKING)
             db.execute(sql.FIND_SHARDS)
             db.execute("CREATE INDEX merge_by_shard ON merge_taking (shard, old)")
@@ -259,6 +265,8 @@ class GrowingManifest:
         with contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("DETACH s")
         with self._transaction() as db:
+            if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'merge_name'").fetchone():
+                db.execute(sql.FILL_NAMES)
             for table in sql.WORKING:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             _run_all(db, sql.COUNT)
@@ -343,11 +351,11 @@ class GrowingManifest:
             self._set(**{f"lacking_{known[0]}": 0 if lacking is None else lacking})
 
     def _take_part(self, old: int, spec: dict[str, Any], expected: int | None, *, is_complete: bool) -> None:
-        """Record a part of a query as had, of the query itself."""
+        """Record a part of a query or list as had, of the whole itself."""
         db, parent = self._db, spec["parent"]
         db.execute(
-            "INSERT OR IGNORE INTO main.ask (kind, identity, spec) VALUES ('query', ?, ?)",
-            (parent["identity"], json.dumps(parent["spec"])),
+            "INSERT OR IGNORE INTO main.ask (kind, identity, spec) VALUES (?, ?, ?)",
+            (parent.get("kind", "query"), parent["identity"], json.dumps(parent["spec"])),
         )
         new, is_known = db.execute(
             "SELECT n, is_complete FROM main.ask WHERE identity = ?", (parent["identity"],)
@@ -359,7 +367,7 @@ class GrowingManifest:
         if is_complete:
             low, high = spec["part"]
             db.execute("DELETE FROM main.part WHERE ask = ? AND low >= ? AND high <= ?", (new, low, high))
-            n_rows = (expected or 0) // len(spec["suffixes"])
+            n_rows = (expected or 0) // len(spec.get("suffixes", [""]))
             db.execute("INSERT OR REPLACE INTO main.part VALUES (?, ?, ?, ?)", (new, low, high, n_rows))
         else:
             db.execute(sql.TAKE_PARTS, {"new": new, "old": old})

@@ -18,6 +18,11 @@ from psfharvest.core.errors import BadInput, FolderRefused, ManifestError
 
 MANIFEST_NAME = "manifest.sqlite"
 POINTER_NAME = "manifest.place.json"
+PLAN_NAME = "plan.json"
+PARTS_NAME = "parts"
+"""Of a harvest in parts: its plan, and the folder of its parts."""
+MOVED_NAME = "moved.txt"
+"""In the folder of the parts: which of their files a merge has moved, so that none may go on by itself."""
 SIDES = ("", "-wal", "-shm", "-journal")
 """The manifest's own file, and those that SQLite keeps beside it."""
 
@@ -75,6 +80,7 @@ def existing(folder: Path) -> Place:
     place = find(folder)
     if place.is_somewhere():
         return place
+    refuse_parts(folder)
     if place.id:
         raise FolderRefused(
             f"the manifest of {folder} is kept at {place.path}{_on_host(folder)}, which is not there: go on where "
@@ -83,6 +89,42 @@ def existing(folder: Path) -> Place:
     if not folder.exists() and os.path.lexists(folder):
         raise FolderRefused(f"{folder} is a link to {folder.readlink()}, which does not exist")
     raise FolderRefused(f"{folder} is no harvest folder: it has no {MANIFEST_NAME}; give the folder of a harvest")
+
+
+def is_in_parts(folder: Path) -> bool:
+    """Return whether a folder holds a harvest in parts that are not merged yet."""
+    is_planned = (folder / PLAN_NAME).is_file() and (folder / PARTS_NAME).is_dir()
+    return is_planned and not find(folder).is_somewhere()
+
+
+def refuse_parts(folder: Path) -> None:
+    """
+    Make sure that a folder holds no harvest in parts that are not merged.
+
+    Raises
+    ------
+    FolderRefused
+        When it does.
+    """
+    if is_in_parts(folder):
+        raise FolderRefused(
+            f"{folder} holds a harvest in parts that are not merged; once they are finished, "
+            f"run: psfharvest merge {folder}"
+        )
+
+
+def refuse_moved(folder: Path) -> None:
+    """
+    Make sure that a folder is no part whose files a merge has begun to move.
+
+    Raises
+    ------
+    FolderRefused
+        When it is.
+    """
+    home = folder.absolute().parent
+    if home.name == PARTS_NAME and (home / MOVED_NAME).exists():
+        raise FolderRefused(f"{folder} is being merged; run: psfharvest merge {home.parent}")
 
 
 def choose(folder: Path, wanted: Path | None) -> Place:

@@ -21,6 +21,7 @@ from psfharvest.core.errors import BadInput, SinkError
 from psfharvest.core.model import BadLine, Item, Report, WantedURI
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
+from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read import account
 from psfharvest.store.readers.reader import Reader
@@ -135,6 +136,7 @@ def adopt(
         When a file cannot be read, or the manifest not be written.
     """
     started_s = time.monotonic()
+    places.refuse_parts(folder)
     damage.refuse_sound(folder)
     kind = recognise(folder, any_files=listed is not None)
     if SINK_KINDS[kind.sink].units is None and listed is None:

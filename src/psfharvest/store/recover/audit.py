@@ -25,7 +25,7 @@ AT_ONCE = 512
 """Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
 STRAYS_MAX = 1_000_000
 """Claims held in memory to find strays, at most."""
-OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "contact-sheet.png", bundle_page.NAME})
+OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "plan.json", "contact-sheet.png", bundle_page.NAME})
 """Files of the folder's top that hold no cutout; the last is an extracted bundle's."""
 
 

@@ -182,7 +182,7 @@ class ParquetSink:
         try:
             if is_any:
                 convert(path, self._base, shard, self._rows, self._schema())
-            path.unlink()
+            path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
             portable.sync_folder(self._base)

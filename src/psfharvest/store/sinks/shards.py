@@ -133,11 +133,18 @@ class ShardSink:
         return {"shard": self._shard, "shard_end": self._end}
 
     def close(self) -> None:
-        """Close the open shard, without what a failed batch has left; it goes on from its claimed end."""
+        """
+        Close the open shard, without what a failed batch has left; it goes on from its claimed end.
+
+        One of several that holds nothing is removed: a merged folder's next is opened by each run, needed or not.
+        """
         if self._file.is_open:
             with contextlib.suppress(OSError), self._file as file:
                 if file.size() != self._end + len(END):
                     end_tar(file, self._end)
+            if self._end == 0 < self._shard:
+                with contextlib.suppress(OSError):
+                    self._path(self._shard).unlink()
 
     def _append(self, pieces: list[bytes]) -> None:
         if not pieces:

@@ -1,0 +1,168 @@
+"""
+A harvest in parts: the plan, where each part is harvested, and the sum of their accounts until they are merged.
+
+``plan.json`` is written once, whole, before the first part begins; whoever goes on with the folder reads it and
+never plans anew. Each part is a harvest folder of its own below ``parts/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from psfharvest.core.catalog.plan import Part
+from psfharvest.core.errors import FolderRefused, ManifestError
+from psfharvest.core.model import Report
+from psfharvest.filesystem import atomic
+from psfharvest.store.folder import is_harvest
+from psfharvest.store.manifest.place import PARTS_NAME, PLAN_NAME
+from psfharvest.store.read.account import account
+
+VERSION = 1
+_SUMMED = ("total", "done", "missing", "failed", "pending", "bytes", "elapsed_s", "requests", "lacking")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTarget:
+    """
+    A query or a list that is harvested in parts.
+
+    Attributes
+    ----------
+    kind, identity
+        As in a manifest: ``query`` or ``file``, and what is equal for the same.
+    spec
+        What it takes to harvest it, as plain values.
+    """
+
+    kind: str
+    identity: str
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """One part: which of the plan's targets it belongs to, its range (of a list: its number, twice), its size."""
+
+    target: int
+    low: int
+    high: int
+    n: int
+
+    @property
+    def part(self) -> Part:
+        """The part of a query."""
+        return Part(self.low, self.high, self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a folder is asked for, how it stores, and in which parts it is harvested."""
+
+    targets: Sequence[PlannedTarget]
+    sink: str
+    parts: Sequence[PlannedPart]
+    shard_bytes: int | None = None
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no dataURI can be in two parts."""
+        detectors = [target.spec.get("query", {}).get("detector") for target in self.targets]
+        return len(set(detectors)) == len(detectors)
+
+    def write(self, folder: Path) -> None:
+        """
+        Write it, whole or not at all.
+
+        Raises
+        ------
+        SinkError
+            When that cannot be done.
+        """
+        with atomic.written_whole(folder / PLAN_NAME) as partial:
+            partial.write_text(json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """
+    Return a folder's plan, None where it has none.
+
+    Raises
+    ------
+    ManifestError
+        When it cannot be read.
+    """
+    path = folder / PLAN_NAME
+    try:
+        said = json.loads(path.read_text())
+        if said["version"] != VERSION:
+            raise ManifestError(f"{path} is of version {said['version']}; a newer psfharvest reads it")
+        return Plan(
+            [PlannedTarget(**target) for target in said["targets"]],
+            said["sink"],
+            [PlannedPart(**part) for part in said["parts"]],
+            said["shard_bytes"],
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path} cannot be read ({error!r}); remove it and {folder / PARTS_NAME}") from error
+
+
+def folder_of(folder: Path, n: int) -> Path:
+    """Return where a part is harvested, by its number."""
+    return folder / PARTS_NAME / f"{n:06d}"
+
+
+def begun(folder: Path, plan: Plan) -> list[int]:
+    """Return the numbers of the parts that have begun, ascending."""
+    base = folder / PARTS_NAME
+    names = {path.name for path in base.iterdir()} if base.is_dir() else set()
+    return [
+        n for n in range(len(plan.parts)) if folder_of(folder, n).name in names and is_harvest(folder_of(folder, n))
+    ]
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether nothing is left to do in a part's folder: failed and missing cutouts are for later."""
+    if not is_harvest(folder):
+        return False
+    report = account(folder)
+    return not report.pending and report.is_fully_asked
+
+
+def summed(folder: Path) -> Report:
+    """
+    Return the sum of the accounts of all parts that have begun.
+
+    Raises
+    ------
+    FolderRefused
+        When the folder holds no harvest in parts.
+    ManifestError
+        When plan or manifests cannot be read.
+    """
+    plan = read_plan(folder)
+    if plan is None:
+        raise FolderRefused(f"{folder} is no harvest in parts: it has no {PLAN_NAME}")
+    numbers = begun(folder, plan)
+    report = Report(0, 0, 0, 0, 0, 0, 0.0, 0, is_fully_asked=len(numbers) == len(plan.parts))
+    for n in numbers:
+        of_part = account(folder_of(folder, n))
+        report = replace(
+            report,
+            **{name: getattr(report, name) + getattr(of_part, name) for name in _SUMMED},
+            reasons=_plus(report.reasons, of_part.reasons),
+            retried=_plus(report.retried, of_part.retried),
+            quirks=_plus(report.quirks, of_part.quirks),
+            is_fully_asked=report.is_fully_asked and of_part.is_fully_asked,
+        )
+    return report
+
+
+def _plus(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted((Counter(one) + Counter(other)).items()))

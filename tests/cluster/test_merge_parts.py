@@ -1,0 +1,184 @@
+"""Parts of a harvest become one ordinary folder, which is whole at whatever instant their merge is killed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from parts_made import QUERY, make_parts, states_of
+
+from psfharvest import FolderRefused, Harvest, blocking
+from psfharvest.core.exit_status import ExitStatus
+from psfharvest.simulator import Settings, Simulator
+from psfharvest.store import parts as in_parts
+from psfharvest.store.merge import result
+from psfharvest.store.merge_parts import merge_parts
+from psfharvest.store.recover.verification import verify
+
+KILLER = """
+import errno, os, signal, sys
+from pathlib import Path
+from psfharvest.store.merge_parts import merge_parts
+
+at, has_links, folder = int(sys.argv[1]), sys.argv[2] == "True", Path(sys.argv[3])
+NAMES = {"link", "rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "execute", "executemany", "close",
+         "write"}
+n = 0
+
+if not has_links:
+    def link(*paths):
+        raise PermissionError(errno.EPERM, "no links here")
+    os.link = link
+
+def hook(frame, event, function):
+    global n
+    if event in ("c_call", "c_return") and function.__name__ in NAMES:
+        n += 1
+        if n == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+steps = merge_parts(folder)
+sys.setprofile(hook)
+for _ in steps:
+    pass
+sys.setprofile(None)
+print(n)
+"""
+"""Merges in a process of its own, which dies at a given one of the calls that touch disk and manifest."""
+
+
+def live(folder: Path, at: int, *, has_links: bool) -> int | None:
+    words = [sys.executable, "-c", KILLER, str(at), str(has_links), str(folder)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode in (0, -9), ended.stderr
+    return int(ended.stdout) if ended.returncode == 0 else None
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with all parts of `QUERY`, harvested into shards."""
+    folder = tmp_path_factory.mktemp("made") / "stars"
+    with Simulator(Settings(sources=2000)) as simulator:
+        assert len(make_parts(simulator.url, folder)) > 2
+    return folder
+
+
+def die_at_points(made: Path, home: Path, *, has_links: bool, n_kills: int, seed: int) -> None:
+    """Kill merges at random points: the folder is either unmerged and whole, or merged and whole."""
+    draw = random.Random(seed)
+    shutil.copytree(made, home / "counted")
+    n_points = live(home / "counted", 0, has_links=has_links)
+    assert n_points is not None
+    expected = states_of(home / "counted")
+    for k in range(n_kills):
+        folder = home / str(k)
+        shutil.copytree(made, folder)
+        for _ in range(1 + k % 3):
+            live(folder, draw.randint(1, n_points), has_links=has_links)
+            if (folder / "manifest.sqlite").exists():
+                assert expected == states_of(folder)
+                assert 0 == verify(folder).broken
+            else:
+                assert 90 == in_parts.summed(folder).done
+        assert live(folder, 0, has_links=has_links) is not None
+        assert expected == states_of(folder)
+        assert (90, 0, 0) == (verify(folder).checked, verify(folder).broken, verify(folder).strays)
+        names = {path.name for path in folder.iterdir()} - {"manifest.sqlite-wal", "manifest.sqlite-shm"}
+        assert {"plan.json", "shards", "manifest.sqlite", ".psfharvest.lock"} == names
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_killed_at_some_points(made: Path, tmp_path: Path, has_links: bool) -> None:
+    """With hard links, and where files are moved instead."""
+    die_at_points(made, tmp_path, has_links=has_links, n_kills=1, seed=int(has_links))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("has_links", [True, False])
+def test_killed_at_many_points(made: Path, tmp_path: Path, has_links: bool) -> None:
+    """The same with forty deaths."""
+    die_at_points(made, tmp_path, has_links=has_links, n_kills=40, seed=random.randrange(2**32))
+
+
+def test_an_unmerged_folder_says_what_to_do(made: Path, tmp_path: Path, psfharvest) -> None:
+    """`status` sums its parts; whatever needs the whole names the command that merges it."""
+    folder = tmp_path / "stars"
+    shutil.copytree(made, folder)
+    words = f"run: psfharvest merge {folder}"
+
+    with pytest.raises(FolderRefused, match=words):
+        Harvest(folder)
+    for one in (
+        ["verify", folder],
+        ["resume", folder],
+        ["adopt", folder],
+        ["harvest", folder, "IR", "--suffix", "flt"],
+    ):
+        run = psfharvest(*one)
+        assert (2, True) == (run.status, words in run.err), run.err
+    status = psfharvest("status", folder, "--json")
+    assert (0, 90, 90) == (status.status, status.account["total"], status.account["done"])
+    assert not (folder / "manifest.sqlite").exists()
+
+    merged = psfharvest("merge", folder, "--json")
+    assert (0, 90) == (merged.status, merged.account["done"])
+    again = psfharvest("merge", folder, "--json")
+    assert (merged.status, merged.account) == (again.status, again.account)
+    assert 90 == len(Harvest(folder).table())
+
+
+def test_parts_with_work_left_are_refused_unless_partial(simulator: Simulator, tmp_path: Path) -> None:
+    """Merged all the same, the folder knows its command and has the rest pending."""
+    folder = tmp_path / "stars"
+    parts = make_parts(simulator.url, folder, n_harvested=1)
+    with pytest.raises(FolderRefused, match="parts have not begun"):
+        merge_parts(folder)
+    assert 75 == in_parts.summed(folder).exit_status
+
+    list(merge_parts(folder, is_partial=True))
+
+    assert (ExitStatus.PENDING, parts[0].n) == (result(folder).exit_status, result(folder).done)
+    with blocking.Archive(simulator.url) as archive:
+        report = archive.harvest(QUERY, folder, suffixes=["flc"])
+    assert (0, 90) == (report.exit_status, report.done)
+
+
+@pytest.mark.parametrize("sink", ["shards", "parquet"])
+def test_a_merged_folder_is_an_ordinary_one(simulator: Simulator, tmp_path: Path, sink: str) -> None:
+    """The same command asks for nothing; what it holds is what a local harvest of the query holds."""
+    folder = tmp_path / "stars"
+    make_parts(simulator.url, folder, sink=sink)
+    list(merge_parts(folder))
+
+    with blocking.Archive(simulator.url) as archive:
+        simulator.forget()
+        report = archive.harvest(QUERY, folder, suffixes=["flc"])
+        assert (0, 90, 0) == (report.exit_status, report.done, report.requests)
+        assert not simulator.requests
+        archive.harvest(QUERY, tmp_path / "local", suffixes=["flc"])
+    assert states_of(tmp_path / "local") == states_of(folder)
+    assert (90, 0, 0) == (verify(folder).checked, verify(folder).broken, verify(folder).strays)
+
+
+def test_a_parts_manifest_maps_no_shared_memory(simulator: Simulator, tmp_path: Path) -> None:
+    """While it is written there is no -shm file, and a reader sees what is claimed; at rest it has no journal."""
+    from psfharvest.store.folder import Settings as Kept
+    from psfharvest.store.folder import new_folder
+    from psfharvest.store.manifest.manifest import Manifest
+
+    folder = tmp_path / "part"
+    with new_folder(folder, Kept("shards", is_part=True)) as manifest:
+        with manifest.transaction():
+            manifest.set(shard=7)
+        assert {".psfharvest.lock", "manifest.sqlite", "manifest.sqlite-wal"} == {p.name for p in folder.iterdir()}
+        with Manifest.read(folder) as seen:
+            assert 7 == seen.setting("shard")
+    assert {".psfharvest.lock", "manifest.sqlite"} == {p.name for p in folder.iterdir()}
+    with Manifest.read(folder) as seen:
+        assert 7 == seen.setting("shard")
+    assert {".psfharvest.lock", "manifest.sqlite"} == {p.name for p in folder.iterdir()}
