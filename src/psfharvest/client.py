@@ -149,11 +149,6 @@ class Archive:
         return self._session.limiter.health.words
 
     @property
-    def failed_connections(self) -> int:
-        """How many requests in a row found no connection (refused, untrusted), before any ever did."""
-        return 0 if self._session is None else self._session.limiter.health.failed_connections
-
-    @property
     def has_answered(self) -> bool:
         """Whether any request was answered well."""
         return self._session is not None and self._session.limiter.has_answered

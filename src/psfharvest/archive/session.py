@@ -24,7 +24,7 @@ from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.archive.wires.loop_task import start_in_loop
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import Item, Limits, RetryPolicy
+from psfharvest.core.model import CONNECT_TRIES, Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
 from psfharvest.core.ports import Staging
 from psfharvest.engine.share import Share
@@ -83,6 +83,7 @@ class Session:
             is_public=endpoints.is_public,
             is_queued=self._wire.depth > 0,
             hub=self.hub,
+            where=endpoints.root,
         )
         self._singles: SingleRequests | None = None
 
@@ -97,7 +98,8 @@ class Session:
 
     def policy(self, patience_s: float) -> RetryPolicy:
         """Return how long to go on trying: what was given, else what the kind of work deserves."""
-        return self._retry or RetryPolicy(patience_s=patience_s)
+        connect_tries = CONNECT_TRIES if patience_s == SHORT_PATIENCE_S else None
+        return self._retry or RetryPolicy(patience_s=patience_s, connect_tries=connect_tries)
 
     async def limit(self, connections: int) -> None:
         """Use at most so many connections from now on, 0 for none; return once no more are open."""

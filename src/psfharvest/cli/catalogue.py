@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import complete, loop, unmatched
-from psfharvest.cli.early import speaking, tries_of
+from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     CRITERIA_HELP,
+    SHORT_PATIENCE_S,
     archive_options,
     json_option,
     make_archive,
@@ -51,19 +52,18 @@ FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".parque
 @click.argument("detector", shell_complete=complete.detectors)
 @click.argument("criteria", nargs=-1, metavar="[CRITERION]...", shell_complete=complete.criteria)
 @archive_options
-@patience_option(60.0)
+@patience_option(SHORT_PATIENCE_S)
 @json_option
 def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: Any) -> None:
     queries = parse_queries((detector, *criteria), None, None)
     archive = make_archive(**options)
-    tries = tries_of(click.get_current_context())
 
     async def counts() -> dict[str, int]:
         return {query.detector.name: await archive.count(query) for query in queries}
 
     async def work() -> tuple[dict[str, int], list[str]]:
         async with archive:
-            counted = await speaking(archive, counts, options["patience_s"], tries=tries)
+            counted = await speaking(archive, counts, options["patience_s"])
             absent = [query for query in queries if not counted[query.detector.name]]
             return counted, [reason for query in absent for reason in await unmatched.explain(archive, query)]
 
@@ -105,7 +105,7 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
 @archive_options
 @page_rows_option
-@patience_option(60.0)
+@patience_option(SHORT_PATIENCE_S)
 @click.option(
     "--json", "as_json", is_flag=True, help="Rows as JSON objects, a line each; with -o, one object at the end."
 )
@@ -123,11 +123,10 @@ def query(
     if output is not None:
         _check_output(output)
     archive = make_archive(**options)
-    tries = tries_of(click.get_current_context())
 
     async def work() -> tuple[Table, list[str]]:
         async with archive:
-            table = await speaking(archive, lambda: archive.query(asked), options["patience_s"], tries=tries)
+            table = await speaking(archive, lambda: archive.query(asked), options["patience_s"])
             return table, [] if len(table) else await unmatched.explain(archive, asked)
 
     table, reasons = _run(work)

@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import click
-from click.core import ParameterSource
 
 from psfharvest.cli.output import say
-from psfharvest.core.errors import ArchiveDown
 from psfharvest.show.durations import time_of_day
 
 if TYPE_CHECKING:
@@ -19,8 +16,6 @@ if TYPE_CHECKING:
 
 FIRST_S = 2.0
 LOOK_S = 0.5
-WATCH_S = 0.1
-TRIES = 3
 T = TypeVar("T")
 
 
@@ -30,7 +25,6 @@ async def speaking(
     patience_s: float,
     *,
     is_heard: Callable[[], bool] = lambda: False,
-    tries: int | None = None,
 ) -> T:
     """
     Return what `work` returns; until then, say on standard error when the archive does not answer.
@@ -45,19 +39,11 @@ async def speaking(
         How long it is waited for.
     is_heard
         Whether an outage is shown in another way by now, as by a harvest's progress.
-    tries
-        After so many requests without a connection, before any ever came about, the work ends; None is never.
-
-    Raises
-    ------
-    ArchiveDown
-        When `tries` are used up.
     """
     result: list[T] = []
     error: list[Exception] = []
     async with anyio.create_task_group() as group:
         group.start_soon(_speak, archive, patience_s, is_heard)
-        group.start_soon(_end_early, archive, tries, group.cancel_scope, error)
         try:
             result.append(await work())
         except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
@@ -66,22 +52,6 @@ async def speaking(
     if result:
         return result[0]
     raise error[0]
-
-
-def tries_of(ctx: click.Context) -> int | None:
-    """Return the tries of a command that asks once; as many as its patience allows where the user gave one."""
-    is_given = ctx.get_parameter_source("patience_s") is ParameterSource.COMMANDLINE
-    return None if is_given else TRIES
-
-
-async def _end_early(archive: Archive, tries: int | None, scope: anyio.CancelScope, error: list[Exception]) -> None:
-    while tries is not None:
-        if archive.failed_connections >= tries:
-            words = f"cannot reach {archive.endpoints.root} ({archive.outage}), {tries} times in a row"
-            error.append(ArchiveDown(f"{words}; check address and network, or wait for it with --patience SECONDS"))
-            scope.cancel()
-            return
-        await anyio.sleep(WATCH_S)
 
 
 async def _speak(archive: Archive, patience_s: float, is_heard: Callable[[], bool]) -> None:

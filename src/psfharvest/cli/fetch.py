@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import loop
-from psfharvest.cli.early import speaking, tries_of
-from psfharvest.cli.options import archive_options, json_option, make_archive, patience_option
+from psfharvest.cli.early import speaking
+from psfharvest.cli.options import SHORT_PATIENCE_S, archive_options, json_option, make_archive, patience_option
 from psfharvest.cli.output import result, result_bytes, result_json
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem.atomic import written_whole
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="Where to; - is standard output.  [default: the archive's name for it, here]",
 )
 @archive_options
-@patience_option(60.0)
+@patience_option(SHORT_PATIENCE_S)
 @json_option
 def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     """
@@ -46,11 +46,10 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     if str(target) != "-" and not target.absolute().parent.is_dir():
         raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
     archive = make_archive(**options)
-    tries = tries_of(click.get_current_context())
 
     async def work() -> Cutout:
         async with archive:
-            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"], tries=tries)
+            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"])
 
     try:
         cutout = loop.run(work)

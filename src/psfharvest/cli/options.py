@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from psfharvest.cli.output import say
 from psfharvest.core import ranges
@@ -108,6 +109,10 @@ def archive_options(command: F) -> F:
     return command
 
 
+SHORT_PATIENCE_S = 60.0
+"""Of commands that ask once; unless it is given, they end earlier where no connection ever comes about."""
+
+
 def patience_option(default_s: float) -> Callable[[F], F]:
     """Return the option ``--patience`` with a command's own default."""
     return click.option(
@@ -180,16 +185,20 @@ def make_archive_and_limits(
 ) -> tuple[Archive, Limits]:
     """Return the archive that the shared options describe, not yet open, and its limits."""
     from psfharvest.client import Archive  # noqa: PLC0415 - heavy
-    from psfharvest.core.model import PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
+    from psfharvest.core.model import CONNECT_TRIES, PUBLIC_CEILING, Limits, RetryPolicy  # noqa: PLC0415
 
     limits = Limits(
         max_connections=max_connections, max_per_second=max_per_second, timeout_s=timeout_s, page_rows=page_rows
     )
+    source = click.get_current_context().get_parameter_source("patience_s")
+    is_patient = patience_s != SHORT_PATIENCE_S or source is ParameterSource.COMMANDLINE
     made = Archive(
         archive,
         token=token,
         limits=limits,
-        retry=RetryPolicy(attempts=attempts, patience_s=patience_s),
+        retry=RetryPolicy(
+            attempts=attempts, patience_s=patience_s, connect_tries=None if is_patient else CONNECT_TRIES
+        ),
     )
     if made.endpoints.is_public and (max_connections or 0) > PUBLIC_CEILING:
         say(f"MAST allows {PUBLIC_CEILING} connections at most; using {PUBLIC_CEILING}")

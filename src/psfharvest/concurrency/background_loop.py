@@ -23,8 +23,8 @@ from anyio.from_thread import BlockingPortal
 
 from psfharvest.core.errors import BadInput
 
-GRACE_S = 0.4
-"""What an interrupt waits for the work to end; twice that, with the thread's own end, is within a second."""
+GRACE_S = 0.25
+"""What an interrupt waits for the work to end; with a notebook's traceback that makes less than half a second."""
 LOOK_S = 0.2
 """How often a wait looks up: where locks are deaf to signals (Windows), and for the end of the main thread."""
 

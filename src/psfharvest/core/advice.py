@@ -39,6 +39,7 @@ def _option(found: re.Match[str]) -> str:
 
 _PAIRS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"Harvest\(('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")\)\.verify\(repair=True\)"), _repair),
+    (re.compile(r"Archive\(retry=RetryPolicy\(patience_s=…\)\)"), lambda _: "--patience SECONDS"),
     (re.compile(rf"(?:Limits|Archive)\(({_NAMES})=(…)\)"), _option),
     (re.compile(rf"(?<![\w.'\"(])({_NAMES})=(True|…|\"\w+\")"), _option),
     (re.compile(r"\bthe same call\b"), lambda _: "the same command"),

@@ -12,7 +12,6 @@ Every exception of psfharvest, sorted by what the caller should do.
     │  ├─ CutoutMissing           it says that there is no such cutout: do not ask again   exit 3
     │  ├─ CutoutFailed            all attempts were used: look at the reason               exit 3
     │  │  └─ DeadlinePassed          it did not come within the deadline of the call
-   │  │  └─ DeadlinePassed         it did not come within the caller's deadline
     │  └─ ArchiveDown             out of reach past the patience: run again later          exit 75
     └─ LocalError               our side broke: mend it, then run again              exit 74
        ├─ SinkError               a cutout could not be stored (disk full, not writable)

@@ -256,6 +256,10 @@ class Limits:
         return min(self.max_connections, PUBLIC_CEILING) if is_public else self.max_connections
 
 
+CONNECT_TRIES = 3
+"""Of what asks once, where nothing else was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """
@@ -269,18 +273,24 @@ class RetryPolicy:
         Back-off before the second attempt and at most, before jitter.
     patience_s
         How long an outage may last before the run stops with work pending; finite, since every wait has an end.
+    connect_tries
+        How many requests may find no connection (unknown host, refused, untrusted), before any ever did, until
+        what asks once (a count, a query, a fetch) ends; None: as many as there is patience for.
     """
 
     attempts: int = 5
     first_delay_s: float = 0.5
     max_delay_s: float = 60.0
     patience_s: float = 3600.0
+    connect_tries: int | None = None
 
     def __post_init__(self) -> None:
         ranges.ATTEMPTS.check("attempts", self.attempts)
         ranges.DELAY_S.check("first_delay_s", self.first_delay_s)
         ranges.DELAY_S.check("max_delay_s", self.max_delay_s)
         ranges.PATIENCE_S.check("patience_s", self.patience_s)
+        if self.connect_tries is not None:
+            ranges.ATTEMPTS.check("connect_tries", self.connect_tries)
 
 
 @dataclass(frozen=True, slots=True)

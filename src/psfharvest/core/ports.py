@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from psfharvest.core.model import Delivery, Failure, Item, Outcome
+from psfharvest.core.errors import ArchiveDown
+from psfharvest.core.model import Delivery, Failure, Item, Outcome, RetryPolicy
 
 
 class Fetcher(Protocol):
@@ -163,6 +164,15 @@ class HostLimiter(Protocol):
     @property
     def connections(self) -> int:
         """Connections that may be in use now."""
+        ...
+
+    @property
+    def failed_connections(self) -> int:
+        """Requests that found no connection, before any ever did."""
+        ...
+
+    def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
+        """Return the error of one who has used up the tries to connect since there were `n_before`, or None."""
         ...
 
     def turn(self, patience_s: float) -> AbstractAsyncContextManager[None]:

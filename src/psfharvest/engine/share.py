@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from psfharvest.core.model import Failure
+from psfharvest.core.errors import ArchiveDown
+from psfharvest.core.model import Failure, RetryPolicy
 from psfharvest.core.policy.throttle import Throttle
 from psfharvest.events.hub import Voice
 from psfharvest.events.model import Event
@@ -87,6 +88,11 @@ class Share:
         return self.limiter.is_down
 
     @property
+    def failed_connections(self) -> int:
+        """Requests that found no connection, before any ever did, by all users."""
+        return self.limiter.failed_connections
+
+    @property
     def is_holding(self) -> bool:
         """True while nothing of it that waits in a wire may be sent: a pause, an outage, or a query that waits."""
         return self.limiter.is_holding or self.limiter.is_wanted
@@ -140,6 +146,10 @@ class Share:
     def begin_turn(self) -> float:
         """Read the clock for one turn of decisions; see `Traffic.begin_turn`."""
         return self.limiter.begin_turn()
+
+    def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
+        """Return the error of one who has used up the tries to connect, or None; see `Traffic.unreached`."""
+        return self.limiter.unreached(policy, n_before)
 
     def patience_left_s(self, patience_s: float, since: float) -> float:
         """Return for how long the present outage may still last; see `Traffic.patience_left_s`."""

@@ -42,10 +42,12 @@ class _Flight:
 class _Caller:
     """One call that waits."""
 
-    __slots__ = ("ended", "error", "flight", "outcome", "waits_since")
+    __slots__ = ("ended", "error", "flight", "n_failed_before", "outcome", "waits_since")
 
-    def __init__(self, flight: _Flight) -> None:
+    def __init__(self, flight: _Flight, n_failed_before: int) -> None:
         self.flight = flight
+        self.n_failed_before = n_failed_before
+        """Failed connections when it came."""
         self.waits_since = math.inf
         """When it was first found waiting in an outage, gaps of the clock left out: its patience begins then."""
         self.ended = anyio.Event()
@@ -104,7 +106,7 @@ class SingleRequests:
         Raises
         ------
         ArchiveDown
-            When an outage outlasted the patience from the time of this call.
+            When an outage outlasted the patience from the time of this call, or its tries to connect are used up.
         Exception
             What `make_item` raised for it, or what ended the pump.
         """
@@ -113,7 +115,7 @@ class SingleRequests:
             flight = self._flights[uri] = _Flight(uri)
             self._new.append(flight)
             self._news.set()
-        caller = _Caller(flight)
+        caller = _Caller(flight, self._share.failed_connections)
         flight.callers.add(caller)
         self._callers[caller] = None
         if self._scope is None:
@@ -235,10 +237,13 @@ class SingleRequests:
         for caller in self._callers:
             caller.waits_since = min(caller.waits_since, now)
         for caller in tuple(self._callers):
+            error = self._share.unreached(self._policy, caller.n_failed_before)
             try:
-                return self._share.patience_left_s(self._policy.patience_s, caller.waits_since + gaps_s)
-            except ArchiveDown as error:
-                self._leave(caller)
-                caller.error = error
-                caller.ended.set()
+                if error is None:
+                    return self._share.patience_left_s(self._policy.patience_s, caller.waits_since + gaps_s)
+            except ArchiveDown as raised:
+                error = raised
+            self._leave(caller)
+            caller.error = error
+            caller.ended.set()
         return math.inf

@@ -17,6 +17,7 @@ import anyio
 
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Failure, Limits, Reason, RetryPolicy
+from psfharvest.core.policy import given_up
 from psfharvest.core.policy.fair import fair_parts, fair_slots
 from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
@@ -54,6 +55,8 @@ class Traffic:
         in turn. Else no more is handed over than there are connections.
     hub
         Gets the events of ceiling, pauses and outages.
+    where
+        The address that messages name.
     clock, draw
         A monotonic clock in seconds, and a source of numbers in ``[0, 1)``.
     """
@@ -66,6 +69,7 @@ class Traffic:
         is_public: bool,
         is_queued: bool = False,
         hub: Hub | None = None,
+        where: str = "the archive",
         clock: Callable[[], float] = anyio.current_time,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -75,6 +79,7 @@ class Traffic:
         self.hub = hub or Hub()
         self._announcer = Announcer(self.hub, self.throttle, self.health)
         self._patience_s = policy.patience_s
+        self._where = where
         self.requests = 0
         self.in_flight = 0
         self.controls_begun = 0
@@ -103,6 +108,11 @@ class Traffic:
     def is_down(self) -> bool:
         """True while the archive is held to be down."""
         return self.health.is_down
+
+    @property
+    def failed_connections(self) -> int:
+        """Requests that found no connection, before any ever did; see `CircuitBreaker.failed_connections`."""
+        return self.health.failed_connections
 
     @property
     def is_holding(self) -> bool:
@@ -294,6 +304,13 @@ class Traffic:
             self.health.skip(gap_s)
         return now
 
+    def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
+        """Return the error of one who has used up the tries to connect since there were `n_before`, or None."""
+        n = self.failed_connections - n_before
+        if policy.connect_tries is None or n < policy.connect_tries:
+            return None
+        return given_up.unreached(self._where, self.health.words, n)
+
     def patience_left_s(self, patience_s: float, since: float) -> float:
         """
         Return for how long the present outage may still last; infinity when there is none.
@@ -309,15 +326,8 @@ class Traffic:
         if left_s > 0:
             return left_s
         if self.health.is_banned:
-            raise ArchiveDown(
-                f"the archive refuses every request ({self.health.words}): stop, and ask its help desk "
-                "(archive@stsci.edu) before you run again later",
-                reason=Reason.FORBIDDEN,
-            )
-        raise ArchiveDown(
-            f"the archive has been out of reach for {patience_s:g} s ({self.health.words}); run again later",
-            reason="archive_down",
-        )
+            raise given_up.banned(self.health.words)
+        raise given_up.out_of_reach(self.health.words, patience_s)
 
     def started(self, n: int = 1, by: Share | None = None) -> None:
         """Count requests handed over."""

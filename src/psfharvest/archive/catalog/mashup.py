@@ -118,6 +118,7 @@ class Mashup:
         self._limits = limits
         self._policy = policy
         self._draw = draw
+        self._no_connections = traffic.failed_connections
         self._template = Request(
             endpoints.invoke_url,
             headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/plain")),
@@ -279,7 +280,8 @@ class Mashup:
             nonlocal n_undelivered
             if isinstance(error, _Trouble) and error.failure.reason in _UNDELIVERED:
                 n_undelivered += 1
-            return self._may_repeat(error) and not (max_failures and n_undelivered >= max_failures)
+            is_reached = self._unreached() is None
+            return is_reached and self._may_repeat(error) and not (max_failures and n_undelivered >= max_failures)
 
         try:
             async for attempt in retrying(self._policy, anyio.sleep, self._draw, may_repeat):
@@ -298,6 +300,9 @@ class Mashup:
             raise self._given_up(trouble) from trouble
         raise AssertionError("a retry loop ends by a value or an error")
 
+    def _unreached(self) -> ArchiveDown | None:
+        return self._traffic.unreached(self._policy, self._no_connections)
+
     def _tell_answered(self, query: Query, found: int | Rows, elapsed_s: float, attempts: int) -> None:
         self._traffic.emit(
             Queried,
@@ -309,6 +314,9 @@ class Mashup:
         )
 
     def _given_up(self, trouble: _Trouble) -> ArchiveDown:
+        unreached = self._unreached()
+        if unreached is not None:
+            return unreached
         words = f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}"
         is_elsewhere = trouble.failure.status in (404, 405, 501)
         hint = f"is {self._template.url} an archive's address?" if is_elsewhere else "run again later"

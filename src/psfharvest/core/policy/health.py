@@ -17,6 +17,8 @@ from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
 from psfharvest.core.policy.retry import MAX_SLEEP_S, backoff_s
 
 UNREACHABLE_IN_A_ROW = 3
+APART_S = 0.2
+"""Requests without a connection that end within so short a time count as one: they were sent together."""
 STREAK_MIN = 10
 """Different subjects that fail in a row before a control request is sent."""
 STREAK_MAX = 160
@@ -51,6 +53,7 @@ class CircuitBreaker:
     _first_trouble_at: float | None = None
     _unreachable: int = 0
     _no_connection: int = 0
+    _no_connection_at: float = float("-inf")
     _streak: set[object] = field(default_factory=set)
     """Different subjects that failed since the last good answer, or since the last control request."""
     _streak_max: int = STREAK_MIN
@@ -70,7 +73,7 @@ class CircuitBreaker:
 
     @property
     def failed_connections(self) -> int:
-        """Requests in a row that found no connection, while none has ever come about."""
+        """Requests that found no connection, while none has ever come about; those sent together count as one."""
         return self._no_connection
 
     def success(self) -> None:
@@ -100,7 +103,7 @@ class CircuitBreaker:
         self._last_reason = failure.reason
         if self._first_trouble_at is None:
             self._first_trouble_at = now
-        self._count(failure, subject)
+        self._count(failure, subject, now)
         if self.is_down:
             # a probe; not one of those that were on their way when the outage was declared
             self.wants_control = self.wants_control or (now >= self.probe_at and not self._unreachable)
@@ -169,10 +172,13 @@ class CircuitBreaker:
         self._unreachable = self._no_connection = self._probes = 0
         self._streak.clear()
 
-    def _count(self, failure: Failure, subject: object) -> None:
+    def _count(self, failure: Failure, subject: object, now: float) -> None:
         if failure.evidence is Evidence.UNREACHABLE:
             self._unreachable += 1
-            self._no_connection += failure.reason in _NO_CONNECTION and not self.was_reached
+            is_first = failure.reason in _NO_CONNECTION and not self.was_reached
+            if is_first and now - self._no_connection_at >= APART_S:
+                self._no_connection += 1
+                self._no_connection_at = now
         else:
             self._unreachable = 0
             self.was_reached = True
