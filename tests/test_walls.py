@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "export": {"core", "export", "filesystem", "store"},
     "show": {"core", "filesystem", "show"},
     "plot": {"show"},
-    "examples": {"Harvest", "Query", "blocking", "plot"},
+    "examples": {"Harvest", "Query", "blocking", "export", "plot"},
     "simulator": {"simulator"},
     "serve": {"client", "core", "serve", "store"},
     "cli": {

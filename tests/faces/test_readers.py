@@ -7,11 +7,14 @@ reader has any.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import h5py
@@ -27,6 +30,8 @@ from psfharvest.export import export
 from psfharvest.simulator import Settings, Simulator
 
 SETTINGS = Settings(sources=6000, seed=1)
+ODD_SETTINGS = {"crops": dataclasses.replace(SETTINGS, oddities=("edge_crop",))}
+"""Archives of their own: one whose images end where the detector does."""
 NOT_EXPORTED = {"state", "location", "attempts", "reason", "detail", "quirk"}
 CASES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "one catalogue": [("UVIS", "flc", {"n_sat_pixels": 0, "limit": 25})],
@@ -45,6 +50,7 @@ CASES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         ("UVIS", "flt", {"n_sat_pixels": 0, "limit": 10}), ("UVIS", "flt", {"n_sat_pixels": (1, None), "limit": 7}),
     ],
     "borders": [("UVIS", "flc", {"n_sat_pixels": 0, "psf_x_center": (None, 22), "limit": 10})],
+    "crops": [("UVIS", "flc", {"n_sat_pixels": 0, "psf_x_center": (None, 22), "limit": 10})],
 }  # fmt: skip
 """What is harvested: detector (or a list of dataURIs of UVIS), suffix, criteria."""
 
@@ -83,14 +89,17 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
                     query, suffixes = [cutout.uri async for cutout in cutouts], []
             await archive.harvest(query, folder, suffixes=suffixes, sink=sink, extend=True)
 
-    async def work(url: str) -> None:
+    async def work(url: str, names: set[str]) -> None:
         async with Archive(url) as archive:
-            for name in CASES:
+            for name in sorted(names):
                 for sink in ("parquet", "shards"):
                     await fill(archive, home / name / sink, sink, name)
 
     with Simulator(SETTINGS) as simulator:
-        anyio.run(work, simulator.url)
+        anyio.run(work, simulator.url, {*CASES} - {*ODD_SETTINGS})
+    for name, settings in ODD_SETTINGS.items():
+        with Simulator(settings) as simulator:
+            anyio.run(work, simulator.url, {name})
     return {
         name: Case({sink: Harvest(home / name / sink) for sink in ("parquet", "shards")}, home / name)
         for name in CASES
@@ -101,7 +110,7 @@ def plain(value: Any) -> Any:
     """A value without its reader's own type; NaN and null are None."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bytes):
+    if isinstance(value, bytes) and not value.startswith(b"SIMPLE"):
         value = value.decode()
     return None if value is None or value != value else value  # noqa: PLR0124 - NaN
 
@@ -191,8 +200,18 @@ def of_notes(notes: list[tuple[dict[str, Any], bytes]]) -> Read:
         to = columns.setdefault(note["size_px"], {name: [] for name in note})
         for name, value in note.items():
             to[name].append(None if name in nulls else plain(value))
-        images.setdefault(note["size_px"], []).append(fits.HDUList.fromstring(body)[0].data)
+        images.setdefault(note["size_px"], []).append(in_frame(fits.HDUList.fromstring(body)[0].data, note))
     return Read(columns, {size: np.array(found, np.float32) for size, found in images.items()})
+
+
+def in_frame(image: np.ndarray, note: dict[str, Any]) -> np.ndarray:
+    """A crop at its place in the frame of the size asked for; beyond the detector is NaN."""
+    size = int(note["size_px"])
+    frame = np.full((size, size), np.nan, np.float32)
+    asked = parse_qs(urlsplit(note["uri"]).query)
+    x, y = (max(0, -math.floor(float(asked[name][0]) - size // 2 + 0.5)) for name in "xy")
+    frame[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return frame
 
 
 def shards_of(case: Case) -> list[str]:

@@ -152,6 +152,35 @@ def test_a_grid_of_epsfs_is_a_gridded_model(stars: Harvest) -> None:
         uvis[:4].epsf(1, region=5)
 
 
+def test_an_epsf_of_native_pixels_is_not_smoothed(stars: Harvest) -> None:
+    """A kernel of five points is wider than the core there: its peak was half of the true one."""
+    model = stars.select(filter="F606W", detector="UVIS", size_px=51, n_sat_pixels=0).epsf(1)
+    truth = true_epsf(model.data.shape, 1, "F606W")
+
+    assert 0.03 > abs(model.data.max() / truth.max() - 1)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1200)
+def test_stars_at_the_edge_make_the_epsf_too(tmp_path: Path) -> None:
+    """Of 20 stars, each with a part of its frame beyond the detector: largest residual 2 % of the peak."""
+    places = {"psf_x_center": (None, 22)}, {"psf_x_center": (4080, None)}, {"psf_y_center": (None, 15)}
+
+    async def work(url: str) -> None:
+        async with Archive(url) as archive:
+            for place in places:
+                query = Query("UVIS", filter="F606W", n_sat_pixels=0, psf_flux=(2e4, None), **place)
+                await archive.harvest(query, tmp_path / "d", suffixes=["flc"], extend=True)
+
+    with Simulator(Settings(sources=20000, seed=1)) as simulator:
+        anyio.run(work, simulator.url)
+    model = Harvest(tmp_path / "d")[:20].epsf(4)
+    truth = true_epsf(model.data.shape, 4, "F606W")
+
+    assert (20, True) == (model.meta["n_stars"], model.meta["converged"])
+    assert np.abs(model.data - truth).max() <= 0.02 * truth.max()
+
+
 @pytest.mark.campaign
 def test_the_example_makes_the_simulators_epsf(tmp_path: Path) -> None:
     """In 25 lines, of 200 stars: converged, peak within 0.5 %, rms within 0.3 % of the peak, with no free scale."""
