@@ -32,9 +32,8 @@ from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
 from psfharvest.filesystem import open_limit
 from psfharvest.metrics.detect import fetch_span, observe
-from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of
+from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of, results
 from psfharvest.run.parts import plan
-from psfharvest.run.results import as_query, cutout_of, explained, html_table, in_time, limits_now, rows_so_far
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
 
@@ -101,7 +100,7 @@ class Archive:
     async def __aenter__(self) -> Self:
         self._session = Session(
             self._endpoints,
-            limits_now(self._limits, is_public=self._endpoints.is_public),
+            results.limits_now(self._limits, is_public=self._endpoints.is_public),
             self._retry,
             self._client,
             trust_env=self._trust_env,
@@ -135,7 +134,7 @@ class Archive:
         connections = self._limits.connections(is_public=self._endpoints.is_public)
         state = "closed" if self._session is None else self.outage or "open"
         rows = {"archive": self._endpoints.root, "connections": f"{connections} at most", "state": state}
-        return html_table(rows.items())
+        return results.html_table(rows.items())
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
         """Return all events until it is closed; of more than `size` unread ones the oldest are dropped."""
@@ -191,7 +190,9 @@ class Archive:
         """
         ranges.PAGE_ROWS.check("part_rows", part_rows)
         with (session := self._open()).share() as share:
-            async with aclosing(plan(session.mashup(share, SHORT_PATIENCE_S), as_query(query), part_rows)) as parts:
+            async with aclosing(
+                plan(session.mashup(share, SHORT_PATIENCE_S), results.as_query(query), part_rows)
+            ) as parts:
                 async for part in parts:
                     yield part
 
@@ -206,7 +207,7 @@ class Archive:
         ArchiveDown
             When it stays out of reach.
         """
-        query = as_query(query)
+        query = results.as_query(query)
         session = self._open()
         with session.share() as share:
             n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
@@ -226,16 +227,16 @@ class Archive:
         Returns
         -------
         Table
-            Exactly the query's columns in their order (all, when it names none), with astroquery's types. Where the
-            archive was not as expected, ``meta`` holds `notes` about it, and the number of sources that it counts
-            but does not give as `lacking`.
+            Exactly the query's columns in their order (all, when it names none), with astroquery's types. ``meta``
+            has ``query``, ``archive``, ``version`` and ``date`` (UTC). Of one that was not as expected, it has
+            `notes` about it, and the number of sources that it counts but does not give as `lacking`.
 
         Raises
         ------
         BadQuery, ArchiveDown
             As `count` does.
         """
-        query = as_query(query)
+        query = results.as_query(query)
         session = self._open()
         with session.share() as share, watching(progress, unit="row") as watch:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
@@ -245,14 +246,13 @@ class Archive:
                 async for part in coming:
                     parts.append(part)
                     if watch is not None:
-                        watch(rows_so_far(parts, listing.total))
+                        watch(results.rows_so_far(parts, listing.total))
         rows = NO_ROWS.plus(*(part.rows for part in parts))
         if any(part.is_again or part.part is None for part in parts):
             rows = rows.distinct()
         rows = rows if rows.columns else Rows.none(query.columns, query.detector)
         table = await anyio.to_thread.run_sync((rows.only(query.columns) if query.columns else rows).table)
-        if mashup.notes or listing.lacking:
-            table.meta |= {"notes": list(mashup.notes), "lacking": listing.lacking}
+        table.meta |= results.origin_of(query, self._endpoints.root, mashup.notes, listing.lacking)
         return table
 
     @asynccontextmanager
@@ -353,7 +353,7 @@ class Archive:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
         singles = self._open().singles(item_of)
         with fetch_span(uri):
-            return cutout_of(await in_time(singles.fetch(uri), uri, deadline_s))
+            return results.cutout_of(await results.in_time(singles.fetch(uri), uri, deadline_s))
 
     async def harvest(
         self,
@@ -433,7 +433,9 @@ class Archive:
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
-            return await explained(job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder))
+            return await results.explained(
+                job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder)
+            )
 
     async def resume(
         self,
@@ -450,7 +452,7 @@ class Archive:
         settings = Settings(fsync=fsync)
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
-            return await explained(job.resume(), Path(folder))
+            return await results.explained(job.resume(), Path(folder))
 
     async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:
         """Return how many cutouts a stream will give at most, or None where that is not known before its end."""

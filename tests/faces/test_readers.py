@@ -459,6 +459,21 @@ def test_several_harvests_go_into_one_export(cases: dict[str, Case], tmp_path: P
     assert (provenance[0]["query"], provenance[1]["archive"]) == (header["QUERY"], header["ARCHIV2"])
 
 
+def test_parquet_files_of_a_folder_say_where_they_come_from(cases: dict[str, Case]) -> None:
+    """Each file of the sink has the query, the archive, the version and the times."""
+    import pyarrow.parquet as pq
+
+    harvest = cases["two sizes"].folders["parquet"]
+    files = [*(harvest.folder / "parquet").glob("*/*.parquet")]
+    assert len(files) >= 2
+    for path in files:
+        [about] = json.loads(pq.read_schema(path).metadata[b"psfharvest"])["provenance"]
+        assert about["query"].startswith("UVIS n_sat_pixels=0")
+        assert {
+            name: harvest.provenance[name] for name in ("archive", "version", "started")
+        }.items() <= about.items()
+
+
 def test_a_table_says_where_it_comes_from(cases: dict[str, Case], tmp_path: Path) -> None:
     """Query, archive, version, times, account and quirks, in the table and in the files it is written to."""
     harvest = cases["three catalogues"].folders["parquet"]

@@ -18,7 +18,7 @@ from psfharvest.export import export
 
 def main(folder: Path, out: Path, *, n_workers: int = 2) -> None:
     """Export the calibrated cutouts of one harvest to Parquet, and partition that on the sky, under ``OUT/psf``."""
-    from dask.distributed import Client  # noqa: PLC0415 - comes with hats-import
+    from dask import distributed  # noqa: PLC0415 - comes with hats-import
     from hats_import.catalog.arguments import ImportArguments  # noqa: PLC0415
     from hats_import.pipeline import pipeline_with_client  # noqa: PLC0415
 
@@ -35,7 +35,7 @@ def main(folder: Path, out: Path, *, n_workers: int = 2) -> None:
             dec_column="dec",
             catalog_type="object",
         )
-        with Client(n_workers=n_workers, threads_per_worker=1) as client:
+        with distributed.Client(n_workers=n_workers, threads_per_worker=1) as client:  # type: ignore[no-untyped-call]
             pipeline_with_client(task, client)
 
 

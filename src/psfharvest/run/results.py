@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
 from psfharvest.filesystem import open_limit
 from psfharvest.run import interruption
+from psfharvest.version import __version__
 
 _log = logging.getLogger("psfharvest")
 
@@ -49,6 +52,18 @@ async def explained(work: Awaitable[Report], folder: Path) -> Report:
             raise
         error.args = (interruption.words(folder),)
         raise error.with_traceback(None) from None
+
+
+def origin_of(query: Query, archive: str, notes: Sequence[str], lacking: int) -> dict[str, Any]:
+    """Return where a table of catalogue rows comes from, under names that FITS headers hold, and what was odd."""
+    odd = {"notes": list(notes), "lacking": lacking} if notes or lacking else {}
+    return {
+        "query": shlex.join(query.words),
+        "archive": archive,
+        "version": f"psfharvest {__version__}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **odd,
+    }
 
 
 def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:

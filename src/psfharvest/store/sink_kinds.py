@@ -120,6 +120,7 @@ def _open_shards(folder: Path, manifest: Manifest, options: SinkOptions) -> Sink
 
 
 def _open_parquet(folder: Path, manifest: Manifest, options: SinkOptions) -> Sink:
+    from psfharvest.store.read.provenance import origin  # noqa: PLC0415
     from psfharvest.store.sinks.parquet import ParquetSink  # noqa: PLC0415
 
     del options
@@ -128,7 +129,14 @@ def _open_parquet(folder: Path, manifest: Manifest, options: SinkOptions) -> Sin
         return manifest.setting("shard", 0), manifest.setting("shard_end", 0)
 
     shard, end = claimed()
-    return ParquetSink(folder, shard=shard, end=end, claimed=claimed, columns=manifest.columns)
+    return ParquetSink(
+        folder,
+        shard=shard,
+        end=end,
+        claimed=claimed,
+        columns=manifest.columns,
+        origin=lambda: origin(folder, manifest),
+    )
 
 
 def _shard_units(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:

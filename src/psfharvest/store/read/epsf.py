@@ -20,8 +20,8 @@ MANY_A_PIXEL = 10
 """Stars for each point of an oversampled pixel from which on the ePSF is smoothed by a quartic; below, by a
 quadratic, which takes away more of the noise, and of the peak (0.5 %)."""
 FINE = 4
-"""Points a pixel from which on a quadratic over five points is narrower than the core; below, it takes 6 % (3 points
-a pixel) or 25 % (2) of the peak away. A quartic takes 3 % at 2 points, and half of it at 1: there is none then."""
+"""Points a pixel from which on a quadratic over five points is narrower than the core; below, it takes 6 % (at 3)
+or 25 % (at 2) of the peak away. A quartic takes 3 % at 2. At 1 either takes half, so that there is none."""
 
 
 def epsf(harvest: Harvest, oversampling: int, *, min_good: float) -> ImagePSF:

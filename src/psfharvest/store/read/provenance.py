@@ -12,6 +12,20 @@ from psfharvest.version import __version__
 UNKNOWN = "unknown"
 
 
+def origin(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Return what of the provenance does not change from run to run but the last one's time; see `provenance`."""
+    runs = manifest.runs()
+    asked = "; ".join(targets.describe(target) for target in targets.read_targets(manifest))
+    return {
+        "folder": str(folder),
+        "query": asked or UNKNOWN,
+        "archive": str(manifest.setting("archive", UNKNOWN)),
+        "version": f"psfharvest {__version__}",
+        "started": runs[0]["started_at"] if runs else UNKNOWN,
+        "changed": runs[-1]["started_at"] if runs else UNKNOWN,
+    }
+
+
 def provenance(folder: Path, manifest: Manifest) -> dict[str, str]:
     """
     Return the provenance as texts, under names that FITS headers hold.
@@ -24,16 +38,9 @@ def provenance(folder: Path, manifest: Manifest) -> dict[str, str]:
         ``cutouts``: the account; ``quirks``: how often each stands on a stored cutout; both JSON objects.
     """
     tally = manifest.tally()
-    runs = manifest.runs()
-    asked = "; ".join(targets.describe(target) for target in targets.read_targets(manifest))
     states = {"done": tally.done, "missing": tally.missing, "failed": tally.failed, "pending": tally.pending}
     return {
-        "folder": str(folder),
-        "query": asked or UNKNOWN,
-        "archive": str(manifest.setting("archive", UNKNOWN)),
-        "version": f"psfharvest {__version__}",
-        "started": runs[0]["started_at"] if runs else UNKNOWN,
-        "changed": runs[-1]["started_at"] if runs else UNKNOWN,
+        **origin(folder, manifest),
         "cutouts": json.dumps(states),
         "quirks": json.dumps(dict(tally.quirks)),
     }

@@ -59,6 +59,8 @@ class ParquetSink:
         Returns the catalogue columns that every file has, as `Manifest.columns` does; None: those that are known.
     journal_bytes
         The size at which a journal is turned into files.
+    origin
+        Where the cutouts come from: it stands in the metadata of each file.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class ParquetSink:
         claimed: Callable[[], tuple[int, int]] | None = None,
         columns: Columns | None = None,
         journal_bytes: int = JOURNAL_BYTES,
+        origin: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         arrow.load_pyarrow()
         self._base = folder / FOLDER
@@ -84,6 +87,7 @@ class ParquetSink:
         self._columns = columns
         self._schema = RowSchemas(columns)
         self._journal_bytes = journal_bytes
+        self._origin = origin
         try:
             if end and not journal_path(self._base, shard).exists():
                 shard, end = shard + 1, 0  # it has become files
@@ -181,7 +185,7 @@ class ParquetSink:
         path = journal_path(self._base, shard)
         try:
             if is_any:
-                convert(path, self._base, shard, self._rows, self._schema())
+                convert(path, self._base, shard, self._rows, self._schema(), self._origin())
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
@@ -199,7 +203,12 @@ class ParquetSink:
 
 
 def convert(
-    journal: Path, base: Path, number: int, n_rows: Mapping[str, int], schema: RowSchema | None = None
+    journal: Path,
+    base: Path,
+    number: int,
+    n_rows: Mapping[str, int],
+    schema: RowSchema | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """
     Turn a journal into files, one for each side of images; they stand under their final names at the end.
@@ -214,6 +223,8 @@ def convert(
         How many cutouts of each side the journal has.
     schema
         The folder's columns; None: those that are known.
+    origin
+        Where the cutouts come from, for the metadata of the files.
 
     Raises
     ------
@@ -228,7 +239,8 @@ def convert(
     if {name: len(entries) for name, entries in classes.items()} != +Counter(n_rows):
         raise _damaged(journal)
     chosen = schema or RowSchema()
-    made = [_write(journal, base / name, number, entries, chosen) for name, entries in classes.items()]
+    about = [origin] if origin else []
+    made = [_write(journal, base / name, number, entries, chosen, about) for name, entries in classes.items()]
     for growing, final in made:
         atomic.replace(growing, final, is_synced=True)
     portable.sync_folder(base)
@@ -239,14 +251,19 @@ def _damaged(journal: Path) -> SinkError:
 
 
 def _write(
-    journal: Path, folder: Path, number: int, entries: Sequence[Entry], columns: RowSchema
+    journal: Path,
+    folder: Path,
+    number: int,
+    entries: Sequence[Entry],
+    columns: RowSchema,
+    about: Sequence[Mapping[str, str]],
 ) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     name = entries[0].name
     growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
-    schema = arrow.schema({**columns.kinds, **SKY, **STORED}, images, with_bytes=True)
+    schema = arrow.schema({**columns.kinds, **SKY, **STORED}, images, with_bytes=True, provenance=about)
     with arrow.writer(growing, schema) as writer, OpenFile(journal) as file:
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
             rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px, columns)
