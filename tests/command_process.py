@@ -46,6 +46,17 @@ def _run_here(words: Sequence[str], cwd: str, env: dict[str, str], out: str, err
     runpy.run_module("psfharvest", run_name="__main__", alter_sys=True)
 
 
+def start(
+    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path
+) -> multiprocessing.process.BaseProcess:
+    """Start the command once, and return its process; it writes to the files ``out`` and ``err`` in `scratch`."""
+    process = _server.Process(
+        target=_run_here, args=(list(words), str(cwd), env, f"{scratch}/out", f"{scratch}/err")
+    )
+    process.start()
+    return process
+
+
 def run(
     words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path, timeout_s: float
 ) -> subprocess.CompletedProcess[str]:
@@ -64,8 +75,7 @@ def run(
         A command that takes longer is killed, and the test fails.
     """
     out, err = scratch / "out", scratch / "err"
-    process = _server.Process(target=_run_here, args=(list(words), str(cwd), env, str(out), str(err)))
-    process.start()
+    process = start(words, cwd=cwd, env=env, scratch=scratch)
     process.join(timeout_s)
     if process.exitcode is None:
         process.kill()
