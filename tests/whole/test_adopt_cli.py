@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from harness import check_every_file, command, rows_of, sampled, stored_bytes
-from psfharvest import Query, blocking, mast_api_psf
-from psfharvest.simulator import Simulator
+from psfharvest import Harvest, Query, blocking, mast_api_psf
+from psfharvest.simulator import Fault, Simulator
 
 PAGE = b"<!DOCTYPE html><html><body><h1>503 Service Unavailable</h1></body></html>"
 SINKS = {
@@ -374,3 +375,85 @@ def test_progress_goes_to_standard_error(simulator: Simulator, psfharvest, tmp_p
     assert isinstance(json.loads(told.out), dict)
     assert "5 of 5 cutouts in d adopted, 0 broken" in told.err
     assert "" == silent.out
+
+
+MEASURED = ["id", "psf_flux", "qfit", "chip", "n_sat_pixels"]
+
+
+def measured(folder: Path) -> dict[str, tuple]:
+    """Return what a folder's table has of the catalogue, by dataURI."""
+    with Harvest(folder) as stars:
+        table = stars.table()
+    return {row["uri"]: tuple(row[name] for name in MEASURED if name in table.colnames) for row in table}
+
+
+@pytest.mark.parametrize("sink", sampled(SINKS, ["tree"]))
+def test_the_catalogue_gives_what_a_list_does_not(
+    simulator: Simulator, psfharvest, tmp_path: Path, sink: str
+) -> None:
+    """Adopted with --catalogue, a folder has the flux and qfit that a query's own harvest has; once is enough."""
+    archive = ["--archive", simulator.url, "--quiet"]
+    words = ["UVIS,IR,WFPC2", "--limit", "30", "--suffix", "flt,c0m", *archive]
+    assert 0 == psfharvest("harvest", "asked", *words).status
+    expected = measured(tmp_path / "asked")
+    write_list(tmp_path / "uris.txt", sorted(expected))
+    assert 0 == psfharvest("harvest", "d", "--uris", "uris.txt", *SINKS[sink], *archive).status
+    lose_manifest(tmp_path / "d")
+
+    found = psfharvest("adopt", "d", "--uris", "uris.txt", "--catalogue", "--json", *archive)
+    simulator.forget()
+    again = psfharvest("adopt", "d", "--catalogue", "--json", *archive)
+
+    assert (0, 0) == (found.status, again.status), found.err + again.err
+    assert (90, 90, 0) == (found.account["done"], found.account["rows"], found.account["rows_unknown"])
+    assert "90 cutouts have got their catalogue rows" in found.err
+    assert (90, 0) == (again.account["done"], again.account["rows"])
+    assert not simulator.requests
+    assert expected == measured(tmp_path / "d")
+    assert 0 == psfharvest("verify", "d", "--quiet").status
+
+
+def test_the_catalogue_is_asked_on_where_it_was_cut_off(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """The archive goes down between two questions: 75, what came is kept, the same command asks for the rest."""
+    archive = ["--archive", simulator.url, "--quiet"]
+    write_list(tmp_path / "uris.txt", uris_of(simulator, 1200))
+    assert 0 == psfharvest("harvest", "d", "--uris", "uris.txt", *archive).status
+    words = ["adopt", "d", "--catalogue", "--json", "--patience", "1", *archive]
+    simulator.forget()
+    simulator.faults = [Fault("outage", start=4, service="query")]
+
+    cut = psfharvest(*words)
+    simulator.faults = []
+    rest = psfharvest(*words)
+
+    assert (75, 0) == (cut.status, rest.status), cut.err + rest.err
+    assert 0 < rest.account["rows"] < 1200
+    with Harvest(tmp_path / "d") as stars:
+        assert 1200 == len(stars.select(psf_flux=(0, None)))
+
+
+def test_sources_that_the_archive_does_not_have(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """A dataURI whose id or exposure is in no catalogue, and another file, keep what they have, and are counted."""
+    archive = ["--archive", simulator.url, "--quiet"]
+    right, other, *_ = uris_of(simulator, 2)
+    wrong = re.sub(r"_\d+_F", "_123456789_F", other)
+    write_list(tmp_path / "uris.txt", [right, wrong, "mast:HST/product/ibc302ioq_flt.fits"])
+    psfharvest("harvest", "d", "--uris", "uris.txt", *archive)
+
+    found = psfharvest("adopt", "d", "--catalogue", "--json", *archive)
+
+    assert (1, 1) == (found.account["rows"], found.account["rows_unknown"]), found.err
+    assert "none that fits 1" in found.err
+
+
+def test_without_the_option_nothing_is_asked(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
+    """A sound manifest is refused as before, and an adoption sends no request."""
+    archive = ["--archive", simulator.url, "--quiet"]
+    write_list(tmp_path / "uris.txt", uris_of(simulator, 3))
+    assert 0 == psfharvest("harvest", "d", "--uris", "uris.txt", *archive).status
+    assert 2 == psfharvest("adopt", "d").status
+    lose_manifest(tmp_path / "d")
+    simulator.forget()
+
+    assert 0 == psfharvest("adopt", "d", "--uris", "uris.txt", *archive).status
+    assert not simulator.requests

@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from psfharvest.cli.options import FOLDER, json_option
+from psfharvest.cli import loop
+from psfharvest.cli.early import speaking
+from psfharvest.cli.options import (
+    FOLDER,
+    SHORT_PATIENCE_S,
+    archive_options,
+    json_option,
+    make_archive,
+    patience_option,
+)
 from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from psfharvest.run.catalogue_rows import Filled
     from psfharvest.store.recover.adopt import Adopted, AdoptProgress, UriList
 
 LINES_SHOWN = 20
@@ -34,11 +44,19 @@ LINE_EVERY_S = 5.0
     help="The dataURIs that DIR is to hold, one a line; files need it, unless the notebook's module or a bundle "
     "left a list in DIR.",
 )
+@click.option(
+    "--catalogue",
+    is_flag=True,
+    help="Ask the archive for the catalogue rows (flux, qfit, ...) of cutouts that have none; also in a folder "
+    "with a sound manifest, such as a list's harvest.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@archive_options
+@patience_option(SHORT_PATIENCE_S)
 @json_option
-def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
+def adopt(folder: Path, uris: Path | None, catalogue: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """
-    Make DIR's manifest anew from the cutouts in it; nothing is asked of the archive, no cutout is touched.
+    Make DIR's manifest anew from the cutouts in it; no cutout is touched, and without --catalogue nothing is asked.
 
     For a folder whose manifest was lost or damaged, and for cutouts that the notebook's module or an extracted
     bundle left. What is whole becomes done; what is broken or absent becomes pending: the next harvest fetches it.
@@ -47,26 +65,77 @@ def adopt(folder: Path, uris: Path | None, quiet: bool, as_json: bool) -> int:
     psfharvest adopt stars                                 shards and Parquet hold their dataURIs themselves
     psfharvest adopt stars --uris uris.txt                 files do not: x and y are nowhere in a FITS file
     psfharvest adopt MAST_2026-11-22T1015                  as the notebook left it (the folder above WFC3PSF)
+    psfharvest adopt stars --uris uris.txt --catalogue     asks the archive for what a list does not tell
     psfharvest resume stars                                goes on
 
     The same 'harvest' command continues, too; a query is added to an adopted list with --extend, and what is done
     counts once. FITS files are checked in their structure; a changed pixel is found in Parquet only.
 
     \b
-    Exit status: 0 nothing was broken; 3 something was; 2 nothing to adopt, or in use; 74 local storage failed.
+    Exit status: 0 nothing was broken; 3 something was; 2 nothing to adopt, or in use; 74 local storage failed;
+    75 with --catalogue, the archive stayed out of reach.
     After an interrupt the same command continues.
     """
     from psfharvest.store.recover.adopt import adopt as adopted  # noqa: PLC0415
 
-    with ExitStack() as stack:
-        shown = stack.enter_context(_AdoptProgress(is_quiet=quiet))
-        found = adopted(folder, _listed(folder, uris, stack), watch=shown)
-    _show_result(found, folder)
+    found = None
+    if not (catalogue and _is_sound(folder)):
+        with ExitStack() as stack:
+            shown = stack.enter_context(_AdoptProgress(is_quiet=quiet))
+            found = adopted(folder, _listed(folder, uris, stack), watch=shown)
+        _show_result(found, folder)
+    filled = _ask_rows(folder, options, is_quiet=quiet) if catalogue else None
     if as_json:
+        result_json(_account(folder, found, filled))
+    return 3 if found is not None and found.broken else 0
+
+
+def _is_sound(folder: Path) -> bool:
+    """Return True for a folder whose manifest needs no adoption."""
+    from psfharvest.store.folder import is_harvest  # noqa: PLC0415
+    from psfharvest.store.manifest.damage import is_damaged  # noqa: PLC0415
+
+    return is_harvest(folder) and not is_damaged(folder)
+
+
+def _ask_rows(folder: Path, options: dict[str, Any], *, is_quiet: bool) -> Filled:
+    """Ask the archive for the catalogue rows that the folder's cutouts lack, and say what came of it."""
+    from psfharvest.run.catalogue_rows import fill  # noqa: PLC0415
+
+    archive = make_archive(**options)
+    shown_at = time.monotonic()
+
+    def show(filled: Filled) -> None:
+        nonlocal shown_at
+        if not is_quiet and time.monotonic() - shown_at >= LINE_EVERY_S:
+            shown_at = time.monotonic()
+            say(f"{filled.n_found:,} catalogue rows so far")
+
+    async def work() -> Filled:
+        async with archive:
+            return await speaking(archive, lambda: fill(folder, archive.query, show), options["patience_s"])
+
+    try:
+        filled = loop.run(work)
+    except loop.Interrupted as interrupted:
+        say("interrupted: the same command continues")
+        raise SystemExit(interrupted.status) from None
+    unknown = f"; the archive has none that fits {filled.n_unknown:,}" if filled.n_unknown else ""
+    say(f"{filled.n_found:,} cutouts have got their catalogue rows{unknown}")
+    return filled
+
+
+def _account(folder: Path, found: Adopted | None, filled: Filled | None) -> dict[str, Any]:
+    from psfharvest.store.read.account import account  # noqa: PLC0415
+
+    told: dict[str, Any] = (account(folder) if found is None else found.report).to_dict()
+    if found is not None:
         broken_uris = [example.uri for example in found.examples if example.uri]
-        more = {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
-        result_json({**found.report.to_dict(), **more, "strays": found.strays})
-    return 3 if found.broken else 0
+        told |= {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
+        told |= {"strays": found.strays}
+    if filled is not None:
+        told |= {"rows": filled.n_found, "rows_unknown": filled.n_unknown}
+    return told
 
 
 def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> UriList | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store.manifest import items
 
 if TYPE_CHECKING:
@@ -41,3 +42,13 @@ def texts(db: Connection, numbers: Sequence[int]) -> dict[int, str]:
         row = dict(zip(names, json.loads(vals), strict=True))
         found[n] = json.dumps({**row, "detector": detector})
     return found
+
+
+def lacking(db: Connection, after: int, limit: int) -> list[tuple[int, CutoutURI]]:
+    """Return cutouts with a number above `after` that have no row, with their parts, in the order of asking."""
+    rows = db.execute(
+        f"SELECT {items.columns_of('i')} FROM item i "  # noqa: S608 - names of our own
+        "WHERE i.n > ? AND i.source IS NULL AND i.other IS NULL ORDER BY i.n LIMIT ?",
+        (after, limit),
+    ).fetchall()
+    return [(row[0], parts) for row in rows if (parts := items.uri_of(row)[1]) is not None]
