@@ -14,15 +14,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import command_process
+import sampling
 from harness import Run, command
 from psfharvest.simulator import Settings, Simulator
 
-settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=list(HealthCheck))
 TIMEOUT_S = 120
 """A command that takes longer hangs."""
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -40,8 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_without_browser] = 0
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that drive Chromium where there is none; the end of the run says so."""
+    """Sample long matrices, and leave out what drives Chromium where there is none; the end of the run says so."""
+    sampling.mark_what_is_left(items)
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         config.stash[_without_browser] = sum(item.get_closest_marker("browser") is not None for item in items)
         items[:] = [item for item in items if not item.get_closest_marker("browser")]

@@ -18,6 +18,7 @@ from PIL import Image
 from psfharvest.core.fits import filekinds
 from psfharvest.core.fits.filekinds import MAX_SHORT_TEXT_BYTES, flaw_of_file
 from psfharvest.core.model import Reason
+from sampling import examples
 
 MESSAGES = {
     "sentence": b"dataset parameter is required",
@@ -111,7 +112,7 @@ def test_whole_files_are_accepted(name):
 
 
 @pytest.mark.parametrize("name", [n for n in WHOLE if not n.startswith("padded")])
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.data())
 def test_a_part_is_no_file(name, data):
     """Whatever is cut off the end of a file, the rest is not accepted."""

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
 from psfharvest.core.policy.health import STREAK_MAX, STREAK_MIN, CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
+from sampling import examples
 
 FAILURES = {
     "R": Failure(Reason.REFUSED, "no connection", evidence=Evidence.UNREACHABLE),
@@ -243,7 +244,7 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 TestAgainstModel = AgainstModel.TestCase
-TestAgainstModel.settings = settings(max_examples=50, stateful_step_count=30)
+TestAgainstModel.settings = settings(max_examples=examples(50), stateful_step_count=30)
 
 
 @pytest.mark.parametrize(

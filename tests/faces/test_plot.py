@@ -18,6 +18,7 @@ from psfharvest import Archive, BadInput, Cutout, Harvest, Query, SinkError
 from psfharvest.core.fits.thumbnail import BLANK_RGB, png
 from psfharvest.show.plot import BLANK, MARK, Panel, contact_sheet, short_title
 from psfharvest.simulator import Settings, Simulator
+from sampling import examples
 
 FITS_NAME = "ibc302ioq_8184981_F814W_flt_cutout.fits"
 
@@ -83,7 +84,7 @@ def test_what_is_no_number_has_its_own_shade(tmp_path: Path, shape: tuple[int, i
     assert 3 == len(set(BLANK))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     image=hnp.arrays(
         np.float32,

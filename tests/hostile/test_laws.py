@@ -16,6 +16,7 @@ from psfharvest.archive.catalog.rows import Unreadable
 from psfharvest.core.fits.fitscheck import MAX_HEADER_BLOCKS, flaw
 from psfharvest.core.model import Reason
 from psfharvest.core.tar import TarDamaged
+from sampling import examples
 
 
 def fits_file(*cards: str, size: int = 2880) -> bytes:
@@ -33,7 +34,7 @@ def test_the_archives_own_answers_keep_the_law(target: str) -> None:
         laws.LAWS[target](seed)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(anything("fits"))
 @example(fits_file("BSCALE  = 'abc'"))
 @example(fits_file("BSCALE  ="))
@@ -46,14 +47,14 @@ def test_any_bytes_are_checked(body: bytes) -> None:
     laws.law_fits(body)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(anything("tar"))
 def test_any_bytes_are_walked(data: bytes) -> None:
     """The tar walk gives what is whole, inside and within its cap, however the bytes come."""
     laws.law_tar(data)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(anything("mashup"))
 @example(b'{"status": "ERROR", "msg": "\\u001b]0;owned\\u0007 invalid column name \'\\u202e\'"}')
 @example(b'{"status": "COMPLETE", "data": [{"n": ' + b"9" * 4300 + b'}], "fields": []}')
@@ -69,7 +70,7 @@ def test_any_answer_to_a_query(body: bytes) -> None:
 TEXTS = st.text(st.characters(codec=None), max_size=300).map(lambda t: t.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(anything("datauri") | TEXTS)
 @example("mast:\u212a/\u0131".encode())
 @example(seeds.cutout_uri().replace("ibc302ioq", "con").encode())
@@ -78,7 +79,7 @@ def test_any_text_as_a_datauri(text: bytes) -> None:
     laws.law_datauri(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(anything("list"))
 @example(b"x" * 30_000 + b"\nmast:a")
 @example(b"mast:" + b"a" * 9_994 + b"\nmast:b")

@@ -18,6 +18,7 @@ from psfharvest.core.model import Item, Outcome, State, WantedURI
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.shards import ShardSink
+from sampling import examples
 
 FILTERS = ["F814W", "f814w", "F814W-2", "F814W/x", "F814W;x", "..", "F%2F", "~", "-", "a" * 40, "%" * 40, "con"]
 ROOTS = ["ibc302ioq", "IBC302IOQ", "con", "nul", "manifest", "a" * 40]
@@ -58,7 +59,7 @@ def items_of(uris: list[str], folder: Path) -> list[Item]:
     return items
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(URIS)
 @example(["mast:a", "mast:A", "mast:a~2", "mast:a/b", "mast:a?", "mast:/a"])
 @example([cutout_uri(0, 11), cutout_uri(0, 51), cutout_uri(0, 11).replace("F814W", "F814W-2")])
@@ -84,7 +85,7 @@ def test_every_datauri_has_a_place_of_its_own(layout: str, uris: list[str]) -> N
         assert [folder] == list(Path(outer).iterdir())
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(URIS)
 def test_every_datauri_has_a_member_of_its_own(uris: list[str]) -> None:
     """In a shard no two members have one name, none leads out, and each holds its own bytes."""

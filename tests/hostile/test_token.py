@@ -28,6 +28,7 @@ from psfharvest import Archive, Limits, Query, RetryPolicy, blocking
 from psfharvest.archive.endpoints import Endpoints, is_loopback, without
 from psfharvest.core.errors import BadInput, PsfharvestError
 from psfharvest.simulator import Fault, Simulator
+from sampling import examples
 
 TOKEN = "0123456789abcdefTOKEN"
 FILE = "/api/v0.1/Download/file"
@@ -214,7 +215,7 @@ def two() -> Iterator[tuple[WireServer, WireServer]]:
         yield archive, other
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(location=st.lists(st.sampled_from(PIECES), min_size=1, max_size=10).map("".join), wire=st.booleans())
 @example(location="http://127.0.0.1:{a}@127.0.0.1:{b}/", wire=True)
 def test_no_spelling_of_a_location_leads_it_astray(
@@ -266,7 +267,7 @@ BASES = st.lists(st.sampled_from([*PIECES, "https:", "example.org", ".", "::1", 
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(BASES | st.text(max_size=20).map("http://".__add__))
 def test_any_base_is_refused_or_safe(base: str) -> None:
     """A base is taken with the token only if it is https or this machine, and httpx reads the same host in it."""

@@ -19,6 +19,7 @@ from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.model import Failure, Reason
 from psfharvest.core.policy.retry import parse_retry_after
+from sampling import examples
 
 BODY = b"0123456789" * 50
 GOOD = reply(BODY)
@@ -172,7 +173,7 @@ DATES = st.text(st.sampled_from("MonTueNov 0123456789:,-+GMTZ"), max_size=40)
 NUMBERS = st.integers(-(10**30), 10**30).map(str) | st.floats().map(str)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(LINES | DATES | NUMBERS)
 def test_any_retry_after(server: WireServer, make: Callable[..., Wire], text: str) -> None:
     """Whatever Retry-After says, a 503 comes with a finite wait or none."""

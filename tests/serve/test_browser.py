@@ -128,6 +128,7 @@ def status(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("n_stars", "outage_s"), [(600, 4), pytest.param(5000, 30, marks=pytest.mark.campaign)])
 def test_a_live_harvest_is_followed_to_its_end(tmp_path: Path, open_page, n_stars: int, outage_s: float) -> None:
     """While another process harvests through an outage, the page shows what ``status --json`` says."""
@@ -196,6 +197,7 @@ def test_a_drawn_pixel_is_the_files(open_page, url: str, stars: Path) -> None:
         assert np.isclose(float(words.split(": ")[1]), image[y, x], rtol=1e-6)
 
 
+@pytest.mark.campaign
 def test_eight_tabs_and_an_interrupt(open_page, browser: Browser, stars: Path) -> None:
     """Eight tabs of one browser load, and do not hold up the end of the service."""
     with served(stars) as (address, process):
@@ -250,6 +252,7 @@ def test_keyboard_only(open_page, url: str) -> None:
     assert "where=state%3Ddone" in page.url
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -324,6 +327,7 @@ def test_a_box_in_the_plot_selects(open_page, url: str, stars: Path) -> None:
     assert page.locator("#tiles button").count() == len(expected.table(["uri"], state=None))
 
 
+@pytest.mark.campaign
 def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) -> None:
     """Whatever a catalogue row or a failure holds is shown as it is written, and never becomes part of the page."""
     folder = tmp_path / "stars"
@@ -347,6 +351,7 @@ def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) 
         assert page.locator("#row").inner_text().count(MARKUP) >= len(columns) - 1
 
 
+@pytest.mark.campaign
 def test_several_harvests_under_one_page(open_page, stars: Path, tmp_path: Path, psfharvest, simulator) -> None:
     """Another harvest is chosen at the top, and has an address of its own."""
     words = ["harvest", tmp_path / "other", "IR", "--suffix", "flt", "--limit", "7", "--archive", simulator.url]

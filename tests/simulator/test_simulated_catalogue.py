@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from psfharvest.simulator import Catalogue, Settings
 from psfharvest.simulator.sky.synthesis import places
+from sampling import examples
 
 sizes = st.integers(0, 3_000)
 seeds = st.integers(0, 2**32)
@@ -18,7 +19,7 @@ def catalogue(sources: int, seed: int, **more: int) -> Catalogue:
     return Catalogue(Settings(sources=sources, seed=seed, **more))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(sizes, seeds)
 def test_six_answer_the_notebook(sources, seed):
     """Exactly six unsaturated UVIS sources have their centre in 100..102, whatever the seed and size."""
@@ -43,7 +44,7 @@ def test_box_is_kept_free_in_a_crowd():
         assert not inside.any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(sizes, seeds)
 def test_ids_are_unique_and_sorted(sources, seed):
     """An id stands for one source of its database, and rows come sorted by it."""

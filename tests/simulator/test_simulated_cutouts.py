@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psfharvest.simulator import FitscutError, Settings, Simulator, fwhm_px
+from sampling import examples
 
 SHARED = Simulator(Settings(sources=2_000, seed=1))
 
@@ -51,7 +52,7 @@ def test_usual_sizes_in_bytes():
     assert (len(SHARED.render(uri(size=51))), len(SHARED.render(uri(size=101)))) == (20_160, 51_840)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(st.integers(0, 500), st.integers(0, 1_000))
 def test_same_uri_same_bytes(sources, seed):
     """A real source's cutout depends neither on the catalogue's size nor on its seed."""
@@ -67,7 +68,7 @@ def test_neighbouring_orders_differ():
     assert len(bodies) == 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.floats(60, 2_000), st.floats(60, 1_900), st.sampled_from([51, 50, 101]))
 def test_star_stands_where_asked(x, y, size):
     """The star's centroid lies at x, y, in the frame that CRPIX and the corner tell."""

@@ -11,6 +11,8 @@ from astroquery.mast.discovery_portal import PortalAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sampling import examples
+
 BOX = [
     {"paramName": "psf_x_center", "values": [{"min": 100, "max": 102}]},
     {"paramName": "psf_y_center", "values": [{"min": 100, "max": 102}]},
@@ -49,7 +51,7 @@ def test_count(plain):
     assert (answer["data"], answer["fields"]) == ([{"Column1": 6}], [{"name": "Column1", "type": "string"}])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_counts_and_rows_agree_with_the_catalogue(plain, data):
     """Ranges and any-of criteria, on every kind of column, select what the catalogue's own arrays say."""

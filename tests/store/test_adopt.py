@@ -37,6 +37,7 @@ from psfharvest.store.recover.detect_layout import recognise
 from psfharvest.store.sinks.files import FileSink
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
+from sampling import examples
 
 KINDS = {
     "tree": {"sink": "files", "layout": "tree"},
@@ -411,7 +412,7 @@ FATES = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     fates=st.lists(st.tuples(st.sampled_from(sorted(FATES)), st.integers(0, 17_000)), max_size=14),
     kind=st.sampled_from(["tree", "flat"]),
@@ -450,7 +451,7 @@ def test_any_damage_to_files_is_told_exactly(
     check_sound(folder)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_any_damage_to_a_shard_costs_only_what_it_hits(
     few: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

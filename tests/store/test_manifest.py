@@ -14,6 +14,7 @@ from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, WantedURI
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.manifest.targets import read_targets
+from sampling import examples
 
 
 def uri(k: int, size: int = 51) -> str:
@@ -129,7 +130,7 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(max_examples=examples(60), stateful_step_count=25, deadline=None)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover import audit, mend
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
+from sampling import examples
 from standard_readers import every_file_opens
 
 N = 40
@@ -194,7 +195,7 @@ def test_a_damaged_shard_is_mended_for_every_reader(made: dict[str, Path], tmp_p
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_to_shards_is_mended(made: dict[str, Path], tmp_path: Path, data: st.DataObject) -> None:
     """Any bytes over any place of a shard, and any cut."""
     folder = tmp_path / "any"

@@ -165,6 +165,7 @@ def test_a_large_stack_is_memory_mapped(stars: Harvest) -> None:
     assert 7 == array[0, 3, 3]
 
 
+@pytest.mark.campaign
 def test_an_epsf_of_the_simulators_stars_has_the_simulators_width(tmp_path: Path) -> None:
     """photutils builds an ePSF from `epsf_stars` whose FWHM is the simulator's within 5 %."""
     import anyio

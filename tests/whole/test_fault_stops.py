@@ -332,6 +332,7 @@ ALWAYS = ["503", "ERROR 0", "closed", "cut", "HTML", "no status"]
 """Lasting faults of the default run; the others spoil one answer there."""
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, QUERY_FAULTS.keys() - ALWAYS))
 async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str) -> None:
     """Each question of a query is answered badly once; the next answer counts, and nothing is missing."""
@@ -349,6 +350,7 @@ async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext,
         assert 12 == check_every_file(tmp_path / wire, catalogue)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, ALWAYS))
 async def test_a_query_fails_always(
     catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str

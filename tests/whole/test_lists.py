@@ -46,6 +46,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("script", WAYS.values(), ids=WAYS)
 def test_what_is_no_file_is_read_once(script: str, simulator: Simulator, tmp_path: Path, uris: list[str]) -> None:
     """Whatever stands behind the name of the list, each of its lines is asked for."""

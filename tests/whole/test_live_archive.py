@@ -85,6 +85,7 @@ ENDS = {
 }
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in ENDS), ("500", 1), ("404", 32)])
 async def test_bad_cutouts_do_not_stop_a_live_archive(
     simulator: Simulator, tmp_path: Path, name: str, connections: int
@@ -164,6 +165,7 @@ def from_now_on(name: str, n: int) -> Fault:
     return Fault(**fields | {"service": "file", "start": n})
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in UNIFORM), ("500", 1), ("404", 32)])
 async def test_an_archive_that_answers_all_in_one_wrong_way_gives_no_verdict(
     simulator: Simulator, tmp_path: Path, name: str, connections: int

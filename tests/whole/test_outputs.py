@@ -71,6 +71,7 @@ def test_both_outputs_in_one_pipe_that_is_cut(archive: Simulator, tmp_path: Path
         assert {"total": 30, "done": 30} == status_of(tmp_path / "d")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "> >(exec 0<&-)"], ids=["full", "closed", "unread"])
 @pytest.mark.parametrize(
     "words",
@@ -183,6 +184,7 @@ def test_every_command_works_in_a_poor_environment(archive: Simulator, tmp_path:
     assert (0, False) == (done.returncode, "Traceback" in done.stderr), done.stderr
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("closed", sampled(["<&- 2>&-", "<&- >/dev/null 2>&-"], ["<&- 2>&-"]))
 def test_every_command_works_without_standard_streams(archive: Simulator, tmp_path: Path, closed: str) -> None:
     """A closed standard input or error harms no command, and no file of ours gets its number."""

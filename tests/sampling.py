@@ -1,0 +1,72 @@
+"""
+The default run's sample of each matrix: of a test with several parameters, as many cases as show each value once.
+
+The other cases get the marker ``campaign``. ``@pytest.mark.sample(n)`` leaves `n` cases, evenly spread, also of one
+parameter's values. Cases that are named on the command line are a matrix of their own: each runs by its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+
+def examples(n: int) -> int:
+    """Return how many examples of a costly property are tried: a fifth of `n`, or all in the profile ``ci``."""
+    return n if os.environ.get("HYPOTHESIS_PROFILE") in ("ci", "deep") else max(5, n // 5)
+
+
+def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
+    """Give the cases beyond each test's sample the marker ``campaign``."""
+    matrices: dict[tuple[object, ...], list[pytest.Function]] = defaultdict(list)
+    limits: dict[tuple[object, ...], int | None] = {}
+    for item in items:
+        is_long = item.get_closest_marker("campaign") is not None
+        if is_long or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        key = item.path, item.cls, item.originalname
+        matrices[key].append(item)
+        marker = item.get_closest_marker("sample")
+        limits[key] = None if marker is None else marker.args[0]
+    for key, cases in matrices.items():
+        chosen = sample([_values(item) for item in cases], limits[key])
+        for n, item in enumerate(cases):
+            if n not in chosen:
+                item.add_marker(pytest.mark.campaign)
+
+
+def _values(item: pytest.Function) -> dict[str, int]:
+    """Return a number for the value of each parameter: cases of one matrix share their values."""
+    return {name: id(value) for name, value in item.callspec.params.items()}
+
+
+def sample(cases: Sequence[dict[str, int]], n: int | None = None) -> set[int]:
+    """
+    Choose cases such that each value of each parameter occurs, where `n` allows it.
+
+    Parameters
+    ----------
+    cases
+        Each a number for its value, by parameter.
+    n
+        How many are chosen at most; None: as many as are needed.
+
+    Returns
+    -------
+    set of int
+        Their positions.
+    """
+    left = {value for case in cases for value in case.items()}
+    chosen: list[int] = []
+    while left:
+        news = [len(left & set(case.items())) for case in cases]
+        best = news.index(max(news))
+        chosen.append(best)
+        left -= set(cases[best].items())
+    chosen.sort()
+    if n is None or len(chosen) <= n:
+        return set(chosen)
+    return {chosen[k * len(chosen) // n] for k in range(n)}
