@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as in `typing`, which is not imported: until `__main__`
 if TYPE_CHECKING:
     from typing import Any
 
+    from psfharvest import blocking, events
     from psfharvest.client import Archive
     from psfharvest.core.catalog.plan import Part
     from psfharvest.core.catalog.query import Query
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
         SinkError,
     )
     from psfharvest.core.fits.cutout import Cutout
-    from psfharvest.core.model import Limits, Progress, Reason, Report, RetryPolicy, State
+    from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, RetryPolicy, State, Tally
+    from psfharvest.core.names import DetectorName, LayoutName, SinkName, SuffixName, ViaName
+    from psfharvest.engine.stream import CutoutStream
     from psfharvest.store.read.harvest import Harvest
 
 _HOMES = {
@@ -39,7 +42,11 @@ _HOMES = {
     "Harvest": "store.read.harvest",
     "Part": "core.catalog.plan",
     "Query": "core.catalog.query",
-    **dict.fromkeys(("Limits", "Progress", "Reason", "Report", "RetryPolicy", "State"), "core.model"),
+    "CutoutStream": "engine.stream",
+    **dict.fromkeys(
+        ("Limits", "Outcome", "Progress", "Reason", "Report", "RetryPolicy", "State", "Tally"), "core.model"
+    ),
+    **dict.fromkeys(("DetectorName", "LayoutName", "SinkName", "SuffixName", "ViaName"), "core.names"),
     **dict.fromkeys(
         (
             "ArchiveDown", "ArchiveError", "BadInput", "BadQuery", "BadURI", "CutoutFailed", "CutoutMissing",
@@ -48,6 +55,7 @@ _HOMES = {
         "core.errors",
     ),
 }  # fmt: skip
+_MODULES = ("blocking", "events")
 
 __all__ = [
     "Archive",
@@ -59,12 +67,16 @@ __all__ = [
     "Cutout",
     "CutoutFailed",
     "CutoutMissing",
+    "CutoutStream",
     "DeadlinePassed",
+    "DetectorName",
     "FolderRefused",
     "Harvest",
+    "LayoutName",
     "Limits",
     "LocalError",
     "ManifestError",
+    "Outcome",
     "Part",
     "Progress",
     "PsfharvestError",
@@ -73,14 +85,22 @@ __all__ = [
     "Report",
     "RetryPolicy",
     "SinkError",
+    "SinkName",
     "State",
+    "SuffixName",
+    "Tally",
+    "ViaName",
     "__version__",
+    "blocking",
+    "events",
 ]
 
 
 def __getattr__(name: str) -> "Any":
     from importlib import import_module  # noqa: PLC0415 - see TYPE_CHECKING
 
+    if name in _MODULES:
+        return import_module(f"psfharvest.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'psfharvest' has no attribute {name!r}")
     return getattr(import_module(f"psfharvest.{_HOMES[name]}"), name)

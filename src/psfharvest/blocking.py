@@ -26,6 +26,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Report, RetryPolicy, State
+from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
 from psfharvest.engine import stream
 from psfharvest.events.hub import Listener
 from psfharvest.run import What, interruption
@@ -114,11 +115,11 @@ class Archive:
         """Where the archive's paths are."""
         return self._archive.endpoints
 
-    def count(self, query: Query | str) -> int:
+    def count(self, query: Query | DetectorName) -> int:
         """Return the number of sources that the query matches; see `psfharvest.Archive.count`."""
         return self._do(lambda _: self._archive.count(query))
 
-    def plan(self, query: Query | str, part_rows: int = 50_000) -> list[Part]:
+    def plan(self, query: Query | DetectorName, part_rows: int = 50_000) -> list[Part]:
         """Return parts of a query that can be harvested by themselves; see `psfharvest.Archive.plan`."""
 
         async def every() -> list[Part]:
@@ -138,7 +139,7 @@ class Archive:
 
         self._do(lambda _: hold())
 
-    def query(self, query: Query | str, *, progress: bool | Watch | None = True) -> Table:
+    def query(self, query: Query | DetectorName, *, progress: bool | Watch | None = True) -> Table:
         """Return the matching rows of the catalogue, sorted by id, with a bar; see `psfharvest.Archive.query`."""
         with watching(progress, unit="row") as watch:
             return self._do(lambda emit: self._archive.query(query, progress=emit if watch else None), watch)
@@ -151,10 +152,10 @@ class Archive:
         self,
         what: What,
         *,
-        suffixes: Sequence[str] = (),
+        suffixes: Sequence[SuffixName] = (),
         unsat_size: int = 51,
         sat_size: int = 101,
-        via: str = "auto",
+        via: StreamViaName = "auto",
         ahead: int | None = None,
         progress: bool | Watch | None = True,
     ) -> CutoutStream:
@@ -186,17 +187,17 @@ class Archive:
         what: What | Path,
         folder: str | Path,
         *,
-        suffixes: Sequence[str] = (),
+        suffixes: Sequence[SuffixName] = (),
         unsat_size: int = 51,
         sat_size: int = 101,
-        sink: str | None = None,
-        layout: str | None = None,
-        via: str = "auto",
+        sink: SinkName | None = None,
+        layout: LayoutName | None = None,
+        via: ViaName = "auto",
         fsync: bool = False,
         manifest: str | Path | None = None,
         shard_bytes: int | None = None,
         extend: bool = False,
-        retry_states: Sequence[str] = ("failed",),
+        retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
         part: Part | None = None,
         events: Listener | None = None,
@@ -252,9 +253,9 @@ class Archive:
         self,
         folder: str | Path,
         *,
-        via: str = "auto",
+        via: ViaName = "auto",
         fsync: bool = False,
-        retry_states: Sequence[str] = ("failed",),
+        retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
         events: Listener | None = None,
         progress: bool | Watch | None = True,

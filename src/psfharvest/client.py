@@ -26,6 +26,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Report, RetryPolicy
+from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
@@ -182,7 +183,7 @@ class Archive:
         ranges.PATIENCE_S.check("seconds", seconds)
         self._open().limiter.hold(seconds)
 
-    async def plan(self, query: Query | str, part_rows: int = 50_000) -> AsyncIterator[Part]:
+    async def plan(self, query: Query | DetectorName, part_rows: int = 50_000) -> AsyncIterator[Part]:
         """
         Yield parts of a query, ascending, by counts alone; each has `part_rows` sources at most.
 
@@ -196,7 +197,7 @@ class Archive:
                 async for part in parts:
                     yield part
 
-    async def count(self, query: Query | str) -> int:
+    async def count(self, query: Query | DetectorName) -> int:
         """
         Return the number of sources that the query matches, at most its limit; a detector's name is for all of it.
 
@@ -213,7 +214,7 @@ class Archive:
             n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
         return n if query.limit is None else min(n, query.limit)
 
-    async def query(self, query: Query | str, *, progress: bool | Watch | None = None) -> Table:
+    async def query(self, query: Query | DetectorName, *, progress: bool | Watch | None = None) -> Table:
         """
         Return the matching rows of the catalogue, sorted by id.
 
@@ -260,10 +261,10 @@ class Archive:
         self,
         what: What,
         *,
-        suffixes: Sequence[str] = (),
+        suffixes: Sequence[SuffixName] = (),
         unsat_size: int = 51,
         sat_size: int = 101,
-        via: str = "auto",
+        via: StreamViaName = "auto",
         ahead: int | None = None,
         progress: bool | Watch | None = None,
     ) -> AsyncIterator[CutoutStream]:
@@ -360,17 +361,17 @@ class Archive:
         what: What | Path,
         folder: str | Path,
         *,
-        suffixes: Sequence[str] = (),
+        suffixes: Sequence[SuffixName] = (),
         unsat_size: int = 51,
         sat_size: int = 101,
-        sink: str | None = None,
-        layout: str | None = None,
-        via: str = "auto",
+        sink: SinkName | None = None,
+        layout: LayoutName | None = None,
+        via: ViaName = "auto",
         fsync: bool = False,
         manifest: str | Path | None = None,
         shard_bytes: int | None = None,
         extend: bool = False,
-        retry_states: Sequence[str] = ("failed",),
+        retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
         part: Part | None = None,
         events: Listener | None = None,
@@ -441,9 +442,9 @@ class Archive:
         self,
         folder: str | Path,
         *,
-        via: str = "auto",
+        via: ViaName = "auto",
         fsync: bool = False,
-        retry_states: Sequence[str] = ("failed",),
+        retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
         events: Listener | None = None,
         progress: bool | Watch | None = None,

@@ -336,3 +336,25 @@ async def test_a_thousand_calls_are_one_request_each(archive: Archive, slow: Sim
 
     assert 300 == await settled(slow)
     assert 4 == slow.peak_in_flight
+
+
+async def test_a_verdict_does_not_wait_for_a_request_that_stalls(archive: Archive, slow: Simulator) -> None:
+    """Whether a caller still waits for the one that stalls, or has left."""
+    slow.faults = [Fault("stall", service="file", match="stalls")]
+    ended: list[str] = []
+
+    async def stalled() -> None:
+        try:
+            await archive.fetch("mast:HST/product/stalls.fits")
+        finally:
+            ended.append("stalls")
+
+    with pytest.raises(DeadlinePassed):
+        await archive.fetch("mast:HST/product/stalls_too.fits", deadline_s=0.2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(stalled)
+        await until(lambda: slow.count("file") >= 2)
+        with anyio.fail_after(PATIENCE_S), pytest.raises(CutoutMissing):
+            await archive.fetch("mast:HST/product/nothing.fits")
+        assert not ended
+        group.cancel_scope.cancel()

@@ -10,6 +10,7 @@ the keeper has not yet claimed is bounded, so a kill loses little.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
@@ -87,6 +88,9 @@ class Pump:
     patience_left_s
         Returns for how long an outage may still last, or raises `ArchiveDown`; None: the policy's patience from the
         start of the run.
+    hold_s
+        How long a verdict waits for a proof that the archive lives, before a control request asks for one: somebody
+        waits for the verdict, while another request may stall.
     jitter
         A source of random numbers in ``[0, 1)``.
     """
@@ -101,6 +105,7 @@ class Pump:
         gather_s: float = GATHER_S,
         budget: Callable[[int], int] | None = None,
         patience_left_s: Callable[[], float] | None = None,
+        hold_s: float = math.inf,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.retried: Counter[Reason] = Counter()
@@ -115,6 +120,7 @@ class Pump:
         self._gather_s = gather_s
         self._budget = budget or self._unclaimed_budget
         self._patience_left_s = patience_left_s or self._run_patience_left_s
+        self._hold = math.inf, hold_s  # since when a verdict is held, and for how long it may be
         self._jitter = jitter
         self._fresh: deque[Item] = deque()
         self._retries: list[tuple[float, int, Item]] = []
@@ -128,8 +134,7 @@ class Pump:
         self._gaps_s = 0.0
         self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
         self._unwanted: set[int] = set()  # numbers of items that nobody waits for any more
-        self._is_fed = False
-        self._has_room = False
+        self._is_fed = self._has_room = False
         self._error: Exception | None = None
         self._began_at = 0.0
         self._signals = _Signals()
@@ -277,15 +282,24 @@ class Pump:
         elif self._ledger.is_controlled and self._share.last_passed == self._control:
             self._ready += self._ledger.control_passed()
             self._deferral.suspect()
+        self._judge_held(now)
+        if self._ready:
+            self._signals.to_write.set()
+            if len(self._ready) >= GATHER_FULL or self._is_draining():
+                self._signals.enough.set()
+
+    def _judge_held(self, now: float) -> None:
+        held_at, hold_s = self._hold
+        held_at = min(now, held_at) if self._ledger else math.inf
         if self._ledger and self._is_quiet():
             if self._ledger.needs_control:
                 self._share.doubt()
             else:
                 self._ready += self._ledger.settle()
-        if self._ready:
-            self._signals.to_write.set()
-            if len(self._ready) >= GATHER_FULL or self._is_draining():
-                self._signals.enough.set()
+        elif now - held_at >= hold_s and not self._fresh:
+            held_at = now
+            self._share.doubt()
+        self._hold = held_at, hold_s
 
     def _take_back(self) -> None:
         for outcome in self._ledger.outage(self._share.n_outages):

@@ -23,6 +23,8 @@ from psfharvest.engine.share import Share
 
 BATCH_SIZE = 64
 """Callers whose items are made in one go, so that a thousand that come at once do not hold the event loop up."""
+HOLD_S = 2.0
+"""How long a verdict such as 404 waits for another answer, which shows that the archive lives."""
 IDLE_S = 5.0
 """After so long without a caller the pump ends; the next caller starts another."""
 
@@ -163,6 +165,7 @@ class SingleRequests:
                     self._policy,
                     gather_s=0.0,
                     patience_left_s=self._patience_left_s,
+                    hold_s=HOLD_S,
                 )
                 await self._pump.run(self._items())
         except Exception as raised:  # noqa: BLE001 - raised to everybody that waits

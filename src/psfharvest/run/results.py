@@ -18,6 +18,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
+from psfharvest.core.names import DetectorName
 from psfharvest.filesystem import open_limit
 from psfharvest.run import interruption
 from psfharvest.version import __version__
@@ -72,7 +73,7 @@ def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
     return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
 
 
-def as_query(query: Query | str) -> Query:
+def as_query(query: Query | DetectorName) -> Query:
     """Return a query, for a detector's name that of all its sources."""
     return query if isinstance(query, Query) else Query(query)
 

@@ -8,6 +8,7 @@ and uvicorn is imported only when a server starts.
 from psfharvest.simulator.catalog.catalogue import Catalogue
 from psfharvest.simulator.catalog.table import Source, Table
 from psfharvest.simulator.faults.faults import KINDS, Fault
+from psfharvest.simulator.http.asgi import AsgiArchive, asgi
 from psfharvest.simulator.http.record import Record, Seen
 from psfharvest.simulator.http.server import Simulator, serve
 from psfharvest.simulator.oddities.table import ODDITIES, Oddity
@@ -18,6 +19,7 @@ from psfharvest.simulator.sky.order import FitscutError
 __all__ = [
     "KINDS",
     "ODDITIES",
+    "AsgiArchive",
     "Catalogue",
     "Fault",
     "FitscutError",
@@ -28,6 +30,7 @@ __all__ = [
     "Simulator",
     "Source",
     "Table",
+    "asgi",
     "fwhm_px",
     "serve",
 ]

@@ -18,6 +18,7 @@ from psfharvest.core.catalog import criterion
 from psfharvest.core.catalog.criterion import Criterion
 from psfharvest.core.catalog.detectors import Detector, detector
 from psfharvest.core.errors import BadQuery
+from psfharvest.core.names import DetectorName
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -59,7 +60,7 @@ class Query:
 
     def __init__(
         self,
-        detector: str | Detector,
+        detector: DetectorName | Detector,
         *,
         columns: Iterable[str] | None = None,
         limit: int | None = None,

@@ -2,21 +2,23 @@
 The archive as an ASGI application: which path leads to which service, and what each says when it cannot.
 
 The laws: a request is recorded before it is answered; latency delays an answer and nothing else; queries are
-worked out beside the event loop, so that a large one holds up nobody's cutout.
+worked out beside the event loop, so that a large one holds up nobody's cutout. It works on asyncio and trio.
 """
 
-import asyncio
 import gzip
 import html
 import json
 import re
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote, unquote_plus
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from psfharvest.simulator.catalog.columns import SERVICES, columns_config
 from psfharvest.simulator.catalog.mashup import Mashup, TooLargeError, TooManyRowsError, Twist
@@ -39,6 +41,8 @@ _PATHS: Final = {
     "/api/v0.1/Download/bundle.tar.gz": ("bundle", ("GET", "POST")),
     "/cgi-bin/hla/fitscut.cgi": ("fitscut", ("GET", "HEAD")),
 }
+QUERIES_AT_ONCE: Final = 2
+_limiter: RunVar[anyio.CapacityLimiter | None] = RunVar("psfharvest_simulator_queries")
 _STATIC_FILE: Final = re.compile(
     rb"uri=mast(?::|%3A)WFP?C[23]PSF.*size(?:=|%3D)(\d{1,4})(?:&|%26)x(?:=|%3D)", re.IGNORECASE
 )
@@ -67,15 +71,10 @@ class Archive:
         self._fitscut = fitscut
         self._mashup = mashup
         self._record = record
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="simulated-mashup")
         self._number = 0
         self._file_headers: Headers = [(b"content-type", settings.content_type.encode())]
         plain = not (settings.accept_ranges or settings.etag or settings.content_disposition)
         self._is_fast = settings.static and plain and settings.content_encoding == "identity"
-
-    def close(self) -> None:
-        """Let go of the threads that work out queries."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -83,9 +82,8 @@ class Archive:
         self._record.request_begins()
         try:
             await self._serve(exchange)
-        except (GoneError, asyncio.CancelledError):
-            # The client hung up, or the simulator is closing: there is no client to answer
-            pass
+        except GoneError:
+            pass  # there is no client to answer
         finally:
             self._record.request_ends()
 
@@ -108,7 +106,7 @@ class Archive:
         book = self.book
         fault = book.choose(_case(exchange, service, body), entry.at_s) if book.faults else None
         if self._settings.latency_s:
-            await asyncio.sleep(self._latency_s())
+            await anyio.sleep(self._latency_s())
         if fault is None:
             answer = await self._answer(exchange, service, body, None, book)
         else:
@@ -159,9 +157,8 @@ class Archive:
     async def _query(self, exchange: Exchange, body: bytes, fault: Fault | None) -> Answer | None:
         asked = form_values(body, b"request") or form_values(exchange.query, b"request")
         request = asked[0] if asked else None
-        loop = asyncio.get_running_loop()
         try:
-            text = await loop.run_in_executor(self._workers, self._mashup.answer, request, _twist(fault))
+            text = await anyio.to_thread.run_sync(self._mashup.answer, request, _twist(fault), limiter=_threads())
         except TooManyRowsError:
             return None
         except TooLargeError:
@@ -250,6 +247,15 @@ class Archive:
         disposition = f'attachment; filename="{bundle.root}.tar.gz"'.encode()
         headers = [(b"content-type", b"application/gzip"), (b"content-disposition", disposition)]
         return Answer(200, headers, bundle.stream())
+
+
+def _threads() -> anyio.CapacityLimiter:
+    """Return what limits the threads that work out queries in this event loop."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(QUERIES_AT_ONCE)
+        _limiter.set(limiter)
+    return limiter
 
 
 def _data_url(uri: str) -> str:

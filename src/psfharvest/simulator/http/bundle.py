@@ -5,13 +5,15 @@ The laws: the root directory is the first member; a member's bytes are those of 
 does not grow with the bytes of the bundle.
 """
 
-import asyncio
 import html
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
+
+import anyio
+import anyio.lowlevel
 
 from psfharvest.simulator.faults.faultbook import FaultBook
 from psfharvest.simulator.faults.faults import Fault
@@ -99,11 +101,11 @@ class Bundle:
             waiting.append(piece)
             size += len(piece)
             if self._settings.bundle_latency_s_per_cutout:
-                await asyncio.sleep(self._settings.bundle_latency_s_per_cutout)
+                await anyio.sleep(self._settings.bundle_latency_s_per_cutout)
             if size > _FLUSH_BYTES:
                 yield b"".join(waiting)
                 waiting, size = [], 0
-                await asyncio.sleep(0)
+                await anyio.lowlevel.checkpoint()
         end = self._gzip.finish()
         waiting.append(end[:-8] if "bundle_no_trailer" in self._odd else end)
         yield b"".join(waiting)

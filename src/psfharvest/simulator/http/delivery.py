@@ -5,12 +5,14 @@ The law: every kind of `Fault` that is about the wire has one function here; a f
 connection.
 """
 
-import asyncio
 import email.utils
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
+
+import anyio
+import anyio.lowlevel
 
 from psfharvest.simulator.faults.faults import Fault
 from psfharvest.simulator.http.exchange import Answer, Exchange, Headers
@@ -118,7 +120,7 @@ async def _reset(exchange: Exchange, answer: Answer, fault: Fault) -> None:
         body = await answer.whole()
         await exchange.start(answer.status, answer.headers)
         await exchange.send(body[: _place(fault, len(body), 0)], more=True)
-        await asyncio.sleep(_READ_S)
+        await anyio.sleep(_READ_S)
     await exchange.reset()
 
 
@@ -182,7 +184,7 @@ async def _zeros(n_bytes: float) -> AsyncGenerator[bytes, None]:
     yield b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
     for _ in range(max(1, int(n_bytes // _MEGABYTE))):
         yield megabyte
-        await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     yield deflater.flush(zlib.Z_FINISH) + b"\0" * 8
 
 

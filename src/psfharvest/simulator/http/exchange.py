@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+import anyio
+
 from psfharvest.simulator.http.record import Record
 
 TRANSPORT: Final = "psfharvest.transport"
@@ -97,13 +99,15 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, record: Record) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self.query: bytes = scope["query_string"]
         self._receive = receive
         self._send = send
         self._record = record
-        self._transport: asyncio.Transport = scope["extensions"][TRANSPORT]
-        self.connection: int = scope["extensions"][CONNECTION]
+        extensions = scope.get("extensions", {})
+        self._transport: asyncio.Transport | None = extensions.get(TRANSPORT)
+        """None where the application is called without a server of ours."""
+        self.connection: int = extensions.get(CONNECTION, 0)
 
     @property
     def target(self) -> str:
@@ -187,7 +191,7 @@ class Exchange:
         async with contextlib.aclosing(body) as pieces:
             if self.method != "HEAD":
                 async for piece in pieces:
-                    if self._transport.is_closing():
+                    if self._transport is not None and self._transport.is_closing():
                         raise GoneError
                     await self.send(piece, more=True)
         await self.send(b"", more=False)
@@ -201,7 +205,7 @@ class Exchange:
         raw
             Anything.
         """
-        self._transport.write(raw)
+        self._wire().write(raw)
         self._record.sent(len(raw))
 
     def write_head(self, status: int, headers: Headers) -> None:
@@ -215,20 +219,20 @@ class Exchange:
         """
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
         lines = [f"HTTP/1.1 {status} {phrase}".encode(), *(name + b": " + value for name, value in headers)]
-        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        self._wire().write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     async def hang_up(self) -> None:
         """Close the connection once all is sent, and wait until it is gone."""
-        self._transport.close()
+        self._wire().close()
         await self.gone()
 
     async def reset(self) -> None:
         """Reset the connection: the peer sees RST, not an end."""
-        sock = self._transport.get_extra_info("socket")
+        sock = self._wire().get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        self._transport.abort()
+        self._wire().abort()
         await self.gone()
 
     async def gone(self, timeout_s: float | None = None) -> bool:
@@ -240,10 +244,14 @@ class Exchange:
         timeout_s
             How long to wait; None is for ever.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            return False
-        return True
+        with anyio.move_on_after(timeout_s):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            return True
+        return False
+
+    def _wire(self) -> asyncio.Transport:
+        """Return the connection; without one, raise what its client's library would meet."""
+        if self._transport is None:
+            raise ConnectionResetError("the simulated archive has ended the connection")
+        return self._transport

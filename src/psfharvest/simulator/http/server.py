@@ -87,7 +87,6 @@ class _Assembly:
             await stop.wait()
         finally:
             await listener.close()
-            self.archive.close()
 
 
 class Simulator:

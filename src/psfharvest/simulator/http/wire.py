@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from psfharvest.simulator.http.app import Archive
-from psfharvest.simulator.http.exchange import CONNECTION, TRANSPORT
+from psfharvest.simulator.http.exchange import CONNECTION, TRANSPORT, Receive, Scope, Send
 from psfharvest.simulator.http.record import Record
 
 _BACKLOG: Final = 4_096
@@ -42,6 +42,17 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
+
+
+class _Served:
+    """The application under a server, which cancels a request only when nobody waits for its answer."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._archive(scope, receive, send)
 
 
 class Listener:
@@ -83,7 +94,7 @@ class Listener:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(*tls)
         self._config = uvicorn.Config(
-            archive,
+            _Served(archive),
             http=_Connection,
             ws="none",
             lifespan="off",

@@ -1,0 +1,82 @@
+"""The fixture `psf_archive`: a user's own test suite, run as they run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SUITE = """
+import pytest
+from psfharvest import Archive, ArchiveDown, Query, RetryPolicy, blocking
+from psfharvest.simulator import Fault
+
+QUERY = Query("UVIS", psf_x_center=(100, 102), psf_y_center=(100, 102), n_sat_pixels=0)
+
+@pytest.mark.anyio
+async def test_my_service_finds_stars(psf_archive):
+    async with Archive() as archive:
+        assert await archive.count(QUERY) == 6
+    assert psf_archive.count() == psf_archive.count("query") == 1
+
+def test_the_archive_is_healthy_again_and_forgets(psf_archive, tmp_path):
+    assert psf_archive.requests == []
+    with blocking.Archive() as archive:
+        report = archive.harvest(QUERY, tmp_path / "stars", suffixes=["flt"], progress=False)
+    assert report.done == 6
+
+def test_trouble(psf_archive):
+    psf_archive.faults = [Fault("status", code=503)]
+    with blocking.Archive(retry=RetryPolicy(first_delay_s=0.01, patience_s=0.2)) as archive:
+        with pytest.raises(ArchiveDown):
+            archive.count(QUERY)
+
+def test_no_fault_is_left(psf_archive):
+    assert not psf_archive.faults
+
+def test_others_do_not_see_it():
+    import os
+    assert "PSFHARVEST_ARCHIVE" not in os.environ
+"""
+
+
+def run(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSFHARVEST", "MAST", "PYTEST"))}
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *words]
+    return subprocess.run(
+        line, cwd=folder, env={**clean, **environ}, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_a_user_s_suite_passes(tmp_path: Path) -> None:
+    """With nothing but the fixture's name; the plugin is found by the entry point of the installed package."""
+    (tmp_path / "test_mine.py").write_text(SUITE)
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    installed = tmp_path / "site"
+    described = installed / "psfharvest_entry-1.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: psfharvest-entry\nVersion: 1\n")
+    lines = [f"{name} = {module}" for name, module in entries.items()]
+    (described / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
+    path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", str(ROOT / "src"))])
+    done = run(tmp_path, "-k", "asyncio or not anyio", PYTHONPATH=path)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_a_suite_without_it_imports_nothing_of_ours(tmp_path: Path) -> None:
+    """The plugin costs a suite that does not use it one small module."""
+    (tmp_path / "test_other.py").write_text(
+        "import sys\ndef test_it():\n"
+        "    found = {m for m in sys.modules if m.startswith(('psfharvest', 'uvicorn', 'astropy'))}\n"
+        "    assert found <= {'psfharvest', 'psfharvest.version', 'psfharvest.pytest_plugin'}\n"
+    )
+    done = run(
+        tmp_path, "-p", "psfharvest.pytest_plugin", PYTHONPATH=os.environ.get("PYTHONPATH", str(ROOT / "src"))
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
