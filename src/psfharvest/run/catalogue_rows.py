@@ -71,7 +71,7 @@ async def fill(
                 n_found = 0
                 for detector, parts in _by_detector(uri for _, uri in batch).items():
                     ids = sorted({uri.source_id for uri in parts})
-                    table = await query(Query(detector.name, id=ids))
+                    table = await query(Query(detector, id=ids))
                     n_found += await disk.do(_keep, manifest, detector, table, parts)
                 filled = Filled(filled.n_found + n_found, filled.n_unknown + len(batch) - n_found)
                 if watch is not None:
