@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from psfharvest.core.catalog.plan import Part
     from psfharvest.core.catalog.query import Query
     from psfharvest.core.errors import (
+        AllRefused,
         ArchiveDown,
         ArchiveError,
         BadInput,
@@ -49,8 +50,9 @@ _HOMES = {
     **dict.fromkeys(("DetectorName", "LayoutName", "SinkName", "SuffixName", "ViaName"), "core.names"),
     **dict.fromkeys(
         (
-            "ArchiveDown", "ArchiveError", "BadInput", "BadQuery", "BadURI", "CutoutFailed", "CutoutMissing",
-            "DeadlinePassed", "FolderRefused", "LocalError", "ManifestError", "PsfharvestError", "SinkError",
+            "AllRefused", "ArchiveDown", "ArchiveError", "BadInput", "BadQuery", "BadURI", "CutoutFailed",
+            "CutoutMissing", "DeadlinePassed", "FolderRefused", "LocalError", "ManifestError", "PsfharvestError",
+            "SinkError",
         ),
         "core.errors",
     ),
@@ -58,6 +60,7 @@ _HOMES = {
 _MODULES = ("blocking", "events")
 
 __all__ = [
+    "AllRefused",
     "Archive",
     "ArchiveDown",
     "ArchiveError",

@@ -144,9 +144,9 @@ class Archive:
         with watching(progress, unit="row") as watch:
             return self._do(lambda emit: self._archive.query(query, progress=emit if watch else None), watch)
 
-    def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
+    def fetch(self, uri: str, *, deadline_s: float | None = None, accept: str | Sequence[str] = ()) -> Cutout:
         """Return one cutout; see `psfharvest.Archive.fetch`."""
-        return self._do(lambda _: self._archive.fetch(uri, deadline_s=deadline_s))
+        return self._do(lambda _: self._archive.fetch(uri, deadline_s=deadline_s, accept=accept))
 
     def stream(
         self,
@@ -157,6 +157,7 @@ class Archive:
         sat_size: int = 101,
         via: StreamViaName = "auto",
         ahead: int | None = None,
+        accept: str | Sequence[str] = (),
         progress: bool | Watch | None = True,
     ) -> CutoutStream:
         """
@@ -164,7 +165,7 @@ class Archive:
 
         Parameters
         ----------
-        what, suffixes, unsat_size, sat_size, via, ahead
+        what, suffixes, unsat_size, sat_size, via, ahead, accept
             As in `psfharvest.Archive.stream`. A generator is read in a thread of its own.
         progress
             True draws a bar (tqdm's), False nothing; a function is called with a `Progress` as cutouts are taken.
@@ -175,7 +176,7 @@ class Archive:
             Iterate over it, best in a ``with`` block: leaving that ends the requests.
         """
         archive = self._archive
-        sizes: dict[str, Any] = {"unsat_size": unsat_size, "sat_size": sat_size}
+        sizes: dict[str, Any] = {"unsat_size": unsat_size, "sat_size": sat_size, "accept": accept}
         flow = _Flow(
             lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes),
             (lambda: archive.expected_cutouts(what, suffixes)) if progress else None,
@@ -199,6 +200,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
+        accept: str | Sequence[str] = (),
         part: Part | None = None,
         events: Listener | None = None,
         progress: bool | Watch | None = True,
@@ -209,7 +211,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
-        retry_states, max_bytes, part, events
+        retry_states, max_bytes, accept, part, events
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             True draws a bar (tqdm's), False nothing; a function is called with a `Progress` a few times a second,
@@ -243,6 +245,7 @@ class Archive:
                 extend=extend,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
+                accept=accept,
                 part=part,
                 events=events,
                 progress=emit,
@@ -257,6 +260,7 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
+        accept: str | Sequence[str] = (),
         events: Listener | None = None,
         progress: bool | Watch | None = True,
     ) -> Report:
@@ -270,6 +274,7 @@ class Archive:
                 fsync=fsync,
                 retry_states=retry_states,
                 max_bytes=max_bytes,
+                accept=accept,
                 events=events,
                 progress=emit,
             ),

@@ -7,9 +7,10 @@ its pauses. It holds no global, installs no signal handler, and leaves nothing b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence, Sized
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,23 +18,24 @@ import anyio
 import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
-from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.archive.endpoints import Endpoints, endpoints_for
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import acceptance
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Report, RetryPolicy
 from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
+from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
 from psfharvest.filesystem import open_limit
 from psfharvest.metrics.detect import fetch_span, observe
-from psfharvest.run import Job, What, item_of, items_of, learnt_cache, queries_of, results
+from psfharvest.run import Job, What, item_of, items_of, learnt_cache, results
 from psfharvest.run.parts import plan
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
@@ -41,7 +43,6 @@ from psfharvest.store.folder import Settings
 if TYPE_CHECKING:
     from astropy.table import Table
 
-WATCH_S = 0.2
 AHEAD_PER_CONNECTION = 2
 """How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
 
@@ -248,11 +249,7 @@ class Archive:
                     parts.append(part)
                     if watch is not None:
                         watch(results.rows_so_far(parts, listing.total))
-        rows = NO_ROWS.plus(*(part.rows for part in parts))
-        if any(part.is_again or part.part is None for part in parts):
-            rows = rows.distinct()
-        rows = rows if rows.columns else Rows.none(query.columns, query.detector)
-        table = await anyio.to_thread.run_sync((rows.only(query.columns) if query.columns else rows).table)
+        table = await anyio.to_thread.run_sync(results.table_of, query, parts)
         table.meta |= results.origin_of(query, self._endpoints.root, mashup.notes, listing.lacking)
         return table
 
@@ -266,6 +263,7 @@ class Archive:
         sat_size: int = 101,
         via: StreamViaName = "auto",
         ahead: int | None = None,
+        accept: str | Sequence[str] = (),
         progress: bool | Watch | None = None,
     ) -> AsyncIterator[CutoutStream]:
         """
@@ -283,6 +281,8 @@ class Archive:
             ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
         ahead
             How many cutouts may be requested beyond those that were read; None: two a connection.
+        accept
+            As in `harvest`. A check of ours that refuses all raises `AllRefused` where the stream is read.
         progress
             True draws a bar (tqdm's); a function is called with a `Progress` a few times a second.
 
@@ -294,9 +294,11 @@ class Archive:
         if ahead is not None:
             ranges.AHEAD.check("ahead", ahead)
         session = self._open()
+        suspicion = Suspicion(acceptance.checked(accept) | session.known_names)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with session.share() as share, watching(progress) as watch:
-            fetcher, tell = session.streamer(share, via)  # before there is anything that a refusal would leave open
+            # before there is anything that a refusal would leave open
+            fetcher, tell = session.streamer(share, via, suspicion.accepted)
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections, tell)
             source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)
@@ -307,12 +309,14 @@ class Archive:
                 session.policy(SHORT_PATIENCE_S),
                 gather_s=0.0,
                 budget=cutouts.budget,
+                suspicion=suspicion,
             )
             error: Exception | None = None
             async with anyio.create_task_group() as group:
                 group.start_soon(cutouts.fill, pump, source)
                 if watch is not None:
-                    group.start_soon(self._watch_stream, cutouts, watch, what, suffixes)
+                    total = partial(self.expected_cutouts, what, suffixes)
+                    group.start_soon(results.watch_stream, cutouts, watch, total)
                 try:
                     yield cutouts
                 except Exception as raised:  # noqa: BLE001 - raised below, without a group around it
@@ -323,7 +327,7 @@ class Archive:
         if error is not None:
             raise error
 
-    async def fetch(self, uri: str, *, deadline_s: float | None = None) -> Cutout:
+    async def fetch(self, uri: str, *, deadline_s: float | None = None, accept: str | Sequence[str] = ()) -> Cutout:
         """
         Return one cutout.
 
@@ -336,6 +340,8 @@ class Archive:
             Its dataURI.
         deadline_s
             How long this call may take in all; None: as long as attempts and patience last.
+        accept
+            Names of deviations that pass, as in `harvest`.
 
         Raises
         ------
@@ -352,7 +358,8 @@ class Archive:
         """
         if deadline_s is not None:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
-        singles = self._open().singles(item_of)
+        session = self._open()
+        singles = session.singles(item_of, acceptance.checked(accept) | session.known_names)
         with fetch_span(uri):
             return results.cutout_of(await results.in_time(singles.fetch(uri), uri, deadline_s))
 
@@ -373,6 +380,7 @@ class Archive:
         extend: bool = False,
         retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
+        accept: str | Sequence[str] = (),
         part: Part | None = None,
         events: Listener | None = None,
         progress: bool | Watch | None = None,
@@ -409,6 +417,10 @@ class Archive:
         max_bytes
             Size of all of the folder's cutouts beyond which the run ends with work pending (``stopped`` is
             ``max_bytes``); None is no limit.
+        accept
+            Names of deviations of cutouts that pass, such as ``wrong_shape``; the folder keeps them. Such cutouts
+            are stored as they come, where astropy reads an image, and counted as `quirks`. A check of ours that
+            refuses the first 20 of a database ends the run (``all_refused``) with the name that lets it pass.
         part
             Of a query, as `plan` gives them: only this part is harvested. ``psfharvest merge`` makes one folder of
             those of all parts, which knows the whole query.
@@ -432,8 +444,9 @@ class Archive:
         at = None if manifest is None else Path(manifest)
         settings = Settings(sink, layout, fsync, at, shard_bytes, part is not None)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
+        accepted, states = acceptance.checked(accept), tuple(retry_states)
         with watching(progress) as watch:
-            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
+            job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
             return await results.explained(
                 job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder)
             )
@@ -446,30 +459,20 @@ class Archive:
         fsync: bool = False,
         retry_states: Sequence[FinalName] = ("failed",),
         max_bytes: int | None = None,
+        accept: str | Sequence[str] = (),
         events: Listener | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
+        accepted, states = acceptance.checked(accept), tuple(retry_states)
         with watching(progress) as watch:
-            job = Job(self._open(), Path(folder), settings, via, tuple(retry_states), watch, max_bytes, events)
+            job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
             return await results.explained(job.resume(), Path(folder))
 
     async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:
         """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
-        queries = queries_of(what)
-        if queries:
-            names = [suffixes] if isinstance(suffixes, str) else suffixes
-            counts = [await self.count(query) for query in queries]
-            fitting = [sum(name in query.detector.suffixes for name in names) for query in queries]
-            return sum(n * k for n, k in zip(counts, fitting, strict=True))
-        return len(what) if isinstance(what, Sized) else None
-
-    async def _watch_stream(self, cutouts: CutoutStream, watch: Watch, what: What, suffixes: Sequence[str]) -> None:
-        expected = await self.expected_cutouts(what, suffixes)
-        while True:
-            watch(stream_progress(cutouts.states, expected, 0))
-            await anyio.sleep(WATCH_S)
+        return await results.expected_cutouts(self.count, what, suffixes)
 
     def _open(self) -> Session:
         if self._session is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.archive.wires.loop_task import start_in_loop
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
+from psfharvest.core.fits import names
 from psfharvest.core.model import CONNECT_TRIES, Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
 from psfharvest.core.ports import Staging
@@ -85,15 +86,16 @@ class Session:
             hub=self.hub,
             where=endpoints.root,
         )
-        self._singles: SingleRequests | None = None
+        self._singles: dict[frozenset[str], SingleRequests] = {}
+        """By what is accepted of cutouts."""
 
     async def aclose(self) -> None:
         """End what is under way, and close what is ours; a caller's client is not."""
         error = BadInput("this Archive was closed while it was at work")
         self.limiter.close(error)
         with anyio.CancelScope(shield=True):
-            if self._singles is not None:
-                await self._singles.aclose(error)
+            for singles in self._singles.values():
+                await singles.aclose(error)
             await self._wire.aclose()
 
     def policy(self, patience_s: float) -> RetryPolicy:
@@ -115,28 +117,35 @@ class Session:
         learnt = Learnt.from_dict(self._learnt.to_dict())  # a query's own: what one meets is not true of all
         return Mashup(self._wire, share, self.endpoints, self._limits, self.policy(patience_s), learnt=learnt)
 
-    def singles(self, make_item: Callable[[int, str], Item]) -> SingleRequests:
-        """Return what serves all single requests."""
-        if self._singles is None:
+    @property
+    def known_names(self) -> frozenset[str]:
+        """The archive's own ways to write the name of an exposure, as an earlier visit found them."""
+        return frozenset(self._learnt.quirks).intersection(names.DIFFERENCES)
+
+    def singles(self, make_item: Callable[[int, str], Item], accepted: frozenset[str]) -> SingleRequests:
+        """Return what serves all single requests for which these deviations pass."""
+        if accepted not in self._singles:
             share = self.limiter.share(is_urgent=True)
             deliveries = Deliveries("fetch", share)
-            self._singles = SingleRequests(
-                lambda: deliveries.timing(self._files(share, is_urgent=True)),
+            self._singles[accepted] = SingleRequests(
+                lambda: deliveries.timing(self._files(share, is_urgent=True, accepted=accepted)),
                 share,
                 make_item,
                 self.policy(SHORT_PATIENCE_S),
                 lambda run, name: start_in_loop(run, name, Context()),  # it serves many callers, not the first only
                 deliveries,
             )
-        return self._singles
+        return self._singles[accepted]
 
-    def harvester(self, share: Share, via: str, n_waiting: Callable[[], int], staging: Staging) -> RoutedFetcher:
+    def harvester(
+        self, share: Share, via: str, n_waiting: Callable[[], int], staging: Staging, accepted: Collection[str]
+    ) -> RoutedFetcher:
         """Return the fetcher of a harvest; `staging` takes what bundles bring until their ends are verified."""
         route = Route(via, is_offered=via != "auto" or self._learnt.bundles is not False)
-        bundles = BundleFetcher(self._wire, share, self.endpoints, self._limits, route, staging)
-        return RoutedFetcher(self._files(share), bundles, share, route, n_waiting)
+        bundles = BundleFetcher(self._wire, share, self.endpoints, self._limits, route, staging, accepted=accepted)
+        return RoutedFetcher(self._files(share, accepted=accepted), bundles, share, route, n_waiting)
 
-    def streamer(self, share: Share, via: str) -> tuple[FileFetcher, Deliveries]:
+    def streamer(self, share: Share, via: str, accepted: Collection[str]) -> tuple[FileFetcher, Deliveries]:
         """
         Return the fetcher of a stream, and what emits the events of its outcomes.
 
@@ -151,9 +160,17 @@ class Session:
                 f"via {via!r}: a stream travels by file (or fitscut); bundles go into a folder: harvest()"
             )
         deliveries = Deliveries("stream", share)
-        return deliveries.timing(self._files(share, at_data_urls=via == "fitscut")), deliveries
+        files = self._files(share, at_data_urls=via == "fitscut", accepted=accepted)
+        return deliveries.timing(files), deliveries
 
-    def _files(self, share: Share, *, at_data_urls: bool = False, is_urgent: bool = False) -> FileFetcher:
+    def _files(
+        self,
+        share: Share,
+        *,
+        at_data_urls: bool = False,
+        is_urgent: bool = False,
+        accepted: Collection[str],
+    ) -> FileFetcher:
         return FileFetcher(
             self._wire,
             share,
@@ -162,6 +179,7 @@ class Session:
             at_data_urls=at_data_urls,
             is_urgent=is_urgent,
             count=self.mashup(share, SHORT_PATIENCE_S).control,
+            accepted=accepted,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,15 @@ import click
 
 from psfharvest.cli import loop
 from psfharvest.cli.early import speaking
-from psfharvest.cli.options import SHORT_PATIENCE_S, archive_options, json_option, make_archive, patience_option
+from psfharvest.cli.options import (
+    SHORT_PATIENCE_S,
+    accept_option,
+    archive_options,
+    json_option,
+    make_archive,
+    patience_option,
+    split_all,
+)
 from psfharvest.cli.output import result, result_bytes, result_json
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem.atomic import written_whole
@@ -27,10 +36,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to; - is standard output.  [default: the archive's name for it, here]",
 )
+@accept_option
 @archive_options
 @patience_option(SHORT_PATIENCE_S)
 @json_option
-def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
+def fetch(uri: str, output: Path | None, accept: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     Download one cutout and print the file's name.
 
@@ -46,10 +56,12 @@ def fetch(uri: str, output: Path | None, as_json: bool, **options: Any) -> None:
     if str(target) != "-" and not target.absolute().parent.is_dir():
         raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
     archive = make_archive(**options)
+    accepted = split_all(accept)
 
     async def work() -> Cutout:
         async with archive:
-            return await speaking(archive, lambda: archive.fetch(uri), options["patience_s"])
+            get = functools.partial(archive.fetch, uri, accept=accepted)
+            return await speaking(archive, get, options["patience_s"])
 
     try:
         cutout = loop.run(work)

@@ -21,6 +21,7 @@ from psfharvest.cli.options import (
     FOLDER,
     F,
     Number,
+    accept_option,
     archive_options,
     json_option,
     make_archive,
@@ -38,6 +39,7 @@ from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
+from psfharvest.core.fits import acceptance
 from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
@@ -70,6 +72,7 @@ def run_options(command: F) -> F:
                 help="What gets fresh attempts: failed, missing, or failed,missing.",
             ),
             max_bytes_option,
+            accept_option,
             click.option("--fsync", is_flag=True, help="Let every claim survive power loss, too (slower)."),
             click.option("--quiet", is_flag=True, help="Show no progress."),
         ]
@@ -166,6 +169,7 @@ def harvest(
     dry_run: bool,
     **options: Any,
 ) -> int:
+    acceptance.checked(split_all(options["accept"]))
     _refuse_suffix_words(words, suffixes)
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
@@ -275,6 +279,7 @@ def _run(
     retry: str,
     fsync: bool,
     max_bytes: int | None,
+    accept: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -288,7 +293,7 @@ def _run(
         Reporter(is_quiet=quiet) as reporter,
     ):
         common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes}
-        common |= {"progress": reporter, "events": to_each(log, metrics)}
+        common |= {"progress": reporter, "events": to_each(log, metrics), "accept": split_all(accept)}
         work = functools.partial(_work, archive, do, **common)
         is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
         patience_s = float(options["patience_s"])

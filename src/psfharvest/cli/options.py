@@ -113,6 +113,17 @@ SHORT_PATIENCE_S = 60.0
 """Of commands that ask once; unless it is given, they end earlier where no connection ever comes about."""
 
 
+def accept_option(command: F) -> F:
+    """Add ``--accept``."""
+    return click.option(
+        "--accept",
+        multiple=True,
+        metavar="QUIRK",
+        help="A deviation of cutouts that passes, such as wrong_shape: stored as it comes, counted as a quirk. "
+        "Repeatable; a wrong name is answered with all that there are.",
+    )(command)
+
+
 def patience_option(default_s: float) -> Callable[[F], F]:
     """Return the option ``--patience`` with a command's own default."""
     return click.option(

@@ -37,10 +37,19 @@ def _option(found: re.Match[str]) -> str:
     return option if value in ("True", "…") else f"{option} {ast.literal_eval(value)}"
 
 
+def _accept(found: re.Match[str]) -> str:
+    return " ".join(f"--accept {name}" for name in ast.literal_eval(found[1]))
+
+
 _PAIRS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"Harvest\(('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")\)\.verify\(repair=True\)"), _repair),
     (re.compile(r"Archive\(retry=RetryPolicy\(patience_s=…\)\)"), lambda _: "--patience SECONDS"),
     (re.compile(rf"(?:Limits|Archive)\(({_NAMES})=(…)\)"), _option),
     (re.compile(rf"(?<![\w.'\"(])({_NAMES})=(True|…|\"\w+\")"), _option),
+    (re.compile(r"(?<![\w.'\"(])accept=(\[[^\]]*\])"), _accept),
+    (
+        re.compile(r"\baccept '([^']*)': there is no such quirk"),
+        lambda found: f"--accept {found[1]}: no such quirk",
+    ),
     (re.compile(r"\bthe same call\b"), lambda _: "the same command"),
 )

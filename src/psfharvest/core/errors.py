@@ -12,7 +12,8 @@ Every exception of psfharvest, sorted by what the caller should do.
     │  ├─ CutoutMissing           it says that there is no such cutout: do not ask again   exit 3
     │  ├─ CutoutFailed            all attempts were used: look at the reason               exit 3
     │  │  └─ DeadlinePassed          it did not come within the deadline of the call
-    │  └─ ArchiveDown             out of reach past the patience: run again later          exit 75
+    │  ├─ ArchiveDown             out of reach past the patience: run again later          exit 75
+    │  └─ AllRefused              one check of ours refused all that came first            exit 75
     └─ LocalError               our side broke: mend it, then run again              exit 74
        ├─ SinkError               a cutout could not be stored (disk full, not writable)
        └─ ManifestError           the manifest is damaged, foreign, or from another version
@@ -127,6 +128,12 @@ class DeadlinePassed(CutoutFailed, TimeoutError):
 
 class ArchiveDown(ArchiveError):
     """Raised when the archive stayed out of reach for longer than the patience; run again later."""
+
+    exit_status = ExitStatus.PENDING
+
+
+class AllRefused(ArchiveError):
+    """Raised when one check of ours refused the first cutouts of a database, and none has passed."""
 
     exit_status = ExitStatus.PENDING
 

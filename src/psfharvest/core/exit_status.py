@@ -25,7 +25,9 @@ MEANING: Mapping[ExitStatus, str] = {
     ExitStatus.BAD_INPUT: "bad input; nothing was changed",
     ExitStatus.INCOMPLETE: "finished, some cutouts missing or failed",
     ExitStatus.LOCAL: "local storage or standard output failed (disk full, not writable)",
-    ExitStatus.PENDING: "stopped with work pending (archive down past `--patience`, or `--max-bytes` reached)",
+    ExitStatus.PENDING: (
+        "stopped with work pending (archive down past `--patience`, `--max-bytes` met, all refused by a check)"
+    ),
     ExitStatus.HUNG_UP: "hung up (SIGHUP: the terminal or connection has gone)",
     ExitStatus.INTERRUPTED: "interrupted (SIGINT, Ctrl-C)",
     ExitStatus.TERMINATED: "terminated (SIGTERM)",
@@ -38,6 +40,7 @@ BY_STOP: Mapping[str, ExitStatus] = {
     "hung_up": ExitStatus.HUNG_UP,
     "local_error": ExitStatus.LOCAL,
     "archive_down": ExitStatus.PENDING,
+    "all_refused": ExitStatus.PENDING,
     "max_bytes": ExitStatus.PENDING,
 }
 """Statuses by what a report calls the reason why it stopped."""

@@ -82,8 +82,8 @@ REMEDY: Mapping[Reason, str] = {
     Reason.NOT_FITS: "the archive sent something that is no FITS file; run again later",
     Reason.TRUNCATED: "the cutout arrived incomplete each time; run again, check the network",
     Reason.TRAILING_BYTES: "more arrived than the FITS file that was announced; run again later",
-    Reason.WRONG_SHAPE: "the image has another shape than asked; report it to the archive",
-    Reason.WRONG_SOURCE: "the image is of another exposure; report it to the archive",
+    Reason.WRONG_SHAPE: 'the image has another shape than asked; report it, or store such: accept=["wrong_shape"]',
+    Reason.WRONG_SOURCE: 'the image is of another exposure; report it, or store such: accept=["wrong_source"]',
     Reason.TOO_LARGE: "the body went past the size cap; see the detail",
     Reason.WRONG_KIND: "the file is not of the kind that its name tells; see the detail, run again later",
     Reason.TIMEOUT: "no byte came in time; run again, or with a larger Limits(timeout_s=…)",
@@ -126,6 +126,8 @@ class Failure(NamedTuple):
     """True for a complete answer in plain text: words of the archive's own, unlike a web page."""
     is_final: bool = False
     """True where it has come before and is not asked for again."""
+    rule: str = ""
+    """Name of the check of ours that refused what came (`psfharvest.core.fits.acceptance`); else nothing."""
 
 
 class WantedURI(NamedTuple):
@@ -342,9 +344,9 @@ class Report:
     The account of a harvest.
 
     `requests` and `elapsed_s` are this run's; in `status`, all runs'. `retried` counts transient trouble that was
-    met, by reason. `stopped` says why work is pending: ``archive_down``, ``interrupted``, ``terminated``,
-    ``local_error``, ``error (TypeError)`` with the type of an unexpected error, or nothing. `notes` are sentences
-    for people.
+    met, by reason. `stopped` says why work is pending: ``archive_down``, ``all_refused`` (by one check of ours),
+    ``max_bytes``, ``interrupted``, ``terminated``, ``local_error``, ``error (TypeError)`` with the type of an
+    unexpected error, or nothing. `notes` are sentences for people.
     """
 
     total: int

@@ -26,7 +26,9 @@ from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Re
 from psfharvest.core.policy.deferral import Deferral
 from psfharvest.core.policy.refusals import Refusals
 from psfharvest.core.policy.retry import Final, decide
+from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.core.ports import Fetcher, Keeper
+from psfharvest.engine.examiner import Examiner
 from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.share import Share
 from psfharvest.engine.traffic import TICK_S
@@ -93,6 +95,8 @@ class Pump:
         waits for the verdict, while another request may stall.
     jitter
         A source of random numbers in ``[0, 1)``.
+    suspicion
+        Examines checks of ours that refuse all; None: each item is on its own.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Pump:
         patience_left_s: Callable[[], float] | None = None,
         hold_s: float = math.inf,
         jitter: Callable[[], float] = random.random,
+        suspicion: Suspicion | None = None,
     ) -> None:
         self.retried: Counter[Reason] = Counter()
         """Transient trouble met so far, by reason."""
@@ -124,12 +129,12 @@ class Pump:
         self._jitter = jitter
         self._fresh: deque[Item] = deque()
         self._retries: list[tuple[float, int, Item]] = []
-        self._sent = 0
+        self._sent = self._writing = 0
         self._ready: list[Outcome] = []
-        self._writing = 0
         self._ledger = OutageLedger(share.n_outages)
         self._refusals = Refusals()
         self._deferral = Deferral()
+        self._examiner = Examiner(suspicion, share, fetcher.recall)
         self._control = share.controls_begun
         self._gaps_s = 0.0
         self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
@@ -142,7 +147,7 @@ class Pump:
     @property
     def waiting(self) -> int:
         """Items that wait for another attempt."""
-        return len(self._retries) + len(self._ledger) + len(self._deferral)
+        return len(self._retries) + len(self._ledger) + len(self._deferral) + len(self._examiner)
 
     async def run(self, source: AsyncIterable[Sequence[Item]]) -> None:
         """
@@ -154,6 +159,8 @@ class Pump:
         ------
         ArchiveDown
             When an outage outlasted the patience; all not kept is still pending.
+        AllRefused
+            When one check of ours refused all that came first; that is still pending, too.
         LocalError
             When the keeper could not keep a batch.
         """
@@ -244,7 +251,10 @@ class Pump:
             if self._share.takes_control():
                 group.start_soon(self._send_control)
             self._note_control()
-            self._admit(now)
+            if self._examiner.is_examining:
+                self._admit_probe()
+            else:
+                self._admit(now)
             if self._is_finished():
                 return
             with anyio.move_on_after(self._pause_s(now)):
@@ -282,6 +292,7 @@ class Pump:
         elif self._ledger.is_controlled and self._share.last_passed == self._control:
             self._ready += self._ledger.control_passed()
             self._deferral.suspect()
+        self._examine(now)
         self._judge_held(now)
         if self._ready:
             self._signals.to_write.set()
@@ -301,11 +312,25 @@ class Pump:
             self._share.doubt()
         self._hold = held_at, hold_s
 
+    def _examine(self, now: float) -> None:
+        """Go on with the examination of a check that refuses all, or judge what was held back in vain."""
+        for item in self._examiner.again():
+            self._note_trouble(Reason.WRONG_SOURCE, item)
+            self._fresh.append(item)
+        is_idle = self._is_quiet() and not len(self._deferral)
+        self._judge_refused(self._examiner.turn(now, is_idle=is_idle, is_fed=self._is_fed), now)
+
+    def _judge_refused(self, held: Sequence[Delivery], now: float) -> None:
+        for delivery in held:
+            if delivery.failure is not None:
+                self._judge_failure(delivery, delivery.failure, now, is_examined=True)
+
     def _take_back(self) -> None:
         for outcome in self._ledger.outage(self._share.n_outages):
             self._fresh.append(outcome.item)
             self._note_trouble(outcome.reason or Reason.SERVER_ERROR, outcome.item)
         self._tell_troubles()
+        self._fresh.extend(self._examiner.take_back())
         self._refusals.forget()
         self._deferral.clear()
 
@@ -328,6 +353,7 @@ class Pump:
                 self._judge_failure(delivery, delivery.failure, now)
             elif delivery.body is not None:
                 self._refusals.given(item)
+                self._judge_refused(self._examiner.came(item), now)
                 attempts = self._ledger.attempts_after(item)
                 self._ready += self._ledger.came(item.number)
                 self._deferral.clear()
@@ -335,18 +361,25 @@ class Pump:
                 self._ready.append(done._replace(quirk=delivery.quirk) if delivery.quirk else done)
             else:
                 self._ledger.failed(item.number)
-                self._fresh.appendleft(item)
+                if not self._examiner.dropped(item):
+                    self._fresh.appendleft(item)
             self._n_interrupted = max(0, self._n_interrupted - 1)
 
-    def _judge_failure(self, delivery: Delivery, failure: Failure, now: float) -> None:
+    def _judge_failure(
+        self, delivery: Delivery, failure: Failure, now: float, *, is_examined: bool = False
+    ) -> None:
         item = delivery.item
         is_interrupted = self._n_interrupted > 0 and failure.evidence in _BROKEN
         if delivery.is_lost or is_interrupted:
             self._note_trouble(failure.reason, item)
-            # behind the others, so that the next probe asks for another cutout
-            self._fresh.append(self._ledger.refunded(item))
+            if not self._examiner.dropped(item):
+                # behind the others, so that the next probe asks for another cutout
+                self._fresh.append(self._ledger.refunded(item))
             return
         failure = self._refusals.refused(item, failure)
+        if not is_examined and self._examiner.holds(delivery, failure):
+            return
+        self._examiner.judged(item)
         attempts = self._ledger.attempts_after(item)
         self._ledger.charge(item.number)
         self._deferral.failed(item)
@@ -375,7 +408,7 @@ class Pump:
         budget = self._budget(self._fetcher.exposed() + len(self._ready) + self._writing)
         is_due = bool(self._retries) and self._retries[0][0] <= now
         self._share.n_waiting = self._fetcher.held() + min(max(0, budget), len(self._fresh) + is_due)
-        room = min(self._fetcher.room(), budget)
+        room = int(min(self._fetcher.room(), budget, self._examiner.room(self._sent)))
         batch: list[Item] = []
         while self._retries and len(batch) < room and self._retries[0][0] <= now:
             self._choose(self._ledger.refunded(heapq.heappop(self._retries)[2]), batch)
@@ -393,6 +426,16 @@ class Pump:
         self._has_room = len(batch) < room
         if len(self._fresh) < FRESH_MAX // 2:
             self._signals.room.set()
+
+    def _admit_probe(self) -> None:
+        """Send nothing but the cutout by which a check that refuses all is examined."""
+        self._has_room = False
+        self._share.n_waiting = self._fetcher.held() + 1
+        batch = self._examiner.probe(self._fetcher.room())
+        if batch:
+            self._sent += 1
+            self._ledger.sent(batch)
+            self._fetcher.submit(batch)
 
     def _choose(self, item: Item, batch: list[Item]) -> None:
         if item.number in self._unwanted:
@@ -426,7 +469,7 @@ class Pump:
         return not (self._fresh or self._sent) and not self._fetcher.is_busy()
 
     def _is_draining(self) -> bool:
-        is_empty = not (self._retries or self._ledger or len(self._deferral))
+        is_empty = not (self._retries or self._ledger or len(self._deferral) or len(self._examiner))
         return self._is_fed and is_empty and self._is_quiet()
 
     def _is_finished(self) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError
-from psfharvest.core.fits import datauri, pixels
+from psfharvest.core.fits import acceptance, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.store.column_types import FILLERS, ColumnTypes, column
 from psfharvest.store.read.harvest import Harvest
@@ -125,6 +125,8 @@ class Content:
         for chosen, found in self._found(size):
             raw = chosen.read(found).raw
             header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
+            if image is not None and found.ours["quirk"] == acceptance.WRONG_SHAPE:
+                image = pixels.framed(image, size)
             if image is None or image.shape != (size, size):
                 raise LocalError(
                     f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(chosen.folder)}"

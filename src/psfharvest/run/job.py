@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -16,12 +17,13 @@ from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
+from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.engine.share import Share
 from psfharvest.events.hub import Listener
 from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
-from psfharvest.run.run import Run, lost_words
+from psfharvest.run.run import CONTROLS_MAX, Run, lost_words, settings_of
 from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_of
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
@@ -59,6 +61,8 @@ class Job:
         Size of all of the folder's cutouts beyond which the run ends with work pending.
     events
         Called with every event of this call.
+    accept
+        Names of deviations of cutouts that pass, beside those that the folder accepts.
 
     Raises
     ------
@@ -74,6 +78,7 @@ class Job:
     progress: Callable[[Progress], None] | None
     max_bytes: int | None = None
     events: Listener | None = None
+    accept: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.via not in VIAS:
@@ -151,6 +156,7 @@ class Job:
         share: Share,
     ) -> Report:
         await _in_thread(_note_archive, manifest, self.session.endpoints.root)
+        suspicion = await _in_thread(_suspicion, manifest, self.accept | self.session.known_names)
         before = manifest.counts()
         await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         note = await _in_thread(_mend_tail, self.folder, manifest)
@@ -164,7 +170,9 @@ class Job:
                 sink=sink,
                 todo=todo,
                 mashup=self.session.mashup(share, LONG_PATIENCE_S),
-                fetcher=self.session.harvester(share, self.via, lambda: manifest.tally().pending, staging),
+                fetcher=self.session.harvester(
+                    share, self.via, lambda: manifest.tally().pending, staging, suspicion.accepted
+                ),
                 share=share,
                 policy=self.session.policy(LONG_PATIENCE_S),
                 folder=self.folder,
@@ -175,6 +183,7 @@ class Job:
                 before=before,
                 archive=self.session.endpoints.root,
                 via=self.via,
+                suspicion=suspicion,
             ).run()
 
 
@@ -183,6 +192,17 @@ def _note_archive(manifest: Manifest, root: str) -> None:
     if manifest.setting("archive") != root:
         with manifest.transaction():
             manifest.set(archive=root)
+
+
+def _suspicion(manifest: Manifest, accept: frozenset[str]) -> Suspicion:
+    """Return what the folder accepts, and what a call accepts beside it, which is recorded."""
+    known = {name: json.loads(manifest.setting(name) or "[]") for name in ("accept", "proven")}
+    suspicion = Suspicion(accept.union(known["accept"]), known["proven"])
+    for item in manifest.known_good(CONTROLS_MAX):  # of a folder that did not keep it yet
+        suspicion.came(item)
+    with manifest.transaction():
+        manifest.set(**settings_of(suspicion))
+    return suspicion
 
 
 def _mend_tail(folder: Path, manifest: Manifest) -> list[str]:

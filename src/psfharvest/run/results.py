@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from psfharvest.archive.catalog.listing import PartRows
+from psfharvest.archive.catalog.rows import NO_ROWS, Rows
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
 from psfharvest.core.names import DetectorName
+from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import open_limit
 from psfharvest.run import interruption
+from psfharvest.run.targets import What, queries_of
 from psfharvest.version import __version__
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+WATCH_S = 0.2
 _log = logging.getLogger("psfharvest")
 
 
@@ -73,6 +80,15 @@ def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
     return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
 
 
+def table_of(query: Query, parts: Sequence[PartRows]) -> Table:
+    """Return the rows of a query's parts as a table."""
+    rows = NO_ROWS.plus(*(part.rows for part in parts))
+    if any(part.is_again or part.part is None for part in parts):
+        rows = rows.distinct()
+    rows = rows if rows.columns else Rows.none(query.columns, query.detector)
+    return (rows.only(query.columns) if query.columns else rows).table()
+
+
 def as_query(query: Query | DetectorName) -> Query:
     """Return a query, for a detector's name that of all its sources."""
     return query if isinstance(query, Query) else Query(query)
@@ -93,3 +109,26 @@ def html_table(rows: Iterable[tuple[str, str]]) -> str:
     """Return names and values as a table for notebooks."""
     cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<table>{cells}</table>"
+
+
+async def expected_cutouts(
+    count: Callable[[Query], Awaitable[int]], what: What, suffixes: Sequence[str]
+) -> int | None:
+    """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
+    queries = queries_of(what)
+    if queries:
+        names = [suffixes] if isinstance(suffixes, str) else suffixes
+        counts = [await count(query) for query in queries]
+        fitting = [sum(name in query.detector.suffixes for name in names) for query in queries]
+        return sum(n * k for n, k in zip(counts, fitting, strict=True))
+    return len(what) if isinstance(what, Sized) else None
+
+
+async def watch_stream(
+    cutouts: CutoutStream, watch: Callable[[Progress], object], expect: Callable[[], Awaitable[int | None]]
+) -> None:
+    """Show a stream's progress until it is cancelled."""
+    expected = await expect()
+    while True:
+        watch(stream_progress(cutouts.states, expected, 0))
+        await anyio.sleep(WATCH_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
-from psfharvest.core.errors import ArchiveDown, LocalError
+from psfharvest.core.errors import AllRefused, ArchiveDown, LocalError
 from psfharvest.core.model import (
     BadLine,
     Delivery,
@@ -24,6 +25,7 @@ from psfharvest.core.model import (
     State,
     WantedURI,
 )
+from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
@@ -103,6 +105,8 @@ class Run:
         The manifest's counts before this call made anything pending again.
     archive, via
         Where cutouts come from, and how they are to travel: for the events.
+    suspicion
+        What is accepted of cutouts, and examines checks of ours that refuse all.
     """
 
     manifest: Manifest
@@ -120,6 +124,7 @@ class Run:
     before: Mapping[Counted, tuple[int, int]] = field(default_factory=dict)
     archive: str = ""
     via: str = "auto"
+    suspicion: Suspicion = field(default_factory=Suspicion)
     _disk: Disk = field(default_factory=Disk)
     _pump: Pump = field(init=False)
     _targets: TargetReader = field(init=False)
@@ -135,7 +140,7 @@ class Run:
     def __post_init__(self) -> None:
         self._notes += self.notes
         self._notes += [self.manifest.note] if self.manifest.note else []
-        self._pump = Pump(self.fetcher, self, self.share, self.policy)
+        self._pump = Pump(self.fetcher, self, self.share, self.policy, suspicion=self.suspicion)
         self._targets = TargetReader(
             self.manifest,
             self._disk,
@@ -191,11 +196,15 @@ class Run:
             requests=self.share.requests,
             retried=self._retried(),
             stopped=stopped,
-            notes=(*self._targets.notes, *self.mashup.notes, *self._notes),
+            notes=(*self._targets.notes, *self.mashup.notes, *self._notes, *self._suspicions(stopped)),
             is_fully_asked=self._targets.n_left == 0,
             lacking=self._targets.lacking,
             via=self.fetcher.account(),
         )
+
+    def _suspicions(self, stopped: str) -> list[str]:
+        """Return what is to be said of checks that refused everything, in a run that went to its end."""
+        return [] if stopped else self.suspicion.notes()
 
     def progress(self) -> Progress:
         """Return a look at the run."""
@@ -250,7 +259,7 @@ class Run:
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
             self.manifest.record(stored)
-            self.manifest.set(**self.sink.checkpoint())
+            self.manifest.set(**self.sink.checkpoint(), **settings_of(self.suspicion))
             self._note_run()
             self._chronicle.write()
 
@@ -315,10 +324,10 @@ class Run:
         if isinstance(error, ByteLimit):
             self._notes.append(f"stopped at {self.manifest.tally().bytes:,} bytes: the limit is {self.max_bytes:,}")
             return "max_bytes"
-        if isinstance(error, ArchiveDown):
+        if isinstance(error, ArchiveDown | AllRefused):
             await self._keep_leftovers()
             self._notes.append(str(error))
-            return "archive_down"
+            return "archive_down" if isinstance(error, ArchiveDown) else "all_refused"
         if error is not None:
             raise error
         return ""
@@ -368,7 +377,7 @@ class Run:
         try:
             await self._disk.do(close)
         except LocalError:
-            if stopped in ("", "archive_down"):  # otherwise an error or a cancellation is under way, and goes first
+            if stopped in ("", "archive_down", "all_refused"):  # else an error or a cancellation goes first
                 raise
 
     async def _beat(self) -> None:
@@ -423,6 +432,11 @@ class Run:
 
     def _retried(self) -> dict[str, int]:
         return {reason.value: n for reason, n in sorted(self._pump.retried.items())}
+
+
+def settings_of(suspicion: Suspicion) -> dict[str, str]:
+    """Return what of a suspicion a folder keeps: what is accepted, and of what cutouts have come."""
+    return {"accept": json.dumps(sorted(suspicion.accepted)), "proven": json.dumps(sorted(suspicion.proven))}
 
 
 def lost_words(n: int, path: str) -> str:

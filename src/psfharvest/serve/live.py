@@ -30,6 +30,7 @@ STOPPED = {
     "interrupted": "The last run was interrupted; the same command continues.",
     "terminated": "The last run was terminated; the same command continues.",
     "local_error": "The last run stopped since local storage failed (disk full, or not writable).",
+    "all_refused": "The last run stopped since one check refused all that came; its note says what lets it pass.",
     "archive_down": "The last run stopped since the archive stayed out of reach; the same command continues.",
     "": "",
 }

@@ -14,7 +14,7 @@ TLS, which has checked every byte as it does for a single file; over plain HTTP 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,6 +97,8 @@ class BundleFetcher:
         Takes what has arrived of bundles whose ends are still to come.
     memory_bytes
         How much of that, a bundle, is held in memory.
+    accepted
+        Names of deviations that pass; it may grow meanwhile.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class BundleFetcher:
         staging: Staging,
         *,
         memory_bytes: int = MEMORY_BYTES,
+        accepted: Collection[str] = (),
     ) -> None:
+        self._accepted = accepted
         self._wire = wire
         self._staging = staging
         self._memory_bytes = memory_bytes
@@ -297,7 +301,7 @@ class BundleFetcher:
             bundle.notes[item.uri] = f"refused member: {member.problem}"
             return
         del bundle.absent[name]
-        delivery = deliver(item, member.body, self._template.credentials)
+        delivery = deliver(item, member.body, self._template.credentials, self._accepted)
         if delivery.failure is not None:
             # what a bundle holds in its place is no answer for this cutout, which two of them would make final
             delivery = delivery._replace(failure=delivery.failure._replace(fingerprint=b"", is_text=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from psfharvest.archive.endpoints import Endpoints
@@ -33,6 +33,8 @@ class FileFetcher:
         Sends a small count: the control request while no cutout is known to be good.
     is_urgent
         Whether its requests go before those of others that wait in the wire.
+    accepted
+        Names of deviations that pass; it may grow meanwhile.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class FileFetcher:
         at_data_urls: bool = False,
         is_urgent: bool = False,
         count: Callable[[], Awaitable[Failure | None]],
+        accepted: Collection[str] = (),
     ) -> None:
+        self._accepted = accepted
         self._wire = wire
         self._count = count
         self._good: deque[Item] = deque(maxlen=GOOD_MAX)
@@ -135,7 +139,7 @@ class FileFetcher:
         item = self._good[-1]
         answer = await self._wire.exchange(self._request(item))
         self._traffic.repeated(answer.n_sent - 1)
-        failure = failure_of(answer) or deliver(item, answer.body, self._template.credentials).failure
+        failure = failure_of(answer) or self._checked(item, answer.body).failure
         if failure is not None:
             self._good.rotate()
         return failure
@@ -178,13 +182,15 @@ class FileFetcher:
         if not answer.n_sent:
             return Delivery(item, None)
         failure = failure_of(answer)
-        secrets = self._template.credentials
-        delivery = deliver(item, answer.body, secrets) if failure is None else Delivery(item, None, failure=failure)
+        delivery = self._checked(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
         if answer.n_sent > 1:
             delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:
             return delivery
         return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))
+
+    def _checked(self, item: Item, body: bytes) -> Delivery:
+        return deliver(item, body, self._template.credentials, self._accepted)
 
     def next_change_s(self) -> float | None:
         """Return None: the rate limiter knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from psfharvest.archive.endpoints import without
@@ -15,6 +16,8 @@ MIN_CAP_BYTES = 2 * 2**20
 CAP_BYTES_A_PIXEL = 32
 FINGERPRINT_BYTES = 12
 _INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
+_OURS = frozenset({Reason.TOO_LARGE, Reason.REDIRECT})
+"""What a wire refuses by rules of ours."""
 _PASSING = frozenset({407, 408, 425, 429, 502, 503, 504})
 """Statuses of servers in between, or of an archive that is busy: the same answer twice says nothing of a cutout."""
 
@@ -34,7 +37,8 @@ def max_body_bytes(item: Item, limit: int) -> int:
 def failure_of(answer: Answer) -> Failure | None:
     """Return why an answer is no success as HTTP sees it, or None."""
     if answer.failure is not None:
-        return answer.failure
+        failure = answer.failure
+        return failure._replace(rule=failure.reason.value) if failure.reason in _OURS else failure
     if 200 <= answer.status < 300:
         return None
     failure = status_failure(
@@ -61,9 +65,20 @@ def status_failure(
     return classify_status(status, retry_after, words, answered_at(date, datetime.now(UTC)))
 
 
-def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
-    """Return the delivery of a body: checked against what was asked, and hashed when it is right."""
-    flaw, quirk = filekinds.verdict(item, body)
+def deliver(item: Item, body: bytes, secrets: Headers = (), accepted: Collection[str] = ()) -> Delivery:
+    """
+    Return the delivery of a body: checked against what was asked, and hashed when it is right.
+
+    Parameters
+    ----------
+    item, body
+        What was asked for, and what came.
+    secrets
+        What no message may show.
+    accepted
+        Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
+    """
+    flaw, quirk = filekinds.verdict(item, body, accepted)
     if flaw is None:
         return Delivery(item, body, hashlib.sha256(body).digest(), quirk=quirk)
     is_complete = flaw.reason not in _INCOMPLETE
@@ -74,5 +89,6 @@ def deliver(item: Item, body: bytes, secrets: Headers = ()) -> Delivery:
         status=200,
         fingerprint=fingerprint_of(200, body) if is_complete else b"",
         is_text=flaw.reason is Reason.TEXT_PAGE,
+        rule="" if flaw.reason is Reason.OFF_DETECTOR else flaw.rule or flaw.reason.value,
     )
     return Delivery(item, None, failure=failure)

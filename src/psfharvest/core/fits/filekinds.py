@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from xml.parsers import expat
 
 from psfharvest.core import tar
@@ -38,10 +38,10 @@ _ZIP_END_MAX_BYTES = 22 + 2**16
 _TEXT_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
 
 
-def verdict(item: Item, body: bytes) -> Verdict:
-    """Return what is wrong with `body` as what an item asks for, or which quirk it has."""
+def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
+    """Return what is wrong with `body` as what an item asks for, or which quirk it has; see `quirks.verdict`."""
     if item.size_px is not None:
-        return quirks.verdict(item, body)
+        return quirks.verdict(item, body, accepted)
     return Verdict(flaw_of_file(body, datauri.file_name(item.uri)))
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
+from psfharvest.core.fits import names
 from psfharvest.core.model import Reason
 
 BLOCK = 2880
@@ -40,6 +42,8 @@ class Flaw(NamedTuple):
 
     reason: Reason
     detail: str
+    rule: str = ""
+    """Name of the deviation, where that says more than the reason does."""
 
 
 class Hdu(NamedTuple):
@@ -55,7 +59,7 @@ class Hdu(NamedTuple):
     end: int
 
 
-def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
+def flaw(body: bytes, size_px: int | None, rootname: str = "", accepted: Collection[str] = ()) -> Flaw | None:
     """
     Return why `body` is not the asked cutout, or None when it is.
 
@@ -67,6 +71,8 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
         The side of the image, which must have shape ``(size_px, size_px)``; None: any whole FITS file.
     rootname
         The exposure asked for; compared, where given, with the cards ROOTNAME and EXPNAME, where present.
+    accepted
+        Differences of names that pass; see `psfharvest.core.fits.names`, or ``wrong_source`` for any.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     """
     if size_px is not None and _is_plain_image(body, size_px):
         header = body[: len(body) - _padded(4 * size_px * size_px)]
-        return _bad_scale(header) or _other_name(header, rootname)
+        return _bad_scale(header) or _other_name(header, rootname, accepted)
     if not body.startswith(b"SIMPLE  ="):
         return _not_fits(body)
     units = walk(body)
@@ -86,16 +92,16 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "") -> Flaw | None:
     if image is None or image.shape != (size_px, size_px):
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
         return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
-    return flaw_of_units(units, image, rootname)
+    return flaw_of_units(units, image, rootname, accepted)
 
 
-def flaw_of_units(units: list[Hdu], image: Hdu, rootname: str) -> Flaw | None:
+def flaw_of_units(units: list[Hdu], image: Hdu, rootname: str, accepted: Collection[str] = ()) -> Flaw | None:
     """Return why a whole file's image cannot be read, or is of another exposure."""
     if units[0].header[29:30] != b"T" and units[0].header[10:30].strip() != b"T":
         return Flaw(Reason.NOT_FITS, "SIMPLE is not T: the file says that it does not keep to the standard")
     if _GROUPS.search(image.header) is not None:
         return Flaw(Reason.NOT_FITS, "GROUPS is T: random groups, which astropy does not read as an image")
-    return _bad_scale(image.header) or _other_source(units, rootname)
+    return _bad_scale(image.header) or _other_source(units, rootname, accepted)
 
 
 def walk(body: bytes) -> list[Hdu] | Flaw:
@@ -315,13 +321,13 @@ def _real(header: bytes, keyword: bytes, absent: float) -> float:
     return math.nan if found is None else float(found[1].translate(_E_FOR_D))
 
 
-def _other_source(units: list[Hdu], rootname: str) -> Flaw | None:
-    flaws = (_other_name(unit.header, rootname) for unit in units)
+def _other_source(units: list[Hdu], rootname: str, accepted: Collection[str]) -> Flaw | None:
+    flaws = (_other_name(unit.header, rootname, accepted) for unit in units)
     return next((flaw for flaw in flaws if flaw is not None), None)
 
 
-def _other_name(header: bytes, rootname: str) -> Flaw | None:
-    if not rootname:
+def _other_name(header: bytes, rootname: str, accepted: Collection[str]) -> Flaw | None:
+    if not rootname or Reason.WRONG_SOURCE in accepted:
         return None
     for keyword in _NAMES:
         card = _card(header, keyword)
@@ -329,6 +335,9 @@ def _other_name(header: bytes, rootname: str) -> Flaw | None:
             continue
         value = card[1:].partition(b"/")[0].strip().strip(b"'").strip().decode("ascii", "replace")
         if value and value.casefold() != rootname.casefold():
+            rule = names.difference(value, rootname)
+            if rule and rule in accepted:
+                continue
             name = keyword.decode().strip()
-            return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}")
+            return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}", rule)
     return None

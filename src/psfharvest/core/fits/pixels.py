@@ -56,6 +56,18 @@ def crop_offset(unit: fitscheck.Hdu, asked: CutoutURI) -> tuple[int, int] | None
     return quirks.offset(unit, asked)
 
 
+def framed(image: NDArray[float32], size_px: int) -> NDArray[float32]:
+    """
+    Return an image with the side that was asked for, NaN beyond it.
+
+    One of another shape is about the same star: the pixel that fitscut centres stays in the middle.
+    """
+    if image.shape == (size_px, size_px):
+        return image
+    ny, nx = image.shape
+    return _placed(image, size_px, (size_px // 2 - nx // 2, size_px // 2 - ny // 2))
+
+
 def _found(raw: bytes) -> tuple[bytes, fitscheck.Hdu] | None:
     """Return the image of a file, and the bytes that hold it: the file's own, or those of its mended equal."""
     units = fitscheck.walk(raw) if raw.startswith(b"SIMPLE  =") else None
@@ -63,7 +75,14 @@ def _found(raw: bytes) -> tuple[bytes, fitscheck.Hdu] | None:
     if unit is not None:
         return raw, unit
     mended = quirks.mended(raw)
-    body = raw if mended is None else mended.body
+    found = _image_in(raw if mended is None else mended.body)
+    if found is not None:
+        return found
+    read = quirks.reread(raw)
+    return None if read is None else _image_in(read)
+
+
+def _image_in(body: bytes) -> tuple[bytes, fitscheck.Hdu] | None:
     units = fitscheck.walk(body) if body.startswith(b"SIMPLE  =") else None
     unit = quirks.image_of(units) if isinstance(units, list) else None
     return None if unit is None else (body, unit)
@@ -73,8 +92,10 @@ def _placed(pixels: NDArray[float32], size_px: int, at: tuple[int, int]) -> NDAr
     import numpy as np  # noqa: PLC0415 - a harvest moves bytes and needs no arrays
 
     frame = np.full((size_px, size_px), np.nan, np.float32)
-    (x, y), (ny, nx) = at, pixels.shape
-    frame[y : y + ny, x : x + nx] = pixels
+    pixels = pixels[max(0, -at[1]) :, max(0, -at[0]) :]
+    x, y = max(0, at[0]), max(0, at[1])
+    inside = frame[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+    inside[:] = pixels[: inside.shape[0], : inside.shape[1]]
     return frame
 
 

@@ -15,6 +15,8 @@ tile_compressed      the image is in the cells of a table (fpack)
 gzip_body            the file is compressed by gzip
 edge_crop            the image is smaller than asked, since the detector ends there
 ===================  =====================================================================================
+
+What a caller accepts beyond these (`psfharvest.core.fits.acceptance`) passes where astropy reads an image from it.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ import io
 import math
 import warnings
 import zlib
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS
-from psfharvest.core.fits import datauri, fitscheck
+from psfharvest.core.fits import acceptance, datauri, fitscheck
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.fits.fitscheck import BLOCK, CARD, Flaw, Hdu
 from psfharvest.core.model import Item, Reason
@@ -59,27 +62,78 @@ class Verdict(NamedTuple):
 PLAIN = Verdict(None)
 
 
-def verdict(item: Item, body: bytes) -> Verdict:
-    """Return whether `body` is the cutout that an item asks for."""
+def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
+    """
+    Return whether `body` is the cutout that an item asks for.
+
+    Parameters
+    ----------
+    item, body
+        What was asked for, and what came.
+    accepted
+        Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
+    """
     flaw = fitscheck.flaw(body, item.size_px, item.rootname)
     if flaw is None:
         return PLAIN
+    if flaw.reason is Reason.WRONG_SOURCE:
+        again = fitscheck.flaw(body, item.size_px, item.rootname, accepted) if accepted else flaw
+        return Verdict(None, acceptance.name_of(flaw, accepted)) if again is None else Verdict(again)
     if flaw.reason not in _MAY_BE_QUIRK or item.size_px is None:
         return Verdict(flaw)
+    found = _deviating(item, body, flaw, accepted)
+    if found.flaw is not None and acceptance.name_of(found.flaw, accepted):
+        return _read_by_astropy(item, body, found.flaw, accepted)
+    return found
+
+
+def _deviating(item: Item, body: bytes, flaw: Flaw, accepted: Collection[str]) -> Verdict:
+    """Return the verdict of a body that fails the plain check, as far as it can be mended."""
     found = mended(body) or Mended("", body)
     units = fitscheck.walk(found.body) if found.body.startswith(b"SIMPLE  =") else flaw
     image = None if isinstance(units, Flaw) else image_of(units)
-    if isinstance(units, Flaw) or image is None:
+    if isinstance(units, Flaw) or image is None or item.size_px is None:
         return Verdict(flaw)
     quirk = found.quirk or ("" if fitscheck.first_image(units) else DEGENERATE_AXES)
     if image.shape != (item.size_px, item.size_px):
         parts = datauri.parts_of(item.uri)
         if parts is None or offset(image, parts) is None:
-            shape = "x".join(str(n) for n in reversed(image.shape))
-            return Verdict(Flaw(Reason.WRONG_SHAPE, f"{shape} instead of {item.size_px}x{item.size_px}"))
+            shape = _wrong_shape(image, item.size_px)
+            name = acceptance.name_of(shape, accepted)
+            return _of_units(units, image, item, quirk, accepted, name) if name else Verdict(shape)
         quirk = quirk or EDGE_CROP
+    return _of_units(units, image, item, quirk, accepted)
+
+
+def _of_units(
+    units: list[Hdu], image: Hdu, item: Item, quirk: str, accepted: Collection[str], name: str = ""
+) -> Verdict:
     flaw = fitscheck.flaw_of_units(units, image, item.rootname)
-    return Verdict(flaw, "" if flaw else quirk)
+    if flaw is None:
+        return Verdict(None, name or quirk)
+    again = fitscheck.flaw_of_units(units, image, item.rootname, accepted) if accepted else flaw
+    return Verdict(again) if again else Verdict(None, name or acceptance.name_of(flaw, accepted) or quirk)
+
+
+def _wrong_shape(image: Hdu, size_px: int) -> Flaw:
+    shape = "x".join(str(n) for n in reversed(image.shape))
+    return Flaw(Reason.WRONG_SHAPE, f"{shape} instead of {size_px}x{size_px}")
+
+
+def _read_by_astropy(item: Item, body: bytes, flaw: Flaw, accepted: Collection[str]) -> Verdict:
+    """Return the verdict of a body with an accepted flaw: it passes where astropy reads an image from it."""
+    inner = mended(body)
+    read = reread(inner.body if inner else body)
+    units = None if read is None else fitscheck.walk(read)
+    image = image_of(units) if isinstance(units, list) else None
+    if not isinstance(units, list) or image is None or item.size_px is None:
+        return Verdict(flaw)
+    name = acceptance.name_of(flaw, accepted)
+    if image.shape != (item.size_px, item.size_px):
+        shape = _wrong_shape(image, item.size_px)
+        if not (name := acceptance.name_of(shape, accepted)):
+            return Verdict(shape)
+    return _of_units(units, image, item, "", accepted, name)
 
 
 def mended(raw: bytes) -> Mended | None:
@@ -217,26 +271,46 @@ def _packed_axes(raw: bytes) -> list[int]:
     return [_card(u.header, f"ZNAXIS{axis}") or 0 for u in units if b"ZIMAGE  =" in u.header for axis in (1, 2)]
 
 
+def reread(raw: bytes) -> bytes | None:
+    """Return the image that astropy reads from a file against the standard, as a file of its own; or None."""
+    if not raw.startswith(b"SIMPLE") or len(raw) > MAX_INFLATED_BYTES:
+        return None
+    return _image_by_astropy(raw, is_packed=False)
+
+
 def _unpacked(quirk: str, raw: bytes) -> Mended | None:
     """Return the image that a table holds in its cells as a file of its own."""
-    from astropy.io import fits  # noqa: PLC0415 - heavy, and rare
-
     if not all(0 < n <= MAX_UNPACKED_PX for n in _packed_axes(raw)):
         return None
+    body = _image_by_astropy(raw, is_packed=True)
+    return None if body is None else Mended(quirk or "tile_compressed", body)
+
+
+def _image_by_astropy(raw: bytes, *, is_packed: bool) -> bytes | None:
+    from astropy.io import fits  # noqa: PLC0415 - heavy, and rare
+
+    kind = fits.CompImageHDU if is_packed else (fits.PrimaryHDU, fits.ImageHDU)
     out = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(raw), memmap=False) as units:
-                packed = next((u for u in units if isinstance(u, fits.CompImageHDU) and u.data.ndim == 2), None)
-                if packed is None:
+            with fits.open(io.BytesIO(raw), memmap=False, disable_image_compression=not is_packed) as units:
+                found = next((u for u in units if isinstance(u, kind) and _n_axes(u) == 2), None)
+                if found is None:
                     return None
-                header = packed.header.copy()
-                for name in ("XTENSION", "PCOUNT", "GCOUNT"):
+                header = found.header.copy()
+                for name in ("XTENSION", "PCOUNT", "GCOUNT", "GROUPS"):
                     header.remove(name, ignore_missing=True)
+                header["SIMPLE"] = True
                 names = {k: v for k, v in units[0].header.items() if k in ("ROOTNAME", "EXPNAME")}
                 header.update({k: v for k, v in names.items() if k not in header})
-                fits.PrimaryHDU(packed.data, header).writeto(out, output_verify="silentfix+ignore")
+                data = found.data if is_packed else found.data.squeeze()
+                fits.PrimaryHDU(data, header).writeto(out, output_verify="silentfix+ignore")
     except Exception:  # noqa: BLE001 - whatever astropy says of it: it does not give the pixels
         return None
-    return Mended(quirk or "tile_compressed", out.getvalue())
+    return out.getvalue()
+
+
+def _n_axes(unit: Any) -> int:
+    """Return how many axes longer than 1 a unit's pixels have; 0 without pixels."""
+    return 0 if unit.data is None else sum(n > 1 for n in unit.data.shape)
