@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import ssl
 import subprocess
@@ -393,6 +394,7 @@ class WireTests:
 
         assert failure is not None
         assert (failure.reason, failure.evidence) == (Reason.REFUSED, Evidence.UNREACHABLE)
+        assert re.search("refused|(failed to|couldn't) connect", failure.detail, re.IGNORECASE), failure.detail
 
     async def test_unknown_host(self) -> None:
         """A name that nobody knows is told apart from a refusal."""

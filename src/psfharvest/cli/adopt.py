@@ -120,6 +120,9 @@ def _ask_rows(folder: Path, options: dict[str, Any], *, is_quiet: bool) -> Fille
     except loop.Interrupted as interrupted:
         say("interrupted: the same command continues")
         raise SystemExit(interrupted.status) from None
+    if filled == (0, 0):
+        say("every cutout has its catalogue row")
+        return filled
     unknown = f"; the archive has none that fits {filled.n_unknown:,}" if filled.n_unknown else ""
     say(f"{filled.n_found:,} cutouts have got their catalogue rows{unknown}")
     return filled
@@ -226,6 +229,6 @@ class _AdoptProgress:
         if self._bar is None:
             from psfharvest.show.progress import bar  # noqa: PLC0415
 
-            self._bar = bar(looked.total or 0)
+            self._bar = bar(looked.total or 0, unit="cutout")
         self._bar.set_postfix_str(f"{looked.n_broken:,} broken", refresh=False)
         self._bar.update(looked.n_read - self._bar.n)

@@ -122,7 +122,7 @@ def _show(steps: Iterator[Step], *, is_quiet: bool) -> int:
                 if bar is None:
                     from psfharvest.show.progress import bar as made  # noqa: PLC0415
 
-                    bar = made(0)
+                    bar = made(0, unit="cutout")
                 bar.total = bar.n + step.n + step.n_left
                 bar.update(step.n)
             elif time.monotonic() - shown_at >= LINE_EVERY_S:

@@ -163,7 +163,8 @@ def bar(total: int | None, initial: int = 0, items: Iterable[Any] | None = None,
 
     if any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__):
         return tqdm(items, total=total, initial=initial, unit=unit)
-    return tqdm(items, total=total, initial=initial, unit=unit, file=UnbreakableStream(sys.stderr))
+    stream = UnbreakableStream(sys.stderr)
+    return tqdm(items, total=total, initial=initial, unit=unit, file=stream, dynamic_ncols=True)
 
 
 def _in_words(progress: Progress) -> str:

@@ -8,8 +8,10 @@ exceptions are recognised by their classes' names.
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import ssl
+from collections.abc import Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from importlib.util import find_spec
@@ -127,6 +129,7 @@ def failure_of_error(error: BaseException) -> Failure:
     text = without_userinfo(str(error)) or type(error).__name__
     if reason is Reason.REFUSED:
         reason = _connect_reason(error)
+        text = _system_words(error) or text
     elif reason is Reason.PROTOCOL and ("incomplete" in text or "complete message body" in text):
         reason = Reason.TRUNCATED
     elif reason is Reason.PROTOCOL and ("disconnected" in text or "ConnectionClosed" in text):
@@ -146,12 +149,33 @@ def _pool_size(transport: Any, depth: int) -> int | None:
     return min(sizes, default=None)
 
 
-def _connect_reason(error: BaseException) -> Reason:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what is behind it, the members of groups included."""
     cause: BaseException | None = error
     while cause is not None:
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            for member in cause.exceptions:
+                yield from _causes(member)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _connect_reason(error: BaseException) -> Reason:
+    for cause in _causes(error):
         if isinstance(cause, socket.gaierror):
             return Reason.DNS
         if isinstance(cause, ssl.SSLError):
             return Reason.TLS
-        cause = cause.__cause__ or cause.__context__
     return Reason.REFUSED
+
+
+def _system_words(error: BaseException) -> str:
+    """Return what the operating system says of a connection that did not come about, or nothing."""
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror):
+            return str(cause.strerror)
+        if isinstance(cause, ssl.SSLError):
+            return ""
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno)  # the error's own words are its maker's
+    return ""
