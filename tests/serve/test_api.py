@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from astropy.io import fits
+from prometheus_client.parser import text_string_to_metric_families
 from serving import N_STARS, client_of
 
 from harness import rows_of, stored_bytes
@@ -69,6 +70,42 @@ async def test_what_a_harvest_changes_is_seen(tmp_path: Path, stars: Path, psfha
 
     assert (10, 10, 30, 30) == (before["done"], sorted_before["total"], after["done"], found["total"])
     assert len((await get_series(tmp_path / "d"))["at_s"]) >= 1
+
+
+async def test_what_runs_have_noted_is_told(tmp_path: Path, psfharvest, simulator) -> None:
+    """A page that is opened after two runs shows both: how the account grew; what happened, the latest first."""
+    words = ["harvest", tmp_path / "d", "UVIS", "--suffix", "flt", "--archive", simulator.url, "--quiet"]
+    assert psfharvest(*words, "--limit", "10").status == 0
+    assert psfharvest(*words, "--limit", "30").status == 0
+    series = await get_series(tmp_path / "d")
+    async with client_of(tmp_path / "d") as client:
+        notes = (await get(client, "/api/notes"))["notes"]
+        now = await get(client, "/api/now")
+
+    assert 1 == len({len(column) for column in series.values()})
+    assert 2 <= len(series["at_s"])
+    assert series["at_s"] == sorted(series["at_s"])
+    assert all(n <= 30 for n in series["done"])
+    begun_and_ended = [note["event"] for note in notes if note["event"] in ("Started", "Ended")]
+    assert ["Ended", "Started"] * 2 == begun_and_ended
+    assert [note["at"] for note in notes] == sorted((note["at"] for note in notes), reverse=True)
+    assert now["last_note"] >= len(notes)
+
+
+async def test_prometheus_reads_the_metrics(client: httpx.AsyncClient) -> None:
+    """The account as Prometheus' own parser finds it."""
+    text = (await client.get("/metrics")).text
+    now = await get(client, "/api/now")
+    found = {
+        (sample.name, sample.labels.get("state")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+    assert 1 == found["psfharvest_up", None]
+    for state in ("done", "missing", "failed", "pending"):
+        assert now[state] == found["psfharvest_cutouts", state]
+    assert now["requests"] == found["psfharvest_requests_total", None]
 
 
 async def get_series(folder: Path) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from psfharvest.core.errors import FolderRefused
-from psfharvest.store.lock import folder_lock
+from psfharvest.store.lock import LOCK_NAME, folder_lock, holder
 
 HOLD = (
     "import sys, time; from pathlib import Path; from psfharvest.store.lock import folder_lock\n"
@@ -66,3 +67,44 @@ def test_a_child_of_a_dead_parent_keeps_no_lock(tmp_path: Path) -> None:
             pass
     finally:
         os.kill(int(died.stdout), signal.SIGKILL)
+
+
+LOOK = (
+    "import sys; from pathlib import Path; from psfharvest.store.lock import holder\n"
+    "calls = []\n"
+    "sys.addaudithook(lambda name, args: calls.append(name) if name in ('fcntl.flock', 'fcntl.lockf') else None)\n"
+    "who = holder(Path(sys.argv[1]))\n"
+    "print(who and who['pid'], calls)"
+)
+
+
+def looked(folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, str(folder)], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_look_leaves_the_lock_alone(tmp_path: Path) -> None:
+    """Who holds the folder is told without a try at its lock, which a harvest may be about to take."""
+    assert "None []" == looked(tmp_path)
+    with folder_lock(tmp_path):
+        assert f"{os.getpid()} []" == looked(tmp_path)
+        assert os.getpid() == (holder(tmp_path) or {})["pid"]
+    assert holder(tmp_path) is None
+    assert "None []" == looked(tmp_path)
+    with folder_lock(tmp_path):
+        assert f"{os.getpid()} []" == looked(tmp_path)
+
+
+def test_a_killed_holder_is_none(tmp_path: Path) -> None:
+    """What it wrote stays; nobody is shown as the holder, also when its number is another process's by now."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "held\n"
+        assert held.pid == (holder(tmp_path) or {})["pid"]
+        held.kill()
+    assert holder(tmp_path) is None
+    who = json.loads((tmp_path / LOCK_NAME).read_text())
+    (tmp_path / LOCK_NAME).write_text(json.dumps({**who, "pid": os.getpid()}))
+    assert holder(tmp_path) is None

@@ -186,6 +186,8 @@ class Run:
                 self.watch(self.progress())  # so that the last look is the final state
             self._tell_settled()
             self._chronicle.ended(self.report(stopped))
+            with anyio.CancelScope(shield=True), suppress(LocalError):
+                await self._disk.do(self._write_history)  # the note of its end
         return self.report(stopped)
 
     def report(self, stopped: str) -> Report:

@@ -18,7 +18,8 @@ from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.open_file import OpenFile
 
 LOCK_NAME = ".psfharvest.lock"
-LOOK_S = 0.05
+TRIES, LOOK_S = 4, 0.05
+"""How often the lock is tried before somebody is told that it is held, and the pause in between."""
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     _no_heir(file)
     with file:
         try:
-            is_held = not (_try_lock(file.number) or _try_again(file.number))
+            is_held = not _try_again(file.number)
         except OSError as error:
             raise SinkError(
                 f"the file system of {folder} has no file locks (flock: {error.strerror}), so that nothing keeps "
@@ -52,6 +53,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "started": _start_of(os.getpid()),
         }
         try:
             file.truncate(0)
@@ -61,13 +63,19 @@ def folder_lock(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            with suppress(OSError):
+                file.truncate(0)  # so that `holder` can tell without trying the lock
             _unlock(file.number)
 
 
 def _try_again(handle: int) -> bool:
-    """Try once more a moment later: `holder` in another process may have held it for an instant."""
-    time.sleep(LOOK_S)
-    return _try_lock(handle)
+    """Try a few times: `holder` on another machine may have held it for an instant."""
+    for n in range(TRIES):
+        if n:
+            time.sleep(LOOK_S)
+        if _try_lock(handle):
+            return True
+    return False
 
 
 def _is_alive(pid: int) -> bool:
@@ -82,8 +90,22 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _start_of(pid: int) -> str:
+    """Return when a process began, as the system counts it; nothing where it does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return fields[19] if len(fields) > 19 else ""
+
+
 def holder(folder: Path) -> dict[str, Any] | None:
-    """Return pid, host and start of the process that holds the folder; None when none is known to."""
+    """
+    Return pid, host and start of the process that holds the folder; None when none is known to.
+
+    The lock itself is left alone, so that a harvest that begins just now finds it free: the holder has written who
+    it is, and lives. Only of a process on another machine that cannot be known.
+    """
     try:
         file = OpenFile(folder / LOCK_NAME, os.O_RDONLY)
     except OSError:
@@ -92,7 +114,11 @@ def holder(folder: Path) -> dict[str, Any] | None:
         try:
             who = json.loads(file.read(1000, 0))
             pid, host, since = int(who["pid"]), str(who["host"]), str(who["since"])
-            is_free = (host == socket.gethostname() and not _is_alive(pid)) or _try_lock(file.number)
+            if host == socket.gethostname():
+                started = str(who.get("started", ""))
+                is_free = not _is_alive(pid) or started != _start_of(pid)
+            else:
+                is_free = _try_lock(file.number)
         except (ValueError, KeyError, TypeError, OSError):
             return None
         return None if is_free else {"pid": pid, "host": host, "since": since}

@@ -42,7 +42,7 @@ export async function show(now, h) {
   const figures = [["total", whole(now.total)], ...parts.map((name) => [name, whole(now[name])]), ["stored", amount(now.bytes)], ["requests", whole(now.requests)], ["time spent", duration(now.elapsed_s)]];
   fill("figures", ...figures.map(([name, value]) => el("div", { class: name, "data-figure": name }, el("dt", {}, name), el("dd", {}, value))));
   draw();
-  const seen = JSON.stringify([now.reasons, now.runs, now.is_running, now.stopped]);
+  const seen = JSON.stringify([now.reasons, now.runs, now.is_running, now.stopped, now.last_note]);
   if (seen !== reasonsOf) {
     reasonsOf = seen;
     await details(h);

@@ -136,3 +136,9 @@ def notes(manifest: Manifest, limit: int = NOTES_MAX) -> list[Note]:
     with manifest.look() as db:
         rows = db.execute(f"SELECT {_NOTE} FROM note ORDER BY n DESC LIMIT ?", (limit,)).fetchall()  # noqa: S608
     return [Note(*row) for row in reversed(rows)]
+
+
+def last_note(manifest: Manifest) -> int:
+    """Return the number of the last note, or 0."""
+    with manifest.look() as db:
+        return int(db.execute("SELECT coalesce(max(n), 0) FROM note").fetchone()[0])
