@@ -117,8 +117,8 @@ async def test_the_sizes_are_those_of_the_simulator(simulator: Simulator) -> Non
 
 
 def test_every_reason_is_explained() -> None:
-    """The vocabulary of reasons, its remedies, and the table in docs/reasons.md are one."""
-    reasons = (ROOT / "docs/reasons.md").read_text()
+    """The vocabulary of reasons, its remedies, and the table in .github/reasons.md are one."""
+    reasons = (ROOT / ".github/reasons.md").read_text()
     assert set(Reason) == set(REMEDY)
     for reason, remedy in REMEDY.items():
         assert f"| `{reason}` | {in_shell(remedy)} |" in reasons
