@@ -15,7 +15,7 @@ from psfharvest.cli import cli
 from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.detectors import DETECTORS, SUFFIX_MEANING
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import REMEDY, Reason
+from psfharvest.core.reasons import REMEDY, Reason
 from psfharvest.simulator import Simulator
 
 ROOT = Path(__file__).parents[1]

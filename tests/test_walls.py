@@ -120,6 +120,40 @@ def test_each_part_of_the_world_has_one_door(path: Path) -> None:
     assert set() == trespasses
 
 
+def imported_when_run(path: Path) -> set[str]:
+    """Return the modules of ours that a module imports, in its functions, too, but not for types alone."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and id(node) not in for_types
+            and str(node.module).startswith("psfharvest")
+        ):
+            inside = {f"{node.module}.{alias.name}".removeprefix("psfharvest.") for alias in node.names}
+            modules = inside & NAMES
+            found |= modules or {str(node.module).removeprefix("psfharvest.")}
+    return found
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def test_no_import_leads_back() -> None:
+    """Imports make no circle, those within functions included: what is left when all ends are taken off is none."""
+    graph = {name_of(path): imported_when_run(path) & NAMES for path in MODULES}
+    while ends := {name for name, imports in graph.items() if not imports & graph.keys()}:
+        graph = {name: imports for name, imports in graph.items() if name not in ends}
+
+    assert {} == graph
+
+
 BARE_DESCRIPTORS = {"open", "close", "write", "pread", "pwrite", "writev", "fsync", "fdatasync", "ftruncate"}
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from psfharvest.core import advice
 from psfharvest.core.errors import FolderRefused
-from psfharvest.core.model import REMEDY
+from psfharvest.core.reasons import REMEDY
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import (
     PUBLIC_CEILING,
-    REMEDY,
     Limits,
     Reason,
     Report,
@@ -22,6 +21,7 @@ from psfharvest.core.model import (
     State,
     Tally,
 )
+from psfharvest.core.reasons import REMEDY
 
 COUNTS = st.integers(0, 10**9)
 STOPS = {"interrupted": 130, "terminated": 143, "local_error": 74}

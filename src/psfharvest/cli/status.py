@@ -10,10 +10,10 @@ import click
 
 from psfharvest.cli.options import json_option
 from psfharvest.cli.output import result, result_json
-from psfharvest.core.account import remedy
 from psfharvest.core.advice import in_shell
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Report, State
+from psfharvest.core.reasons import remedy
 from psfharvest.show.durations import clock
 
 if TYPE_CHECKING:

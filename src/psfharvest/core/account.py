@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from psfharvest.core.exit_status import CONTINUES
+from psfharvest.core.reasons import remedy
 
 if TYPE_CHECKING:
     from psfharvest.core.model import Report
@@ -36,13 +37,6 @@ def lines(report: Report, folder: str = "") -> list[str]:
             f"{report.via['files']:,} requests were for single files: {report.via['why']}"
         )
     return found + list(report.notes)
-
-
-def remedy(reason: str) -> str:
-    """Return what a reason means and what can be done about it."""
-    from psfharvest.core.model import REMEDY, Reason  # noqa: PLC0415 - the model shows itself by this module
-
-    return REMEDY[Reason(reason)] if reason in {*Reason} else "see the detail"
 
 
 def text(report: Report) -> str:

@@ -16,6 +16,7 @@ from psfharvest.core import account, ranges
 from psfharvest.core.exit_status import BY_STOP, ExitStatus
 from psfharvest.core.fits import datauri
 from psfharvest.core.fits.datauri import CutoutURI
+from psfharvest.core.reasons import Reason as Reason  # noqa: PLC0414 - exported here, too: the values speak of it
 
 PUBLIC_URL = "https://mast.stsci.edu"
 PUBLIC_CEILING = 10
@@ -29,73 +30,6 @@ class State(StrEnum):
     DONE = "done"
     MISSING = "missing"
     FAILED = "failed"
-
-
-class Reason(StrEnum):
-    """Why a cutout is not there: the vocabulary of the manifest, the reports and the exceptions."""
-
-    NOT_FOUND = "not_found"
-    OFF_DETECTOR = "off_detector"
-    NO_PRODUCT = "no_product"
-
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
-    RATE_LIMITED = "rate_limited"
-    SERVER_ERROR = "server_error"
-    HTTP_ERROR = "http_error"
-
-    EMPTY = "empty"
-    HTML_PAGE = "html_page"
-    TEXT_PAGE = "text_page"
-    NOT_FITS = "not_fits"
-    TRUNCATED = "truncated"
-    TRAILING_BYTES = "trailing_bytes"
-    WRONG_SHAPE = "wrong_shape"
-    WRONG_SOURCE = "wrong_source"
-    TOO_LARGE = "too_large"
-    WRONG_KIND = "wrong_kind"
-
-    TIMEOUT = "timeout"
-    REFUSED = "refused"
-    RESET = "reset"
-    DNS = "dns"
-    TLS = "tls"
-    REDIRECT = "redirect"
-    PROTOCOL = "protocol"
-
-    NOT_IN_BUNDLE = "not_in_bundle"
-    BAD_URI = "bad_uri"
-
-
-REMEDY: Mapping[Reason, str] = {
-    Reason.NOT_FOUND: "the archive has no such product; ask for another suffix",
-    Reason.OFF_DETECTOR: "the cutout lies wholly outside the image; nothing to do",
-    Reason.NO_PRODUCT: "the archive says the same of every cutout of this product: see the detail; nothing to do",
-    Reason.UNAUTHORIZED: "give a valid token: Archive(token=…)",
-    Reason.FORBIDDEN: "the data are not public, or the archive refuses you; ask its help desk",
-    Reason.RATE_LIMITED: "run again later, with fewer connections: Limits(max_connections=…)",
-    Reason.SERVER_ERROR: "the archive failed on this cutout; run again later",
-    Reason.HTTP_ERROR: "the archive answered in an unexpected way; see the detail",
-    Reason.EMPTY: "the archive sent nothing; run again",
-    Reason.HTML_PAGE: "the archive sent a web page instead of the cutout; run again later",
-    Reason.TEXT_PAGE: "the archive sent a message instead of the cutout; see the detail",
-    Reason.NOT_FITS: "the archive sent something that is no FITS file; run again later",
-    Reason.TRUNCATED: "the cutout arrived incomplete each time; run again, check the network",
-    Reason.TRAILING_BYTES: "more arrived than the FITS file that was announced; run again later",
-    Reason.WRONG_SHAPE: 'the image has another shape than asked; report it, or store such: accept=["wrong_shape"]',
-    Reason.WRONG_SOURCE: 'the image is of another exposure; report it, or store such: accept=["wrong_source"]',
-    Reason.TOO_LARGE: "the body went past the size cap; see the detail",
-    Reason.WRONG_KIND: "the file is not of the kind that its name tells; see the detail, run again later",
-    Reason.TIMEOUT: "no byte came in time; run again, or with a larger Limits(timeout_s=…)",
-    Reason.REFUSED: "no connection to the archive; check the address and the network",
-    Reason.RESET: "the connection broke each time; run again, check the network",
-    Reason.DNS: "the archive's name was not found; check the address and the network",
-    Reason.TLS: "the secure connection failed; check the certificates (SSL_CERT_FILE) and the clock",
-    Reason.REDIRECT: "the archive redirected to where we do not follow; see the detail",
-    Reason.PROTOCOL: "the answer was not HTTP; check for a proxy in between",
-    Reason.NOT_IN_BUNDLE: 'bundles kept leaving it out; run again with via="file"',
-    Reason.BAD_URI: "it is no dataURI of a cutout; see the detail, correct the list",
-}
 
 
 class Evidence(StrEnum):

@@ -8,7 +8,8 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from psfharvest.core.model import REMEDY, Reason, Report
+from psfharvest.core.model import Report
+from psfharvest.core.reasons import REMEDY, Reason
 from psfharvest.events import model
 from psfharvest.events.model import Event
 

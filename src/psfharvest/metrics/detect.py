@@ -4,32 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 from psfharvest.events.hub import Hub
+from psfharvest.metrics.limiter import Limiter
 
 _API = ("opentelemetry.metrics", "opentelemetry.trace")
-
-
-class Limiter(Protocol):
-    """What is observed of an archive's rate limiter."""
-
-    in_flight: int
-
-    @property
-    def connections(self) -> int:
-        """Connections that may be in use now."""
-        ...
-
-    @property
-    def is_down(self) -> bool:
-        """True while the archive is considered down."""
-        ...
-
-    @property
-    def is_closed(self) -> bool:
-        """True once it serves nobody any more."""
-        ...
 
 
 def observe(hub: Hub, limiter: Limiter, url: str, *, is_own_wire: bool) -> None:

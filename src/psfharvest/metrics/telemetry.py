@@ -22,7 +22,7 @@ from opentelemetry.util.types import AttributeValue
 from psfharvest.events import model
 from psfharvest.events.model import DURATION_BOUNDS_S, Event
 from psfharvest.metrics.counters import STATES
-from psfharvest.metrics.detect import Limiter
+from psfharvest.metrics.limiter import Limiter
 from psfharvest.version import __version__
 
 NAME = "psfharvest"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from psfharvest.core.errors import ArchiveDown, ArchiveError, CutoutFailed, CutoutMissing
-from psfharvest.core.model import REMEDY, Outcome, Reason, Report, State
+from psfharvest.core.model import Outcome, Report, State
+from psfharvest.core.reasons import REMEDY, Reason
 
 _GONE = {Reason.NOT_FOUND, Reason.OFF_DETECTOR}
 

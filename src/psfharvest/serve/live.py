@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from psfharvest.core.model import REMEDY, Reason, Report
+from psfharvest.core.model import Report
+from psfharvest.core.reasons import REMEDY, Reason
 from psfharvest.store.manifest import history, targets
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.account import account_of
