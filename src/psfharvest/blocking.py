@@ -7,10 +7,11 @@ An interrupt cancels the work, which keeps what is claimed, and is raised again 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -44,6 +45,9 @@ ACKNOWLEDGE_EVERY = BUFFER // 4
 
 SHOW_EVERY_S = 0.1
 
+_of_parents: list[object] = []
+"""What a forked child has of its parent's: never freed, since that would end the parent's connections, too."""
+
 T = TypeVar("T")
 W = TypeVar("W")
 
@@ -60,6 +64,8 @@ class Archive:
     url, client, limits, retry, token, trust_env, events
         As in `psfharvest.Archive`; a client of your own must not be in use by another event loop, and `events` is
         called in the archive's thread.
+    share
+        Another archive of this kind, whose connections, rate, pauses and thread this one shares.
 
     Raises
     ------
@@ -82,13 +88,21 @@ class Archive:
         token: str | None = None,
         trust_env: bool = True,
         events: Listener | None = None,
+        share: Archive | None = None,
     ) -> None:
-        self._archive = asynchronous.Archive(
-            url, client=client, limits=limits, retry=retry, token=token, trust_env=trust_env, events=events
-        )
+        self._shared = share
+        self._given: dict[str, Any] = {"url": url, "client": client, "limits": limits, "retry": retry}
+        self._given |= {"token": token, "trust_env": trust_env, "events": events}
+        self._is_closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be as new, in this process."""
+        self._process = os.getpid()
+        shared = None if self._shared is None else self._shared._archive
+        self._archive: asynchronous.Archive = asynchronous.Archive(**self._given, share=shared)
         self._background: Background | None = None
         self._interrupted: Call[Any] | None = None
-        self._is_closed = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -107,8 +121,13 @@ class Archive:
     def close(self) -> None:
         """End what is under way, and the thread; the archive cannot be used after that."""
         self._is_closed = True
-        if self._background is not None:
+        if self._background is None or self._process != os.getpid():
+            return
+        if self._shared is None:
             self._background.end()
+        else:
+            with suppress(BadInput):  # the other was closed, and this one with it
+                self._background.begin(lambda _: self._archive.aclose()).run()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -175,13 +194,13 @@ class Archive:
         CutoutStream
             Iterate over it, best in a ``with`` block: leaving that ends the requests.
         """
-        archive = self._archive
+        background, archive = self._running(), self._archive
         sizes: dict[str, Any] = {"unsat_size": unsat_size, "sat_size": sat_size, "accept": accept}
         flow = _Flow(
             lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes),
             (lambda: archive.expected_cutouts(what, suffixes)) if progress else None,
         )
-        return CutoutStream(flow, self._running().begin(flow.fill), progress)
+        return CutoutStream(flow, background.begin(flow.fill), progress)
 
     def harvest(
         self,
@@ -296,10 +315,16 @@ class Archive:
     def _running(self) -> Background:
         if self._is_closed:
             raise BadInput("this Archive is closed; open a new one")
+        base = None if self._shared is None else self._shared._running()
+        if self._process != os.getpid():
+            _of_parents.append((self._archive, self._background))
+            self._begin()
         with self._lock:
             if self._background is None:
-                self._background = Background(self._archive)
-        return self._background
+                if base is not None:
+                    base.begin(lambda _: self._archive.__aenter__()).run()
+                self._background = base or Background(self._archive)
+            return self._background
 
     def _do(self, work: Work[T], on_message: Callable[[Any], None] | None = None) -> T:
         background = self._running()

@@ -1,15 +1,13 @@
 """
 `Archive`: the public class. It ties the query layer, the engine and the harvest folder together.
 
-All that is asked through one `Archive` shares its connections (in fair parts, single requests first), its rate and
-its pauses. It holds no global, installs no signal handler, and leaves nothing behind when it is closed.
+All users of one `Archive` share its connections (in fair parts, single requests first), its rate and its pauses.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,8 +16,9 @@ import anyio
 import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
-from psfharvest.archive.endpoints import Endpoints, endpoints_for
+from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
+from psfharvest.archive.sharing import Basis, Home, chosen
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
@@ -33,7 +32,6 @@ from psfharvest.engine.pump import Pump
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
-from psfharvest.filesystem import open_limit
 from psfharvest.metrics.detect import fetch_span, observe
 from psfharvest.run import Job, What, item_of, items_of, learnt_cache, results
 from psfharvest.run.parts import plan
@@ -68,11 +66,14 @@ class Archive:
         Whether ``PSFHARVEST_ARCHIVE``, ``MAST_API_TOKEN``, and the variables for proxies and certificates count.
     events
         Called with every event (`psfharvest.events`), in the event loop; one that raises is logged and dropped.
+    share
+        Another `Archive`, open in the same event loop: connections, rate and pauses are counted together with its
+        own. Address, client, token and limits are the other's; it must be closed last.
 
     Raises
     ------
     BadInput
-        When the URL is none, or the token would be exposed.
+        When the URL is none, the token would be exposed, or something is given that `share` decides.
 
     Examples
     --------
@@ -90,16 +91,19 @@ class Archive:
         token: str | None = None,
         trust_env: bool = True,
         events: Listener | None = None,
+        share: Archive | None = None,
     ) -> None:
-        self._endpoints = endpoints_for(url, token, client, trust_env=trust_env)
-        self._trust_env = trust_env
-        self._limits = limits or Limits()
-        self._retry = retry
-        self._client = client
+        theirs = None if share is None else share._basis
+        self._basis: Basis = chosen(theirs, url, limits, client, token, trust_env=trust_env)
+        self._endpoints, self._limits, self._client = self._basis
+        self._trust_env, self._retry, self._shared = trust_env, retry, share
         self._hub = Hub(LogListener(), events)
         self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise BadInput("this Archive is open already; make another one, with share= to have the same limits")
+        self._home = Home()
         self._session = Session(
             self._endpoints,
             results.limits_now(self._limits, is_public=self._endpoints.is_public),
@@ -108,6 +112,8 @@ class Archive:
             trust_env=self._trust_env,
             hub=self._hub,
             learnt=await anyio.to_thread.run_sync(learnt_cache.read, self._endpoints.root),
+            slots=await results.slots_for(self._endpoints.is_public and self._shared is None),
+            shared=None if self._shared is None else self._shared._open(),
         )
         observe(self._hub, self._session.limiter, self._endpoints.root, is_own_wire=self._client is None)
         return self
@@ -117,8 +123,8 @@ class Archive:
 
     async def aclose(self) -> None:
         """Close what is ours; the archive cannot be used after that."""
-        session, self._session = self._session, None
-        if session is not None:
+        if self._session is not None:
+            session, self._session = self._session, None
             await session.aclose()
         self._hub.close()
 
@@ -133,9 +139,9 @@ class Archive:
 
     def _repr_html_(self) -> str:
         """Return address, connections and state for notebooks."""
-        connections = self._limits.connections(is_public=self._endpoints.is_public)
+        n = self._limits.connections(is_public=self._endpoints.is_public)
         state = "closed" if self._session is None else self.outage or "open"
-        rows = {"archive": self._endpoints.root, "connections": f"{connections} at most", "state": state}
+        rows = {"archive": self._endpoints.root, "connections": f"{n} at most", "state": state}
         return results.html_table(rows.items())
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
@@ -145,9 +151,7 @@ class Archive:
     @property
     def outage(self) -> str:
         """The archive's last words about its trouble while it is down, or has not answered yet; else nothing."""
-        if self._session is None or (self.has_answered and not self._session.limiter.is_down):
-            return ""
-        return self._session.limiter.health.words
+        return "" if self._session is None else self._session.limiter.trouble
 
     @property
     def has_answered(self) -> bool:
@@ -166,11 +170,8 @@ class Archive:
         BadInput
             When it is no number of connections.
         """
-        if connections != 0:
-            ranges.CONNECTIONS.check("connections", connections)
-        wanted = replace(self._limits, max_connections=max(1, connections))
-        at_most = open_limit.connections_at_most(wanted.connections(is_public=self._endpoints.is_public))
-        await self._open().limit(min(connections, at_most))
+        n = results.connections_now(connections, self._limits, is_public=self._endpoints.is_public)
+        await self._open().limit(n)
 
     def hold(self, seconds: float) -> None:
         """
@@ -210,8 +211,7 @@ class Archive:
             When it stays out of reach.
         """
         query = results.as_query(query)
-        session = self._open()
-        with session.share() as share:
+        with (session := self._open()).share() as share:
             n = await session.mashup(share, SHORT_PATIENCE_S).count(query)
         return n if query.limit is None else min(n, query.limit)
 
@@ -239,8 +239,7 @@ class Archive:
             As `count` does.
         """
         query = results.as_query(query)
-        session = self._open()
-        with session.share() as share, watching(progress, unit="row") as watch:
+        with (session := self._open()).share() as share, watching(progress, unit="row") as watch:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             listing = Listing(mashup, query, every_column=True)
             parts = []
@@ -477,4 +476,5 @@ class Archive:
     def _open(self) -> Session:
         if self._session is None:
             raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
+        self._home.require()
         return self._session

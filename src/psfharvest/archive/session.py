@@ -30,6 +30,7 @@ from psfharvest.core.policy.route import Route
 from psfharvest.core.ports import Staging
 from psfharvest.engine.share import Share
 from psfharvest.engine.singles import SingleRequests
+from psfharvest.engine.slot_keeper import SlotKeeper, Slots
 from psfharvest.engine.traffic import Traffic
 from psfharvest.events.hub import Hub, Voice
 from psfharvest.version import __version__
@@ -56,6 +57,10 @@ class Session:
         What an earlier visit found out of this archive.
     hub
         Gets all events.
+    slots
+        For the connections, where those of other processes count, too.
+    shared
+        An open session whose connections, rate and pauses this one shares; it is outlived by none that shares it.
     """
 
     def __init__(
@@ -68,13 +73,35 @@ class Session:
         trust_env: bool = True,
         learnt: Learnt | None = None,
         hub: Hub | None = None,
+        slots: Slots | None = None,
+        shared: Session | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.hub = hub or Hub()
         self._learnt = learnt or Learnt()
         self._retry = retry
+        self._is_owner = shared is None
+        self._shares: list[Share] = []
+        self._singles: dict[frozenset[str], SingleRequests] = {}
+        """By what is accepted of cutouts."""
+        self._keeper: SlotKeeper | None = None
+        self.note = "" if slots is None else slots.note
+        """What is to be said of how connections are counted."""
+        self._wire: Wire
+        self._limits: Limits
+        self.limiter: Traffic
+        if shared is not None:
+            self._wire, self._limits, self.limiter = shared._wire, shared._limits, shared.limiter
+            self.note = shared.note
+            return
         connections = limits.connections(is_public=endpoints.is_public)
-        self._wire = _make_wire(client, connections, is_private=bool(endpoints.token), trust_env=trust_env)
+        self._wire = _make_wire(
+            client,
+            connections,
+            is_private=bool(endpoints.token),
+            trust_env=trust_env,
+            keeps_connections=slots is None,
+        )
         if isinstance(self._wire, HttpxWire):  # the caller's pool may hold fewer
             limits = replace(limits, max_connections=self._wire.ceiling)
         self._limits = limits
@@ -86,17 +113,24 @@ class Session:
             hub=self.hub,
             where=endpoints.root,
         )
-        self._singles: dict[frozenset[str], SingleRequests] = {}
-        """By what is accepted of cutouts."""
+        if slots is not None:
+            self._keeper = SlotKeeper(slots, self.limiter, self._wire)
+            start_in_loop(self._keeper.run, "psfharvest-slots")
 
     async def aclose(self) -> None:
         """End what is under way, and close what is ours; a caller's client is not."""
         error = BadInput("this Archive was closed while it was at work")
-        self.limiter.close(error)
+        for share in self._shares:
+            share.end(error)
+        if self._is_owner:
+            self.limiter.close(error)
         with anyio.CancelScope(shield=True):
             for singles in self._singles.values():
                 await singles.aclose(error)
-            await self._wire.aclose()
+            if self._is_owner:
+                await self._wire.aclose()
+            if self._keeper is not None:
+                await self._keeper.aclose()
 
     def policy(self, patience_s: float) -> RetryPolicy:
         """Return how long to go on trying: what was given, else what the kind of work deserves."""
@@ -106,11 +140,14 @@ class Session:
     async def limit(self, connections: int) -> None:
         """Use at most so many connections from now on, 0 for none; return once no more are open."""
         self.limiter.limit(connections)
-        await self._wire.settle(connections)
+        await self._wire.settle(min(connections, self.limiter.slots))
 
     def share(self, voice: Voice | None = None) -> Share:
         """Return the share of a new user, to be closed by it; its events are emitted by its voice."""
-        return self.limiter.share(voice=voice)
+        self._shares = [share for share in self._shares if not share.is_closed]
+        share = self.limiter.share(voice=voice or self.hub.voice())
+        self._shares.append(share)
+        return share
 
     def mashup(self, share: Share, patience_s: float) -> Mashup:
         """Return the query layer for a user."""
@@ -125,7 +162,7 @@ class Session:
     def singles(self, make_item: Callable[[int, str], Item], accepted: frozenset[str]) -> SingleRequests:
         """Return what serves all single requests for which these deviations pass."""
         if accepted not in self._singles:
-            share = self.limiter.share(is_urgent=True)
+            share = self.limiter.share(is_urgent=True, voice=self.hub.voice())
             deliveries = Deliveries("fetch", share)
             self._singles[accepted] = SingleRequests(
                 lambda: deliveries.timing(self._files(share, is_urgent=True, accepted=accepted)),
@@ -183,12 +220,16 @@ class Session:
         )
 
 
-def _make_wire(client: Any, connections: int, *, is_private: bool, trust_env: bool) -> Wire:
+def _make_wire(
+    client: Any, connections: int, *, is_private: bool, trust_env: bool, keeps_connections: bool
+) -> Wire:
     """Return the caller's client as a wire; else libcurl for cutouts and httpx for queries, or what there is."""
     agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
     options: dict[str, Any] = {"is_private": is_private, "trust_env": trust_env}
     if client is not None or find_spec("pycurl") is None:
-        return HttpxWire(client, connections=connections, user_agent=agent, **options)
+        return HttpxWire(
+            client, connections=connections, user_agent=agent, keeps_connections=keeps_connections, **options
+        )
     from psfharvest.archive.wires.curl import CurlWire  # noqa: PLC0415 - where libcurl is
 
     bulk = CurlWire(connections=connections, user_agent=agent, **options)

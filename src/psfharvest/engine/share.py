@@ -51,7 +51,9 @@ class Share:
         """When it last sent something, as a number of the limiter's that only grows."""
         self.wake: Callable[[], None] | None = None
         """Called whenever the allowance may have grown without its own doing."""
+        self.is_closed = False
         self._was_refused = False
+        self._ended_by: Exception | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +63,13 @@ class Share:
 
     def close(self) -> None:
         """Leave the limiter to the others."""
+        self.is_closed = True
         self.limiter.leave(self)
+
+    def end(self, error: Exception) -> None:
+        """End this user's waiting: every later turn of its own raises the error."""
+        self._ended_by = error
+        self.limiter.announce()
 
     def emit(self, kind: Callable[..., Event], **fields: Any) -> None:
         """Emit an event of this user."""
@@ -145,6 +153,8 @@ class Share:
 
     def begin_turn(self) -> float:
         """Read the clock for one turn of decisions; see `Traffic.begin_turn`."""
+        if self._ended_by is not None:
+            raise self._ended_by
         return self.limiter.begin_turn()
 
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
@@ -215,7 +225,7 @@ class Share:
     async def turn(self, patience_s: float) -> AsyncIterator[None]:
         """Wait until one more request may be sent; see `Traffic.turn`."""
         self.patience_s = max(self.patience_s, patience_s)
-        async with self.limiter.turn(patience_s):
+        async with self.limiter.turn(patience_s, self.begin_turn):
             self.requests += 1
             self.in_flight += 1
             yield

@@ -18,10 +18,11 @@ import anyio
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Failure, Limits, Reason, RetryPolicy
 from psfharvest.core.policy import given_up
-from psfharvest.core.policy.fair import fair_parts, fair_slots
 from psfharvest.core.policy.health import CircuitBreaker
+from psfharvest.core.policy.rate import Rate
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
+from psfharvest.engine.allotment import free_part, in_order, queued_part, rate_part
 from psfharvest.engine.announcer import Announcer
 from psfharvest.engine.share import Share
 from psfharvest.events.hub import Hub, Voice
@@ -80,28 +81,26 @@ class Traffic:
         self._announcer = Announcer(self.hub, self.throttle, self.health)
         self._patience_s = policy.patience_s
         self._where = where
-        self.requests = 0
-        self.in_flight = 0
-        self.controls_begun = 0
-        self.last_passed = 0
+        self.requests = self.in_flight = 0
+        self.controls_begun = self.last_passed = 0
         """Control requests sent, and the number of the last one that was answered."""
+        self.ask: Callable[[], None] | None = None
+        """Called when more connections could be used than there are slots for, where those are counted."""
+        self.lack = ""
+        """Why there is no connection to be had, while it is others who have them all."""
+        self._slots: int | None = None
         self.gaps_s = 0.0
         """How long this process has not run in all, as far as was noticed: stopped, or suspended."""
-        self._is_queued = is_queued
+        self._is_queued, self._is_held = is_queued, False
         self._shares: list[Share] = []
-        self._number = 0
         self._urgent_at = float("-inf")
         self._closed_by: Exception | None = None
-        self._per_second = limits.max_per_second
+        self._rate = Rate(limits.max_per_second)
         self.has_answered = False
         """Whether any request was answered well."""
-        self._clock = clock
-        self._draw = draw
-        self._now = clock()
-        self._next_start = 0.0
+        self._clock, self._draw, self._now = clock, draw, clock()
         self._resumes_at = 0.0
-        self._is_held = False
-        self._waiting_turns = 0
+        self._number = self._waiting_turns = 0
         self._changed = anyio.Event()
 
     @property
@@ -115,6 +114,11 @@ class Traffic:
         return self.health.failed_connections
 
     @property
+    def trouble(self) -> str:
+        """Why nothing comes: the archive's last words while it is down or has not answered yet; else nothing."""
+        return self.lack or (self.health.words if self.is_down or not self.has_answered else "")
+
+    @property
     def is_holding(self) -> bool:
         """True while nobody may send: a pause, an outage, or a doubt that a control request is to settle."""
         return self.is_down or self.health.is_doubted or self._paused_until > self._clock()
@@ -122,19 +126,56 @@ class Traffic:
     @property
     def connections(self) -> int:
         """Connections that may be in use now."""
-        return 0 if self._is_held else self.throttle.limit
+        return 0 if self._is_held else self._limit
+
+    @property
+    def _limit(self) -> int:
+        """Connections that may be in use while all is well."""
+        return self.throttle.limit if self._slots is None else min(self.throttle.limit, self._slots)
+
+    @property
+    def ceiling(self) -> int:
+        """Connections that may ever be in use, as the user has it."""
+        return 0 if self._is_held else self.throttle.ceiling
+
+    @property
+    def connections_wanted(self) -> int:
+        """Connections that could be used now, if there were slots for them."""
+        needed = self.in_flight
+        if self._paused_until <= self._clock():
+            needed += self._waiting_turns + self.health.wants_control + sum(s.n_waiting for s in self._shares)
+        return min(self.throttle.limit, needed)
+
+    @property
+    def slots(self) -> int:
+        """Connections that there are slots for; where those are not counted, as many as may ever be in use."""
+        return self.throttle.ceiling if self._slots is None else self._slots
+
+    def set_slots(self, n: int) -> None:
+        """Use no more connections than there are slots for; 0: none until there are some again."""
+        if n != self._slots:
+            self._slots = n
+            self.announce()
+
+    def _want_slots(self) -> bool:
+        """Return True when there is no slot at all; who is to provide them hears that more are wanted."""
+        if self._slots is None:
+            return False
+        if self.ask is not None and self._slots < self.connections_wanted:
+            self.ask()
+        return not self._slots
 
     def limit(self, connections: int) -> None:
         """Change the ceiling of connections; 0 holds all requests until there are some again."""
         self._is_held = connections == 0
         if connections:
             self.throttle.set_ceiling(connections)
-        self._announce()
+        self.announce()
 
     def hold(self, seconds: float) -> None:
         """Send nothing for so long."""
         self._resumes_at = max(self._resumes_at, self._clock() + seconds)
-        self._announce()
+        self.announce()
 
     @property
     def _paused_until(self) -> float:
@@ -160,7 +201,7 @@ class Traffic:
         """End a user's share; harmless when it has ended."""
         if share in self._shares:
             self._shares.remove(share)
-            self._announce()
+            self.announce()
 
     def emit(self, kind: Callable[..., Event], **fields: Any) -> None:
         """Emit an event that concerns all users."""
@@ -178,8 +219,8 @@ class Traffic:
 
     def close(self, error: Exception) -> None:
         """End all waiting: every later turn raises the error."""
-        self._closed_by = error
-        self._announce()
+        self._closed_by = self._closed_by or error
+        self.announce()
 
     def allowance(self, ahead: int = 0) -> int:
         """
@@ -192,67 +233,32 @@ class Traffic:
         """
         free = 0 if self.health.is_doubted else self._free()
         is_holding = self.is_down or self.health.is_doubted or self._paused_until > self._now
-        if ahead and not (is_holding or self._waiting_turns or self._per_second):
-            free += min(ahead, AHEAD_FACTOR * self.throttle.limit)
+        if ahead and self._limit and not (is_holding or self._waiting_turns or self._rate):
+            free += min(ahead, AHEAD_FACTOR * self._limit)
         return max(0, free - self._waiting_turns)
 
     def allowance_of(self, share: Share, ahead: int) -> int:
         """Return the same for one of several users: its fair part, and what it may hand over ahead."""
-        if self.is_down or self.health.is_doubted or self._paused_until > self._now:
+        if self._want_slots() or self.is_down or self.health.is_doubted or self._paused_until > self._now:
             return self.allowance()
         room = self._queued_room(share, ahead) if self._is_queued else self._free_slots(share)
-        if self._per_second:
-            room = min(room, self._rate_part(share))
+        if self._rate:
+            total = self._rate.room(self._now, self._limit) - self._waiting_turns
+            room = min(room, rate_part(share, in_order(self._shares), total))
         return max(0, room)
 
     def _queued_room(self, share: Share, ahead: int) -> int:
-        """Return how many requests a user may hand to a wire that starts them itself, each user's in turn."""
-        limit = max(1, self.throttle.limit - self._waiting_turns)
-        users = [s for s in self._in_order() if s.need or s is share]
-        n_urgent = sum(s.need for s in users if s.is_urgent)
-        others = [s for s in users if not s.is_urgent]
-        if share.is_urgent:
-            users, total = [s for s in users if s.is_urgent], max(1, limit - 1) if others else limit
-        else:
-            # what has nothing waiting in the wire are bundles, which hold a connection for many seconds
-            is_kept = not ahead and self._now - self._urgent_at < URGENT_RECENT_S
-            users, total = others, max(1, limit - max(n_urgent, int(is_kept)))
-        needs = [limit if s is share else min(s.need, limit) for s in users]
-        part = total if len(users) == 1 else max(1, fair_parts(total, needs)[users.index(share)])
-        if not (self._per_second or self._waiting_turns):
-            part += min(ahead, AHEAD_FACTOR * self.throttle.limit)
+        # what has nothing waiting in the wire are bundles, which hold a connection for many seconds
+        keeps_one = not ahead and self._now - self._urgent_at < URGENT_RECENT_S
+        limit = max(1, self._limit - self._waiting_turns)
+        part = queued_part(share, in_order(self._shares), limit, keeps_one=keeps_one)
+        if not (self._rate or self._waiting_turns):
+            part += min(ahead, AHEAD_FACTOR * self._limit)
         return part - share.in_flight
 
     def _free_slots(self, share: Share) -> int:
-        """Return how many of the connections that are free now are a user's."""
-        limit = self.throttle.limit
-        free = limit - self.in_flight - self._waiting_turns
-        users = [s for s in self._in_order() if s.n_waiting or s is share]
-        if limit > 1 and any(s.is_urgent for s in users):
-            others = [s for s in users if not s.is_urgent]
-            n_others = sum(s.in_flight for s in self._shares if not s.is_urgent)
-            n_kept = int(bool(others) and not n_others)  # single requests never take all of it
-            if share.is_urgent:
-                users, free = [s for s in users if s.is_urgent], free - n_kept
-            else:
-                n_urgent = sum(s.n_waiting for s in users if s.is_urgent)
-                users, free = others, free - max(0, min(n_urgent, free - n_kept))
-        if len(users) == 1:
-            return free
-        wanted = [limit if s is share else min(s.n_waiting, limit) for s in users]
-        return fair_slots(max(0, free), [s.in_flight for s in users], wanted)[users.index(share)]
-
-    def _in_order(self) -> list[Share]:
-        """Return the users, the least recently served first."""
-        return sorted(self._shares, key=lambda s: s.served_at) if len(self._shares) > 1 else self._shares
-
-    def _rate_part(self, share: Share) -> int:
-        users = [s for s in self._in_order() if s.n_waiting or s is share]
-        total = self._rate_room(self._now) - self._waiting_turns
-        if not share.is_urgent:
-            total -= sum(s.n_waiting for s in users if s.is_urgent)
-        users = [s for s in users if s.is_urgent == share.is_urgent]
-        return fair_parts(total, [max(1, min(s.n_waiting, total)) for s in users])[users.index(share)]
+        free = self._limit - self.in_flight - self._waiting_turns
+        return free_part(share, in_order(self._shares), self._limit, free)
 
     def next_change_s(self) -> float | None:
         """
@@ -263,7 +269,7 @@ class Traffic:
         now = self._now
         if self._is_held:
             return None
-        opens_at = max(self._paused_until, self._rate_ready_at())
+        opens_at = max(self._paused_until, self._rate.ready_at())
         if self.is_down and not self.health.is_doubted:
             opens_at = max(opens_at, self.health.probe_at)
             if self.in_flight or opens_at <= now:
@@ -271,7 +277,7 @@ class Traffic:
         if opens_at > now:
             return opens_at - now
         # a clock of many days is coarse: rounding alone must not keep the limiter closed without a time to open
-        return 0.001 if self._per_second and self._rate_room(now) < 1 else None
+        return 0.001 if self._rate and self._rate.room(now, 1) < 1 else None
 
     def now(self) -> float:
         """Return the time on the monotonic clock of the limiter, in seconds."""
@@ -335,9 +341,8 @@ class Traffic:
             self._urgent_at = self._now
         self.requests += n
         self.in_flight += n
-        if self._per_second:
-            now = self._clock()
-            self._next_start = max(self._next_start, now - self._burst_s()) + n / self._per_second
+        if self._rate:
+            self._rate.started(n, self._clock())
 
     def succeeded(self, n: int, mean_s: float, by: Share | None = None) -> None:
         """Take note of `n` requests answered well, in `mean_s` seconds each."""
@@ -345,7 +350,7 @@ class Traffic:
         self.in_flight -= n
         self.health.success()
         self.throttle.observe(n, 0, mean_s)
-        self._announce(by)
+        self.announce(by)
 
     def failed(self, failure: Failure, subject: object, elapsed_s: float, by: Share | None = None) -> bool:
         """
@@ -369,19 +374,21 @@ class Traffic:
                 now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
             )
         is_lost = self.health.failure(failure, subject, now, self._draw())
-        self._announce(by)
+        self.announce(by)
         return is_lost
 
     def doubt(self) -> None:
         """Require a control request before anything else is sent; its answer tells whether there is an outage."""
         if not (self.is_down or self.health.is_doubted):
             self.health.doubt()
-            self._announce()
+            self.announce()
 
     def takes_control(self) -> bool:
         """Return True when the caller must send the control request now, and give its answer to `controlled`."""
-        is_free = self.in_flight < self.throttle.limit and self._now >= self._paused_until
-        if not self.health.wants_control or not is_free:
+        if not self.health.wants_control:
+            return False
+        self._want_slots()
+        if self.in_flight >= self._limit or self._now < self._paused_until:
             return False
         self.health.begin_control()
         self.controls_begun += 1
@@ -394,18 +401,18 @@ class Traffic:
         self.health.end_control(failure, self._clock(), self._draw())
         if not self.is_down:
             self.last_passed = self.controls_begun
-        self._announce()
+        self.announce()
 
     def control_dropped(self) -> None:
         """Count a control request that ended without an answer."""
         self.in_flight -= 1
         self.health.drop_control()
-        self._announce()
+        self.announce()
 
     def dropped(self, n: int = 1, by: Share | None = None) -> None:
         """Count requests that we ended ourselves."""
         self.in_flight -= n
-        self._announce(by)
+        self.announce(by)
 
     def repeated(self, n: int) -> None:
         """Take note of requests that the wire had to send once more."""
@@ -415,12 +422,14 @@ class Traffic:
         """Take back the count of requests that were not sent after all."""
         self.in_flight -= n
         self.requests -= n
-        self._announce(by)
+        self.announce(by)
 
     @asynccontextmanager
-    async def turn(self, patience_s: float) -> AsyncIterator[None]:
+    async def turn(self, patience_s: float, begin_turn: Callable[[], object] | None = None) -> AsyncIterator[None]:
         """
         Wait until one more request may be sent; its end must be reported by one of the three methods above.
+
+        Each turn of the wait begins with `begin_turn`, the limiter's own where none is given.
 
         Raises
         ------
@@ -429,21 +438,22 @@ class Traffic:
         """
         began_at, gaps_s = self.begin_waiting(), self.gaps_s
         self._waiting_turns += 1
-        self._announce()  # what others have waiting in a wire is to come back
+        self.announce()  # what others have waiting in a wire is to come back
         try:
-            while self._free_now() < 1:
+            while self._free_now(begin_turn or self.begin_turn) < 1:
                 left_s = self.patience_left_s(patience_s, began_at + self.gaps_s - gaps_s)
                 changed, pause_s = self._changed, self.next_change_s()
                 with anyio.move_on_after(min(left_s, TICK_S if pause_s is None else pause_s, TICK_S)):
                     await changed.wait()
         finally:
             self._waiting_turns -= 1
-            self._announce()
+            self.announce()
         self.started()
         yield
 
-    def _free_now(self) -> int:
-        self.begin_turn()
+    def _free_now(self, begin_turn: Callable[[], object]) -> int:
+        begin_turn()
+        self._want_slots()
         return self._free()
 
     def _free(self) -> int:
@@ -451,22 +461,10 @@ class Traffic:
         if now < self._paused_until:
             return 0
         if self.is_down:
-            return int(self.in_flight == 0 and now >= self.health.probe_at)
-        return min(self.throttle.limit - self.in_flight, self._rate_room(now))
+            return int(self.in_flight == 0 < self._limit and now >= self.health.probe_at)
+        return min(self._limit - self.in_flight, self._rate.room(now, self._limit))
 
-    def _rate_room(self, now: float) -> int:
-        if not self._per_second:
-            return self.throttle.limit
-        return int((now - max(self._next_start, now - self._burst_s())) * self._per_second + 1e-6)
-
-    def _rate_ready_at(self) -> float:
-        return self._next_start + 1 / self._per_second if self._per_second else 0.0
-
-    def _burst_s(self) -> float:
-        rate = self._per_second or 1.0
-        return max(1.0, rate / 10) / rate
-
-    def _announce(self, by: Share | None = None) -> None:
+    def announce(self, by: Share | None = None) -> None:
         """Wake all who may send more now; the share that caused it sees to itself."""
         self._tell_changes(self._clock())
         self._changed.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -69,6 +70,8 @@ def encodable(text: str) -> str:
 
 def iso(at: float) -> str:
     """Return a time in ISO 8601, UTC, to the millisecond."""
+    if at == math.inf:
+        return "further notice"
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

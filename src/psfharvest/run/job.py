@@ -176,7 +176,7 @@ class Job:
                 share=share,
                 policy=self.session.policy(LONG_PATIENCE_S),
                 folder=self.folder,
-                notes=note,
+                notes=[*note, *filter(None, (self.session.note,))],
                 watch=self.progress,
                 streams=streams,
                 max_bytes=self.max_bytes,

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import PartRows
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
+from psfharvest.core import ranges
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
 from psfharvest.core.names import DetectorName
 from psfharvest.engine.stream import CutoutStream, stream_progress
-from psfharvest.filesystem import open_limit
+from psfharvest.filesystem import connection_slots, open_limit
+from psfharvest.filesystem.connection_slots import ConnectionSlots
 from psfharvest.run import interruption
 from psfharvest.run.targets import What, queries_of
 from psfharvest.version import __version__
@@ -87,6 +90,19 @@ def table_of(query: Query, parts: Sequence[PartRows]) -> Table:
         rows = rows.distinct()
     rows = rows if rows.columns else Rows.none(query.columns, query.detector)
     return (rows.only(query.columns) if query.columns else rows).table()
+
+
+def connections_now(connections: int, limits: Limits, *, is_public: bool) -> int:
+    """Return how many connections a changed ceiling comes to; 0 stays 0, and an absurd number raises `BadInput`."""
+    if connections != 0:
+        ranges.CONNECTIONS.check("connections", connections)
+    wanted = replace(limits, max_connections=max(1, connections)).connections(is_public=is_public)
+    return min(connections, open_limit.connections_at_most(wanted))
+
+
+async def slots_for(is_counted: bool) -> ConnectionSlots | None:
+    """Return the slots for connections that all programs of the user share, where those are counted."""
+    return await anyio.to_thread.run_sync(connection_slots.of_this_machine) if is_counted else None
 
 
 def as_query(query: Query | DetectorName) -> Query:

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.core.aclosing import closing
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
@@ -107,17 +108,18 @@ async def items_of(
     ``bad_uri``, as a harvest records it.
     """
     n = 0
-    async for asked in _asked(mashup, what, suffixes, **sizes):
-        items = []
-        for line, source in asked:
-            n += 1
-            if isinstance(line, BadLine):
-                item = Item(n, line.text, "", source=source)
-                await refuse(Outcome(item, State.FAILED, 0, reason=Reason.BAD_URI, detail=line.detail))
-                continue
-            items.append(_item(n, line.uri, line.parts, source))
-        if items:
-            yield items
+    async with closing(_asked(mashup, what, suffixes, **sizes)) as batches:
+        async for asked in batches:
+            items = []
+            for line, source in asked:
+                n += 1
+                if isinstance(line, BadLine):
+                    item = Item(n, line.text, "", source=source)
+                    await refuse(Outcome(item, State.FAILED, 0, reason=Reason.BAD_URI, detail=line.detail))
+                    continue
+                items.append(_item(n, line.uri, line.parts, source))
+            if items:
+                yield items
 
 
 def item_of(number: int, uri: str) -> Item:

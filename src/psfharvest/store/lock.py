@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from psfharvest.core.errors import FolderRefused, SinkError
 from psfharvest.filesystem.failures import cannot_store
+from psfharvest.filesystem.file_lock import keep_from_children, try_lock, unlock
 from psfharvest.filesystem.open_file import OpenFile
 
 LOCK_NAME = ".psfharvest.lock"
@@ -38,7 +37,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         file = OpenFile(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
-    _no_heir(file)
+    keep_from_children(file)
     with file:
         try:
             is_held = not _try_again(file.number)
@@ -65,7 +64,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 file.truncate(0)  # so that `holder` can tell without trying the lock
-            _unlock(file.number)
+            unlock(file.number)
 
 
 def _try_again(handle: int) -> bool:
@@ -73,7 +72,7 @@ def _try_again(handle: int) -> bool:
     for n in range(TRIES):
         if n:
             time.sleep(LOOK_S)
-        if _try_lock(handle):
+        if try_lock(handle):
             return True
     return False
 
@@ -118,27 +117,10 @@ def holder(folder: Path) -> dict[str, Any] | None:
                 started = str(who.get("started", ""))
                 is_free = not _is_alive(pid) or started != _start_of(pid)
             else:
-                is_free = _try_lock(file.number)
+                is_free = try_lock(file.number)
         except (ValueError, KeyError, TypeError, OSError):
             return None
         return None if is_free else {"pid": pid, "host": host, "since": since}
-
-
-_held: weakref.WeakSet[OpenFile] = weakref.WeakSet()
-
-
-def _no_heir(file: OpenFile) -> None:
-    """Have a forked child close its copy: the lock belongs to all copies, and must end with this process."""
-    _held.add(file)
-
-
-def _close_all() -> None:
-    for file in list(_held):
-        file.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
 
 
 def _holder(file: OpenFile) -> str:
@@ -147,38 +129,3 @@ def _holder(file: OpenFile) -> str:
         return f"process {who['pid']} on {who['host']} since {who['since']}"
     except (ValueError, KeyError, TypeError, OSError):
         return "another process"
-
-
-if os.name == "nt":
-
-    def _try_lock(handle: int) -> bool:
-        import msvcrt  # noqa: PLC0415 - only there
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-
-    def _unlock(handle: int) -> None:
-        """Leave it to the closing of the file."""
-
-else:
-
-    def _try_lock(handle: int) -> bool:
-        import fcntl  # noqa: PLC0415 - only there
-
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        return True
-
-    def _unlock(handle: int) -> None:
-        """Let go of the lock, which a copy of the descriptor in another process would hold on to."""
-        import fcntl  # noqa: PLC0415 - only there
-
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)

@@ -53,6 +53,8 @@ class HttpxWire:
         What a request holds while it has a connection, where connections are shared with another wire.
     is_ours
         Whether `aclose` closes the client that was given, too.
+    keeps_connections
+        Whether a client of ours keeps connections open that no request uses.
 
     Raises
     ------
@@ -72,10 +74,17 @@ class HttpxWire:
         trust_env: bool = True,
         slots: AbstractAsyncContextManager[Any] | None = None,
         is_ours: bool = False,
+        keeps_connections: bool = True,
     ) -> None:
         self._is_ours = is_ours or client is None
         if client is None:
-            client = make_client(connections, user_agent, is_private=is_private, trust_env=trust_env)
+            client = make_client(
+                connections,
+                user_agent,
+                is_private=is_private,
+                trust_env=trust_env,
+                keeps_connections=keeps_connections,
+            )
         else:
             check_client(client)
         self._client = client

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,10 @@ import anyio.to_thread
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Stream
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import SETTLE_EVERY_S, HttpxWire
+from psfharvest.archive.wires.loop_task import start_in_loop
+
+CLOSING_S = 0.05
+"""For how long a connection that was closed here still counts: a busy server notices its end a moment later."""
 
 
 class SplitWire:
@@ -100,18 +105,23 @@ class _Shares:
         self._limit = max(1, connections)
         self._slots = anyio.CapacityLimiter(self._limit)
         self._n_taken = 0
+        self._borrowers: dict[int, object] = {}
+        """What stands for a connection in `_slots`, by the number of the task that has it."""
 
     async def __aenter__(self) -> None:
-        await self._slots.acquire()
+        borrower = object()
+        await self._slots.acquire_on_behalf_of(borrower)
         self._n_taken += 1
         try:
             await self._bulk.make_room(max(0, self._limit - self._n_taken))
         except BaseException:
-            self._give_back()
+            self._give_back(borrower)
             raise
+        self._borrowers[anyio.get_current_task().id] = borrower
 
     async def __aexit__(self, *exc: object) -> None:
-        self._give_back()
+        borrower = self._borrowers.pop(anyio.get_current_task().id)
+        start_in_loop(partial(self._give_back_late, borrower), "psfharvest-closing")
 
     def set_limit(self, connections: int) -> None:
         """Hold at most so many connections from now on."""
@@ -122,12 +132,18 @@ class _Shares:
     async def settle(self, connections: int) -> None:
         """Hold at most so many connections from now on; return once no more are open."""
         self.set_limit(connections)
-        await self._bulk.settle(connections)
         while self._n_taken > connections:  # noqa: ASYNC110 - rare
             await anyio.sleep(SETTLE_EVERY_S)
+        await self._bulk.settle(max(0, connections - self._n_taken))
         self.set_limit(connections)  # queries that ended have given theirs back
 
-    def _give_back(self) -> None:
+    async def _give_back_late(self, borrower: object) -> None:
+        try:
+            await anyio.sleep(CLOSING_S)
+        finally:
+            self._give_back(borrower)
+
+    def _give_back(self, borrower: object) -> None:
         self._n_taken -= 1
-        self._slots.release()
+        self._slots.release_on_behalf_of(borrower)
         self._bulk.set_limit(max(0, self._limit - self._n_taken))
