@@ -140,7 +140,9 @@ def test_stack_lines_up_with_the_table(stars: Harvest) -> None:
         assert (np.float32, n) == (array.dtype, len(table))
         by_uri = {cutout.uri: cutout.data for cutout in stars}
         np.testing.assert_array_equal(np.stack([by_uri[uri] for uri in table["uri"]]), array)
-    assert (0, 33, 33) == stars.stack(33).shape
+    with pytest.raises(BadInput, match=r"33 pixels a side; there are: 51 \(\d+\), 101 \(\d+\)"):
+        stars.stack(33)
+    assert (0, 33, 33) == stars.select(id=-1).stack(33).shape
 
 
 def test_stack_into_a_file_is_memory_mapped(stars: Harvest, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_killed_anywhere_it_goes_on(
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_often_it_goes_on(

@@ -55,7 +55,9 @@ async def ask_for(
             return target
         return query_target(what, suffixes, n_sources=await mashup.count(what), **sizes)
     if isinstance(what, (str, bytes)):
-        raise BadInput(f"{what!r} is one text: give a list of dataURIs, or the Path of a file of them")
+        raise BadInput(
+            f'{what!r} is one text: give a Query (Query("UVIS")), a list of dataURIs, or the Path of a file of them'
+        )
     if suffixes:
         raise BadInput("suffixes go with a query; a dataURI names its product itself")
     if isinstance(what, Path):

@@ -115,7 +115,7 @@ class Analysis:
         Raises
         ------
         BadInput
-            When a word is not allowed, or a star lacks what it needs.
+            When a word is not allowed, a star lacks what it needs, or all cutouts are of other sizes.
         LocalError
             When a cutout is not where the manifest says, or the file cannot be written.
         """

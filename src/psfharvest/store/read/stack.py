@@ -109,6 +109,10 @@ def stack(
 ) -> Pixels:
     """Return what `Harvest.stack` says; what is larger than `in_memory_bytes` is memory-mapped."""
     numbers = harvest.done_numbers(size)
+    sizes = {side: n for side, n in harvest.sizes().items() if side is not None} if not len(numbers) else {}
+    if sizes:
+        there = ", ".join(f"{side} ({n:,})" for side, n in sorted(sizes.items()))
+        raise BadInput(f"no cutout is {size} pixels a side; there are: {there}")
     shape = (len(numbers), size, size)
     if out is not None:
         return _into_file(harvest, size, shape, Path(out), treatment)
