@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.errors import BadURI
-from psfharvest.core.fits import datauri, filekinds
+from psfharvest.core.fits import datauri, filekinds, names
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.doctor.check import Finding, adapted, of_deviations, report
 from psfharvest.doctor.cutout_checks import NO_EXPOSURE, item_of
@@ -45,9 +45,9 @@ async def small_bundle(visit: Visit) -> Finding:
     lost = _lost(uris, unpacked)
     if len(lost) == len(uris):
         visit.learnt.bundles = False
-        names = ", ".join(sorted(name for name in unpacked.members if PAGE not in name)[:2])
+        others = ", ".join(sorted(name for name in unpacked.members if PAGE not in name)[:2])
         return adapted(
-            f"{len(lost)} of {len(uris)} cutouts are not in it ({names or 'it is empty'}): {SINGLY}", reply
+            f"{len(lost)} of {len(uris)} cutouts are not in it ({others or 'it is empty'}): {SINGLY}", reply
         )
     deviations = [*unpacked.deviations, *_absent_deviations(absent, unpacked)]
     deviations += [f"{len(lost)} of {len(uris)} cutouts are not in it: they travel by file"] if lost else []
@@ -158,11 +158,12 @@ def _by_name(unpacked: Unpacked) -> dict[str, bytes]:
 
 
 def _lost(uris: list[CutoutURI], unpacked: Unpacked) -> list[CutoutURI]:
-    names = _by_name(unpacked)
+    found = _by_name(unpacked)
     return [
         uri
         for uri in uris
-        if uri.file_name not in names or filekinds.verdict(item_of(uri), names[uri.file_name]).flaw is not None
+        if uri.file_name not in found
+        or filekinds.verdict(item_of(uri), found[uri.file_name], names.DIFFERENCES).flaw is not None
     ]
 
 
@@ -175,9 +176,9 @@ def _absent_deviations(absent: CutoutURI, unpacked: Unpacked) -> list[str]:
 
 
 def _differs_from_file(visit: Visit, uris: list[CutoutURI], unpacked: Unpacked) -> str | None:
-    names = _by_name(unpacked)
+    found = _by_name(unpacked)
     for uri in uris:
         alone = visit.bodies.get(str(uri))
-        if alone is not None and names[uri.file_name] != alone:
+        if alone is not None and found[uri.file_name] != alone:
             return "a cutout in a bundle has other bytes than by file"
     return None

@@ -12,7 +12,7 @@ import anyio.to_thread
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS, DETECTORS, Detector
 from psfharvest.core.errors import BadURI
-from psfharvest.core.fits import datauri, filekinds, fitscheck, keys, pixels
+from psfharvest.core.fits import acceptance, datauri, filekinds, fitscheck, keys, names, pixels
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item
 from psfharvest.doctor.check import EXPECTED, Finding, adapted, expected, of_deviations, report
@@ -173,9 +173,12 @@ async def _got(visit: Visit, uri: CutoutURI) -> Finding:
 def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = False) -> Finding:
     if not reply.is_success:
         return report(reply.trouble, reply)
-    flaw, quirk = filekinds.verdict(item_of(uri), reply.body)
+    flaw, quirk = filekinds.verdict(item_of(uri), reply.body, names.DIFFERENCES)
     if flaw is not None:
-        return report(reply.shown(f"{flaw.reason}: {flaw.detail}"), reply)
+        passing = flaw.reason.value in acceptance.STORED
+        words = f"{flaw.reason}: {flaw.detail}{f' (--accept {flaw.reason})' if passing else ''}"
+        return report(reply.shown(words), reply)
+    visit.names.append(quirk if quirk in names.DIFFERENCES else "")
     visit.bodies[str(uri)] = reply.body
     header, image = pixels.parts(reply.body, uri)
     if image is None:
@@ -192,6 +195,8 @@ def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = Fal
 
 def _file_deviations(header: str, quirk: str) -> list[str]:
     deviations = [f"quirk {quirk}: stored as it comes"] if quirk else []
+    if quirk in names.DIFFERENCES:
+        deviations = [f"{names.DIFFERENCES[quirk]}: accepted as {quirk} where all cutouts have it"]
     if "XTENSION" in header[:8] and quirk != "tile_compressed":
         deviations.append("the image is in an extension")
     if not any(f"{name:<8}=" in header for name in ("ROOTNAME", "EXPNAME")):

@@ -11,6 +11,7 @@ from psfharvest.archive.endpoints import Endpoints
 from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import ArchiveDown
+from psfharvest.core.fits import names
 from psfharvest.core.model import Evidence, Limits
 from psfharvest.doctor.check import ADAPTED, EXPECTED, REPORT, Check, Finding, report
 from psfharvest.doctor.requester import PER_SECOND, Requester
@@ -19,6 +20,8 @@ from psfharvest.doctor.visit import Visit
 from psfharvest.version import __version__
 
 BUDGET_S, QUICK_BUDGET_S = 115.0, 18.0
+NAMES_MIN = 3
+"""Cutouts whose headers name the exposure in the same other way, before later runs accept that."""
 N_DEAD = 3
 """Requests without one answer that makes sense, after which the archive is taken to be down."""
 
@@ -124,6 +127,8 @@ async def examine(
         raise errors.exceptions[0] from None
     finally:
         await requester.aclose()
+    if len(visit.names) < NAMES_MIN or len(set(visit.names)) > 1:  # not the archive's own way to write them
+        visit.learnt.quirks = [quirk for quirk in visit.learnt.quirks if quirk not in names.DIFFERENCES]
     visit.learnt.seconds = {name: round(seconds, 4) for name, seconds in visit.seconds.items()}
     order = [entry.name for entry in (*FIRST, *QUERIES, *CUTOUTS)]
     checks = tuple(made[name] for name in order if name in made)

@@ -67,6 +67,8 @@ class Visit:
         """The rows of the large page, and its answer."""
         self.bodies: dict[str, bytes] = {}
         """Good cutouts by dataURI."""
+        self.names: list[str] = []
+        """How the exposure's name in each good cutout differs from that asked for; nothing where it does not."""
         self.seconds: dict[str, float] = {}
         """What one cutout took, by ``file`` and by ``bundle``."""
         self.unserved: set[str] = set()
