@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from wire_server import WireServer, reply
 
+from psfharvest import Archive, Query
 from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.core.catalog.detectors import DETECTORS
 from psfharvest.core.catalog.learnt import Ends, Learnt
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.doctor.examination import examine
+from psfharvest.doctor.requester import CONNECT_TIMEOUT_S
 from psfharvest.doctor.table import TABLE
 from psfharvest.run import learnt_cache
-from psfharvest.simulator import Fault, Simulator
+from psfharvest.simulator import Fault, Settings, Simulator
 
 CANARY = "canary-0123456789"
 ALL = tuple(DETECTORS.values())
+HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")
 FAST = ("--max-per-second", "100")
 
 
@@ -167,3 +175,118 @@ def test_a_spoilt_cache_is_none(cache: Path) -> None:
     ):
         learnt_cache.cache_file(url).write_text(content)
         assert learnt_cache.read(url) == Learnt()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A forward proxy on loopback."""
+    with Proxy() as running:
+        yield running
+
+
+class Proxy:
+    """A forward proxy for plain HTTP, one request a connection, which keeps the targets that it was asked for."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(connection,), daemon=True).start()
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as asked:
+            method, target, _ = asked.readline().decode().split()
+            self.targets.append(target)
+            headers = dict(line.decode().strip().split(": ", 1) for line in iter(asked.readline, b"\r\n"))
+            fields = {name.lower(): value for name, value in headers.items()}
+            body = asked.read(int(fields.get("content-length", 0)))
+            url = urlsplit(target)
+            onward = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=30)
+            kept = {name: value for name, value in headers.items() if not name.lower().startswith("proxy-")}
+            onward.request(method, f"{url.path}?{url.query}" if url.query else url.path, body or None, kept)
+            answer = onward.getresponse()
+            content = answer.read()
+            head = "".join(
+                f"{name}: {value}\r\n" for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP
+            )
+            length = f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+            connection.sendall(f"HTTP/1.1 {answer.status} {answer.reason}\r\n{head}{length}".encode() + content)
+            onward.close()
+
+
+def test_through_a_proxy(cache: Path, psfharvest, simulator: Simulator, tmp_path: Path, proxy: Proxy) -> None:
+    """All requests go through the proxy of the usual variables, for a name that only the proxy could know."""
+    env = {"http_proxy": proxy.url, "HTTP_PROXY": proxy.url, "no_proxy": "", "NO_PROXY": ""}
+    run = psfharvest("doctor", "--archive", simulator.url, "-o", "doctor.json", *FAST, env=env)
+
+    assert run.status == 0, run.out + run.err
+    assert len(proxy.targets) == len(simulator.requests) > 20
+    assert all(target.startswith(simulator.url) for target in proxy.targets)
+
+
+@pytest.mark.parametrize("where", ["nowhere.invalid", "127.0.0.1"])
+@pytest.mark.parametrize("words", [(), ("--quick",)])
+def test_without_a_network(cache: Path, psfharvest, where: str, words: tuple[str, ...]) -> None:
+    """No name, or no listener: 75 and one sentence after one request that needs no more than five seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    began_at = time.monotonic()
+    run = psfharvest("doctor", "--archive", f"http://{where}:{port}", *words)
+
+    assert run.status == 75
+    assert run.err.startswith(f"psfharvest: http://{where}:{port} is out of reach")
+    assert not run.out
+    assert time.monotonic() - began_at < 30
+    assert CONNECT_TIMEOUT_S < 5
+
+
+async def test_a_host_that_does_not_answer_at_all(simulator: Simulator) -> None:
+    """A network that swallows packets is given up after the first connection's deadline."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(8)]
+        for one in waiting:  # what the backlog does not hold is never answered
+            one.setblocking(False)
+            one.connect_ex(address)
+        with anyio.fail_after(30), pytest.raises(ArchiveDown, match="out of reach"):
+            await examine(endpoints_for(f"http://127.0.0.1:{address[1]}", ""), ALL)
+        for one in waiting:
+            one.close()
+
+
+def test_forget_without_anything(cache: Path, psfharvest, simulator: Simulator) -> None:
+    """There is nothing to drop, nothing is asked, and that is no error."""
+    run = psfharvest("doctor", "--forget", "--archive", simulator.url)
+
+    assert (run.status, "nothing was learnt" in run.err) == (0, True)
+    assert not simulator.count()
+
+
+async def test_the_archives_own_names_are_learnt_and_used(cache: Path, tmp_path: Path) -> None:
+    """After doctor even a small harvest accepts the archive's way to write names; one wrong cutout teaches nothing."""
+    query = Query("UVIS", psf_x_center=(100, 110))
+    with Simulator(Settings(sources=6000, seed=1, oddities=("name_last_letter",))) as odd:
+        diagnosis = await examine(endpoints_for(odd.url, ""), ALL, is_quick=True, per_second=1000)
+        assert diagnosis.learnt.quirks == ["name_last_letter"]
+        learnt_cache.write(odd.url, diagnosis.learnt)
+        async with Archive(odd.url) as archive:
+            report = await archive.harvest(query, tmp_path / "h", suffixes=["flt"])
+    assert 0 < report.total < 20
+    assert report.quirks == {"name_last_letter": report.total}

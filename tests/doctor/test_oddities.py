@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 
 from harness import sampled
 from psfharvest import Archive, Harvest, Limits, Query, RetryPolicy
@@ -17,7 +18,7 @@ from psfharvest.core.catalog.detectors import DETECTORS
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Report
 from psfharvest.doctor.examination import examine
-from psfharvest.simulator import ODDITIES, Catalogue, Settings, Simulator
+from psfharvest.simulator import ODDITIES, Catalogue, Fault, Settings, Simulator
 from psfharvest.simulator.sky.fitscut import Fitscut
 
 SOURCES, SEED = 6000, 1
@@ -57,7 +58,7 @@ RED = {
 }
 """Which checks an oddity of a group turns red."""
 RED_ALONE = {
-    "no_id_criterion": {"id criterion", "range ends", "open ends", "halves"},
+    **dict.fromkeys(("no_id_criterion", "page_repeats"), {"id criterion", "range ends", "open ends", "halves"}),
     "chip_null": {"columns IR"},
     "chip_ir": {"columns IR"},
     "no_chip_column": {"columns IR"},
@@ -71,9 +72,10 @@ REPORTED = {"null_keys"}
 """Oddities by which cutouts are lost, so that a report is asked for; the rest is dealt with."""
 NOW = [
     "count_selected", "no_count", "lower_status", "no_fields", "no_star", "large_500", "row_cap", "exclusive_low",
-    "no_id_criterion", "id_twice", "row_twice", "chip_ir", "no_chip_column", "qfit_null", "filter_blank",
-    "padded_texts", "no_subarray_column", "null_keys", "degenerate_axes", "gzip_body", "edge_crop", "no_names",
-    "name_suffix", "redirect_cookie", "http_1_0", "missing_500", "missing_html", "bundle_flat", "bundle_renamed",
+    "no_id_criterion", "page_repeats", "id_twice", "row_twice", "chip_ir", "no_chip_column", "qfit_null",
+    "filter_blank", "padded_texts", "no_subarray_column", "null_keys", "degenerate_axes", "gzip_body", "edge_crop", "no_names",
+    "name_suffix", "redirect_cookie", "redirect_http", "http_1_0", "status_202",
+    "missing_500", "missing_html", "missing_204", "bundle_flat", "bundle_renamed",
 ]  # fmt: skip
 
 
@@ -197,3 +199,33 @@ def test_oddities_are_checked_and_listed(psfharvest) -> None:
     assert "unknown oddity 'nonesuch'" in unknown.err
     assert "exclude each other" in both.err
     assert all(name in listed for name in ODDITIES)
+
+
+async def test_from_https_to_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cutout is redirected from https to plain http: it is asked for over https, and comes; doctor says so."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    tls = (str(tmp_path / "server.pem"), str(tmp_path / "server.pem"))
+    settings = Settings(sources=SOURCES, seed=SEED, oddities=("redirect_http",))
+    with Simulator(settings, tls=tls) as simulator:
+        assert simulator.url.startswith("https:")
+        report = await harvested(simulator.url, tmp_path / "stars", ("redirect_http",), (100.0, 170.0))
+        diagnosis = await examine(endpoints_for(simulator.url, ""), ALL, per_second=1000, timeout_s=10)
+
+    check_account(report, tmp_path / "stars", ("redirect_http",), (100.0, 170.0))
+    red = {check.name for check in diagnosis.checks if check.finding.verdict != "as expected"}
+    assert red == RED["redirect"]
+
+
+@pytest.mark.parametrize(("code", "reason"), [(202, "html_page"), (204, "empty")])
+async def test_no_cutout_comes_at_all(tmp_path: Path, code: int, reason: str) -> None:
+    """A page or nothing, with a success status, for all cutouts: the run stops and names the check."""
+    with Simulator(Settings(sources=SOURCES, seed=SEED)) as simulator:
+        simulator.faults = [Fault("status", service="file", code=code, body="")]
+        report = await harvested(simulator.url, tmp_path / "stars", (), (100.0, 170.0))
+
+    assert (75, "all_refused", report.total) == (report.exit_status, report.stopped, report.pending)
+    assert f'accept=["{reason}"]' in report.notes[-1]

@@ -31,6 +31,8 @@ LARGE_ROWS: Final = 100
 """Rows of the largest answer that an archive of the oddities about size delivers."""
 CAP_ROWS: Final = 150
 """What an answer holds at most with the oddity ``row_cap``."""
+NO_ID: Final = frozenset({"no_id_criterion", "page_repeats"})
+"""Oddities of archives that take no criterion on ``id``."""
 
 
 class TooManyRowsError(Exception):
@@ -135,7 +137,7 @@ class Mashup:
         gone = answers.columns_without(oddities, detector)
         names = _asked_columns(detector, ask.params.get("columns"), gone, has_star="no_star" not in oddities)
         filters = ask.params.get("filters")
-        _refuse_columns(filters, gone | ({"id"} if "no_id_criterion" in oddities else set()))
+        _refuse_columns(filters, gone | ({"id"} if NO_ID.intersection(oddities) else set()))
         found = matching(table, filters, self._settings)
         is_count = names == [COUNT]
         if is_count and "no_count" in oddities:
@@ -172,7 +174,8 @@ class Mashup:
         page = max(1, ask.page or 1)
         if "row_cap" in self._settings.oddities:
             found = found[:CAP_ROWS]
-        part = found[(page - 1) * size : page * size]
+        n_repeated = int(page > 1 and "page_repeats" in self._settings.oddities)
+        part = found[(page - 1) * size - n_repeated : page * size]
         if len(part) > LARGE_ROWS and "large_500" in self._settings.oddities:
             raise TooLargeError
         if len(part) > LARGE_ROWS and "large_timeout" in self._settings.oddities:

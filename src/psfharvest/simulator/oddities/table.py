@@ -39,6 +39,7 @@ ODDITIES: Final[dict[str, Oddity]] = {
     "exclusive_low": Oddity("ends", "the lower end of a range is left out"),
     "exclusive_high": Oddity("ends", "the upper end of a range is left out"),
     "no_id_criterion": Oddity("id", "id is an invalid column name in a criterion"),
+    "page_repeats": Oddity("id", "id is no criterion, and each page begins with the last row of the one before"),
     "id_twice": Oddity("id", "some ids belong to two sources"),
     "row_twice": Oddity("id", "some rows come twice"),
     # rows
@@ -74,7 +75,9 @@ ODDITIES: Final[dict[str, Oddity]] = {
     # how single cutouts travel
     "redirect_host": Oddity("redirect", "a cutout is redirected to another host"),
     "redirect_cookie": Oddity("redirect", "a cutout is redirected to itself until a cookie comes back"),
+    "redirect_http": Oddity("redirect", "a cutout is redirected to plain http at the same port"),
     "content_gzip": Oddity("transport", "cutouts are gzip-encoded, though that was not asked for"),
+    "status_202": Oddity("transport", "a whole cutout has the status 202"),
     "status_206": Oddity("transport", "a whole cutout has the status 206"),
     "http_1_0": Oddity("transport", "cutouts come by HTTP/1.0, without a length"),
     # exposures without a product: one of eight
@@ -84,6 +87,8 @@ ODDITIES: Final[dict[str, Oddity]] = {
     "missing_text": Oddity("missing", "a product that does not exist is a text with status 200"),
     "missing_json": Oddity("missing", "a product that does not exist is JSON with status 200"),
     "missing_empty": Oddity("missing", "a product that does not exist is an empty answer"),
+    "missing_202": Oddity("missing", "a product that does not exist is an empty answer with status 202"),
+    "missing_204": Oddity("missing", "a product that does not exist is an empty answer with status 204"),
     # bundles
     "bundle_deep": Oddity("bundle", "cutouts stand two folders deeper in a bundle"),
     "bundle_flat": Oddity("bundle", "a bundle has no folder"),

@@ -16,6 +16,8 @@ _MISSING: Final = {
     "missing_text": (200, b"text/plain", b"fitscut: could not open file: No such file or directory\n"),
     "missing_json": (200, b"application/json", b'{"status": "ERROR", "msg": "The requested file was not found"}'),
     "missing_empty": (200, b"application/octet-stream", b""),
+    "missing_202": (202, b"text/plain", b""),
+    "missing_204": (204, b"text/plain", b""),
 }
 
 
@@ -50,6 +52,8 @@ def redirected(exchange: Exchange, oddities: Collection[str], data_url: str) -> 
     if "redirect_host" in oddities and data_url:
         port = exchange.header(b"host").rpartition(b":")[2]
         return Answer(302, [(b"location", b"http://localhost:%s%s" % (port, data_url.encode("latin-1")))])
+    if "redirect_http" in oddities and data_url:
+        return Answer(302, [(b"location", b"http://%s%s" % (exchange.header(b"host"), data_url.encode("latin-1")))])
     if "redirect_cookie" in oddities and COOKIE not in exchange.header(b"cookie"):
         location = exchange.target.encode("latin-1")
         return Answer(302, [(b"location", location), (b"set-cookie", COOKIE + b"; Path=/")])
@@ -73,6 +77,8 @@ def cutout(answer: Answer, oddities: Collection[str]) -> Answer:
     if "content_gzip" in oddities:
         headers = [*answer.headers, (b"content-encoding", b"gzip")]
         return Answer(answer.status, headers, gzip.compress(body, 1, mtime=0))
+    if "status_202" in oddities:
+        return Answer(202, answer.headers, body)
     if "status_206" in oddities:
         return Answer(206, [*answer.headers, (b"content-range", b"bytes 0-%d/*" % (len(body) - 1))], body)
     return answer
