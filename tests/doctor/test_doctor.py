@@ -280,7 +280,7 @@ def test_forget_without_anything(cache: Path, psfharvest, simulator: Simulator) 
 
 
 async def test_the_archives_own_names_are_learnt_and_used(cache: Path, tmp_path: Path) -> None:
-    """After doctor even a small harvest accepts the archive's way to write names; one wrong cutout teaches nothing."""
+    """After doctor even a small harvest accepts the archive's own way to write names."""
     query = Query("UVIS", psf_x_center=(100, 110))
     with Simulator(Settings(sources=6000, seed=1, oddities=("name_last_letter",))) as odd:
         diagnosis = await examine(endpoints_for(odd.url, ""), ALL, is_quick=True, per_second=1000)

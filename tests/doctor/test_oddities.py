@@ -58,7 +58,8 @@ RED = {
 }
 """Which checks an oddity of a group turns red."""
 RED_ALONE = {
-    **dict.fromkeys(("no_id_criterion", "page_repeats"), {"id criterion", "range ends", "open ends", "halves"}),
+    "no_id_criterion": {"id criterion", "range ends", "open ends", "halves"},
+    "page_repeats": {"id criterion", "range ends", "open ends", "halves"},
     "chip_null": {"columns IR"},
     "chip_ir": {"columns IR"},
     "no_chip_column": {"columns IR"},
@@ -73,8 +74,8 @@ REPORTED = {"null_keys"}
 NOW = [
     "count_selected", "no_count", "lower_status", "no_fields", "no_star", "large_500", "row_cap", "exclusive_low",
     "no_id_criterion", "page_repeats", "id_twice", "row_twice", "chip_ir", "no_chip_column", "qfit_null",
-    "filter_blank", "padded_texts", "no_subarray_column", "null_keys", "degenerate_axes", "gzip_body", "edge_crop", "no_names",
-    "name_suffix", "redirect_cookie", "redirect_http", "http_1_0", "status_202",
+    "filter_blank", "padded_texts", "no_subarray_column", "null_keys", "degenerate_axes", "gzip_body", "edge_crop",
+    "no_names", "name_suffix", "redirect_cookie", "redirect_http", "http_1_0", "status_202",
     "missing_500", "missing_html", "missing_204", "bundle_flat", "bundle_renamed",
 ]  # fmt: skip
 
