@@ -221,6 +221,8 @@ class Archive:
         max_bytes: int | None = None,
         accept: str | Sequence[str] = (),
         part: Part | None = None,
+        cluster: Any = None,
+        part_rows: int = 50_000,
         events: Listener | None = None,
         progress: bool | Watch | None = True,
     ) -> Report:
@@ -230,7 +232,7 @@ class Archive:
         Parameters
         ----------
         what, folder, suffixes, unsat_size, sat_size, sink, layout, via, fsync, manifest, shard_bytes, extend,\
-        retry_states, max_bytes, accept, part, events
+        retry_states, max_bytes, accept, part, cluster, part_rows, events
             As in `psfharvest.Archive.harvest`. A generator is read in a thread of its own.
         progress
             True draws a bar (tqdm's), False nothing; a function is called with a `Progress` a few times a second,
@@ -266,6 +268,8 @@ class Archive:
                 max_bytes=max_bytes,
                 accept=accept,
                 part=part,
+                cluster=cluster,
+                part_rows=part_rows,
                 events=events,
                 progress=emit,
             ),

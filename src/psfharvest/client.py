@@ -19,6 +19,7 @@ from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
 from psfharvest.archive.sharing import Basis, Home, chosen
+from psfharvest.cluster import on_cluster
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
@@ -163,12 +164,7 @@ class Archive:
         Change the ceiling of connections while work is under way; 0 holds all of it.
 
         Lowered, it returns once no more connections than that are open: what has been requested comes first. The
-        public archive's own ceiling stands.
-
-        Raises
-        ------
-        BadInput
-            When it is no number of connections.
+        public archive's own ceiling stands. It raises `BadInput` for what is no number of connections.
         """
         n = results.connections_now(connections, self._limits, is_public=self._endpoints.is_public)
         await self._open().limit(n)
@@ -177,10 +173,7 @@ class Archive:
         """
         Send no request for so long; what is under way goes on, and nothing counts as an outage.
 
-        Raises
-        ------
-        BadInput
-            When it is no time.
+        It raises `BadInput` for what is no time.
         """
         ranges.PATIENCE_S.check("seconds", seconds)
         self._open().limiter.hold(seconds)
@@ -381,6 +374,8 @@ class Archive:
         max_bytes: int | None = None,
         accept: str | Sequence[str] = (),
         part: Part | None = None,
+        cluster: Any = None,
+        part_rows: int = 50_000,
         events: Listener | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
@@ -393,10 +388,8 @@ class Archive:
             A query, a list of them, an (asynchronous) iterable of dataURIs, or the path of a file with one a line.
         folder
             The harvest folder; made when it does not exist.
-        suffixes
-            For a query: which products of each source.
-        unsat_size, sat_size
-            Side of the cutouts, in pixels, of unsaturated and saturated sources.
+        suffixes, unsat_size, sat_size
+            For a query: which products of each source; side in pixels of unsaturated and of saturated ones.
         via
             How they travel: by ``file``, in a ``bundle``, or ``auto``: whichever proves faster.
         sink, layout
@@ -404,25 +397,24 @@ class Archive:
         fsync
             Whether claims survive power loss, too.
         manifest
-            Where a new folder's manifest is kept, if not in the folder: a file on a local disk. The folder notes
-            the place, so that later calls find it.
+            Where a new folder's manifest is kept, if not in the folder: a file on a local disk, which it notes.
         shard_bytes
-            With ``sink="shards"``: the size at which a shard is closed and the next begun, 1 GB by default. Readers
-            with several workers need a shard for each.
+            With ``sink="shards"``: the size at which the next is begun, 1 GB by default; each reader takes one.
         extend
             Whether to add to a folder that holds another harvest.
         retry_states
             Which of ``failed`` and ``missing`` get fresh attempts.
         max_bytes
-            Size of all of the folder's cutouts beyond which the run ends with work pending (``stopped`` is
-            ``max_bytes``); None is no limit.
+            Size of all its cutouts beyond which the run ends (``stopped`` is ``max_bytes``); None is no limit.
         accept
             Names of deviations of cutouts that pass, such as ``wrong_shape``; the folder keeps them. Such cutouts
             are stored as they come, where astropy reads an image, and counted as `quirks`. A check of ours that
             refuses the first 20 of a database ends the run (``all_refused``) with the name that lets it pass.
         part
-            Of a query, as `plan` gives them: only this part is harvested. ``psfharvest merge`` makes one folder of
-            those of all parts, which knows the whole query.
+            Of a query, as `plan` gives them: only this is harvested; ``psfharvest merge`` makes one folder of all.
+        cluster
+            A `distributed.Client`: the harvest is cut into parts of at most `part_rows` sources, its workers share
+            `limits`, and the parts are merged at the end. Needs the extra ``dask``; stores shards by default.
         events
             Called with every event of this harvest, as `Archive(events=...)` is with all.
         progress
@@ -443,12 +435,15 @@ class Archive:
         at = None if manifest is None else Path(manifest)
         settings = Settings(sink, layout, fsync, at, shard_bytes, part is not None)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
+        given: dict[str, Any] = {"extend": extend, "part": part, **sizes}
         accepted, states = acceptance.checked(accept), tuple(retry_states)
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
-            return await results.explained(
-                job.harvest(what, suffixes, extend=extend, part=part, **sizes), Path(folder)
-            )
+            work = partial(job.harvest, what, suffixes, **given)
+            if cluster is not None:
+                limits = self._limits, self._retry, part_rows
+                work = partial(on_cluster, cluster, job, *limits, what, suffixes, **given)
+            return await results.explained(work(), Path(folder))
 
     async def resume(
         self,

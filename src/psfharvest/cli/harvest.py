@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfharvest.cli import complete, loop, unmatched
+from psfharvest.cli.cluster import Cluster, cluster_options
 from psfharvest.cli.early import speaking
 from psfharvest.cli.logs import log_options, logs
 from psfharvest.cli.metrics import metrics_served, to_each, with_metrics
@@ -92,6 +93,7 @@ def run_options(command: F) -> F:
     psfharvest harvest both WFPC2 chip=3 qfit=..0.1 --suffix d0m,c0m
     psfharvest harvest listed --uris uris.txt
     make-uris | psfharvest harvest piped --uris -
+    psfharvest harvest all UVIS --suffix flc --workers 4   in parts, merged at the end
 
     {exit_status.help_text()}
     """
@@ -150,6 +152,7 @@ def run_options(command: F) -> F:
     help="Only say what it would take: sources, cutouts, bytes, requests, time; make nothing.",
 )
 @click.option("--extend", is_flag=True, help="Add to a folder that holds another harvest.")
+@cluster_options
 @run_options
 def harvest(
     folder: Path,
@@ -167,10 +170,14 @@ def harvest(
     shard_bytes: int | None,
     extend: bool,
     dry_run: bool,
+    dask: str | None,
+    workers: int | None,
+    part_rows: int,
     **options: Any,
 ) -> int:
     acceptance.checked(split_all(options["accept"]))
     _refuse_suffix_words(words, suffixes)
+    cluster = Cluster.of(dask, workers, sink=sink, uris=uris)
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
     is_sized = (unsat_size, sat_size) != (51, 101)
@@ -193,6 +200,9 @@ def harvest(
     }
 
     async def work(archive: Archive, **common: Any) -> Report:
+        if cluster is not None:
+            async with cluster.connected(options["token"]) as client:
+                return await archive.harvest(what, folder, **more, **common, cluster=client, part_rows=part_rows)
         report = await archive.harvest(what, folder, **more, **common)
         if report.total or report.stopped or not isinstance(what, list):
             return report

@@ -95,11 +95,11 @@ class Traffic:
         self._shares: list[Share] = []
         self._urgent_at = float("-inf")
         self._closed_by: Exception | None = None
-        self._rate = Rate(limits.max_per_second)
+        self.rate = Rate(limits.max_per_second)
         self.has_answered = False
         """Whether any request was answered well."""
         self._clock, self._draw, self._now = clock, draw, clock()
-        self._resumes_at = 0.0
+        self._resumes_at = self.told_until = 0.0  # the latter by the archive's own word alone
         self._number = self._waiting_turns = 0
         self._changed = anyio.Event()
 
@@ -233,7 +233,7 @@ class Traffic:
         """
         free = 0 if self.health.is_doubted else self._free()
         is_holding = self.is_down or self.health.is_doubted or self._paused_until > self._now
-        if ahead and self._limit and not (is_holding or self._waiting_turns or self._rate):
+        if ahead and self._limit and not (is_holding or self._waiting_turns or self.rate):
             free += min(ahead, AHEAD_FACTOR * self._limit)
         return max(0, free - self._waiting_turns)
 
@@ -242,8 +242,8 @@ class Traffic:
         if self._want_slots() or self.is_down or self.health.is_doubted or self._paused_until > self._now:
             return self.allowance()
         room = self._queued_room(share, ahead) if self._is_queued else self._free_slots(share)
-        if self._rate:
-            total = self._rate.room(self._now, self._limit) - self._waiting_turns
+        if self.rate:
+            total = self.rate.room(self._now, self._limit) - self._waiting_turns
             room = min(room, rate_part(share, in_order(self._shares), total))
         return max(0, room)
 
@@ -252,7 +252,7 @@ class Traffic:
         keeps_one = not ahead and self._now - self._urgent_at < URGENT_RECENT_S
         limit = max(1, self._limit - self._waiting_turns)
         part = queued_part(share, in_order(self._shares), limit, keeps_one=keeps_one)
-        if not (self._rate or self._waiting_turns):
+        if not (self.rate or self._waiting_turns):
             part += min(ahead, AHEAD_FACTOR * self._limit)
         return part - share.in_flight
 
@@ -269,7 +269,7 @@ class Traffic:
         now = self._now
         if self._is_held:
             return None
-        opens_at = max(self._paused_until, self._rate.ready_at())
+        opens_at = max(self._paused_until, self.rate.ready_at())
         if self.is_down and not self.health.is_doubted:
             opens_at = max(opens_at, self.health.probe_at)
             if self.in_flight or opens_at <= now:
@@ -277,7 +277,7 @@ class Traffic:
         if opens_at > now:
             return opens_at - now
         # a clock of many days is coarse: rounding alone must not keep the limiter closed without a time to open
-        return 0.001 if self._rate and self._rate.room(now, 1) < 1 else None
+        return 0.001 if self.rate and self.rate.room(now, 1) < 1 else None
 
     def now(self) -> float:
         """Return the time on the monotonic clock of the limiter, in seconds."""
@@ -341,8 +341,8 @@ class Traffic:
             self._urgent_at = self._now
         self.requests += n
         self.in_flight += n
-        if self._rate:
-            self._rate.started(n, self._clock())
+        if self.rate:
+            self.rate.started(n, self._clock())
 
     def succeeded(self, n: int, mean_s: float, by: Share | None = None) -> None:
         """Take note of `n` requests answered well, in `mean_s` seconds each."""
@@ -369,10 +369,9 @@ class Traffic:
         else:
             self.throttle.observe(1, 0, elapsed_s)
         if failure.reason is Reason.RATE_LIMITED:
-            self._resumes_at = max(
-                self._resumes_at,
-                now + min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S),
-            )
+            told_s = min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S)
+            self.told_until = max(self.told_until, now + told_s)
+            self._resumes_at = max(self._resumes_at, self.told_until)
         is_lost = self.health.failure(failure, subject, now, self._draw())
         self.announce(by)
         return is_lost
@@ -462,7 +461,7 @@ class Traffic:
             return 0
         if self.is_down:
             return int(self.in_flight == 0 < self._limit and now >= self.health.probe_at)
-        return min(self._limit - self.in_flight, self._rate.room(now, self._limit))
+        return min(self._limit - self.in_flight, self.rate.room(now, self._limit))
 
     def announce(self, by: Share | None = None) -> None:
         """Wake all who may send more now; the share that caused it sees to itself."""

@@ -16,9 +16,17 @@ T = TypeVar("T")
 
 
 class Disk:
-    """The way to the disk: one piece of work after the other."""
+    """
+    The way to the disk: one piece of work after the other.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    guard
+        Called before each piece; an error that it raises is raised in its place.
+    """
+
+    def __init__(self, guard: Callable[[], None] | None = None) -> None:
+        self._guard = guard
         self._one = anyio.CapacityLimiter(1)
         self.busy_s = 0.0
         """Seconds spent at work so far."""
@@ -36,6 +44,8 @@ class Disk:
         def translated() -> T:
             began_at = time.perf_counter()
             try:
+                if self._guard is not None:
+                    self._guard()
                 with refused_as_sink_error():
                     return work(*args, **named)
             finally:

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.core import ranges
-from psfharvest.core.catalog.plan import Part
+from psfharvest.core.catalog.plan import ListPart, Part
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.core.policy.suspicion import Suspicion
@@ -63,6 +63,8 @@ class Job:
         Called with every event of this call.
     accept
         Names of deviations of cutouts that pass, beside those that the folder accepts.
+    guard
+        Called before each write; an error that it raises ends the call.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class Job:
     max_bytes: int | None = None
     events: Listener | None = None
     accept: frozenset[str] = frozenset()
+    guard: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         if self.via not in VIAS:
@@ -95,7 +98,7 @@ class Job:
         suffixes: Sequence[str],
         *,
         extend: bool,
-        part: Part | None = None,
+        part: Part | ListPart | None = None,
         **sizes: int,
     ) -> Report:
         """Ask for what is wanted, in a new folder or an old one, and run."""
@@ -108,7 +111,7 @@ class Job:
             return await self._harvest(what, suffixes, extend, part, **sizes)
 
     async def _harvest(
-        self, what: What | Path, suffixes: Sequence[str], extend: bool, part: Part | None, **sizes: int
+        self, what: What | Path, suffixes: Sequence[str], extend: bool, part: Part | ListPart | None, **sizes: int
     ) -> Report:
         refuse_parts(self.folder)
         with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
@@ -184,6 +187,7 @@ class Job:
                 archive=self.session.endpoints.root,
                 via=self.via,
                 suspicion=suspicion,
+                guard=self.guard,
             ).run()
 
 

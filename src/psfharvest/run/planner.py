@@ -226,11 +226,12 @@ class TargetReader:
             await self._ask_stream(target)
         else:
             path = Path(target.spec["path"])
-            if await self._disk.do(uri_lists.identity, path) != target.identity:
+            is_part = "parent" in target.spec
+            if not is_part and await self._disk.do(uri_lists.identity, path) != target.identity:
                 raise BadInput(
                     f"{path} has changed since it was first given; harvest it as another list with extend=True"
                 )
-            batches = uri_lists.from_file(path, target.position, target.lines)
+            batches = uri_lists.from_file(path, target.position, target.lines, is_numbered=is_part)
             while (batch := await self._disk.do(next, batches, None)) is not None:
                 await self._add_lines(target, batch)
 

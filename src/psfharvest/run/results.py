@@ -110,6 +110,19 @@ def as_query(query: Query | DetectorName) -> Query:
     return query if isinstance(query, Query) else Query(query)
 
 
+async def expected_cutouts(
+    count: Callable[[Query], Awaitable[int]], what: What, suffixes: Sequence[str]
+) -> int | None:
+    """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
+    queries = queries_of(what)
+    if queries:
+        names = [suffixes] if isinstance(suffixes, str) else suffixes
+        counts = [await count(query) for query in queries]
+        fitting = [sum(name in query.detector.suffixes for name in names) for query in queries]
+        return sum(n * k for n, k in zip(counts, fitting, strict=True))
+    return len(what) if isinstance(what, Sized) else None
+
+
 def limits_now(limits: Limits, *, is_public: bool) -> Limits:
     """Return the limits, with as many connections as leave files for sink and manifest."""
     open_limit.require(open_limit.NEEDED)
@@ -125,19 +138,6 @@ def html_table(rows: Iterable[tuple[str, str]]) -> str:
     """Return names and values as a table for notebooks."""
     cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<table>{cells}</table>"
-
-
-async def expected_cutouts(
-    count: Callable[[Query], Awaitable[int]], what: What, suffixes: Sequence[str]
-) -> int | None:
-    """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
-    queries = queries_of(what)
-    if queries:
-        names = [suffixes] if isinstance(suffixes, str) else suffixes
-        counts = [await count(query) for query in queries]
-        fitting = [sum(name in query.detector.suffixes for name in names) for query in queries]
-        return sum(n * k for n, k in zip(counts, fitting, strict=True))
-    return len(what) if isinstance(what, Sized) else None
 
 
 async def watch_stream(

@@ -107,6 +107,8 @@ class Run:
         Where cutouts come from, and how they are to travel: for the events.
     suspicion
         What is accepted of cutouts, and examines checks of ours that refuse all.
+    guard
+        Called before each write; an error that it raises ends the run without it.
     """
 
     manifest: Manifest
@@ -125,7 +127,8 @@ class Run:
     archive: str = ""
     via: str = "auto"
     suspicion: Suspicion = field(default_factory=Suspicion)
-    _disk: Disk = field(default_factory=Disk)
+    guard: Callable[[], None] | None = None
+    _disk: Disk = field(init=False)
     _pump: Pump = field(init=False)
     _targets: TargetReader = field(init=False)
     _chronicle: Chronicle = field(init=False)
@@ -138,6 +141,7 @@ class Run:
     _notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._disk = Disk(self.guard)
         self._notes += self.notes
         self._notes += [self.manifest.note] if self.manifest.note else []
         self._pump = Pump(self.fetcher, self, self.share, self.policy, suspicion=self.suspicion)

@@ -13,12 +13,13 @@ import anyio.to_thread
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.aclosing import closing
-from psfharvest.core.catalog.plan import Part
+from psfharvest.core.catalog.plan import ListPart, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, WantedURI
 from psfharvest.run import uri_lists
+from psfharvest.run.list_parts import list_part_target
 from psfharvest.run.parts import part_target
 from psfharvest.run.planner import Uris
 from psfharvest.run.rows import query_target, uris_of
@@ -34,7 +35,7 @@ async def ask_for(
     what: What | Path,
     folder: Path,
     suffixes: Sequence[str],
-    part: Part | None = None,
+    part: Part | ListPart | None = None,
     **sizes: int,
 ) -> Target:
     """
@@ -46,9 +47,7 @@ async def ask_for(
         When it cannot be asked for.
     """
     if part is not None:
-        if not isinstance(what, Query):
-            raise BadInput("a part belongs to a query: give the query that it was planned for")
-        return part_target(query_target(what, suffixes, n_sources=0, **sizes), what, part)
+        return _part_of(what, part, suffixes, **sizes)
     if isinstance(what, Query):
         target = query_target(what, suffixes, n_sources=0, **sizes)
         if folders.knows(folder, target):
@@ -64,6 +63,15 @@ async def ask_for(
         identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
         return Target("file", identity, {"path": str(what.absolute())})
     return Target("stream", "stream", {})
+
+
+def _part_of(what: What | Path, part: Part | ListPart, suffixes: Sequence[str], **sizes: int) -> Target:
+    """Return the target of one part of what a caller wants."""
+    if isinstance(part, ListPart) and isinstance(what, Path):
+        return list_part_target(what, part)
+    if isinstance(part, ListPart) or not isinstance(what, Query):
+        raise BadInput("a part belongs to a query: give the query that it was planned for")
+    return part_target(query_target(what, suffixes, n_sources=0, **sizes), what, part)
 
 
 def targets_of(what: What | Path, suffixes: Sequence[str]) -> list[tuple[What | Path, Sequence[str]]]:

@@ -78,23 +78,27 @@ def require_some(file: BinaryIO, name: str) -> None:
     """
     check_encoding(file.read(HEAD_BYTES), name)
     file.seek(0)
-    if not any(isinstance(read_line(line.text, n), WantedURI) for n, line in enumerate(_lines(file), 1)):
+    if not any(isinstance(read_line(line.text, n), WantedURI) for n, line in enumerate(lines_of(file), 1)):
         raise BadInput(f"{name} holds no dataURI; give one a line, beginning with 'mast:'")
 
 
-def from_file(path: Path, position: int, lines: int) -> Iterator[Batch]:
-    """Yield the lines of a file from a checkpoint on."""
+def from_file(path: Path, position: int, lines: int, *, is_numbered: bool = False) -> Iterator[Batch]:
+    """Yield the lines of a file from a checkpoint on; `is_numbered`: each begins with its number and a tab."""
     with path.open("rb") as file:
         file.seek(position)
-        every = _lines(file)
+        every = lines_of(file)
         while raw := list(islice(every, BATCH_LINES)):
-            found = [read_line(line.text, n) for n, line in enumerate(raw, lines + 1)]
+            if is_numbered:
+                found = [read_line(text, int(n)) for n, _, text in (line.text.partition("\t") for line in raw)]
+            else:
+                found = [read_line(line.text, n) for n, line in enumerate(raw, lines + 1)]
             position += sum(line.size_bytes for line in raw)
             lines += len(raw)
             yield Batch([line for line in found if line is not None], position, lines)
 
 
-def _lines(file: BinaryIO) -> Iterator[Line]:
+def lines_of(file: BinaryIO) -> Iterator[Line]:
+    """Yield the lines of an open file."""
     splitter = LineSplitter()
     while data := file.read(READ_BYTES):
         yield from splitter.feed(data)

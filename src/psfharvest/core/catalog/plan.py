@@ -1,4 +1,4 @@
-"""A part of a query that is harvested by itself: a range of ids and how many sources it has."""
+"""Parts that are harvested by themselves: of a query a range of ids, of a list those with some file names."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ class Part:
     def ids(self) -> partition.Part:
         """The range alone."""
         return partition.Part(self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class ListPart:
+    """
+    A part of a list of dataURIs: those whose file names fall to it, in a list of its own.
+
+    Attributes
+    ----------
+    number, n_parts
+        Which of how many.
+    identity, path
+        Of the whole list, as the manifest knows it.
+    """
+
+    number: int
+    n_parts: int
+    identity: str
+    path: str

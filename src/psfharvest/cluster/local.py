@@ -1,0 +1,78 @@
+"""The cluster of a command: workers of this machine made for it, or a scheduler's, named by address or file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from psfharvest.cluster.extra import require_dask
+from psfharvest.core.errors import ArchiveDown, BadInput
+
+CONNECT_S = 30.0
+CLOSE_S = 10.0
+OWN = "psfharvest-"
+"""How the name of a cluster begins that was made for one harvest."""
+
+
+@asynccontextmanager
+async def connected(address: str | None, n_workers: int | None, token: str | None = None) -> AsyncIterator[Any]:
+    """
+    Yield a client of a scheduler, or of as many processes of this machine.
+
+    Raises
+    ------
+    BadInput
+        When the extra is missing, or the scheduler's file cannot be read.
+    ArchiveDown
+        When the scheduler does not answer: the same command continues later.
+    """
+    require_dask()
+    with ExitStack() as stack:
+        client = await anyio.to_thread.run_sync(_opened, stack, address, n_workers, token)
+        leave = stack.pop_all()
+    try:
+        yield client
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(leave.close)
+
+
+def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | None) -> Any:
+    import distributed  # noqa: PLC0415 - takes half a second
+
+    connect: Callable[..., Any] = distributed.Client
+    if address is None:
+        if token:
+            os.environ["MAST_API_TOKEN"] = token  # the workers are our children
+        make: Callable[..., Any] = distributed.LocalCluster
+        cluster = make(
+            name=f"{OWN}{os.getpid()}",
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+        stack.callback(cluster.close, timeout=CLOSE_S)
+        address = cluster
+    try:
+        if isinstance(address, str) and address.endswith(".json"):
+            if not Path(address).is_file():
+                raise BadInput(
+                    f"--dask {address}: there is no such file; 'dask scheduler --scheduler-file' makes it"
+                )
+            client = connect(scheduler_file=address, timeout=CONNECT_S)
+        else:
+            client = connect(address, timeout=CONNECT_S)
+    except ValueError as error:
+        raise BadInput(f"--dask {address}: an address like tcp://host:8786 or a scheduler's JSON file") from error
+    except OSError as error:
+        raise ArchiveDown(f"the scheduler {address} does not answer; run the same again once it does") from error
+    stack.callback(client.close, timeout=CLOSE_S)  # its own context would be left in another thread
+    return client

@@ -1,0 +1,185 @@
+"""
+How the connections to one archive are shared by the processes of a cluster: decisions only, time is an argument.
+
+A holder is one attempt at one part by one thread of a process. It counts for what it last said to have open, or for
+what it was last granted, whichever is more; the sum over all holders never exceeds the ceiling. Silence frees
+nothing, since a stopped process keeps its connections. They go to others when the holder says that it is done, when
+its thread comes with another holder, or `ttl_s` after the cluster has lost its process, which has ended by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from psfharvest.core.policy.fair import fair_parts
+
+TTL_S = 4.0
+"""A holder without a good answer for three quarters of this ends its work; after all of it, it has ended."""
+DOWN_PAUSE_S = 2.0
+"""For how long others hold at each asking while one holder probes an archive that is down."""
+GO, WAIT, OVER = "go", "wait", "over"
+
+
+class Asking(NamedTuple):
+    """What a holder says."""
+
+    holder: str
+    part: str
+    worker: str
+    """The process, as the cluster names it."""
+    slot: str
+    """Its thread: it works on one part at a time."""
+    epoch: int
+    """Grows with each holder of a thread."""
+    seq: int
+    """Grows with each asking of a holder."""
+    held: int
+    """Connections that may be open."""
+    is_done: bool = False
+    wanted: int = 2**31
+    """Connections that it can use."""
+    pause_s: float = 0.0
+    """For how long the archive has told it to send nothing."""
+    is_down: bool = False
+    """Whether it considers the archive down."""
+
+
+class Answer(NamedTuple):
+    """What a holder may do: work, wait for its part's present holder, or end."""
+
+    word: str
+    grant: int
+    """Connections; 0 holds its work."""
+    pause_s: float
+    """For how long nothing may be sent."""
+    per_second: float | None
+    ttl_s: float
+
+
+@dataclass(slots=True)
+class _Holder:
+    part: str
+    worker: str
+    slot: str
+    held: int
+    seq: int
+    wanted: int
+    granted: int = 0
+    gone_at: float | None = None
+
+    @property
+    def counted(self) -> int:
+        return max(self.held, self.granted)
+
+
+@dataclass(slots=True)
+class Shares:
+    """
+    The state. It may be lost: a new one grants nothing until the holders of the one before have ended.
+
+    Parameters
+    ----------
+    ceiling
+        Connections for all together.
+    grants_from
+        Time from which on anything is granted.
+    ttl_s
+        See `TTL_S`.
+    per_second
+        Requests for all together; None is no limit.
+    """
+
+    ceiling: int
+    grants_from: float = 0.0
+    ttl_s: float = TTL_S
+    per_second: float | None = None
+    _holders: dict[str, _Holder] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
+    _epochs: dict[tuple[str, str], int] = field(default_factory=dict)
+    _down: dict[str, None] = field(default_factory=dict)
+    _paused_until: float = 0.0
+
+    @property
+    def in_use(self) -> int:
+        """Connections that are held or granted now."""
+        return sum(holder.counted for holder in self._holders.values())
+
+    def ask(self, asking: Asking, now: float) -> Answer:
+        """Take what a holder says, and return what it may do."""
+        self._sweep(now)
+        self._take_epoch(asking)
+        self._paused_until = max(self._paused_until, now + asking.pause_s)
+        if asking.is_done:
+            self._end(asking.holder)
+        if (word := self._word(asking)) != GO:
+            return self._answer(word)
+        holder = self._holders.setdefault(
+            asking.holder, _Holder(asking.part, asking.worker, asking.slot, asking.held, asking.seq, asking.wanted)
+        )
+        holder.held, holder.seq, holder.wanted = asking.held, asking.seq, asking.wanted
+        if asking.is_down:
+            self._down.setdefault(asking.holder)
+        else:
+            self._down.pop(asking.holder, None)
+        holder.granted = self._grant(asking.holder, now)
+        return self._answer(GO, holder.granted, self._pause_s(asking.holder, now))
+
+    def lose_worker(self, worker: str, now: float) -> None:
+        """Take note that the cluster has lost a process."""
+        for holder in self._holders.values():
+            if holder.worker == worker and holder.gone_at is None:
+                holder.gone_at = now
+
+    def stop(self, prefix: str) -> None:
+        """End all holders of parts whose names begin so; what they have open counts until they say otherwise."""
+        self._over.update(name for name, holder in self._holders.items() if holder.part.startswith(prefix))
+
+    def _word(self, asking: Asking) -> str:
+        """Return whether who asks works, waits for its part, or ends."""
+        holder = self._holders.get(asking.holder)
+        if asking.holder in self._over or (holder is not None and holder.gone_at is not None):
+            return OVER  # the connections of one that is gone are given away soon
+        if holder is None:
+            is_taken = any(other.part == asking.part for other in self._holders.values())
+            return WAIT if is_taken and not asking.held else GO
+        return GO if asking.seq > holder.seq else WAIT  # it came late: nobody waits for this answer
+
+    def _answer(self, word: str, grant: int = 0, pause_s: float = 0.0) -> Answer:
+        rate = None if self.per_second is None else self.per_second * grant / max(1, self.ceiling)
+        return Answer(word, grant, pause_s, rate, self.ttl_s)
+
+    def _take_epoch(self, asking: Asking) -> None:
+        """End what a thread worked at before; what comes late of that is over, too."""
+        thread = (asking.worker, asking.slot)
+        newest = self._epochs.get(thread, asking.epoch)
+        if asking.epoch < newest:
+            self._end(asking.holder)
+            return
+        self._epochs[thread] = asking.epoch
+        for name, other in list(self._holders.items()):
+            if (other.worker, other.slot) == thread and name != asking.holder:
+                self._end(name)
+
+    def _grant(self, name: str, now: float) -> int:
+        if now < self.grants_from:
+            return 0
+        needs = [min(holder.wanted, self.ceiling) for holder in self._holders.values()]
+        fair = fair_parts(self.ceiling, needs)[list(self._holders).index(name)]
+        others = sum(holder.counted for other, holder in self._holders.items() if other != name)
+        return max(0, min(fair, self.ceiling - others))
+
+    def _pause_s(self, name: str, now: float) -> float:
+        """Return how long a holder sends nothing; of several that find the archive down, the first one probes."""
+        prober = next(iter(self._down), name)
+        return max(0.0, self._paused_until - now, 0.0 if prober == name else DOWN_PAUSE_S)
+
+    def _sweep(self, now: float) -> None:
+        for name, holder in list(self._holders.items()):
+            if holder.gone_at is not None and now >= holder.gone_at + self.ttl_s:
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        self._holders.pop(name, None)
+        self._down.pop(name, None)
+        self._over.add(name)

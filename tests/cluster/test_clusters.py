@@ -1,0 +1,142 @@
+"""Real clusters of processes on this machine: the server counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from parts_made import states_of
+
+from psfharvest import Archive, BadInput, Limits, Query
+from psfharvest.simulator import Fault, Simulator
+from psfharvest.store.recover.verification import verify
+
+QUERY = Query("UVIS", limit=240)
+CEILING = 6
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator:
+    """Return two workers of one thread each, and a client."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            name="psfharvest-tests", n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60
+        ) as processes,
+        Client(processes) as client,
+    ):
+        yield client
+
+
+def harvest(url: str, folder: Path, client, what=QUERY, **more):
+    async def work():
+        async with Archive(url, limits=Limits(max_connections=CEILING)) as archive:
+            return await archive.harvest(what, folder, cluster=client, part_rows=80, via="file", **more)
+
+    return anyio.run(work)
+
+
+@pytest.mark.campaign
+def test_a_cluster_harvests_what_one_process_does(simulator: Simulator, tmp_path: Path, cluster) -> None:
+    """States and bytes are those of a local run, within one ceiling, also where cutouts fail; then it is whole."""
+    simulator.faults = [
+        Fault("status", code=404, service="file", rate=0.04),
+        Fault("truncate", service="file", rate=0.1, times=1),
+    ]
+    report = harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"])
+    assert (240, 0, True) == (report.total, report.pending, report.is_fully_asked)
+    assert simulator.peak_connections <= CEILING
+    assert (report.done, 0, 0) == (
+        verify(tmp_path / "stars").checked, verify(tmp_path / "stars").broken, verify(tmp_path / "stars").strays,
+    )  # fmt: skip
+    assert not (tmp_path / "stars/parts").exists()
+
+    simulator.faults = []
+    simulator.forget()
+    again = harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"])
+    assert (240, report.missing) == (again.total, again.missing)
+    assert simulator.count("file") == report.failed
+
+
+@pytest.mark.campaign
+def test_a_list_is_harvested_in_parts(simulator: Simulator, tmp_path: Path, cluster) -> None:
+    """Doubles, equal file names and bad lines are what they are in one folder."""
+    folder = tmp_path / "stars"
+    harvest(simulator.url, tmp_path / "first", cluster, Query("IR", limit=150), suffixes=["flt"])
+    uris = list(states_of(tmp_path / "first"))
+    lines = [*uris, "# comment", "no dataURI", *uris[:20], *(uri.replace("size=51", "size=21") for uri in uris[:9])]
+    listed = tmp_path / "uris.txt"
+    listed.write_text("\n".join(lines))
+
+    report = harvest(simulator.url, folder, cluster, listed)
+
+    async def local():
+        async with Archive(simulator.url) as archive:
+            simulator.forget()
+            again = await archive.harvest(listed, folder, retry_states=())
+            assert (0, report.total) == (again.requests, again.total)
+            return await archive.harvest(listed, tmp_path / "local")
+
+    assert anyio.run(local).total == report.total
+    assert states_of(tmp_path / "local") == states_of(folder)
+    with sqlite3.connect(folder / "manifest.sqlite") as db:
+        details = [detail for (detail,) in db.execute("SELECT detail FROM cutout WHERE reason = 'bad_uri'")]
+    db.close()
+    assert [True] == [detail.startswith("line 152:") for detail in details]
+
+
+def test_workers_that_are_killed_lose_nothing(simulator: Simulator, tmp_path: Path, cluster) -> None:
+    """Each kill costs its connections and 512 cutouts at most; the ceiling holds throughout."""
+    folder = tmp_path / "stars"
+    n_killed = 0
+
+    def kill() -> None:
+        nonlocal n_killed
+        deadline = time.monotonic() + 60
+        while n_killed < 2 and time.monotonic() < deadline:
+            if simulator.count("file") > 40 * (n_killed + 1):
+                pids = [nanny.pid for nanny in cluster.cluster.workers.values() if nanny.pid]
+                with suppress(ProcessLookupError):
+                    os.kill(pids[n_killed % len(pids)], signal.SIGKILL)
+                    n_killed += 1
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = harvest(simulator.url, folder, cluster, suffixes=["flc"])
+    killer.join()
+
+    assert (0, 240) == (report.exit_status, report.done)
+    assert 240 == len(states_of(folder))
+    assert simulator.peak_connections <= CEILING
+    assert simulator.count("file") <= 240 + n_killed * (CEILING + 512)
+    assert 0 == verify(folder).broken
+
+
+def test_what_does_not_go_with_a_cluster_is_refused(simulator: Simulator, tmp_path: Path, cluster) -> None:
+    """Before anything is made."""
+    for more in ({"sink": "files"}, {"extend": True}, {"max_bytes": 10**9}, {"manifest": tmp_path / "m"}):
+        with pytest.raises(BadInput):
+            harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"], **more)
+    with pytest.raises(BadInput, match="write the list to a file"):
+        harvest(simulator.url, tmp_path / "stars", cluster, ["mast:a/b"])
+    assert not (tmp_path / "stars").exists()
+
+
+def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) -> None:
+    """With exit status 2, in the words of the command line."""
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    words = ("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5")
+    assert "--sink shards" in psfharvest(*words, "--workers", "2", "--sink", "files", env=env).err
+    assert "either" in psfharvest(*words, "--workers", "2", "--dask", "tcp://x:1", env=env).err
+    refused = psfharvest("harvest", "stars", "--uris", "-", "--dask", "tcp://x:1", env=env)
+    assert (2, True) == (refused.status, "file" in refused.err)

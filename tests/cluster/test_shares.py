@@ -1,0 +1,231 @@
+"""The board's rules: the ceiling holds under any order of askings, losses and late messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from psfharvest.cluster.shares import GO, OVER, WAIT, Answer, Asking, Shares
+
+CEILING = 12
+TTL_S = 4.0
+
+
+def asking(holder: str, seq: int = 1, held: int = 0, **more) -> Asking:
+    given = {"part": f"part of {holder}", "worker": f"worker of {holder}", "slot": "1", "epoch": 1}
+    return Asking(holder, seq=seq, held=held, **{**given, **more})
+
+
+def test_a_share_grows_only_out_of_what_others_have_closed() -> None:
+    """A second holder gets nothing before the first has said that it closed something."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    assert 12 == shares.ask(asking("a"), 0.0).grant
+    assert 0 == shares.ask(asking("b"), 0.1).grant
+    assert 6 == shares.ask(asking("a", 2, held=12), 1.0).grant
+    assert 0 == shares.ask(asking("b", 2), 1.1).grant
+    assert 6 == shares.ask(asking("a", 3, held=6), 2.0).grant
+    assert 6 == shares.ask(asking("b", 3), 2.1).grant
+    assert OVER == shares.ask(asking("a", 4, is_done=True), 3.0).word
+    assert 12 == shares.ask(asking("b", 4, held=6), 3.1).grant
+
+
+def test_silence_frees_nothing() -> None:
+    """A stopped process keeps its sockets; only when the cluster has lost it, and `ttl_s` later, they are free."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    shares.ask(asking("a"), 0.0)
+    assert 0 == shares.ask(asking("b"), 1000.0).grant
+    shares.lose_worker("worker of a", 1001.0)
+    assert 0 == shares.ask(asking("b", 2), 1001.0 + TTL_S - 0.01).grant
+    assert 12 == shares.ask(asking("b", 3), 1001.0 + TTL_S).grant
+    assert OVER == shares.ask(asking("a", 2, held=12), 1006.0).word
+
+
+def test_a_part_has_one_holder() -> None:
+    """Another waits until the first is done."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    shares.ask(asking("a", part="p"), 0.0)
+    assert (WAIT, 0) == shares.ask(asking("b", part="p"), 0.1)[:2]
+    shares.ask(asking("a", 2, part="p", is_done=True), 0.2)
+    assert (GO, 12) == shares.ask(asking("b", 2, part="p"), 0.3)[:2]
+
+
+def test_a_thread_that_comes_with_another_holder_has_ended_the_first() -> None:
+    """What comes late of the first is over, also when the board never knew it."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    shares.ask(asking("a", worker="w"), 0.0)
+    assert 12 == shares.ask(asking("b", worker="w", epoch=2), 0.1).grant
+    assert OVER == shares.ask(asking("a", 2, held=12, worker="w"), 0.2).word
+    assert OVER == shares.ask(asking("unknown", worker="w", epoch=1), 0.3).word
+    assert 12 == shares.ask(asking("b", 2, held=12, worker="w", epoch=2), 0.4).grant
+
+
+def test_a_new_board_grants_nothing_at_first() -> None:
+    """Holders of the one before are still ending."""
+    shares = Shares(CEILING, grants_from=TTL_S, ttl_s=TTL_S)
+    assert (GO, 0) == shares.ask(asking("a"), TTL_S - 0.1)[:2]
+    assert (GO, 12) == shares.ask(asking("a", 2), TTL_S)[:2]
+
+
+def test_a_pause_is_everybodys_and_one_probes() -> None:
+    """Retry-After reaches all with their next asking; of an archive that is down one holder sends probes."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    shares.ask(asking("a"), 0.0)
+    shares.ask(asking("b"), 0.0)
+    assert 5.0 == shares.ask(asking("a", 2, pause_s=5.0), 1.0).pause_s
+    assert pytest.approx(4.5) == shares.ask(asking("b", 2), 1.5).pause_s
+    assert 0.0 == shares.ask(asking("b", 3), 6.1).pause_s
+    assert 0.0 == shares.ask(asking("b", 4, is_down=True), 7.0).pause_s
+    assert shares.ask(asking("a", 3, is_down=True), 7.1).pause_s > 0
+    assert 0.0 == shares.ask(asking("b", 5, is_down=True), 8.0).pause_s
+    shares.ask(asking("b", 6), 9.0)
+    assert 0.0 == shares.ask(asking("a", 4), 9.1).pause_s
+
+
+def test_a_rate_is_shared_as_the_connections_are() -> None:
+    """The sum of all rates is never more than what was asked for."""
+    shares = Shares(CEILING, ttl_s=TTL_S, per_second=24.0)
+    assert 24.0 == shares.ask(asking("a"), 0.0).per_second
+    shares.ask(asking("b"), 0.1)
+    assert 12.0 == shares.ask(asking("a", 2, held=12), 1.0).per_second
+
+
+def test_who_wants_less_leaves_the_rest() -> None:
+    """A head that counts over one connection leaves all others to the workers."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+    assert 1 == shares.ask(asking("head", wanted=1), 0.0).grant
+    assert 11 == shares.ask(asking("a"), 0.1).grant
+
+
+@dataclass
+class Process:
+    """One thread of a worker that keeps to the rules: what it may have open is what the server would see."""
+
+    name: str
+    epoch: int = 0
+    holder: str = ""
+    part: str = ""
+    seq: int = 0
+    open: int = 0
+    limit: int = 0
+    answered_at: float = 0.0
+    is_alive: bool = True
+    lost_at: float | None = None
+    awaited: int = 0
+    sent: list[tuple[Asking, float]] = field(default_factory=list)
+    answers: list[tuple[int, str, float, Answer]] = field(default_factory=list)
+
+    def begin(self, part: int, now: float) -> None:
+        """Begin as another holder, with nothing open."""
+        self.epoch += 1
+        self.holder, self.part = f"{self.name}/{self.epoch}", f"part {part}"
+        self.open = self.limit = self.seq = 0
+        self.answered_at = now
+
+
+class Cluster(RuleBasedStateMachine):
+    """Processes that ask, are stopped, die and come back; messages that are lost, late, or overtake each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.shares = Shares(CEILING, ttl_s=TTL_S)
+        self.processes: list[Process] = []
+
+    @initialize(n=st.integers(2, 5))
+    def start(self, n: int) -> None:
+        self.processes = [Process(f"w{k}") for k in range(n)]
+        for k, process in enumerate(self.processes):
+            process.begin(k, self.now)
+
+    def pick(self, k: int) -> Process:
+        return self.processes[k % len(self.processes)]
+
+    @rule(seconds=st.floats(0.0, 5.0))
+    def wait(self, seconds: float) -> None:
+        """Time passes; who has had no good answer for too long ends by itself."""
+        self.now += seconds
+        for process in self.processes:
+            if self.now > process.answered_at + 0.75 * TTL_S:
+                process.begin(0, self.now)
+
+    @rule(k=st.integers(0, 9))
+    def lose(self, k: int) -> None:
+        """The scheduler loses a process that goes on."""
+        self.shares.lose_worker(self.pick(k).name, self.now)
+
+    @rule(k=st.integers(0, 9), is_done=st.integers(0, 9), part=st.integers(0, 5))
+    def send(self, k: int, is_done: int, part: int) -> None:
+        """Ask, or fence itself first where the board has been silent for too long."""
+        process = self.pick(k)
+        if not process.is_alive:
+            return
+        if self.now > process.answered_at + 0.75 * TTL_S:
+            process.begin(part, self.now)
+        process.seq += 1
+        process.awaited = process.seq
+        said = Asking(
+            process.holder, process.part, process.name, "1", process.epoch, process.seq, process.open,
+            is_done=is_done == 0,
+        )  # fmt: skip
+        if said.is_done:
+            said = said._replace(held=0)
+            process.begin(part, self.now)
+        process.sent.append((said, self.now))
+
+    @rule(k=st.integers(0, 9), which=st.integers(0, 9), is_lost=st.integers(0, 4))
+    def arrive(self, k: int, which: int, is_lost: int) -> None:
+        """Let any message of a process arrive, however old; its answer may be lost, or come late."""
+        process = self.pick(k)
+        if not process.sent:
+            return
+        said, asked_at = process.sent.pop(which % len(process.sent))
+        if is_lost == 0:
+            return
+        answer = self.shares.ask(said, self.now)
+        if is_lost > 1:
+            process.answers.append((said.seq, said.holder, asked_at, answer))
+
+    @rule(k=st.integers(0, 9), which=st.integers(0, 9))
+    def hear(self, k: int, which: int) -> None:
+        """Take an answer, if it is to the last asking."""
+        process = self.pick(k)
+        if not process.answers:
+            return
+        seq, holder, asked_at, answer = process.answers.pop(which % len(process.answers))
+        if not process.is_alive or (seq, holder) != (process.awaited, process.holder):
+            return
+        if self.now > process.answered_at + 0.75 * TTL_S or answer.word == OVER:
+            process.begin(0, self.now)
+        elif answer.word == GO:
+            process.answered_at = asked_at
+            process.limit = answer.grant
+            process.open = max(process.open, answer.grant)
+
+    @rule(k=st.integers(0, 9))
+    def close(self, k: int) -> None:
+        """Lower what is open to what was granted."""
+        process = self.pick(k)
+        process.open = min(process.open, process.limit)
+
+    @rule(k=st.integers(0, 9), part=st.integers(0, 5))
+    def die(self, k: int, part: int) -> None:
+        """A process is killed: its sockets are closed; another takes its place."""
+        process = self.pick(k)
+        self.shares.lose_worker(process.name, self.now)
+        fresh = Process(f"{process.name}'")
+        fresh.begin(part, self.now)
+        fresh.sent = process.sent  # what was on its way still arrives
+        self.processes[self.processes.index(process)] = fresh
+
+    @invariant()
+    def the_ceiling_holds(self) -> None:
+        assert self.shares.in_use <= CEILING
+        assert sum(process.open for process in self.processes) <= CEILING
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
