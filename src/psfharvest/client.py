@@ -34,7 +34,7 @@ from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
 from psfharvest.metrics.detect import fetch_span, observe
-from psfharvest.run import Job, What, item_of, items_of, learnt_cache, results
+from psfharvest.run import Job, What, item_of, items_of, results
 from psfharvest.run.parts import plan
 from psfharvest.show.bar import Watch, watching
 from psfharvest.store.folder import Settings
@@ -112,7 +112,7 @@ class Archive:
             self._client,
             trust_env=self._trust_env,
             hub=self._hub,
-            learnt=await anyio.to_thread.run_sync(learnt_cache.read, self._endpoints.root),
+            learnt=await anyio.to_thread.run_sync(results.prepared, self._endpoints.root, self._client),
             slots=await results.slots_for(self._endpoints.is_public and self._shared is None),
             shared=None if self._shared is None else self._shared._open(),
         )
@@ -433,7 +433,7 @@ class Archive:
             When disk or manifest fail; what was claimed is kept.
         """
         at = None if manifest is None else Path(manifest)
-        settings = Settings(sink, layout, fsync, at, shard_bytes, part is not None)
+        settings = await anyio.to_thread.run_sync(Settings, sink, layout, fsync, at, shard_bytes, bool(part))
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         given: dict[str, Any] = {"extend": extend, "part": part, **sizes}
         accepted, states = acceptance.checked(accept), tuple(retry_states)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -218,6 +219,16 @@ class Session:
             count=self.mashup(share, SHORT_PATIENCE_S).control,
             accepted=accepted,
         )
+
+
+def load_modules(client: Any) -> None:
+    """Import what a session needs; in a thread, since it may take long enough to hold an event loop up."""
+    "a".encode("idna")  # its tables are imported when a host's name is first encoded
+    if client is None and find_spec("pycurl") is not None:
+        import psfharvest.archive.wires.curl  # noqa: PLC0415 - where libcurl is
+        import psfharvest.archive.wires.split_wire  # noqa: F401, PLC0415 - as above
+    if client is None and (name := library_name()) is not None:
+        import_module(name)
 
 
 def _make_wire(

@@ -16,7 +16,9 @@ import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import PartRows
 from psfharvest.archive.catalog.rows import NO_ROWS, Rows
+from psfharvest.archive.session import load_modules
 from psfharvest.core import ranges
+from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
 from psfharvest.core.fits.cutout import Cutout
@@ -25,7 +27,7 @@ from psfharvest.core.names import DetectorName
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import connection_slots, open_limit
 from psfharvest.filesystem.connection_slots import ConnectionSlots
-from psfharvest.run import interruption
+from psfharvest.run import interruption, learnt_cache
 from psfharvest.run.targets import What, queries_of
 from psfharvest.version import __version__
 
@@ -43,6 +45,12 @@ def cutout_of(outcome: Outcome) -> Cutout:
         return Cutout.of(uri, outcome.body, outcome.item.source)
     error = CutoutMissing if outcome.state is State.MISSING else CutoutFailed
     raise error(f"{uri}: {outcome.reason}: {outcome.detail}", uri=uri, reason=str(outcome.reason))
+
+
+def prepared(root: str, client: Any) -> Learnt:
+    """Return what is known of an archive, with the modules imported that a session needs; call it off the loop."""
+    load_modules(client)
+    return learnt_cache.read(root)
 
 
 async def in_time(work: Coroutine[Any, Any, Outcome], uri: str, deadline_s: float | None) -> Outcome:

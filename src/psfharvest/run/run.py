@@ -346,7 +346,7 @@ class Run:
         reader: Manifest | None = None
         try:
             reader = await disk.do(Manifest.read, self.folder)
-            pages = presence.lost(self.folder, reader)
+            pages = await disk.do(presence.lost, self.folder, reader)
             while (page := await disk.do(next, pages, None)) is not None:
                 if page.numbers:
                     numbers = await self._disk.do(self._take_back, page)
