@@ -41,13 +41,6 @@ def test_the_notebooks_lines_run(simulator: Simulator, tmp_path: Path) -> None:
     assert "300/300" in done.stderr
 
 
-def test_the_services_lines_run_as_they_stand(tmp_path: Path) -> None:
-    """README's example for authors of services runs with nothing changed, and with nothing set."""
-    done = _python(block_with("python", "asyncio.run"), tmp_path)
-
-    assert "unsaturated of 50" in done.stdout
-
-
 def test_the_shell_session_runs(simulator: Simulator, psfharvest) -> None:
     """Every psfharvest line of README's session succeeds, in its order."""
     lines = [line for line in blocks("sh")[2].splitlines() if line.startswith("psfharvest")]
