@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from inspect import iscoroutinefunction
 from typing import Any
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Progress
 from psfharvest.show.progress import bar, outage_words
+
+_LOGGER = logging.getLogger("psfharvest.run")
 
 Watch = Callable[[Progress], None]
 """What a caller may give as ``progress``, beside True, False and None."""
@@ -18,6 +22,8 @@ Watch = Callable[[Progress], None]
 def watching(progress: bool | Watch | None, unit: str = "cutout") -> Iterator[Watch | None]:
     """
     Give the function to call with each `Progress`, or None; a bar of ours ends with the context.
+
+    What shows progress never ends the work: when it raises, that is logged once, and it is called no more.
 
     Parameters
     ----------
@@ -31,20 +37,46 @@ def watching(progress: bool | Watch | None, unit: str = "cutout") -> Iterator[Wa
     BadInput
         For anything else.
     """
+    given: object = progress
     if progress is None or progress is False:
         yield None
     elif progress is True:
         drawn = _Bar(unit)
         try:
-            yield drawn
+            yield _Harmless(drawn)
         finally:
-            drawn.close()
-    elif callable(progress):
-        yield progress
-    else:
+            with suppress(OSError, ValueError):  # of a broken standard error
+                drawn.close()
+    elif not callable(given) or iscoroutinefunction(given):
         raise BadInput(
             f"progress is {progress!r}: True (a bar), False (nothing), or a function of one Progress is allowed"
         )
+    else:
+        yield _Harmless(given)
+
+
+class _Harmless:
+    """
+    Calls what shows progress until that raises.
+
+    Parameters
+    ----------
+    watch
+        What to call.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch: Watch | None = watch
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far it has come, if that still works."""
+        if self._watch is None:
+            return
+        try:
+            self._watch(progress)
+        except Exception:
+            _LOGGER.exception("progress is not shown any more: %r raised", self._watch)
+            self._watch = None
 
 
 class _Bar:

@@ -1,0 +1,193 @@
+"""What a caller's own code raises: display callbacks never end the work, everything else comes out bare."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from psfharvest import Archive, BadInput, Query, blocking
+from psfharvest.core.model import Progress
+from psfharvest.simulator import Settings, Simulator
+
+PATIENCE_S = 60.0
+QUERY = Query("UVIS", limit=30)
+URI = (
+    "mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red=ibc302ioq_flt[1]&size=51&x=99.4127&y=100.2683&format=fits"
+    "/ibc302ioq_8184981_F814W_flt_cutout.fits"
+)
+
+
+class Own(Exception):
+    """The caller's."""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(Settings(sources=300)) as simulator:
+        yield simulator
+
+
+def bad(_: object) -> None:
+    raise Own("mine")
+
+
+def uris() -> Iterator[str]:
+    yield URI
+    raise Own("mine")
+
+
+async def uris_async() -> AsyncIterator[str]:
+    yield URI
+    raise Own("mine")
+
+
+HOOK_ERRORS = [Own("mine"), PermissionError("mine"), OSError(5, "mine"), RuntimeError("mine")]
+VERBS = ["count", "query", "fetch", "stream", "harvest"]
+
+
+def verb(archive: Archive, name: str, folder: Path) -> Awaitable[object]:
+    async def stream() -> None:
+        async with archive.stream([URI]) as cutouts:
+            async for _ in cutouts:
+                pass
+
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "count": lambda: archive.count(QUERY),
+        "query": lambda: archive.query(QUERY),
+        "fetch": lambda: archive.fetch(URI),
+        "stream": stream,
+        "harvest": lambda: archive.harvest([URI], folder / "stars"),
+    }
+    return calls[name]()
+
+
+async def test_a_display_that_fails_never_ends_the_work(
+    simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once in each call, and everything comes."""
+    with anyio.fail_after(PATIENCE_S):
+        async with Archive(simulator.url) as archive:
+            report = await archive.harvest(QUERY, tmp_path / "stars", suffixes=["flt"], progress=bad)
+            again = await archive.resume(tmp_path / "stars", progress=bad)
+            table = await archive.query(QUERY, progress=bad)
+            async with archive.stream(QUERY, suffixes=["flt"], progress=bad) as cutouts:
+                n = len([cutout async for cutout in cutouts])
+
+    assert (report.done, report.stopped, again.done, len(table), n) == (30, "", 30, 30, 30)
+    assert [record.name for record in caplog.records if "not shown any more" in record.message] == [
+        "psfharvest.run"
+    ] * 4
+    with closing(sqlite3.connect(tmp_path / "stars/manifest.sqlite")) as db:
+        assert {row[0] for row in db.execute("SELECT stopped FROM run")} <= {"", None}
+
+
+def test_the_same_without_await(simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the calling thread, too."""
+    with blocking.Archive(simulator.url) as archive:
+        assert archive.harvest(QUERY, tmp_path / "stars", suffixes=["flt"], progress=bad).done == 30
+        assert len(archive.query(QUERY, progress=bad)) == 30
+        assert len(list(archive.stream(QUERY, suffixes=["flt"], progress=bad))) == 30
+    assert len([record for record in caplog.records if "not shown any more" in record.message]) == 3
+
+
+async def test_an_interrupt_in_a_display_passes(simulator: Simulator, tmp_path: Path) -> None:
+    """A callback may end the work by what is no mere error; and one that must be awaited is refused."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(_: Progress) -> None:
+        raise Stop
+
+    async def later(_: Progress) -> None: ...
+
+    async with Archive(simulator.url) as archive:
+        with pytest.raises(BadInput, match="progress is"):
+            await archive.query(QUERY, progress=later)  # type: ignore[arg-type]
+        with pytest.raises(Stop):
+            await archive.query(QUERY, progress=stop)
+
+
+@pytest.mark.parametrize("make", [uris, uris_async])
+@pytest.mark.parametrize("name", ["stream", "harvest"])
+async def test_what_a_source_raises_comes_out_bare(
+    simulator: Simulator, tmp_path: Path, make: Callable[[], Iterator[str]], name: str
+) -> None:
+    """Of a generator of dataURIs, plain or asynchronous."""
+
+    async def stream(archive: Archive) -> None:
+        async with archive.stream(make()) as cutouts:
+            async for cutout in cutouts:
+                assert cutout.uri == URI
+
+    async with Archive(simulator.url) as archive:
+        with pytest.raises(Own, match="mine"):
+            await (stream(archive) if name == "stream" else archive.harvest(make(), tmp_path / "stars"))
+
+
+@pytest.mark.parametrize("error", [Own("mine"), ExceptionGroup("mine", [Own("1"), Own("2")])], ids=["one", "group"])
+async def test_what_the_body_of_a_stream_raises_comes_out_bare(simulator: Simulator, error: Exception) -> None:
+    """An error of whoever reads the stream, an exception group of their own included."""
+
+    async def read() -> None:
+        async with archive.stream(QUERY, suffixes=["flt"]) as cutouts:
+            async for _ in cutouts:
+                raise error
+
+    async with Archive(simulator.url) as archive:
+        with pytest.raises(type(error), match="mine") as raised:
+            await read()
+        assert raised.value is error
+
+
+@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("when", ["request", "response"])
+@pytest.mark.parametrize(
+    "error", [Own("mine"), PermissionError("mine"), OSError(5, "mine"), RuntimeError("mine")], ids=repr
+)
+async def test_what_a_hook_raises_comes_out_bare(
+    simulator: Simulator, tmp_path: Path, name: str, when: str, error: Exception
+) -> None:
+    """A hook of the caller's client: its own error at once, no trouble of the archive's."""
+
+    async def hook(_: object) -> None:
+        raise error
+
+    with anyio.fail_after(PATIENCE_S):
+        async with (
+            httpx.AsyncClient(event_hooks={when: [hook]}) as client,
+            Archive(simulator.url, client=client) as archive,
+        ):
+            with pytest.raises(type(error), match="mine") as raised:
+                await verb(archive, name, tmp_path)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", VERBS)
+async def test_a_client_closed_meanwhile(simulator: Simulator, tmp_path: Path, name: str) -> None:
+    """It is said at once, by every verb."""
+    client = httpx.AsyncClient()
+    with anyio.fail_after(PATIENCE_S):
+        async with Archive(simulator.url, client=client) as archive:
+            await client.aclose()
+            with pytest.raises(RuntimeError, match="closed"):
+                await verb(archive, name, tmp_path)
+
+
+@pytest.mark.parametrize("make", [httpx.Client, object, lambda: "http://127.0.0.1"])
+async def test_a_client_that_cannot_work_is_refused_where_it_is_given(
+    simulator: Simulator, make: Callable[[], object]
+) -> None:
+    """Before any verb; a closed one, too."""
+    closed = httpx.AsyncClient()
+    await closed.aclose()
+    for client in (make(), closed):
+        with pytest.raises(BadInput, match=r"^client"):
+            async with Archive(simulator.url, client=client):
+                raise AssertionError
