@@ -182,3 +182,19 @@ def test_a_parts_manifest_maps_no_shared_memory(simulator: Simulator, tmp_path: 
     with Manifest.read(folder) as seen:
         assert 7 == seen.setting("shard")
     assert {".psfharvest.lock", "manifest.sqlite"} == {p.name for p in folder.iterdir()}
+
+
+def test_a_part_that_was_only_made_is_not_finished(simulator: Simulator, tmp_path: Path) -> None:
+    """A worker may die between the making of a manifest and the first record of what it is asked for."""
+    from psfharvest.store.folder import Settings as Kept
+    from psfharvest.store.folder import new_folder
+
+    folder = tmp_path / "stars"
+    parts = make_parts(simulator.url, folder, n_harvested=2)
+    for n in range(2, len(parts)):
+        with new_folder(in_parts.folder_of(folder, n), Kept("shards", is_part=True)):
+            pass
+
+    assert [True, True, False] == [in_parts.is_finished(in_parts.folder_of(folder, n)) for n in range(3)]
+    with pytest.raises(FolderRefused, match="000002 has pending work"):
+        merge_parts(folder)

@@ -78,7 +78,7 @@ def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> I
             "convert them to one first: psfharvest convert DIR OUT --sink S"
         )
     for folder in sources:
-        if not is_partial and is_work_left(folder):
+        if not is_partial and _is_work_left(folder):
             raise FolderRefused(
                 f"{folder} has pending work: finish it with 'psfharvest resume {folder}', or merge what is there "
                 "with --partial"
@@ -286,7 +286,6 @@ def _identities(folder: Path) -> set[str]:
         return {target.identity for target in targets.read_targets(manifest)}
 
 
-def is_work_left(folder: Path) -> bool:
-    """Return whether a folder has pending work, or was not asked for all of it yet."""
+def _is_work_left(folder: Path) -> bool:
     report = account(folder)
     return bool(report.pending) or not report.is_fully_asked

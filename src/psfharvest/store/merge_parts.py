@@ -19,7 +19,7 @@ from psfharvest.store.folder import Settings, is_harvest
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import PARTS_NAME
-from psfharvest.store.merge import NAME, Merging, Step, is_work_left
+from psfharvest.store.merge import NAME, Merging, Step
 from psfharvest.store.moves import Moves
 from psfharvest.store.parts import Plan
 from psfharvest.store.sink_kinds import SINK_KINDS
@@ -61,7 +61,7 @@ def merge_parts(folder: Path, *, is_partial: bool = False) -> Iterator[Step]:
 
 def _refuse_unfinished(folder: Path, plan: Plan, sources: list[Path]) -> None:
     n_absent = len(plan.parts) - len(sources)
-    unfinished = next((source for source in sources if is_work_left(source)), None)
+    unfinished = next((source for source in sources if not in_parts.is_finished(source)), None)
     if unfinished is not None or n_absent:
         words = f"{n_absent} of its {len(plan.parts)} parts have not begun"
         raise FolderRefused(

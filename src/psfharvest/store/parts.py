@@ -19,8 +19,10 @@ from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import Report
 from psfharvest.filesystem import atomic
 from psfharvest.store.folder import is_harvest
+from psfharvest.store.manifest import targets
+from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import PARTS_NAME, PLAN_NAME
-from psfharvest.store.read.account import account
+from psfharvest.store.read.account import account, account_of
 
 VERSION = 1
 _SUMMED = ("total", "done", "missing", "failed", "pending", "bytes", "elapsed_s", "requests", "lacking")
@@ -128,11 +130,17 @@ def begun(folder: Path, plan: Plan) -> list[int]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Return whether nothing is left to do in a part's folder: failed and missing cutouts are for later."""
+    """
+    Return whether nothing is left to do in a part's folder: failed and missing cutouts are for later.
+
+    One that was just made, and does not know yet what it is asked for, is not finished.
+    """
     if not is_harvest(folder):
         return False
-    report = account(folder)
-    return not report.pending and report.is_fully_asked
+    with Manifest.read(folder) as manifest:
+        is_begun = bool(targets.read_targets(manifest))
+        report = account_of(manifest)
+    return is_begun and not report.pending and report.is_fully_asked
 
 
 def summed(folder: Path) -> Report:

@@ -1,0 +1,103 @@
+"""A simulator, a cluster and a head, each in processes of its own, for campaigns that end some of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from psfharvest.simulator import Simulator
+from psfharvest.store import parts as in_parts
+from psfharvest.store.recover.verification import verify
+
+CLAIMED_AT_ONCE = 512
+
+
+class Head:
+    """A ``psfharvest harvest`` over a cluster."""
+
+    def __init__(self, folder: Path, address: str, url: str, n: int, ceiling: int, part_rows: int) -> None:
+        words = [
+            "harvest", folder, "UVIS", "--limit", n, "--suffix", "flc", "--dask", address, "--via", "file",
+            "--part-rows", part_rows, "--max-connections", ceiling, "--archive", url, "--json", "--quiet",
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "psfharvest", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self, timeout_s: float) -> tuple[int, dict[str, Any], str]:
+        out, err = self.process.communicate(timeout=timeout_s)
+        lines = out.splitlines()
+        return self.process.returncode, json.loads(lines[-1]) if lines else {}, err
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=20)
+
+
+class Finished:
+    """Notes when each part was first seen finished, by the simulator's clock."""
+
+    def __init__(self, folder: Path, simulator: Simulator) -> None:
+        self._folder = folder
+        self._simulator = simulator
+        self.at_s: dict[int, float] = {}
+
+    def look(self) -> None:
+        plan = in_parts.read_plan(self._folder)
+        if plan is None or (self._folder / "manifest.sqlite").exists():
+            return
+        for n in range(len(plan.parts)):
+            with suppress(Exception):
+                if n not in self.at_s and in_parts.is_finished(in_parts.folder_of(self._folder, n)):
+                    requests = self._simulator.requests
+                    self.at_s[n] = requests[-1].at_s if requests else 0.0
+
+    def n_late(self) -> int:
+        """Return how many requests came for parts that had been finished before."""
+        plan = in_parts.read_plan(self._folder)
+        part_of = {}
+        with sqlite3.connect(self._folder / "manifest.sqlite") as db:
+            for uri, number in db.execute("SELECT c.uri, i.id FROM cutout c JOIN item i ON i.n = c.n"):
+                part_of[uri] = next(n for n, part in enumerate(plan.parts) if part.low <= number <= part.high)
+        db.close()
+        late = 0
+        for seen in self._simulator.requests:
+            for uri in seen.uris if seen.service == "file" else ():
+                late += seen.at_s > self.at_s.get(part_of.get(uri, -1), float("inf"))
+        return late
+
+
+def figures(folder: Path) -> dict[str, int]:
+    """Count a merged folder's cutouts, dataURIs and places, and verify it."""
+    with sqlite3.connect(folder / "manifest.sqlite") as db:
+        n, uris, places = db.execute(
+            "SELECT count(*), count(DISTINCT uri), count(DISTINCT location) FROM cutout WHERE state = 'done'"
+        ).fetchone()
+    db.close()
+    checked = verify(folder)
+    return {"done": n, "uris": uris, "places": places, "broken": checked.broken, "strays": checked.strays}
+
+
+def wait_for(condition: Any, timeout_s: float, what: str) -> None:
+    """Wait until a condition holds; raise after `timeout_s`."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(what)
+        time.sleep(0.05)
