@@ -10,7 +10,7 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -42,6 +42,7 @@ _PATHS: Final = {
     "/cgi-bin/hla/fitscut.cgi": ("fitscut", ("GET", "HEAD")),
 }
 QUERIES_AT_ONCE: Final = 2
+Aside = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 _limiter: RunVar[anyio.CapacityLimiter | None] = RunVar("psfharvest_simulator_queries")
 _STATIC_FILE: Final = re.compile(
     rb"uri=mast(?::|%3A)WFP?C[23]PSF.*size(?:=|%3D)(\d{1,4})(?:&|%26)x(?:=|%3D)", re.IGNORECASE
@@ -63,9 +64,19 @@ class Archive:
         Its databases.
     record
         Where requests are remembered.
+    aside
+        Works something out in a thread.
     """
 
-    def __init__(self, settings: Settings, fitscut: Fitscut, mashup: Mashup, record: Record) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        fitscut: Fitscut,
+        mashup: Mashup,
+        record: Record,
+        aside: Aside | None = None,
+    ) -> None:
+        self._aside = aside or _in_thread
         self.book = FaultBook()
         self._settings = settings
         self._fitscut = fitscut
@@ -158,7 +169,7 @@ class Archive:
         asked = form_values(body, b"request") or form_values(exchange.query, b"request")
         request = asked[0] if asked else None
         try:
-            text = await anyio.to_thread.run_sync(self._mashup.answer, request, _twist(fault), limiter=_threads())
+            text = await self._aside(lambda: self._mashup.answer(request, _twist(fault)))
         except TooManyRowsError:
             return None
         except TooLargeError:
@@ -249,13 +260,13 @@ class Archive:
         return Answer(200, headers, bundle.stream())
 
 
-def _threads() -> anyio.CapacityLimiter:
-    """Return what limits the threads that work out queries in this event loop."""
+async def _in_thread(work: Callable[[], bytes]) -> bytes:
+    """Return what `work` returns, from a thread of the event loop that runs, whichever it is."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(QUERIES_AT_ONCE)
         _limiter.set(limiter)
-    return limiter
+    return await anyio.to_thread.run_sync(work, limiter=limiter)
 
 
 def _data_url(uri: str) -> str:

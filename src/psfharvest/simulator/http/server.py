@@ -9,6 +9,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -16,7 +17,7 @@ from psfharvest.simulator.catalog.catalogue import Catalogue
 from psfharvest.simulator.catalog.mashup import Mashup
 from psfharvest.simulator.faults.faultbook import FaultBook
 from psfharvest.simulator.faults.faults import Fault
-from psfharvest.simulator.http.app import Archive
+from psfharvest.simulator.http.app import QUERIES_AT_ONCE, Archive
 from psfharvest.simulator.http.record import Record, Seen
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
@@ -53,7 +54,9 @@ class _Assembly:
         self.catalogue = Catalogue(settings)
         self.fitscut = Fitscut(self.catalogue, settings)
         self.record = Record(settings.record_size, settings.record_bytes)
-        self.archive = Archive(settings, self.fitscut, Mashup(self.catalogue, settings), self.record)
+        self._pool = ThreadPoolExecutor(QUERIES_AT_ONCE, thread_name_prefix="simulated-mashup")
+        mashup = Mashup(self.catalogue, settings)
+        self.archive = Archive(settings, self.fitscut, mashup, self.record, self._aside)
         self.archive.book = FaultBook(faults)
         self.listener: Listener | None = None
 
@@ -87,6 +90,10 @@ class _Assembly:
             await stop.wait()
         finally:
             await listener.close()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _aside(self, work: Callable[[], bytes]) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 class Simulator:
