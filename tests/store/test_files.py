@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ from hypothesis import given
 from sink_contract import BODY, PATHS, SinkTests, cutout_uri, outcome_of
 
 from psfharvest.core.errors import SinkError
-from psfharvest.store.manifest.manifest import Stored
+from psfharvest.core.fits import datauri
+from psfharvest.core.model import Outcome, State, WantedURI
+from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.sinks.files import PARTIAL, FileSink
 
 
@@ -129,3 +134,28 @@ def test_folders_that_are_swept_are_made_again(tmp_path: Path) -> None:
     sink.store([again])
 
     assert again.body == (tmp_path / sink.location(again.item)).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["con", "aux", "nul", "prn", "com1", "lpt9", "CON", "com1abcde"])
+@pytest.mark.parametrize("layout", ["tree", "flat"])
+def test_no_folder_or_file_is_a_device_of_windows(tmp_path: Path, name: str, layout: str) -> None:
+    """An exposure named as a device of Windows has a place that can be made there; the manifest knows it."""
+    uri = (
+        f"mast:WFC3PSF/url/cgi-bin/fitscut.cgi?red={name}_flt[1]&size=51&x=1.0&y=2.0&format=fits"
+        f"/{name}_8184981_F814W_flt_cutout.fits"
+    )
+    Manifest.create(tmp_path, sink="files", layout=layout).close()
+    with Manifest.open(tmp_path) as manifest:
+        with manifest.transaction():
+            (item,) = manifest.add([WantedURI(uri, None, datauri.parse(uri))])
+        with closing(FileSink(tmp_path, layout=layout)) as sink:
+            (stored,) = sink.store([Outcome(item, State.DONE, 1, b"whole", b"\0" * 32)])
+        with manifest.transaction():
+            manifest.record([stored])
+    with closing(sqlite3.connect(tmp_path / "manifest.sqlite")) as db:
+        (location,) = db.execute("SELECT location FROM cutout").fetchone()
+
+    assert (tmp_path / location).read_bytes() == b"whole"
+    assert not [
+        part for part in Path(location).parts if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", part)
+    ]

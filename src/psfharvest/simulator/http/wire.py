@@ -30,14 +30,25 @@ class _Connection(HttpToolsProtocol):
         super().__init__(config, state, {})
         self._record = record
         self._extensions: dict[str, Any] = {}
+        self._is_counted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._extensions = {TRANSPORT: transport, CONNECTION: self._record.connection_opens()}
+        self._is_counted = True
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        self._ends()  # whoever opens another one now has no more than before
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._record.connection_closes()
+        self._ends()
+
+    def _ends(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._record.connection_closes()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

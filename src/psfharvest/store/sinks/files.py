@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from psfharvest.core.fits import keys
 from psfharvest.core.model import Item, Outcome
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.failures import cannot_store
@@ -206,7 +207,7 @@ def default_location(item: Item, *, is_tree: bool) -> str:
     if not (is_tree and item.rootname):
         return item.key
     top, _, name = item.key.partition("/")
-    return f"{top}/{item.rootname[:4]}/{item.rootname}/{name}"
+    return f"{top}/{keys.safe(item.rootname[:4])}/{keys.safe(item.rootname)}/{name}"
 
 
 def fallback_location(item: Item) -> str:
@@ -217,6 +218,7 @@ def fallback_location(item: Item) -> str:
 def explicit_location(item: Item, location: str, *, is_tree: bool) -> str | None:
     """Return the location to store, or None where the ``cutout`` view derives it from the item."""
     is_plain = bool(item.rootname) and "%" not in item.key and "~" not in item.key
+    is_plain = is_plain and all(keys.safe(n) == n for n in (item.rootname[:4], item.rootname))
     return None if is_plain and location == default_location(item, is_tree=is_tree) else location
 
 
