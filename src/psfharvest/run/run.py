@@ -143,7 +143,7 @@ class Run:
     def __post_init__(self) -> None:
         self._disk = Disk(self.guard)
         self._notes += self.notes
-        self._notes += [self.manifest.note] if self.manifest.note else []
+        self._notes += filter(None, (self.manifest.note, self.manifest.lock_note))
         self._pump = Pump(self.fetcher, self, self.share, self.policy, suspicion=self.suspicion)
         self._targets = TargetReader(
             self.manifest,

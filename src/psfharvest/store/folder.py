@@ -80,7 +80,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
         portable.sync_folder(folder.absolute().parent)
     refuse_orphans(folder, settings.sink)
-    with folder_lock(folder):
+    with folder_lock(folder) as note:
         if is_harvest(folder):
             raise FolderRefused(f"{folder} became a harvest folder just now; run the same again")
         damage.set_aside(folder)
@@ -90,6 +90,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         with suppress(OSError):
             portable.sync_folder(folder)
         with Manifest.open(folder, durable=settings.fsync or is_synced(settings.sink)) as manifest:
+            manifest.lock_note = note
             yield manifest
 
 
@@ -102,7 +103,8 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
         _check_settings(folder, manifest, settings)
         _check_shard_bytes(folder, manifest.setting("sink"), settings)
         durable = settings.fsync or is_synced(manifest.setting("sink"))
-    with folder_lock(folder), Manifest.open(folder, durable=durable) as manifest:
+    with folder_lock(folder) as note, Manifest.open(folder, durable=durable) as manifest:
+        manifest.lock_note = note
         yield manifest
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from psfharvest.core.errors import FolderRefused, SinkError
+from psfharvest.filesystem import process
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.filesystem.file_lock import keep_from_children, try_lock, unlock
 from psfharvest.filesystem.open_file import OpenFile
+from psfharvest.store.lease import BEAT_S, STALE_S, lease
+from psfharvest.store.lease import holder as lease_holder
 
 LOCK_NAME = ".psfharvest.lock"
 TRIES, LOOK_S = 4, 0.05
@@ -22,9 +24,11 @@ TRIES, LOOK_S = 4, 0.05
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[str]:
     """
     Hold the folder for this process; the kernel lets go of it when the process ends, however it ends.
+
+    Where the file system has no locks, a lease takes their place; what is to be said of that is yielded.
 
     Raises
     ------
@@ -38,33 +42,34 @@ def folder_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
     keep_from_children(file)
-    with file:
+    with file, ExitStack() as stack:
+        note = ""
         try:
             is_held = not _try_again(file.number)
         except OSError as error:
-            raise SinkError(
-                f"the file system of {folder} has no file locks (flock: {error.strerror}), so that nothing keeps "
-                "two harvests apart there; choose a folder on another file system"
-            ) from error
+            stack.enter_context(lease(folder))
+            is_held, note = False, _lease_note(folder, error)
         if is_held:
             raise FolderRefused(f"{folder} is being harvested by {_holder(file)}; wait for it, or end it")
-        who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "started": _start_of(os.getpid()),
-        }
         try:
             file.truncate(0)
-            file.write(json.dumps(who).encode())
+            file.write(json.dumps(process.identity()).encode())
         except OSError as error:
             raise cannot_store(error, str(folder / LOCK_NAME)) from error
         try:
-            yield
+            yield note
         finally:
             with suppress(OSError):
                 file.truncate(0)  # so that `holder` can tell without trying the lock
             unlock(file.number)
+
+
+def _lease_note(folder: Path, error: OSError) -> str:
+    return (
+        f"the file system of {folder} has no file locks (flock: {error.strerror}): a lease file, renewed every "
+        f"{BEAT_S:g} s, keeps two harvests apart there; after one on another machine was killed the folder is free "
+        f"{STALE_S:g} s later, and one that was stopped for longer than that must not be continued"
+    )
 
 
 def _try_again(handle: int) -> bool:
@@ -75,27 +80,6 @@ def _try_again(handle: int) -> bool:
         if try_lock(handle):
             return True
     return False
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process began, as the system counts it; nothing where it does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return fields[19] if len(fields) > 19 else ""
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
@@ -112,20 +96,25 @@ def holder(folder: Path) -> dict[str, Any] | None:
     with file:
         try:
             who = json.loads(file.read(1000, 0))
-            pid, host, since = int(who["pid"]), str(who["host"]), str(who["since"])
-            if host == socket.gethostname():
-                started = str(who.get("started", ""))
-                is_free = not _is_alive(pid) or started != _start_of(pid)
-            else:
-                is_free = try_lock(file.number)
+            shown = {"pid": int(who["pid"]), "host": str(who["host"]), "since": str(who["since"])}
+            is_free = process.has_ended(who)
+            if is_free is None:
+                is_free = _is_free(folder, file)
         except (ValueError, KeyError, TypeError, OSError):
             return None
-        return None if is_free else {"pid": pid, "host": host, "since": since}
+        return None if is_free else shown
+
+
+def _is_free(folder: Path, file: OpenFile) -> bool:
+    try:
+        return try_lock(file.number)
+    except OSError:
+        return lease_holder(folder) is None
 
 
 def _holder(file: OpenFile) -> str:
     try:
         who = json.loads(file.read(1000, 0))
-        return f"process {who['pid']} on {who['host']} since {who['since']}"
+        return process.words(who)
     except (ValueError, KeyError, TypeError, OSError):
         return "another process"

@@ -76,6 +76,8 @@ class Manifest:
         except BaseException:
             self._db.close()
             raise
+        self.lock_note = ""
+        """What the user should know of how the folder is kept for one process at a time, or nothing."""
 
     @classmethod
     def create(cls, folder: Path, at: Place | None = None, /, **meta: str | int) -> Self:
