@@ -23,7 +23,7 @@ from psfharvest.blocking import Archive
 from psfharvest.core.catalog.detectors import UVIS
 from psfharvest.core.errors import BadInput, FolderRefused, ManifestError
 from psfharvest.core.fits import datauri
-from psfharvest.core.model import WantedURI
+from psfharvest.core.model import UriBatch, WantedURI
 from psfharvest.core.tar import END
 from psfharvest.run import uri_lists
 from psfharvest.simulator import Simulator
@@ -655,11 +655,11 @@ def test_the_folders_lock_is_held(few: Path, tmp_path: Path) -> None:
 def in_tens(path: Path) -> UriList:
     """A list that comes ten lines at a time."""
 
-    def batches(position: int, lines: int) -> Iterator[page_list.Page]:
+    def batches(position: int, lines: int) -> Iterator[UriBatch]:
         every = path.read_text().splitlines()
         for at in range(lines, len(every), 10):
             asked = [WantedURI(uri, None, datauri.parse(uri)) for uri in every[at : at + 10]]
-            yield page_list.Page(asked, position + 1, at + len(asked))
+            yield UriBatch(asked, position + 1, at + len(asked))
 
     return UriList(f"tens of {path.name}", batches)
 

@@ -22,7 +22,7 @@ from psfharvest.simulator import Simulator
 from psfharvest.simulator.http.record import Seen
 from whole.fault_table import ATTEMPTS, Case
 
-AT_ONCE = 12
+BATCH_SIZE = 12
 """Harvests that work; those that wait for a deadline are beside them."""
 N_GOOD = 3
 STEP = N_GOOD + 1
@@ -106,7 +106,7 @@ def run_all(simulator: Simulator, spots: Sequence[Spot], base: Path) -> dict[Spo
 
 
 async def _run_all(simulator: Simulator, runs: Sequence[Run]) -> None:
-    room = anyio.CapacityLimiter(AT_ONCE)
+    room = anyio.CapacityLimiter(BATCH_SIZE)
     async with anyio.create_task_group() as group:
         for run in runs:
             is_slow = run.spot.case.row.is_slow

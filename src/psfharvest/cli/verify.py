@@ -13,7 +13,7 @@ from psfharvest.cli.options import json_option
 from psfharvest.cli.output import result_json, say
 
 if TYPE_CHECKING:
-    from psfharvest.store.recover.audit import Checked
+    from psfharvest.store.recover.audit import CheckedClaim
     from psfharvest.store.recover.verification import Verification
 
 LINES_SHOWN = 20
@@ -39,7 +39,7 @@ def verify(folder: Path, repair: bool, quiet: bool, as_json: bool) -> int:
 
     n_shown = 0
 
-    def watch(findings: Iterator[Checked], total: int) -> Iterator[Checked]:
+    def watch(findings: Iterator[CheckedClaim], total: int) -> Iterator[CheckedClaim]:
         nonlocal n_shown
         for checked in counted(findings, total, sys.stderr, is_quiet=quiet):
             if checked.problem and n_shown < LINES_SHOWN:

@@ -87,6 +87,14 @@ class BadLine(NamedTuple):
     detail: str
 
 
+class UriBatch(NamedTuple):
+    """Some of a list's dataURIs, and how far the list has been read with them, in bytes and lines."""
+
+    asked: list[WantedURI | BadLine]
+    position: int
+    lines: int
+
+
 class Item(NamedTuple):
     """One dataURI to fetch."""
 

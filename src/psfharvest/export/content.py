@@ -19,7 +19,7 @@ from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.read.search import Found
 from psfharvest.store.row_schema import SKY, sky_columns
 
-AT_ONCE = 256
+BATCH_SIZE = 256
 MASK = "_mask"
 """Ending of the name of the boolean array that says where a column is null."""
 LEFT_OUT = ("state", "location", "attempts", "reason", "detail", "quirk")
@@ -27,7 +27,7 @@ LEFT_OUT = ("state", "location", "attempts", "reason", "detail", "quirk")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ExportBatch:
     """
     Some cutouts of one size.
 
@@ -109,7 +109,7 @@ class Content:
         """Return how many bytes the longest header of one size may have."""
         return self._header_bytes[size]
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int) -> Iterator[ExportBatch]:
         """
         Yield all cutouts of one size, in the order of asking.
 
@@ -135,16 +135,16 @@ class Content:
             rows.append({**self._row(chosen, found), **sky})
             headers.append(header)
             images.append(image)
-            if len(rows) == AT_ONCE:
+            if len(rows) == BATCH_SIZE:
                 yield self._batch(rows, headers, images, total)
                 rows, headers, images = [], [], []
         if rows:
             yield self._batch(rows, headers, images, total)
 
-    def _batch(self, rows: Any, headers: Any, images: Any, total: int) -> Batch:
+    def _batch(self, rows: Any, headers: Any, images: Any, total: int) -> ExportBatch:
         self._n_read += len(rows)
         self._progress(self._n_read, total)
-        return Batch(rows, headers, np.stack(images))
+        return ExportBatch(rows, headers, np.stack(images))
 
     def _look(self, size: int) -> None:
         kinds, longest = ColumnTypes(), 0

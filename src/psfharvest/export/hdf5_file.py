@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from psfharvest.export.content import MASK, Batch, Content
+from psfharvest.export.content import MASK, Content, ExportBatch
 from psfharvest.store.column_types import about
 
 FILL_INT = -(2**63)
@@ -81,7 +81,7 @@ def _column(group: Any, name: str, n: int, dtype: Any) -> Any:
     return column
 
 
-def _fill(group: Any, kinds: dict[str, str], batch: Batch, start: int) -> None:
+def _fill(group: Any, kinds: dict[str, str], batch: ExportBatch, start: int) -> None:
     rows = slice(start, start + len(batch.rows))
     group["images"][rows] = batch.images
     group["header"][rows] = list(batch.headers)

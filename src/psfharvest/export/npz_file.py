@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.export.content import AT_ONCE, MASK, Content
+from psfharvest.export.content import BATCH_SIZE, MASK, Content
 
 _DTYPES = {"int": "<i8", "float": "<f8", "bool": "?"}
 
@@ -82,7 +82,7 @@ def _waiting(out: Path) -> IO[bytes]:
 
 def _stretches(waiting: IO[bytes], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     waiting.seek(0)
-    while piece := waiting.read(dtype.itemsize * AT_ONCE * 16):
+    while piece := waiting.read(dtype.itemsize * BATCH_SIZE * 16):
         yield np.frombuffer(piece, dtype)
 
 

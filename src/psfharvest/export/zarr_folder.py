@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import zarr
 
-from psfharvest.export.content import AT_ONCE, MASK, Batch, Content
+from psfharvest.export.content import BATCH_SIZE, MASK, Content, ExportBatch
 from psfharvest.store.column_types import about as column_about
 
 IMAGES_A_CHUNK = 16
 SHARD_BYTES = 32 * 10**6
 """What is held in memory while a shard is gathered: a shard is written whole."""
 VALUES_A_CHUNK = 16 * 1024
-HEADERS_A_CHUNK = 4 * AT_ONCE
+HEADERS_A_CHUNK = 4 * BATCH_SIZE
 FILL_INT = -(2**63)
 """Stands for a null integer: no column of the catalogues has it as a value."""
 DIMENSIONS = ("cutout", "y_px", "x_px")
@@ -88,7 +88,7 @@ class _Column:
         self._start += len(values)
 
 
-def _part(batch: Batch, name: str, kinds: dict[str, str]) -> Any:
+def _part(batch: ExportBatch, name: str, kinds: dict[str, str]) -> Any:
     if name == "images":
         return batch.images
     if name == "header":

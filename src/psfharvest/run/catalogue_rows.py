@@ -25,7 +25,7 @@ from psfharvest.store.manifest.manifest import Manifest
 if TYPE_CHECKING:
     from astropy.table import Table
 
-AT_ONCE = 500
+BATCH_SIZE = 500
 """Cutouts whose rows are asked for in one query."""
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
@@ -83,7 +83,7 @@ async def fill(
 
 def _lacking(manifest: Manifest, after: int) -> list[tuple[int, CutoutURI]]:
     with manifest.look() as db:
-        return sources.lacking(db, after, AT_ONCE)
+        return sources.lacking(db, after, BATCH_SIZE)
 
 
 def _by_detector(uris: Iterable[CutoutURI]) -> dict[Detector, list[CutoutURI]]:

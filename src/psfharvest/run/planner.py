@@ -20,7 +20,7 @@ from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadInput
-from psfharvest.core.model import BadLine, Item, WantedURI
+from psfharvest.core.model import BadLine, Item, UriBatch, WantedURI
 from psfharvest.run import uri_lists
 from psfharvest.run.disk import Disk
 from psfharvest.run.rows import pieces, uris_of
@@ -257,7 +257,7 @@ class TargetReader:
         except Exception as error:  # noqa: BLE001 - the caller's own, raised once the rest is done
             self._pour_error = error
 
-    async def _add_lines(self, target: Target, batch: uri_lists.Batch) -> None:
+    async def _add_lines(self, target: Target, batch: UriBatch) -> None:
         def add() -> list[Item]:
             with self._manifest.transaction():
                 targets.advance(self._manifest, target, batch.position, batch.lines)

@@ -12,26 +12,18 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import BadInput, BadURI
-from psfharvest.core.model import BadLine, WantedURI
+from psfharvest.core.model import BadLine, UriBatch, WantedURI
 from psfharvest.run.lines import HEAD_BYTES, Line, LineSplitter, check_encoding
 
 BATCH_LINES = 2000
 READ_BYTES = 2**18
-
-
-class Batch(NamedTuple):
-    """Lines read, and how far the list has been read with them."""
-
-    asked: list[WantedURI | BadLine]
-    position: int
-    lines: int
 
 
 def read_line(text: str, number: int) -> WantedURI | BadLine | None:
@@ -82,7 +74,7 @@ def require_some(file: BinaryIO, name: str) -> None:
         raise BadInput(f"{name} holds no dataURI; give one a line, beginning with 'mast:'")
 
 
-def from_file(path: Path, position: int, lines: int, *, is_numbered: bool = False) -> Iterator[Batch]:
+def from_file(path: Path, position: int, lines: int, *, is_numbered: bool = False) -> Iterator[UriBatch]:
     """Yield the lines of a file from a checkpoint on; `is_numbered`: each begins with its number and a tab."""
     with path.open("rb") as file:
         file.seek(position)
@@ -94,7 +86,7 @@ def from_file(path: Path, position: int, lines: int, *, is_numbered: bool = Fals
                 found = [read_line(line.text, n) for n, line in enumerate(raw, lines + 1)]
             position += sum(line.size_bytes for line in raw)
             lines += len(raw)
-            yield Batch([line for line in found if line is not None], position, lines)
+            yield UriBatch([line for line in found if line is not None], position, lines)
 
 
 def lines_of(file: BinaryIO) -> Iterator[Line]:
@@ -119,7 +111,7 @@ async def pour(uris: Iterable[str] | AsyncIterable[str], send: MemoryObjectSendS
                 await send.send(str(uri))
 
 
-async def gather(receive: MemoryObjectReceiveStream[str]) -> AsyncGenerator[Batch, None]:
+async def gather(receive: MemoryObjectReceiveStream[str]) -> AsyncGenerator[UriBatch, None]:
     """Yield what has come through a stream, as much at once as is there."""
     lines = 0
     async for first in receive:
@@ -129,4 +121,4 @@ async def gather(receive: MemoryObjectReceiveStream[str]) -> AsyncGenerator[Batc
                 texts.append(receive.receive_nowait())
         found = [read_line(text, n) for n, text in enumerate(texts, lines + 1)]
         lines += len(texts)
-        yield Batch([line for line in found if line is not None], lines, lines)
+        yield UriBatch([line for line in found if line is not None], lines, lines)

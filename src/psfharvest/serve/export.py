@@ -20,7 +20,7 @@ KINDS = {
     "txt": "text/plain; charset=utf-8",
 }
 """``txt`` is dataURIs, one a line, as ``harvest --uris`` takes them."""
-AT_ONCE = 512
+BATCH_SIZE = 512
 
 
 async def lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) -> AsyncIterator[str]:
@@ -28,10 +28,10 @@ async def lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) ->
     columns = await folder.quick.ask(search.columns)
     if kind == "csv":
         yield _csv([columns])
-    for at in range(0, len(members), AT_ONCE):
+    for at in range(0, len(members), BATCH_SIZE):
         if folder.stop.is_set():
             raise ConnectionAbortedError("the service is ending")  # the client sees that the text is not whole
-        wanted = rows.numbers_at(members, at, AT_ONCE)
+        wanted = rows.numbers_at(members, at, BATCH_SIZE)
         only = ["uri"] if kind == "txt" else columns
         found = await folder.quick.ask(partial(rows.rows, numbers=wanted, columns=only))
         if kind == "csv":

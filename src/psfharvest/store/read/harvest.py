@@ -125,7 +125,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         return self._cutouts(done.numbers(position, position + 1))[0]
 
     def __iter__(self) -> Iterator[Cutout]:
-        for wanted in self._done_runs().pieces(search.AT_ONCE):
+        for wanted in self._done_runs().pieces(search.BATCH_SIZE):
             yield from self._cutouts(wanted)
 
     def __repr__(self) -> str:
@@ -243,7 +243,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         """Yield what is known of each cutout, in the order of asking; `Found.source` is its catalogue row."""
         runs = self._done_runs() if only_done else self._member_runs()
         kept = search.layouts(self._open()[0])
-        for wanted in runs.pieces(search.AT_ONCE):
+        for wanted in runs.pieces(search.BATCH_SIZE):
             yield from search.rows(self._open()[0], wanted, kept)
 
     def sizes(self) -> dict[int | None, int]:

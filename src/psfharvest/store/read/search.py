@@ -24,7 +24,7 @@ from psfharvest.store.manifest import items
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
-AT_ONCE = 512
+BATCH_SIZE = 512
 _NUMBERS_AT_ONCE = 50_000
 _VALUES_AT_ONCE = 20_000
 

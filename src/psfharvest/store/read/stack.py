@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from psfharvest.store.read.harvest import Harvest
 
 IN_MEMORY_BYTES = 512 * 10**6
-AT_ONCE = 512
+BATCH_SIZE = 512
 BACKGROUNDS = ("border", "catalogue", "mmm")
 NORMALISATIONS = ("flux", "sum", "peak")
 CENTRES = ("catalogue", "centroid")
@@ -161,7 +161,7 @@ def combined(images: Pixels, how: str) -> Pixels:
 
 def stretches(harvest: Harvest, size: int, treatment: Treatment | None = None) -> Iterator[Pixels]:
     """
-    Yield the pixels of all done cutouts of one size, at most `AT_ONCE` together, shape ``(n, size, size)``.
+    Yield the pixels of all done cutouts of one size, at most `BATCH_SIZE` together, shape ``(n, size, size)``.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def stretches(harvest: Harvest, size: int, treatment: Treatment | None = None) -
         When a cutout is not where the manifest says, or is not of that size.
     """
     may_differ = acceptance.WRONG_SHAPE in harvest.status().quirks
-    for numbers in harvest.done_numbers(size).pieces(AT_ONCE):
+    for numbers in harvest.done_numbers(size).pieces(BATCH_SIZE):
         piece = np.empty((len(numbers), size, size), np.float32)
         n = 0
         found = harvest.bodies(numbers) if treatment is None else harvest.cutouts(numbers)

@@ -17,7 +17,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.store.column_types import FILLERS, ColumnTypes, about, column
 from psfharvest.store.read.search import OURS
 
-AT_ONCE = 1000
+BATCH_SIZE = 1000
 _KINDS = {
     "extension": "int", "size_px": "int", "x": "float", "y": "float", "size_bytes": "int", "attempts": "int",
 }  # fmt: skip
@@ -43,7 +43,7 @@ class TableBuilder:
         """Take one more row."""
         self._kinds.look(row)
         self._rows.append(row)
-        if len(self._rows) == AT_ONCE:
+        if len(self._rows) == BATCH_SIZE:
             self._pack()
 
     def table(self) -> Table:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psfharvest.core.fits import pixels
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.sinks import arrow
-from psfharvest.store.sinks.parquet_journal import FOLDER, Entry, journal_path, walk
+from psfharvest.store.sinks.parquet_journal import FOLDER, JournalEntry, journal_path, walk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,7 @@ class ParquetReader:
         self._folder = folder
         self._files: dict[str, Any] = {}
         self._groups: dict[tuple[str, int], Any] = {}
-        self._journal: tuple[int, list[Entry]] | None = None
+        self._journal: tuple[int, list[JournalEntry]] | None = None
 
     def read(self, path: str, row: int, size_bytes: int = 0) -> bytes:
         """

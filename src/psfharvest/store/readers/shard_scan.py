@@ -28,7 +28,7 @@ _FILLER = re.compile(rb"__removed-[0-9]+__")
 _CUTOUT, _NOTE, _FILL = "cutout", "note", "filler"
 
 
-class Record(NamedTuple):
+class ShardRecord(NamedTuple):
     """One cutout of a shard, or what is left of it."""
 
     begin: int
@@ -87,7 +87,7 @@ class _Member(NamedTuple):
         return _NOTE if self.name.endswith(b".json") else _CUTOUT
 
 
-def scan(path: Path, start: int = 0) -> Iterator[Record]:
+def scan(path: Path, start: int = 0) -> Iterator[ShardRecord]:
     """
     Yield the records of a shard, in their order.
 
@@ -105,7 +105,7 @@ def scan(path: Path, start: int = 0) -> Iterator[Record]:
     """
     with OpenFile(path) as file:
         for piece in _pieces(_Window(file, file.size()), start):
-            if isinstance(piece, Record):
+            if isinstance(piece, ShardRecord):
                 yield piece
 
 
@@ -187,14 +187,14 @@ class _Window:
         return self._piece[inside : inside + size]
 
 
-def _pieces(window: _Window, start: int) -> Iterator[Record | Filler]:
+def _pieces(window: _Window, start: int) -> Iterator[ShardRecord | Filler]:
     body: _Member | None = None
     for member in _members(window, start):
         if body is not None and (member.is_behind_gap or member.kind != _NOTE):
-            yield Record(body.begin, body.start, body.size, None, body.end)  # its note is lost
+            yield ShardRecord(body.begin, body.start, body.size, None, body.end)  # its note is lost
             body = None
         elif member.is_behind_gap and member.kind == _CUTOUT:
-            yield Record(-1, -1, 0, None, member.begin)  # a stretch without one whole header
+            yield ShardRecord(-1, -1, 0, None, member.begin)  # a stretch without one whole header
         if member.end > window.end:
             body = body or member
             break
@@ -202,10 +202,10 @@ def _pieces(window: _Window, start: int) -> Iterator[Record | Filler]:
             yield Filler(member.begin, member.end)
         elif member.kind == _NOTE:
             begin, at, size, key = (body.begin, body.start, body.size, _key(body)) if body else (-1, -1, 0, b"")
-            yield Record(begin, at, size, _note(window, member), member.end, bool(key) and key == _key(member))
+            yield ShardRecord(begin, at, size, _note(window, member), member.end, bool(key) and key == _key(member))
         body = member if member.kind == _CUTOUT else None
     if body is not None:
-        yield Record(body.begin, body.start, body.size, None, body.end)
+        yield ShardRecord(body.begin, body.start, body.size, None, body.end)
 
 
 def _key(member: _Member) -> bytes:

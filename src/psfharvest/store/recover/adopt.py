@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from psfharvest.core.errors import BadInput, SinkError
-from psfharvest.core.model import BadLine, Item, Report, WantedURI
+from psfharvest.core.model import Item, Report, UriBatch
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest import place as places
@@ -26,36 +26,17 @@ from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read import account
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover import builder
-from psfharvest.store.recover.builder import Broken, ManifestBuilder
+from psfharvest.store.recover.builder import BrokenCutout, ManifestBuilder
 from psfharvest.store.recover.candidates import Candidate, CandidateBatch
 from psfharvest.store.recover.check import ABSENT, Finding, look_at, look_at_file
 from psfharvest.store.recover.detect_layout import FolderLayout, recognise
 from psfharvest.store.sink_kinds import SINK_KINDS
 
-AT_ONCE = 64
+BATCH_SIZE = 64
 """Cutouts that one thread looks at in one go."""
 EXAMPLES = 1000
 
 T = TypeVar("T")
-
-
-class Lines(Protocol):
-    """Some of a list's dataURIs, and how far the list has been read with them."""
-
-    @property
-    def asked(self) -> Sequence[WantedURI | BadLine]:
-        """What they ask for."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """In bytes, or whatever `UriList.batches` takes."""
-        ...
-
-    @property
-    def lines(self) -> int:
-        """In lines."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +55,7 @@ class UriList:
     """
 
     identity: str
-    batches: Callable[[int, int], Iterator[Lines]]
+    batches: Callable[[int, int], Iterator[UriBatch]]
     target: Target | None = None
 
 
@@ -99,7 +80,7 @@ class Adopted:
     report: Report
     kind: FolderLayout
     problems: Mapping[str, int]
-    examples: Sequence[Broken]
+    examples: Sequence[BrokenCutout]
     strays: int
     set_aside: str
     is_asked: bool
@@ -192,7 +173,7 @@ class _Work:
             with self.grown.step(position=batch.position, lines=batch.lines):
                 new = self.grown.manifest.add(batch.asked)
                 if SINK_KINDS[self.kind.sink].units is None:
-                    self._keep(_each(pool, self._look_at_files, new, AT_ONCE))
+                    self._keep(_each(pool, self._look_at_files, new, BATCH_SIZE))
             self._tell()
         if listed.target is not None:
             self.grown.finish(listed.target)
@@ -206,7 +187,7 @@ class _Work:
                 pairs = [(items[candidate.asked.uri], candidate) for candidate in unit.candidates]
                 # a thread decodes a whole row group, however few of its rows it looks at
                 is_whole = SINK_KINDS[self.kind.sink].is_decoded_whole
-                at_once = -(-len(pairs) // self._n_threads) if is_whole else AT_ONCE
+                at_once = -(-len(pairs) // self._n_threads) if is_whole else BATCH_SIZE
                 self._keep(_each(pool, self._look_at_candidates, pairs, at_once))
                 self.grown.lose(unit.lost)
                 self.grown.manifest.set(**unit.checkpoint)

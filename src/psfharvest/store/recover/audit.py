@@ -21,7 +21,7 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.structure import Structure
 
-AT_ONCE = 512
+BATCH_SIZE = 512
 """Cutouts that one thread looks at in one go: a Parquet file is decoded for a row group of them at once."""
 STRAYS_MAX = 1_000_000
 """Claims held in memory to find strays, at most."""
@@ -29,7 +29,7 @@ OUTSIDE = frozenset({"manifest.sqlite", "manifest.place.json", "plan.json", "con
 """Files of the folder's top that hold no cutout; the last is an extracted bundle's."""
 
 
-class Checked(NamedTuple):
+class CheckedClaim(NamedTuple):
     """
     One stored cutout: `problem` is empty, ``missing``, ``truncated``, ``changed`` or ``unreadable``.
 
@@ -42,7 +42,7 @@ class Checked(NamedTuple):
     problem: str
 
 
-def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> Iterator[Checked]:
+def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> Iterator[CheckedClaim]:
     """
     Yield the finding on every cutout that is claimed as done, in the order of asking.
 
@@ -64,15 +64,15 @@ def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> It
     structure = Structure(folder, manifest.setting("sink"), *mark)
     rows = manifest.cutouts("n, uri, location, size_bytes, sha256", "state = 'done'")
     with ThreadPoolExecutor(n, thread_name_prefix="psfharvest-verify") as pool:
-        under_way: deque[Future[list[Checked]]] = deque()
-        while chunk := list(islice(rows, AT_ONCE)):
+        under_way: deque[Future[list[CheckedClaim]]] = deque()
+        while chunk := list(islice(rows, BATCH_SIZE)):
             under_way.append(pool.submit(_check_all, folder, structure, chunk))
             if len(under_way) > 2 * n:
                 yield from under_way.popleft().result()
         while under_way:
             yield from under_way.popleft().result()
     for path, problem in structure.flawed():
-        yield Checked(0, "", path, problem)
+        yield CheckedClaim(0, "", path, problem)
 
 
 def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -88,10 +88,10 @@ def strays(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield name
 
 
-def _check_all(folder: Path, structure: Structure, rows: list[tuple[Any, ...]]) -> list[Checked]:
+def _check_all(folder: Path, structure: Structure, rows: list[tuple[Any, ...]]) -> list[CheckedClaim]:
     with Reader(folder) as reader:
         return [
-            Checked(n, uri, location, _problem(reader, structure, location, size, digest))
+            CheckedClaim(n, uri, location, _problem(reader, structure, location, size, digest))
             for n, uri, location, size, digest in rows
         ]
 

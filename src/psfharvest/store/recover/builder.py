@@ -35,7 +35,7 @@ _BROKEN = "CREATE TABLE IF NOT EXISTS broken (n INTEGER PRIMARY KEY, problem TEX
 _STILL = "NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.n = broken.n)"
 
 
-class Broken(NamedTuple):
+class BrokenCutout(NamedTuple):
     """A cutout that is stored and not right; `uri` is empty where it is lost."""
 
     problem: str
@@ -147,7 +147,7 @@ class ManifestBuilder:
         with self.manifest.look() as db:
             return int(db.execute(f"SELECT count(*) FROM broken WHERE n > 0 AND {_STILL}").fetchone()[0])  # noqa: S608
 
-    def examples(self, limit: int) -> list[Broken]:
+    def examples(self, limit: int) -> list[BrokenCutout]:
         """Return the first of what is broken."""
         with self.manifest.look() as db:
             rows = db.execute(
@@ -155,7 +155,7 @@ class ManifestBuilder:
                 f"FROM broken WHERE {_STILL} ORDER BY n LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [Broken(*row) for row in rows]
+        return [BrokenCutout(*row) for row in rows]
 
     def _begun(self) -> Manifest | None:
         """Return what an earlier try has left, if it was made from the same."""

@@ -18,7 +18,7 @@ from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.sinks.shards import FOLDER
 
-AT_ONCE = 512
+BATCH_SIZE = 512
 _NUMBERED = re.compile(r"([0-9]{6,})\.(?:tar|parquet)")
 
 
@@ -67,7 +67,7 @@ def shards(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:
                 continue
             candidates.append(candidate)
             end = record.end
-            if len(candidates) >= AT_ONCE:
+            if len(candidates) >= BATCH_SIZE:
                 yield CandidateBatch(candidates, (number, end), {"shard": number, "shard_end": end}, lost)
                 candidates, lost = [], []
         # a shard without one whole record is left as it is, and the sink goes on behind it
@@ -100,7 +100,7 @@ def journal(base: str, path: Path, number: int) -> Iterator[CandidateBatch]:
         candidates.append(found._replace(place=rows[name]))
         rows[name] += 1
         end = record.end
-        if len(candidates) >= AT_ONCE:
+        if len(candidates) >= BATCH_SIZE:
             yield CandidateBatch(candidates, (), {"shard": number, "shard_end": end}, lost)
             candidates = []
     yield CandidateBatch(candidates, (), {"shard": number, "shard_end": end}, lost)
@@ -122,7 +122,7 @@ def asked_of(uri: str) -> WantedURI | None:
         return None
 
 
-def _candidate(record: shard_scan.Record, path: str, number: int, place: int) -> Candidate | None:
+def _candidate(record: shard_scan.ShardRecord, path: str, number: int, place: int) -> Candidate | None:
     asked = asked_of(record.note["uri"]) if record.note else None
     if record.note is None or asked is None:
         return None

@@ -10,22 +10,13 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadURI, SinkError
-from psfharvest.core.model import BadLine, WantedURI
+from psfharvest.core.model import BadLine, UriBatch, WantedURI
 
-AT_ONCE = 512
+BATCH_SIZE = 512
 READ_AT_ONCE = 2**16
-
-
-class Page(NamedTuple):
-    """Some of a page's dataURIs, and how many have been read with them; a page has no position."""
-
-    asked: list[WantedURI | BadLine]
-    position: int
-    lines: int
 
 
 def identity(path: Path) -> str:
@@ -44,13 +35,13 @@ def identity(path: Path) -> str:
         raise SinkError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read(path: Path, position: int, lines: int) -> Iterator[Page]:
+def read(path: Path, position: int, lines: int) -> Iterator[UriBatch]:
     """Yield a page's dataURIs but for the first `lines`, some hundred at once; what is none is passed over."""
     del position
     every = islice(_uris(path), lines, None)
-    while asked := list(islice(every, AT_ONCE)):
+    while asked := list(islice(every, BATCH_SIZE)):
         lines += len(asked)
-        yield Page(asked, 0, lines)
+        yield UriBatch(asked, 0, lines)
 
 
 def _uris(path: Path) -> Iterator[WantedURI | BadLine]:

@@ -13,7 +13,7 @@ from psfharvest.store.recover import audit, mend
 
 URIS_SHOWN = 1000
 
-Watch = Callable[[Iterator[audit.Checked], int], Iterable[audit.Checked]]
+Watch = Callable[[Iterator[audit.CheckedClaim], int], Iterable[audit.CheckedClaim]]
 
 
 @dataclass(frozen=True, slots=True)

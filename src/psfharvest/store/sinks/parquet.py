@@ -31,7 +31,15 @@ from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest.manifest import Stored
 from psfharvest.store.row_schema import SKY, STORED, Columns, RowSchema, RowSchemas, sky_columns
 from psfharvest.store.sinks import arrow
-from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, OTHER, Entry, class_of, journal_path, walk
+from psfharvest.store.sinks.parquet_journal import (
+    FOLDER,
+    JOURNAL,
+    OTHER,
+    JournalEntry,
+    class_of,
+    journal_path,
+    walk,
+)
 from psfharvest.store.sinks.shards import ShardSink
 
 if TYPE_CHECKING:
@@ -233,7 +241,7 @@ def convert(
     SinkError
         When the journal holds less than that.
     """
-    classes: dict[str, list[Entry]] = {}
+    classes: dict[str, list[JournalEntry]] = {}
     for entry in walk(journal):
         classes.setdefault(entry.name, []).append(entry)
     if {name: len(entries) for name, entries in classes.items()} != +Counter(n_rows):
@@ -254,7 +262,7 @@ def _write(
     journal: Path,
     folder: Path,
     number: int,
-    entries: Sequence[Entry],
+    entries: Sequence[JournalEntry],
     columns: RowSchema,
     about: Sequence[Mapping[str, str]],
 ) -> tuple[Path, Path]:
@@ -272,7 +280,7 @@ def _write(
 
 
 def _group(
-    file: OpenFile, entries: Sequence[Entry], size_px: int | None, columns: RowSchema
+    file: OpenFile, entries: Sequence[JournalEntry], size_px: int | None, columns: RowSchema
 ) -> tuple[list[dict[str, Any]], list[NDArray[float32] | None]]:
     """Return the rows of one group, and their pixels."""
     rows: list[dict[str, Any]] = []

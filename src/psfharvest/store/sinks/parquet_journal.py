@@ -25,7 +25,7 @@ def journal_path(base: Path, number: int) -> Path:
     return base / JOURNAL / f"{number:06d}.tar"
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One cutout of a journal: which file it goes to, where its bytes start, how many they are, and its note."""
 
     name: str
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     """Where the next one's record starts."""
 
 
-def walk(journal: Path) -> Iterator[Entry]:
+def walk(journal: Path) -> Iterator[JournalEntry]:
     """Yield the cutouts of a journal, in their order, up to its end or first damage: no row behind that is sure."""
     end = 0
     for record in shard_scan.scan(journal):
@@ -44,7 +44,7 @@ def walk(journal: Path) -> Iterator[Entry]:
             return
         end = record.end
         parts = datauri.parts_of(record.note["uri"])
-        yield Entry(class_of(parts.size_px if parts else None), record.start, record.size, record.note, end)
+        yield JournalEntry(class_of(parts.size_px if parts else None), record.start, record.size, record.note, end)
 
 
 def class_of(size_px: int | None) -> str:
