@@ -90,6 +90,7 @@ diff = (cutout_URI != cutout_URL).sum()
 print(f'There are {diff} different pixels.')
 """,
 ]
+README = (Path(__file__).parents[2] / "README.md").read_text()
 BARS = {4, 8, 9, 11}
 """The cells that show a progress bar."""
 FOLDER = r"MAST_\d{4}-\d\d-\d\dT\d{4}"
@@ -191,14 +192,44 @@ def test_an_interrupt_of_the_kernel_stops_a_pool_and_the_next_call_continues(tmp
         assert 5000 == claimed(tmp_path) == len(list(tmp_path.glob(f"{only.name}/WFC3PSF/*")))
 
 
-def interrupt(pid: int, simulator: Simulator, folder: Path) -> None:
-    """Send what Jupyter's stop button sends, once the pool is at work and has claimed something."""
-    while simulator.count("any") < 30 or not claimed(folder):
+def test_readmes_lines_run_in_a_kernel_and_an_interrupt_is_one_sentence(tmp_path: Path) -> None:
+    """The stop button answers with how much is stored, in at most three frames of ours; the next call goes on."""
+    (code,) = [
+        text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "blocking.Archive()" in text
+    ]
+    with Simulator(Settings(sources=20_000, latency_s=0.02)) as simulator:
+        for kernel in kernel_in(tmp_path, simulator.url):
+            out, bar, _ = kernel.run(code)
+            assert "300 of 300 cutouts" in out
+            assert "300/300" in bar
+
+            pid = int(kernel.run("import os; os.getpid()")[2])
+            thread = threading.Thread(target=interrupt, args=(pid, simulator, tmp_path, "many"))
+            simulator.forget()
+            thread.start()
+            with pytest.raises(CellExecutionError) as caught:
+                kernel.run("archive.harvest(Query('UVIS', limit=5000), 'many', suffixes=['flt'], via='file')")
+            thread.join()
+            _, again, value = kernel.run(
+                "report = archive.harvest(Query('UVIS', limit=5000), 'many', suffixes=['flt'])\n"
+                "report.done, Harvest('many').status().done"
+            )
+
+    words = re.sub(r"\x1b\[[0-9;]*m", "", str(caught.value))
+    assert re.search(r"KeyboardInterrupt: interrupted: [\d,]+ of 5,000 stored; run the same again to go on", words)
+    assert 1 <= len(re.findall(r"^File .*psfharvest/.*\.py", words, re.MULTILINE)) <= 3, words
+    assert "5000/5000" in again
+    assert "(5000, 5000)" == value
+
+
+def interrupt(pid: int, simulator: Simulator, folder: Path, name: str = "MAST_*") -> None:
+    """Send what Jupyter's stop button sends, once the harvest is at work and has claimed something."""
+    while simulator.count("any") < 30 or not claimed(folder, name):
         time.sleep(0.01)
     os.kill(pid, signal.SIGINT)
 
 
-def claimed(folder: Path) -> int:
-    """How many cutouts the folder's one pool has claimed."""
-    manifests = list(folder.glob("MAST_*/manifest.sqlite"))
+def claimed(folder: Path, name: str = "MAST_*") -> int:
+    """How many cutouts the folder's one harvest of that name has claimed."""
+    manifests = list(folder.glob(f"{name}/manifest.sqlite"))
     return sum(row["state"] == "done" for row in rows_of(manifests[0].parent)) if manifests else 0

@@ -24,6 +24,8 @@ def words(folder: Path) -> str:
             expected = sum(target.expected or 0 for target in targets.read_targets(manifest))
     except PsfharvestError:
         return "interrupted; run the same again to go on"
+    if not (expected or tally.total):
+        return "interrupted: nothing was asked for yet; run the same again to go on"
     return f"interrupted: {tally.done:,} of {max(expected, tally.total):,} stored; run the same again to go on"
 
 
