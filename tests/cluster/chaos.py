@@ -85,7 +85,10 @@ class Campaign:
         self.reach(0.7, head)
         self.processes.scheduler.kill()
         at = time.monotonic()
-        found["without scheduler"] = [one.end(90)[0] for one in (head, second)]
+        gone = [one.end(90) for one in (head, second)]
+        found["without scheduler"] = [status for status, *_ in gone]
+        if any(status != 75 for status, *_ in gone):
+            found["their words"] = [words[-1500:] for *_, words in gone]
         found["after s"] = round(time.monotonic() - at)
         self.processes.kill()
         self.processes = Processes(self.home, self.given.workers)

@@ -27,7 +27,7 @@ from psfharvest.cluster.order import Order, list_place, task_of
 from psfharvest.cluster.shares import TTL_S
 from psfharvest.cluster.worker import Ending, harvest_part
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.core.errors import BadInput, FolderRefused, LocalError, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
 from psfharvest.run import list_parts, uri_lists
 from psfharvest.run.parts import plan as parts_of
@@ -175,10 +175,8 @@ class Head:
         folder = self.order.folder
         begun = await anyio.to_thread.run_sync(in_parts.begun, folder, plan)
         for n in range(len(plan.parts)):
-            place = in_parts.folder_of(folder, n)
-            if n in begun and await anyio.to_thread.run_sync(in_parts.is_finished, place):
-                continue
-            self._left.append(n)
+            if n not in begun or not await anyio.to_thread.run_sync(self._is_finished, n):
+                self._left.append(n)
         try:
             await self._hand_out(plan)
         finally:
@@ -186,7 +184,8 @@ class Head:
                 if self._left or self._flying:
                     await self._say("stop", folder=self.order.prefix)
                 for future in self._flying.values():
-                    await self._call(future.cancel)
+                    with suppress(Exception):  # the scheduler may be gone: then there is nothing to cancel
+                        await self._call(future.cancel)
         if not self._stopped:
             await self._merge()
         return await anyio.to_thread.run_sync(self._report)
@@ -198,9 +197,10 @@ class Head:
             if now > self._seen_at + GONE_S:
                 self._stop("scheduler_gone", f"the cluster's scheduler has not answered for {GONE_S:g} s")
             elif now < self._seen_at + 2 * LOOK_S + CALL_S:
-                while self._left and len(self._flying) < min(self.ceiling, self._n_threads):
-                    n = self._left.popleft()
-                    self._flying[n] = self._submit(plan, n)
+                with suppress(Exception):  # a client without its scheduler; the next look tells
+                    while self._left and len(self._flying) < min(self.ceiling, self._n_threads):
+                        self._flying[self._left[0]] = self._submit(plan, self._left[0])
+                        self._left.popleft()
                 for n, future in list(self._flying.items()):
                     if future.done():
                         del self._flying[n]
@@ -214,17 +214,11 @@ class Head:
 
     async def _take(self, n: int, future: Any) -> None:
         """Take what became of a task."""
-        status = future.status
-        if status == "finished":
-            ending = await self._call(future.result)
-        elif status == "error":
-            ending = Ending("over", words=repr(await self._call(future.exception)))
-        else:
-            ending = Ending("over", words=f"the task was {status}")
+        ending = await self._ending(future)
         if not isinstance(ending, Ending):
             ending = Ending("over", words="its result was lost")
-        if ending.kind == "done" and ending.report is not None:
-            self._done[n] = ending.report
+        if ending.kind == "done":
+            self._done |= {n: ending.report} if ending.report is not None else {}
         elif ending.kind == "local":
             self._stop("local_error", f"part {n:06d}: {ending.words}")
         elif ending.kind == "stopped":
@@ -232,6 +226,17 @@ class Head:
             self._stop(ending.words, f"part {n:06d} has stopped ({ending.words}) {' '.join(notes)}".rstrip())
         else:
             await self._died(n, ending.words)
+
+    async def _ending(self, future: Any) -> Any:
+        """Return what a task has returned; or what became of it, in words."""
+        try:
+            if future.status == "finished":
+                return await self._call(future.result)
+            if future.status == "error":
+                return Ending("over", words=repr(await self._call(future.exception)))
+        except Exception as error:  # noqa: BLE001 - whatever the cluster says instead of a result
+            return Ending("over", words=repr(error))
+        return Ending("over", words=f"the task was {future.status}")
 
     async def _died(self, n: int, words: str) -> None:
         """Hand a part out again, unless it has not advanced for several deaths in a row."""
@@ -246,11 +251,17 @@ class Head:
 
     def _come(self, n: int) -> int:
         """Return how many cutouts of a part have a final state."""
-        place = in_parts.folder_of(self.order.folder, n)
-        if not is_harvest(place):
+        try:
+            report = account(in_parts.folder_of(self.order.folder, n))
+        except PsfharvestError:
             return -1
-        report = account(place)
         return report.done + report.missing + report.failed
+
+    def _is_finished(self, n: int) -> bool:
+        try:
+            return in_parts.is_finished(in_parts.folder_of(self.order.folder, n))
+        except PsfharvestError:  # another head may have merged just now; a task finds out
+            return False
 
     def _stop(self, word: str, words: str) -> None:
         if not self._stopped:
@@ -299,10 +310,10 @@ class Head:
                 steps = await anyio.to_thread.run_sync(merge_parts, self.order.folder)
                 while await anyio.to_thread.run_sync(next, steps, None) is not None:
                     pass
-            except FolderRefused:
+            except (FolderRefused, LocalError):
                 if not await anyio.to_thread.run_sync(self._is_busy):
                     raise
-                await anyio.sleep(LOOK_S)
+                await anyio.sleep(LOOK_S)  # another head merges, or has merged just now
 
     def _is_busy(self) -> bool:
         return holder(self.order.folder) is not None or is_harvest(self.order.folder)

@@ -32,6 +32,7 @@ from psfharvest.events.model import Down, Event, Paused
 from psfharvest.run import Job, learnt_cache
 from psfharvest.run.results import limits_now, slots_for
 from psfharvest.store import parts as in_parts
+from psfharvest.store.folder import is_harvest
 from psfharvest.store.read.account import account
 
 ASK_EVERY_S = 1.0
@@ -123,13 +124,19 @@ class _Holder:
                 if time.monotonic() > self._answered_at + SILENCE_MAX_S:
                     return Ending("over", words="the scheduler does not answer")
                 await anyio.sleep(ASK_EVERY_S)
-            if await anyio.to_thread.run_sync(in_parts.is_finished, self.task.folder):
-                report = await anyio.to_thread.run_sync(account, self.task.folder)
-                return Ending("done", replace(report, requests=0, elapsed_s=0.0, stopped=""))
-            return await self._run(answer)
+            ending = await anyio.to_thread.run_sync(self._found)
+            return await self._run(answer) if ending is None else ending
         finally:
             with anyio.move_on_after(LAST_WORD_S, shield=True):
                 await self._ask(is_done=True)
+
+    def _found(self) -> Ending | None:
+        """Return the ending of a part that is finished, or merged already by another head; None for all others."""
+        if is_harvest(self.task.order.folder):
+            return Ending("done")
+        if in_parts.is_finished(self.task.folder):
+            return Ending("done", replace(account(self.task.folder), requests=0, elapsed_s=0.0, stopped=""))
+        return None
 
     async def _run(self, first: dict[str, Any]) -> Ending | None:
         order = self.task.order

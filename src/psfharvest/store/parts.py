@@ -167,7 +167,9 @@ def summed(folder: Path) -> Report:
             reasons=_plus(report.reasons, of_part.reasons),
             retried=_plus(report.retried, of_part.retried),
             quirks=_plus(report.quirks, of_part.quirks),
-            is_fully_asked=report.is_fully_asked and of_part.is_fully_asked,
+            is_fully_asked=report.is_fully_asked
+            and of_part.is_fully_asked
+            and bool(of_part.total or not plan.parts[n].n),
         )
     return report
 
