@@ -67,6 +67,8 @@ def test_what_is_accepted_is_kept_with_the_folder(psfharvest, simulator: Simulat
     assert run.status == 0, run.err
     shown = psfharvest("status", "stars", "--json").account
     assert shown["quirks"] == {"wrong_shape": shown["total"]}
+    assert shown["accepted"] == ["wrong_shape"]
+    assert "accepted: wrong_shape" in psfharvest("status", "stars").out
 
 
 @pytest.mark.parametrize("via", ["file", "bundle"])
@@ -187,3 +189,20 @@ async def test_nothing_but_bad_ones_left(simulator: Simulator, tmp_path: Path) -
 
     assert first.failed > 20
     assert (3, first.failed) == (again.exit_status, again.failed)
+
+
+@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
+@pytest.mark.parametrize(("oddity", "words"), [("name_suffix", ()), ("", ("--accept", "wrong_shape"))])
+def test_a_lost_manifest(psfharvest, tmp_path: Path, sink: str, oddity: str, words: tuple[str, ...]) -> None:
+    """What was accepted is adopted again: names in the archive's way by themselves, the rest by --accept."""
+    with Simulator(Settings(sources=6000, seed=1, oddities=(oddity,) if oddity else ())) as simulator:
+        simulator.faults = [] if oddity else OTHER_SHAPE
+        run = harvest(psfharvest, simulator, "--via", "file", "--sink", sink, *words)
+    assert run.status == 0, run.err
+    (tmp_path / "uris.txt").write_text("\n".join(row["uri"] for row in rows_of(tmp_path / "stars")))
+    for file in (tmp_path / "stars").glob("manifest.sqlite*"):
+        file.unlink()
+
+    run = psfharvest("adopt", "stars", "--uris", "uris.txt", "--json", *words)
+    assert (run.status, run.account["done"]) == (0, run.account["total"]), run.err
+    assert run.account["quirks"] == {oddity or "wrong_shape": run.account["total"]}

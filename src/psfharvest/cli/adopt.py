@@ -19,10 +19,12 @@ from psfharvest.cli.early import speaking
 from psfharvest.cli.options import (
     FOLDER,
     SHORT_PATIENCE_S,
+    accept_option,
     archive_options,
     json_option,
     make_archive,
     patience_option,
+    split_all,
 )
 from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
@@ -51,10 +53,19 @@ LINE_EVERY_S = 5.0
     "with a sound manifest, such as a list's harvest.",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@accept_option
 @archive_options
 @patience_option(SHORT_PATIENCE_S)
 @json_option
-def adopt(folder: Path, uris: Path | None, catalogue: bool, quiet: bool, as_json: bool, **options: Any) -> int:
+def adopt(
+    folder: Path,
+    uris: Path | None,
+    catalogue: bool,
+    accept: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """
     Make DIR's manifest anew from the cutouts in it; no cutout is touched, and without --catalogue nothing is asked.
 
@@ -82,7 +93,7 @@ def adopt(folder: Path, uris: Path | None, catalogue: bool, quiet: bool, as_json
     if not (catalogue and _is_sound(folder)):
         with ExitStack() as stack:
             shown = stack.enter_context(_AdoptProgress(is_quiet=quiet))
-            found = adopted(folder, _listed(folder, uris, stack), watch=shown)
+            found = adopted(folder, _listed(folder, uris, stack), accept=split_all(accept), watch=shown)
         _show_result(found, folder)
     filled = _ask_rows(folder, options, is_quiet=quiet) if catalogue else None
     if as_json:

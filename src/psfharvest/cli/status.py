@@ -40,8 +40,8 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
     Show what DIR holds, what is missing, and why; also while another process harvests.
 
     Standard output has the table, or with --json one object: total, done, missing, failed, pending, bytes,
-    elapsed_s and requests (of all runs), reasons, retried, learnt (what doctor found out), and running while a
-    process harvests.
+    elapsed_s and requests (of all runs), reasons, retried, learnt (what doctor found out), accepted (by --accept),
+    and running while a process harvests.
 
     \b
     psfharvest status stars
@@ -66,7 +66,8 @@ def status(folder: Path, failed: bool, state: str | None, as_json: bool) -> None
     under_way = running(folder)
     if as_json:
         under_way_plain = {"running": under_way.to_dict()} if under_way else {}
-        result_json(report.to_dict() | {"learnt": _learnt(folder)[1]} | under_way_plain)
+        more = {"learnt": _learnt(folder)[1], "accepted": _accepted(folder)}
+        result_json(report.to_dict() | more | under_way_plain)
         return
     _show(folder, report, under_way)
 
@@ -98,6 +99,14 @@ def _learnt(folder: Path) -> tuple[str, dict[str, Any]]:
     return root, learnt_cache.read_plain(root) if root else {}
 
 
+def _accepted(folder: Path) -> list[str]:
+    """Return the deviations of cutouts that pass in this folder."""
+    from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415 - heavy, as the others
+
+    with Manifest.read(folder) as manifest:
+        return list(json.loads(manifest.setting("accept") or "[]"))
+
+
 def _list(folder: Path, states: tuple[State, ...], *, as_json: bool, is_bare: bool) -> None:
     from psfharvest.store.manifest.manifest import Manifest  # noqa: PLC0415
     from psfharvest.store.read.cutouts import cutouts  # noqa: PLC0415
@@ -125,6 +134,8 @@ def _show(folder: Path, report: Report, under_way: Running | None) -> None:
     _table(report)
     _trouble(folder, report, examples)
     root, learnt = _learnt(folder)
+    if accepted := _accepted(folder):
+        result(f"\naccepted: {', '.join(accepted)}")
     if learnt:
         result(f"\nlearnt of {root}: {json.dumps(learnt)}")
     if runs:

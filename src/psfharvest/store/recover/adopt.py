@@ -9,6 +9,7 @@ goes on with it. A changed pixel cannot be found where no hash stood beside it: 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from psfharvest.core.errors import BadInput, SinkError
+from psfharvest.core.fits import acceptance, names
 from psfharvest.core.model import Item, Report, UriBatch
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
@@ -92,7 +94,11 @@ class Adopted:
 
 
 def adopt(
-    folder: Path, listed: UriList | None = None, *, watch: Callable[[AdoptProgress], None] | None = None
+    folder: Path,
+    listed: UriList | None = None,
+    *,
+    accept: str | Sequence[str] = (),
+    watch: Callable[[AdoptProgress], None] | None = None,
 ) -> Adopted:
     """
     Make the manifest of a folder that holds cutouts and has none, or a damaged one, which is set aside.
@@ -104,6 +110,8 @@ def adopt(
     listed
         The dataURIs: files need them, since coordinates are nowhere in a FITS file; shards and Parquet have them
         beside the cutouts, and ask for those of the list in addition.
+    accept
+        Names of deviations that pass, as `Archive.harvest` has them; ways to write a name in the header always do.
     watch
         Called now and then.
 
@@ -117,6 +125,7 @@ def adopt(
         When a file cannot be read, or the manifest not be written.
     """
     started_s = time.monotonic()
+    accepted = acceptance.checked(accept)
     places.refuse_parts(folder)
     damage.refuse_sound(folder)
     kind = recognise(folder, any_files=listed is not None)
@@ -129,7 +138,7 @@ def adopt(
         damage.refuse_sound(folder)
         with ManifestBuilder(folder, kind, listed.identity if listed else "") as grown:
             try:
-                _Work(folder, kind, listed, watch, grown).run()
+                _Work(folder, kind, listed, accepted, watch, grown).run()
             except OSError as error:
                 raise SinkError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
             problems, examples = grown.problems(), grown.examples(EXAMPLES)
@@ -154,6 +163,7 @@ class _Work:
     folder: Path
     kind: FolderLayout
     listed: UriList | None
+    accepted: frozenset[str]
     watch: Callable[[AdoptProgress], None] | None
     grown: ManifestBuilder
     n_read: int = 0
@@ -162,6 +172,8 @@ class _Work:
 
     def run(self) -> None:
         """Do what is left of it."""
+        with self.grown.manifest.transaction():
+            self.grown.manifest.set(accept=json.dumps(sorted(self.accepted)))
         with ThreadPoolExecutor(self._n_threads, thread_name_prefix="psfharvest-adopt") as pool:
             if self.listed is not None:
                 self._take_list(self.listed, pool)
@@ -194,12 +206,16 @@ class _Work:
             self._tell()
 
     def _look_at_files(self, piece: Sequence[Item]) -> list[Finding]:
-        is_tree = self.kind.layout == "tree"
-        return [look_at_file(self.folder, item, is_tree=is_tree) for item in piece]
+        is_tree, accepted = self.kind.layout == "tree", self._passing
+        return [look_at_file(self.folder, item, is_tree=is_tree, accepted=accepted) for item in piece]
 
     def _look_at_candidates(self, piece: Sequence[tuple[Item, Candidate]]) -> list[Finding]:
         with Reader(self.folder) as reader:
-            return [look_at(reader, item, candidate) for item, candidate in piece]
+            return [look_at(reader, item, candidate, self._passing) for item, candidate in piece]
+
+    @property
+    def _passing(self) -> frozenset[str]:
+        return self.accepted.union(names.DIFFERENCES)
 
     def _keep(self, findings: Sequence[Finding]) -> None:
         self.grown.keep(findings)

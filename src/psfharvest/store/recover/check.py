@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ class Finding(NamedTuple):
     quirk: str = ""
 
 
-def look_at_file(folder: Path, item: Item, *, is_tree: bool) -> Finding:
+def look_at_file(folder: Path, item: Item, *, is_tree: bool, accepted: Collection[str] = ()) -> Finding:
     """
     Return what stands at an item's own place in the folder.
 
@@ -51,13 +52,13 @@ def look_at_file(folder: Path, item: Item, *, is_tree: bool) -> Finding:
     """
     own = files.default_location(item, is_tree=is_tree)
     for location in (own, files.fallback_location(item)):
-        found = _look_at_path(folder / location, item, location)
+        found = _look_at_path(folder / location, item, location, accepted)
         if found.problem != ABSENT:
             return found._replace(place=files.explicit_location(item, location, is_tree=is_tree))
     return Finding(item, own, ABSENT)
 
 
-def look_at(reader: Reader, item: Item, candidate: Candidate) -> Finding:
+def look_at(reader: Reader, item: Item, candidate: Candidate, accepted: Collection[str] = ()) -> Finding:
     """
     Return what stands at a candidate's location.
 
@@ -75,20 +76,20 @@ def look_at(reader: Reader, item: Item, candidate: Candidate) -> Finding:
         raise _not_allowed(candidate.at, error) from error
     except (OSError, ValueError, IndexError):
         return nothing
-    found = _look_at_bytes(body, item, candidate.at)
+    found = _look_at_bytes(body, item, candidate.at, accepted)
     if candidate.sha256 and not found.problem and found.sha256.hex() != candidate.sha256:
         return found._replace(problem=CHANGED)
     return found._replace(shard=candidate.shard, place=candidate.place)
 
 
-def _look_at_path(path: Path, item: Item, location: str) -> Finding:
+def _look_at_path(path: Path, item: Item, location: str, accepted: Collection[str]) -> Finding:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return Finding(item, location, ABSENT)
         if _is_too_large(item, status.st_size):
             return Finding(item, location, "too_large")
-        return _look_at_bytes(path.read_bytes(), item, location)
+        return _look_at_bytes(path.read_bytes(), item, location, accepted)
     except (FileNotFoundError, NotADirectoryError):
         return Finding(item, location, ABSENT)
     except PermissionError as error:
@@ -97,8 +98,8 @@ def _look_at_path(path: Path, item: Item, location: str) -> Finding:
         return Finding(item, location, UNREADABLE)
 
 
-def _look_at_bytes(body: bytes, item: Item, location: str) -> Finding:
-    flaw, quirk = filekinds.verdict(item, body)
+def _look_at_bytes(body: bytes, item: Item, location: str, accepted: Collection[str]) -> Finding:
+    flaw, quirk = filekinds.verdict(item, body, accepted)
     if flaw is not None:
         return Finding(item, location, flaw.reason)
     return Finding(item, location, "", len(body), hashlib.sha256(body).digest(), quirk=quirk)
