@@ -26,11 +26,11 @@ NOBODY = 65534
 WRITE_AND_DIE = """
 import os, sys
 from pathlib import Path
-from psfharvest.core.model import Asked
+from psfharvest.core.model import WantedURI
 from psfharvest.store.manifest.manifest import Manifest
 manifest = Manifest.open(Path(sys.argv[1]))
 with manifest.transaction():
-    manifest.add([Asked(f"mast:late/{k}.fits") for k in range(50)])
+    manifest.add([WantedURI(f"mast:late/{k}.fits") for k in range(50)])
 os._exit(0)
 """
 WAL_BYTES = 2**26
@@ -109,7 +109,7 @@ def test_a_transaction_that_was_cut_off_is_rolled_back_where_nobody_may_write(fo
     db.execute("BEGIN IMMEDIATE")
     db.execute("UPDATE tally SET n = 77 WHERE state = 'asked'")
     db.execute("WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 20000) "
-               "INSERT INTO source SELECT n, 1, 'x' FROM k")  # fmt: skip
+               "INSERT INTO block SELECT n, 1, 1, 'x' FROM k")  # fmt: skip
     for side in ("", "-journal"):
         shutil.copy(folder / f"{MANIFEST_NAME}{side}", hot)
     db.close()

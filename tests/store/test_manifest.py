@@ -330,6 +330,6 @@ def test_a_catalogue_row_that_cannot_be_read_is_told(folder: Path) -> None:
         with manifest.transaction() as db:
             (n,) = manifest.sources("UVIS", ["id"], [(1,)])
             manifest.add([WantedURI(uri(1), n)])
-            db.execute("UPDATE source SET vals = '[1, 2'")
+            db.execute("UPDATE block SET data = substr(data, 1, length(data) - 1)")
         with pytest.raises(ManifestError, match="adopt"):
             manifest.pending(0, 10, with_source=True)

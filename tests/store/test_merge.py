@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from psfharvest.store.manifest import merging
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.schema import FIRST_TABLES, MIGRATIONS
 from psfharvest.store.merge import convert, merge, result
+from psfharvest.store.read import search
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import verify
 from psfharvest.store.sinks.files import FileSink
@@ -158,7 +160,43 @@ def test_every_table_is_merged() -> None:
     """A table that a migration adds has its place in a merge, too."""
     first = {words.split()[0] for words in FIRST_TABLES.split("CREATE TABLE ")[1:]}
     later = {name for migration in MIGRATIONS for name, _ in migration.tables}
-    assert first | later | {"migration"} == merging.TABLES
+    assert first - {"source"} | later | {"migration"} == merging.TABLES
+
+
+def rows_by_uri(folder: Path) -> dict[str, Any]:
+    """Return each cutout's catalogue row."""
+    with Manifest.read(folder) as manifest:
+        return {found.ours["uri"]: found.source for found in search.rows(manifest, np.arange(1, 1000))}
+
+
+def blobs(folder: Path) -> list[tuple[int, bytes]]:
+    with Manifest.read(folder) as manifest, manifest.look() as db:
+        return db.execute("SELECT n, data FROM block ORDER BY first").fetchall()
+
+
+@pytest.mark.parametrize("n_known", [0, 4])
+def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: int) -> None:
+    """Blocks are taken in byte by byte, and each cutout keeps its row, also of what a list had asked for before."""
+    uris = [cutout_uri(k) for k in range(1, 900)]
+    folders = [tmp_path / name for name in "abc"]
+    for folder, some in zip(folders, (uris[:300], uris[300 - n_known : 600], uris[600:]), strict=True):
+        folder.mkdir()
+        Manifest.create(folder, sink="shards").close()
+        with Manifest.open(folder) as manifest, manifest.transaction():
+            numbers = manifest.sources("UVIS", ["id", "name"], [[uris.index(uri), uri] for uri in some])
+            pairs = zip(some, numbers, strict=True)
+            manifest.add(
+                [WantedURI(uri, None if folder.name == "a" and k > 290 else n) for k, (uri, n) in enumerate(pairs)]
+            )
+
+    list(merge(folders, tmp_path / "into", is_partial=True))
+
+    found = rows_by_uri(tmp_path / "into")
+    assert uris == list(found)
+    named = {uri: row["name"] for uri, row in found.items() if "name" in row}
+    assert all(uri == name for uri, name in named.items())
+    assert len(uris) - (9 - min(9, n_known)) == len(named)
+    assert [pair for folder in folders for pair in blobs(folder)] == blobs(tmp_path / "into")
 
 
 KILLER = """

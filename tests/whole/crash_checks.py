@@ -13,12 +13,15 @@ import random
 import re
 import shutil
 import sqlite3
+import struct
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,7 @@ class Watch:
             asks = [tuple(row) for row in db.execute("SELECT kind, lines, is_complete FROM ask")]
             n_parts = db.execute("SELECT coalesce(sum(n_rows), 0) FROM part").fetchone()[0]
             claim = {row["name"]: row["value"] for row in db.execute("SELECT name, value FROM meta")}
+            check_catalogue(db)
         states = Counter(row["state"] for row in rows)
         assert set(states) <= {"pending", "done"}, states
         assert (len(rows), states["done"]) == (tally["asked"], tally["done"])
@@ -134,6 +138,38 @@ class Watch:
 
     def _last_shard(self) -> Path:
         return max(self.folder.glob("shards/*.tar"))
+
+
+def check_catalogue(db: sqlite3.Connection) -> None:
+    """Check that every cutout of a query has its own catalogue row, and that the stretches say the same."""
+    ids: dict[int, int] = {}
+    blocks = db.execute(
+        "SELECT first, block.n, columns, data FROM block JOIN layout ON layout.n = block.layout ORDER BY first"
+    )
+    for first, n, columns, data in blocks:
+        assert first == len(ids) + 1, "a gap between blocks"
+        ids |= enumerate(whole_numbers(data, n, json.loads(columns).index("id")), first)
+    items = db.execute("SELECT n, id, source FROM item WHERE source IS NOT NULL").fetchall()
+    assert {number for _, _, number in items} == ids.keys()
+    assert all(ids[number] == id_ for _, id_, number in items)
+    numbers = {n: number for n, _, number in items}
+    for first, n, number, per in db.execute("SELECT first, n, source, per FROM source_span"):
+        assert all(numbers[first + k] == number + k // per for k in range(n))
+
+
+def whole_numbers(data: bytes, n_rows: int, column: int) -> list[int]:
+    """Return a column of whole numbers of a block, as its format is described."""
+    length, crc = struct.unpack_from("<II", data)
+    assert crc == zlib.crc32(data[8 : 8 + length])
+    n, *entries = json.loads(zlib.decompress(data[8 : 8 + length]))
+    start = 8 + length + sum(entry[1] for entry in entries[:column])
+    kind, length, crc, marks, width, base, like, _ = entries[column]
+    stream = data[start : start + length]
+    assert ("int", 0, n_rows, zlib.crc32(stream)) == (kind, marks, n, crc)
+    content = zlib.decompress(stream)
+    found = [sum(content[place * n + row] << 8 * place for place in range(width)) for row in range(n)]
+    assert like < 0
+    return [base + number for number in (accumulate(found) if like == -1 else found)]
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def around(name: str, function: str, within: str, **more: Any) -> list[Point]:
 BEGINNING: tuple[Point, ...] = (
     # a folder is made
     *around("the lock's file", "open", "folder_lock"),
-    *around("taking the lock", "flock", "_try_lock"),
+    *around("taking the lock", "flock", "try_lock"),
     *around("the new manifest's commit", COMMIT, "Manifest.create"),
     *around("the manifest's name", "replace", "Manifest.create"),
     # what is asked for is recorded

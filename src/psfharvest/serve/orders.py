@@ -157,21 +157,17 @@ def _column(manifest: Manifest, name: str, is_left: IsLeft) -> Column:
     at = 0
     for page in search.values(manifest, name):
         _check(is_left)
-        found = page[: len(values) - at]  # what was asked for meanwhile comes next time
-        if words or any(isinstance(value, str) for value in found):
+        n = min(len(page.numbers), len(values) - at)  # what was asked for meanwhile comes next time
+        if page.words:
             if not len(codes):
                 codes = np.zeros(len(values), np.int32)
-            codes[at : at + len(found)] = [_code(value, words) for value in found]
-        values[at : at + len(found)] = [None if isinstance(value, str) else value for value in found]
-        at += len(found)
+            known = np.array([0, *(words.setdefault(word, len(words) + 1) for word in page.words)], np.int32)
+            codes[at : at + n] = known[page.codes[:n]]
+        values[at : at + n] = page.numbers[:n]
+        at += n
         if len(words) > WORDS_MAX:
             raise BadQuery(f"{name} has more than {WORDS_MAX:,} different texts; sort by another", field=name)
     return _with_words(values[:at], codes[:at], list(words)) if words else Column(values[:at])
-
-
-def _code(value: Any, words: dict[str, int]) -> int:
-    """Return a text's number, from 1; 0 is no text."""
-    return words.setdefault(value, len(words) + 1) if isinstance(value, str) else 0
 
 
 def _with_words(values: NDArray[np.float64], codes: NDArray[np.int32], words: list[str]) -> Column:

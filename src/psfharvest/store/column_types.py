@@ -39,7 +39,7 @@ class ColumnTypes:
 
     Examples
     --------
-    >>> kinds = Kinds()
+    >>> kinds = ColumnTypes()
     >>> for row in ({"id": 1, "sky": None}, {"id": 2, "sky": 1.5}):
     ...     kinds.look(row)
     >>> kinds.all()
@@ -65,6 +65,12 @@ class ColumnTypes:
             seen.types.add(type(value))
             if isinstance(value, str) and len(value) > seen.width:
                 seen.width = len(value)
+
+    def see(self, name: str, types: Iterable[type]) -> None:
+        """Take the types of a column's values, nulls left out, into account; for `all` and `kind`."""
+        seen = self._seen.setdefault(name, ObservedTypes())
+        self._n_seen.setdefault(name, 0)
+        seen.types.update(types)
 
     def all(self) -> dict[str, str]:
         """Return ``str``, ``int``, ``float`` or ``bool`` for each column."""

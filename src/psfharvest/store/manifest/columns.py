@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.store import row_schema
+from psfharvest.store.manifest import sources
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
 NAME = "columns"
 SAMPLE_ROWS = 1000
-"""Rows of a layout that a folder of an earlier version is asked for a column's type."""
+"""Rows of a layout that say its columns' types where they were not recorded."""
 
 
 def read(db: Connection) -> dict[str, str]:
@@ -57,18 +58,22 @@ def fix(
     if new:
         seen = {**row_schema.infer(names, rows), **(kinds or {})}
         fixed |= {name: seen[name] for name in new if name in seen}
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NAME, json.dumps(fixed)))
+    record(db, fixed)
+
+
+def record(db: Connection, kinds: Mapping[str, str]) -> None:
+    """Record the folder's columns; within a transaction."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NAME, json.dumps(kinds)))
 
 
 def _of_layouts(db: Connection) -> dict[str, str]:
-    """Return the columns of rows that an earlier version has kept."""
+    """Return the columns of rows that were kept without recording them: by an earlier version, or in a merge."""
     kinds: dict[str, str] = {}
     known = row_schema.known_columns()
-    for n, text in db.execute("SELECT n, columns FROM layout ORDER BY n").fetchall():
-        names = json.loads(text)
+    for n, layout in sources.layouts(db).items():
+        names = layout.columns
         if all(name in known or name in kinds for name in names):
             continue
-        some = db.execute("SELECT vals FROM source WHERE layout = ? LIMIT ?", (n, SAMPLE_ROWS)).fetchall()
-        found = row_schema.infer(names, (json.loads(vals) for (vals,) in some))
+        found = row_schema.infer(names, sources.sample(db, n, SAMPLE_ROWS))
         kinds |= {name: kind for name, kind in found.items() if name not in known and name not in kinds}
     return kinds

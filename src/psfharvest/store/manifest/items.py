@@ -28,10 +28,15 @@ _NO_PARTS = (None,) * 9
 
 
 class Added(NamedTuple):
-    """What was new: items to fetch, and bad lines, which are accounted for at once."""
+    """
+    What was new: items to fetch, and bad lines, which are accounted for at once.
+
+    `sources` has a pair for each, ascending: its number, and that of its catalogue row.
+    """
 
     items: list[Item]
     n_refused: int
+    sources: list[tuple[int, int | None]]
 
 
 def among(values: Iterable[float | str]) -> str:
@@ -97,7 +102,7 @@ def add(db: Connection, asked: Iterable[WantedURI | BadLine], first: int) -> Add
     db.executemany("INSERT INTO outcome (n, state, attempts, reason, detail) VALUES (?,?,?,?,?)", refused)
     # what came from a list, or was adopted, has no catalogue row until a query finds it, too
     db.executemany("UPDATE item SET source = ? WHERE n = ? AND source IS NULL", learnt)
-    return Added(items, len(refused))
+    return Added(items, len(refused), [(row[0], row[SOURCE_AT]) for row in rows])
 
 
 def with_refusals(db: Connection, found: list[Item]) -> list[Item]:
@@ -133,6 +138,24 @@ def pending_rows(db: Connection, after: int, limit: int, among_numbers: Iterable
         f"SELECT {columns_of('i')} FROM item i WHERE i.n > ? {some}"  # noqa: S608 - no value in it
         "AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.n = i.n) ORDER BY i.n LIMIT ?",
         (after, *(() if among_numbers is None else (among(among_numbers),)), limit),
+    ).fetchall()
+
+
+def shards_of(db: Connection, numbers: Iterable[int]) -> frozenset[int]:
+    """Return the shards that items are claimed in."""
+    rows = db.execute(
+        f"SELECT DISTINCT shard FROM outcome WHERE n {AMONG} AND shard IS NOT NULL",  # noqa: S608 - no value in it
+        (among(numbers),),
+    ).fetchall()
+    return frozenset(shard for (shard,) in rows)
+
+
+def claims_in(db: Connection, shard: int) -> list[tuple[int, int | None, int]]:
+    """Return number, side and place of what is claimed in a shard."""
+    return db.execute(
+        "SELECT outcome.n, item.size_px, outcome.place FROM outcome JOIN item ON item.n = outcome.n "
+        "WHERE outcome.shard = ? AND outcome.state = 'done'",
+        (shard,),
     ).fetchall()
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, Tally, WantedURI
 from psfharvest.store.manifest import columns as columns_of_folder
-from psfharvest.store.manifest import database, items, snapshot, sources
+from psfharvest.store.manifest import database, items, snapshot, sources, spans
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.database import Opened, translated
 from psfharvest.store.manifest.place import MANIFEST_NAME, Place
@@ -63,6 +63,7 @@ class Manifest:
         self._at = at
         self._is_writer = is_writer
         self._held_up_bytes = 0
+        self._rows = sources.Reader()
         self._counts = Counts()
         self._given: set[int] = set()
         self._settled: list[int] = []
@@ -148,6 +149,14 @@ class Manifest:
             self._see_changes()
             yield self._db
 
+    @contextmanager
+    def rows(self) -> Iterator[sources.Reader]:
+        """Read catalogue rows, over the connection that `look` gives; a `ManifestError` for one that is damaged."""
+        try:
+            yield self._rows
+        except sources.UNREADABLE as error:
+            raise self.damaged(f"a catalogue row cannot be read: {error}") from error
+
     def damaged(self, words: str) -> ManifestError:
         """Return the error of a manifest that holds what it cannot hold."""
         return database.damaged(self._at, words)
@@ -199,6 +208,7 @@ class Manifest:
     def add(self, asked: Sequence[WantedURI | BadLine]) -> list[Item]:
         """Ask for dataURIs, each once in the manifest's life; return those that are new. Within `transaction`."""
         new: list[Item] = []
+        rows: list[tuple[int, int | None]] = []
         for start in range(0, len(asked), items.LOOK_UP_AT_ONCE):
             added = items.add(self._db, asked[start : start + items.LOOK_UP_AT_ONCE], self._next_item)
             n_new = len(added.items) + added.n_refused
@@ -207,6 +217,8 @@ class Manifest:
             if added.n_refused:
                 self._counts.add(State.FAILED, Reason.BAD_URI, added.n_refused)
             new += added.items
+            rows += added.sources
+        spans.record(self._db, rows)
         return new
 
     # -- runs
@@ -251,7 +263,8 @@ class Manifest:
             rows = items.pending_rows(db, max(after, self._low_water), limit, among)
             found = [items.item_of(row) for row in rows]
             if with_source:
-                found = self._with_sources(found, [row[items.SOURCE_AT] for row in rows])
+                with self.rows() as reader:
+                    found = reader.with_sources(db, found, [row[items.SOURCE_AT] for row in rows])
             found = items.with_refusals(self._db, found)
         self.give(found)
         return found
@@ -370,21 +383,12 @@ class Manifest:
     def shards_of(self, numbers: Iterable[int]) -> frozenset[int]:
         """Return the shards that cutouts are claimed in; without those that are claimed elsewhere."""
         with self.look() as db:
-            rows = db.execute(
-                f"SELECT DISTINCT shard FROM outcome WHERE n {items.AMONG} AND shard IS NOT NULL",  # noqa: S608
-                (items.among(numbers),),
-            ).fetchall()
-        return frozenset(shard for (shard,) in rows)
+            return items.shards_of(db, numbers)
 
     def claims_in(self, shard: int) -> list[Claim]:
         """Return the claims in a shard, or in the Parquet files of that number."""
         with self.look() as db:
-            rows = db.execute(
-                "SELECT outcome.n, item.size_px, outcome.place FROM outcome JOIN item ON item.n = outcome.n "
-                "WHERE outcome.shard = ? AND outcome.state = 'done'",
-                (shard,),
-            ).fetchall()
-        return [Claim(*row) for row in rows]
+            return [Claim(*row) for row in items.claims_in(db, shard)]
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -411,6 +415,7 @@ class Manifest:
             self._counts, self._next_item, self._next_source, self._low_water = before
             self._given.update(self._settled)  # not settled after all: the low-water mark must stay below them
             self._settled.clear()
+            self._rows = sources.Reader()  # it may hold what is taken back now
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
@@ -433,6 +438,7 @@ class Manifest:
                 self._db.close()
             self._opened = database.to_read(self._at)
             self._db = self._opened.db
+            self._rows = sources.Reader()
 
     def _save_counts(self) -> None:
         self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
@@ -448,7 +454,7 @@ class Manifest:
         with translated(self._at):
             self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
-            self._next_source = 1 + (self._db.execute("SELECT max(n) FROM source").fetchone()[0] or 0)
+            self._next_source = 1 + sources.last(self._db)
         self._claimed = self._counts.tally()
         self._claimed_by_kind = self._counts.by_kind()
         self._low_water = int(self.setting("low_water", 0))
@@ -458,16 +464,6 @@ class Manifest:
     def _is_any_pending(self) -> bool:
         with self.look() as db:
             return items.is_any_pending(db, self._low_water)
-
-    def _with_sources(self, found: list[Item], numbers: list[int | None]) -> list[Item]:
-        try:
-            texts = sources.texts(self._db, [n for n in numbers if n is not None])
-        except (TypeError, ValueError, KeyError) as error:
-            raise self.damaged(f"a catalogue row cannot be read: {error}") from error
-        return [
-            item._replace(source=texts.get(n, "")) if n is not None else item
-            for item, n in zip(found, numbers, strict=True)
-        ]
 
 
 def now_text() -> str:

@@ -43,11 +43,19 @@ SELECT new.n, new.copy FROM (
     )
 ) new JOIN s.item si ON si.n = new.n WHERE si.copy <> new.copy
 """
-WANTED_SOURCES = """
-WHERE n IN (
-    SELECT si.source FROM merge_number k CROSS JOIN s.item si ON si.n = k.old
-    LEFT JOIN main.item gi ON gi.n = k.new WHERE gi.source IS NULL
+# whole blocks, since they are not decoded: of the rows that come along, nobody asks for those without an item
+WANTED_BLOCKS = """
+WHERE b.first IN (
+    SELECT (SELECT max(p.first) FROM s.block p WHERE p.first <= si.source)
+    FROM merge_number k CROSS JOIN s.item si ON si.n = k.old
+    LEFT JOIN main.item gi ON gi.n = k.new WHERE gi.source IS NULL AND si.source IS NOT NULL
 )
+"""
+# items outside all stretches are looked up one by one, so that to take none is right, too
+TAKE_SPANS = """
+INSERT INTO main.source_span (first, n, source, per)
+SELECT first + :items, n, source + :sources, per FROM s.source_span
+WHERE NOT EXISTS (SELECT 1 FROM merge_number WHERE new <> old + :items)
 """
 GIVE_SOURCES = """
 UPDATE main.item SET source = (

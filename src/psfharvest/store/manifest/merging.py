@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
-from psfharvest.store.manifest import database, items
+from psfharvest.store.manifest import database, items, sources, spans
 from psfharvest.store.manifest import merge_statements as sql
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.place import SIDES, Place
@@ -30,8 +30,8 @@ STATE = "merging"
 """The setting that holds how far a merge has come; a manifest with it is none yet."""
 TABLES = frozenset(
     {
-        "meta", "ask", "part", "layout", "source", "item", "name", "outcome", "tally", "run", "migration",
-        "refusal", "pulse", "note",
+        "meta", "ask", "part", "layout", "block", "source_span", "item", "name", "outcome", "tally", "run",
+        "migration", "refusal", "pulse", "note",
     }
 )  # fmt: skip
 """All tables of a manifest: merged, made anew, or left out: refusals (one more attempt of each), pulses, notes."""
@@ -85,6 +85,7 @@ class GrowingManifest:
         self._at = Place(home, home / MANIFEST_NAME)
         self._opened = database.to_write(self._at, durable=True)
         self._db = self._opened.db
+        self._rows = sources.Reader()
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @classmethod
@@ -176,6 +177,10 @@ class GrowingManifest:
             db.execute(sql.NUMBER_NEW, {"shift": shift})
             self._take_sources(all_of_them=not is_any_known)
             self._take_items()
+            if is_any_known:
+                spans.cover(db)
+            else:
+                db.execute(sql.TAKE_SPANS, {"items": shift, "sources": self._source_shift})
             if is_disjoint:
                 db.execute(sql.MAKE_NAMES)
             db.execute(sql.TAKE_NAMES.format("merge_name" if is_disjoint else "main.name"))
@@ -219,12 +224,14 @@ class GrowingManifest:
     def items(self, numbers: Sequence[int]) -> list[Item]:
         """Return items by their numbers, in that order, each with its catalogue row."""
         rows = self._db.execute(
-            f"SELECT {items.columns_of('item')}, layout.columns, source.vals FROM item "  # noqa: S608
-            "LEFT JOIN source ON source.n = item.source LEFT JOIN layout ON layout.n = source.layout "
-            f"WHERE item.n {items.AMONG}",
+            f"SELECT {items.COLUMNS} FROM main.item WHERE n {items.AMONG}",  # noqa: S608 - no value in it
             (items.among(numbers),),
         ).fetchall()
-        found = {row[0]: items.item_of(row)._replace(source=_as_object(row[-2], row[-1])) for row in rows}
+        try:
+            texts = self._rows.texts(self._db, [row[items.SOURCE_AT] for row in rows if row[items.SOURCE_AT]])
+        except sources.UNREADABLE as error:
+            raise database.damaged(self._at, f"a catalogue row cannot be read: {error}") from error
+        found = {row[0]: items.item_of(row)._replace(source=texts.get(row[items.SOURCE_AT], "")) for row in rows}
         return [found[number] for number in numbers]
 
     def claim(self, places: Iterable[Placed], checkpoint: Mapping[str, int]) -> None:
@@ -286,15 +293,17 @@ class GrowingManifest:
             raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same again")
 
     def _take_sources(self, *, all_of_them: bool) -> None:
-        shift = self._db.execute("SELECT coalesce(max(n), 0) FROM main.source").fetchone()[0]
+        """Take in blocks of catalogue rows as they are: their rows' numbers are shifted."""
+        shift = sources.last(self._db)
         self._db.execute(
             "INSERT OR IGNORE INTO main.layout (detector, columns) SELECT detector, columns FROM s.layout"
         )
-        where = "" if all_of_them else sql.WANTED_SOURCES
+        where = "" if all_of_them else sql.WANTED_BLOCKS
         self._db.execute(
-            "INSERT INTO main.source (n, layout, vals) SELECT s.source.n + :shift, (SELECT g.n FROM s.layout old "  # noqa: S608
-            "JOIN main.layout g ON g.detector = old.detector AND g.columns = old.columns "
-            f"WHERE old.n = s.source.layout), vals FROM s.source {where}",
+            "INSERT INTO main.block (first, n, layout, data) SELECT b.first + :shift, b.n, "  # noqa: S608
+            "(SELECT g.n FROM s.layout old JOIN main.layout g ON g.detector = old.detector "
+            "AND g.columns = old.columns "
+            f"WHERE old.n = b.layout), b.data FROM s.block b {where}",
             {"shift": shift},
         )
         self._source_shift = shift
@@ -461,9 +470,3 @@ def _columns(db: sqlite3.Connection, table: str, *without: str) -> str:
 def _run_all(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";\n"):
         db.execute(statement)
-
-
-def _as_object(columns: str | None, values: str | None) -> str:
-    if columns is None or values is None:
-        return ""
-    return json.dumps(dict(zip(json.loads(columns), json.loads(values), strict=True)))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from psfharvest.store.manifest import block_migration, sources, spans
+
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
@@ -136,6 +138,12 @@ MIGRATIONS: tuple[Migration, ...] = (
                 ),
             ),
         ],
+    ),
+    # before, each row was a JSON array in the table `source`, which this one drops
+    Migration(
+        "catalogue rows are kept by column",
+        tables=[("block", sources.TABLE), ("source_span", spans.TABLE)],
+        apply=block_migration.apply,
     ),
 )
 """In the order in which they are applied; append only."""

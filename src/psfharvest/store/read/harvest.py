@@ -25,7 +25,7 @@ from psfharvest.core.fits.sky import place as sky_place
 from psfharvest.core.model import Report, State
 from psfharvest.filesystem import extras
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import search
+from psfharvest.store.read import pieces, search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import IntervalSet, Numbers
@@ -152,9 +152,9 @@ class Harvest(Analysis, Sequence[Cutout]):
         asked = [criterion.of(column, value) for column, value in criteria.items()]
         manifest, _ = self._open()
         members = search.numbers(manifest, asked)
-        done = search.numbers(manifest, asked, only_done=True)
         if self._members is not None:
-            members, done = (_both(found, self._members) for found in (members, done))
+            members = _both(members, self._members)
+        done = _both(members, self._done_runs())
         view = self._view(members, done)
         view._is_by_state = self._is_by_state or "state" in criteria
         return view
@@ -201,10 +201,13 @@ class Harvest(Analysis, Sequence[Cutout]):
         if state is not None and state != "done":
             chosen = self.select(state=[_state(name) for name in ([state] if isinstance(state, str) else state)])
         builder = TableBuilder(columns)
-        with_sky = sky or not {"ra", "dec"}.isdisjoint(columns or ())
-        for found in chosen.rows(only_done=only_done):
-            place = self._place(found) if with_sky else {}
-            builder.add({**found.source, **place, **found.ours})
+        runs = chosen._done_runs() if only_done else chosen._member_runs()
+        if sky or not {"ra", "dec"}.isdisjoint(columns or ()):
+            for found in chosen.rows(only_done=only_done):
+                builder.add({**found.source, **self._place(found), **found.ours})
+        else:
+            for page in runs.pieces(pieces.AT_ONCE):
+                builder.add_page(self._open()[0], page)
         table = builder.table()
         table.meta.update(self.provenance)
         return table
@@ -242,9 +245,8 @@ class Harvest(Analysis, Sequence[Cutout]):
     def rows(self, *, only_done: bool = True) -> Iterator[search.Found]:
         """Yield what is known of each cutout, in the order of asking; `Found.source` is its catalogue row."""
         runs = self._done_runs() if only_done else self._member_runs()
-        kept = search.layouts(self._open()[0])
         for wanted in runs.pieces(search.BATCH_SIZE):
-            yield from search.rows(self._open()[0], wanted, kept)
+            yield from search.rows(self._open()[0], wanted)
 
     def sizes(self) -> dict[int | None, int]:
         """Return how many done cutouts have each side, in pixels; None counts files that are no cutouts."""
@@ -339,7 +341,7 @@ class Harvest(Analysis, Sequence[Cutout]):
     def cutouts(self, numbers: Numbers) -> list[Cutout]:
         """Return the cutouts with these numbers, as far as they are done."""
         manifest, _ = self._open()
-        found = search.rows(manifest, numbers, search.layouts(manifest))
+        found = search.rows(manifest, numbers)
         return [self.read(row) for row in found if row.ours["state"] == State.DONE]
 
     def view(self, members: IntervalSet) -> Harvest:
@@ -365,7 +367,7 @@ class Harvest(Analysis, Sequence[Cutout]):
 
     def _cutouts(self, wanted: Numbers) -> list[Cutout]:
         manifest, _ = self._open()
-        return [self.read(found) for found in search.rows(manifest, wanted, search.layouts(manifest))]
+        return [self.read(found) for found in search.rows(manifest, wanted)]
 
     def _done_runs(self) -> IntervalSet:
         if self._done is None:

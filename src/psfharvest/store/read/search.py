@@ -7,26 +7,27 @@ Where a cutout came without a catalogue row (a list of dataURIs), what its dataU
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.errors import BadQuery
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store import row_schema
-from psfharvest.store.manifest import items
+from psfharvest.store.manifest import items, sources
 from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.read import pieces
+from psfharvest.store.read.conditions import Condition
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 BATCH_SIZE = 512
 _NUMBERS_AT_ONCE = 50_000
-_VALUES_AT_ONCE = 20_000
 
 OURS = ("detector", "suffix", "extension", "size_px", "x", "y", "uri", "state", "location", "size_bytes", "sha256",
         "attempts", "reason", "detail", "quirk")  # fmt: skip
@@ -49,11 +50,18 @@ _PLAIN = {
     "uri": "c.uri", "state": "coalesce(o.state, 'pending')", "reason": "o.reason", "location": "c.location",
     "detail": "o.detail", "quirk": "o.quirk",
     "size_bytes": "o.size_bytes", "attempts": "coalesce(o.attempts, 0)", "sha256": "c.sha256",
-    "detector": f"coalesce(l.detector, CASE {' '.join(_whens())} END)",
 }  # fmt: skip
 """What can be asked for without looking into catalogue rows."""
 _NEEDS_VIEW = frozenset({"uri", "location", "sha256"})
-_FROM_URI = {"x_raw": "x", "y_raw": "y", "x_cal": "x", "y_cal": "y"}
+_FROM_URI = {
+    "detector": f"CASE {' '.join(_whens())} END",
+    **{
+        f"{axis}_{frame}": f"CASE WHEN i.suffix {is_in} ('raw', 'd0m') THEN CAST(i.{axis} AS REAL) END"
+        for axis in "xy"
+        for frame, is_in in (("raw", "IN"), ("cal", "NOT IN"))
+    },
+}
+"""What a dataURI tells where the catalogue row does not, or is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +77,22 @@ class Found:
     ours: Mapping[str, Any]
 
 
-def layouts(manifest: Manifest) -> dict[int, tuple[str, list[str]]]:
+class ColumnPage(NamedTuple):
+    """
+    A column of some cutouts: numbers as they are, NaN for what is none; texts as places in `words`, from 1.
+
+    `codes` is empty where there are no texts.
+    """
+
+    numbers: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    words: list[str]
+
+
+def layouts(manifest: Manifest) -> dict[int, sources.Layout]:
     """Return for each layout of catalogue rows its detector and columns."""
-    with manifest.look() as db:
-        return {
-            n: (detector, json.loads(names))
-            for n, detector, names in db.execute("SELECT n, detector, columns FROM layout")
-        }
+    with manifest.look() as db, manifest.rows():
+        return sources.layouts(db)
 
 
 def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done: bool = False) -> IntervalSet:
@@ -87,26 +104,30 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
     BadQuery
         When a column is known neither to the catalogue rows of this folder nor to its manifest.
     """
-    if not criteria:
-        tally = manifest.tally()
-        if tally.done == tally.total or not only_done:
-            return IntervalSet.between(1, tally.total)
-    kept = layouts(manifest)
-    found = [_condition(c, kept) for c in criteria]
-    wheres = [sql for sql, _ in found] + (["o.state = 'done'"] if only_done else [])
+    tally = manifest.tally()
+    is_any_state = tally.done == tally.total or not only_done
+    plain = [_sql_condition(c) for c in criteria if c.column in _PLAIN]
+    others = [_condition(c, manifest) for c in criteria if c.column not in _PLAIN]
+    if not plain and is_any_state:
+        every = IntervalSet.between(1, tally.total)
+        if not others:
+            return every
+        return IntervalSet.of(_holding(manifest, page, others) for page in every.pieces(pieces.AT_ONCE))
+    wheres = [sql for sql, _ in plain] + ([] if is_any_state else ["o.state = 'done'"])
     tables = _tables([c.column for c in criteria])
     wheres.append("i.n > ?")
     sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
-    return IntervalSet.of(number_pages(manifest, sql, [v for _, values in found for v in values]))
+    pages = number_pages(manifest, sql, [v for _, values in plain for v in values])
+    return IntervalSet.of(_holding(manifest, page, others) if others else page for page in pages)
 
 
 def columns(manifest: Manifest) -> list[str]:
     """Return the names of all columns that can be asked for: the catalogue's, then those that every cutout has."""
     kept = layouts(manifest)
-    return list(dict.fromkeys([*(name for _, names in kept.values() for name in names), *OURS]))
+    return list(dict.fromkeys([*(name for layout in kept.values() for name in layout.columns), *OURS]))
 
 
-def values(manifest: Manifest, column: str, *, at_once: int = _VALUES_AT_ONCE) -> Iterator[list[Any]]:
+def values(manifest: Manifest, column: str) -> Iterator[ColumnPage]:
     """
     Yield the values of one column for every cutout, in the order of asking, page by page.
 
@@ -115,14 +136,21 @@ def values(manifest: Manifest, column: str, *, at_once: int = _VALUES_AT_ONCE) -
     BadQuery
         When the folder knows no such column.
     """
-    value = _expression(column, layouts(manifest))
-    sql = f"SELECT {value} FROM {_tables([column])} WHERE i.n > ? AND i.n <= ? ORDER BY i.n"  # noqa: S608 - no value in it
+    _check_known(column, manifest)
+    at_once = pieces.AT_ONCE
     after = 0
     while True:
-        with manifest.look() as db:
-            rows = db.execute(sql, (after, after + at_once)).fetchall()
-        yield [value for (value,) in rows]
-        if len(rows) < at_once:  # numbers have no gaps
+        if column in _PLAIN:
+            sql = f"SELECT {_PLAIN[column]} FROM {_tables([column])} WHERE i.n > ? AND i.n <= ? ORDER BY i.n"  # noqa: S608
+            with manifest.look() as db:
+                rows = db.execute(sql, (after, after + at_once)).fetchall()
+            page = _page_of([value for (value,) in rows])
+        else:
+            with manifest.look() as db:
+                last = db.execute("SELECT max(n) FROM item").fetchone()[0] or 0
+            page = _catalogue_page(manifest, column, np.arange(after + 1, min(last, after + at_once) + 1))
+        yield page
+        if len(page.numbers) < at_once:  # numbers have no gaps
             return
         after += at_once
 
@@ -159,44 +187,56 @@ def places(manifest: Manifest, wanted: Numbers) -> list[tuple[int, str, str, int
         ).fetchall()
 
 
-def rows(manifest: Manifest, wanted: Numbers, kept: Mapping[int, tuple[str, list[str]]]) -> list[Found]:
-    """Return all that is known of these cutouts, ascending by number; `kept` is what `layouts` gave."""
+def rows(manifest: Manifest, wanted: Numbers) -> list[Found]:
+    """Return all that is known of these cutouts, ascending by number."""
     where, values = _among(wanted)
     with manifest.look() as db:
         found = db.execute(
             "SELECT c.n, c.uri, c.state, c.location, c.size_bytes, c.sha256, c.attempts, c.reason, c.detail, "  # noqa: S608
             "c.quirk, i.instrument, "
-            "i.rootname, i.suffix, i.extension, i.size_px, i.x, i.y, i.id, i.filter, s.layout, s.vals "
-            "FROM cutout c JOIN item i ON i.n = c.n LEFT JOIN source s ON s.n = c.source "
+            "i.rootname, i.suffix, i.extension, i.size_px, i.x, i.y, i.id, i.filter, c.source "
+            "FROM cutout c JOIN item i ON i.n = c.n "
             f"WHERE {where} ORDER BY c.n",
             values,
         ).fetchall()
-    return [_found(row, kept) for row in found]
+        with manifest.rows() as reader:
+            kept = reader.dicts(db, [row[-1] for row in found if row[-1] is not None])
+    return [_found(row[:-1], kept.get(row[-1])) for row in found]
+
+
+def ours(manifest: Manifest, wanted: Numbers, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return columns of `OURS`, but for ``detector``: for each a tuple with the values of these cutouts."""
+    where, values = _among(wanted, "i.n")
+    as_text = {"x": "i.x", "y": "i.y"}
+    chosen = ", ".join(as_text.get(name, _PLAIN[name]) for name in names)
+    with manifest.look() as db:
+        found = db.execute(
+            f"SELECT {chosen} FROM {_tables(names)} WHERE {where} ORDER BY i.n",  # noqa: S608 - no value in it
+            values,
+        ).fetchall()
+    return list(zip(*found, strict=True)) if found else [() for _ in names]
 
 
 def _tables(names: Sequence[str]) -> str:
     """Return the tables that it takes to look into these columns."""
     tables = "item i LEFT JOIN outcome o ON o.n = i.n"
-    if any(name not in _PLAIN or name == "detector" for name in names):
-        tables += " LEFT JOIN source s ON s.n = i.source LEFT JOIN layout l ON l.n = s.layout"
     if any(name in _NEEDS_VIEW for name in names):
         tables += " JOIN cutout c ON c.n = i.n"
     return tables
 
 
-def _among(wanted: Numbers) -> tuple[str, list[Any]]:
+def _among(wanted: Numbers, number: str = "c.n") -> tuple[str, list[Any]]:
     if len(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted):
-        return "c.n BETWEEN ? AND ?", [int(wanted[0]), int(wanted[-1])]
-    return f"c.n {items.AMONG}", [items.among(wanted.tolist())]
+        return f"{number} BETWEEN ? AND ?", [int(wanted[0]), int(wanted[-1])]
+    return f"{number} {items.AMONG}", [items.among(wanted.tolist())]
 
 
-def _found(row: Sequence[Any], kept: Mapping[int, tuple[str, list[str]]]) -> Found:
-    n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts, layout, vals = row
+def _found(row: Sequence[Any], kept: tuple[str, dict[str, Any]] | None) -> Found:
+    n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts = row
     asked = None if parts[1] is None else CutoutURI(*parts)
     _, _, suffix, extension, size_px, x, y, *_ = parts
     named = None if asked is None else detectors.holder(asked.instrument, asked.filter)
-    detector, names = kept[layout] if layout is not None else (named, [])
-    source = dict(zip(names, json.loads(vals), strict=True)) if vals else {}
+    detector, source = (named, {}) if kept is None else kept
     ours = dict(
         zip(
             OURS,
@@ -218,8 +258,94 @@ def _float(text: str | None) -> float | None:
         return None
 
 
-def _condition(criterion: Criterion, kept: Mapping[int, tuple[str, list[str]]]) -> tuple[str, list[Any]]:
-    value = _expression(criterion.column, kept)
+def _condition(criterion: Criterion, manifest: Manifest) -> Condition:
+    _check_known(criterion.column, manifest)
+    return Condition(criterion)
+
+
+def _holding(manifest: Manifest, page: Numbers, conditions: Sequence[Condition]) -> Numbers:
+    """Return those numbers of a page whose cutouts fulfil all conditions on catalogue columns."""
+    fits = np.ones(len(page), np.bool_)
+    for piece in pieces.of(manifest, page):
+        for condition in conditions:
+            there = fits[piece.places]
+            if there.any():
+                fits[piece.places] = there & _of_piece(manifest, page, piece, condition)
+    return page[fits]
+
+
+def _of_piece(manifest: Manifest, page: Numbers, piece: pieces.Piece, condition: Condition) -> NDArray[np.bool_]:
+    name = condition.column
+    if name == "detector" and piece.layout is not None:
+        return np.full(len(piece.places), condition.holds(piece.layout.detector))
+    column = piece.column(name)
+    found = np.zeros(len(piece.places), np.bool_)
+    lacking = np.ones(len(piece.places), np.bool_)
+    if column is not None:
+        found = condition.of_column(column)[piece.rows]
+        nulls = column.nulls()
+        lacking = np.zeros(len(found), np.bool_) if nulls is None else nulls[piece.rows]
+    if name in _FROM_URI and lacking.any():
+        found[lacking] = condition.of_values(_told(manifest, page[piece.places[lacking]], name))
+    return found
+
+
+def _told(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
+    """Return what the dataURIs of cutouts tell of a column."""
+    where, values = _among(wanted, "i.n")
+    with manifest.look() as db:
+        sql = f"SELECT {_FROM_URI[name]} FROM item i WHERE {where} ORDER BY i.n"  # noqa: S608 - no value in it
+        return [value for (value,) in db.execute(sql, values).fetchall()]
+
+
+def _catalogue_page(manifest: Manifest, name: str, page: Numbers) -> ColumnPage:
+    numbers = np.full(len(page), math.nan)
+    codes = np.zeros(len(page), np.int64)
+    words: dict[str, int] = {}
+    for piece in pieces.of(manifest, page):
+        lacking = np.ones(len(piece.places), np.bool_)
+        column = piece.column(name)
+        if name == "detector" and piece.layout is not None:
+            codes[piece.places] = words.setdefault(piece.layout.detector, len(words) + 1)
+            continue
+        if column is not None and column.words:
+            own = _page_of(column.words)
+            numbers[piece.places] = own.numbers[column.array()][piece.rows]
+            if len(own.codes):
+                codes[piece.places] = _known(words, own.words)[own.codes][column.array()][piece.rows]
+            lacking = column.array()[piece.rows] == 0
+        elif column is not None:
+            nulls = column.nulls()
+            found = column.array() if nulls is None else np.where(nulls, math.nan, column.array())
+            numbers[piece.places] = found[piece.rows]
+            lacking = np.zeros(len(lacking), np.bool_) if nulls is None else nulls[piece.rows]
+        if name in _FROM_URI and lacking.any():
+            told = _page_of(_told(manifest, page[piece.places[lacking]], name))
+            numbers[piece.places[lacking]] = told.numbers
+            if len(told.codes):
+                codes[piece.places[lacking]] = _known(words, told.words)[told.codes]
+    return ColumnPage(numbers, codes if words else codes[:0], list(words))
+
+
+def _known(words: dict[str, int], others: Sequence[str]) -> NDArray[np.int64]:
+    """Return the places of other words in `words`, to which those that are new are added; 0 stays 0."""
+    return np.array([0, *(words.setdefault(word, len(words) + 1) for word in others)], np.int64)
+
+
+def _page_of(found: Sequence[Any]) -> ColumnPage:
+    """Return plain values as a page."""
+    numbers = np.array([value if isinstance(value, int | float) else None for value in found], np.float64)
+    words: dict[str, int] = {}
+    codes = np.zeros(0, np.int64)
+    if any(isinstance(value, str) for value in found):
+        codes = np.array(
+            [words.setdefault(value, len(words) + 1) if isinstance(value, str) else 0 for value in found], np.int64
+        )
+    return ColumnPage(numbers, codes, list(words))
+
+
+def _sql_condition(criterion: Criterion) -> tuple[str, list[Any]]:
+    value = _PLAIN[criterion.column]
     if isinstance(criterion, Between):
         is_number = f"(typeof({value}) IN ('integer', 'real') OR {value} GLOB '[0-9]*')"
         ends = [(">=", criterion.low), ("<=", criterion.high)]
@@ -242,32 +368,15 @@ def _any_of(value: str, criterion: AnyOf) -> tuple[str, list[Any]]:
     return f"({as_text} OR {as_number})", [texts, items.among(amounts)]
 
 
-def _expression(column: str, kept: Mapping[int, tuple[str, list[str]]]) -> str:
-    if column in _PLAIN:
-        return _PLAIN[column]
-    cases = "".join(
-        f" WHEN {int(n)} THEN json_extract({_JSON}, '$[{names.index(column)}]')"
-        for n, (_, names) in kept.items()
-        if column in names
+def _check_known(column: str, manifest: Manifest) -> None:
+    if column in _PLAIN or column in _FROM_URI:
+        return
+    there = dict.fromkeys(
+        [*(name for layout in layouts(manifest).values() for name in layout.columns), *_PLAIN, "detector"]
     )
-    inside = f"CASE s.layout{cases} END" if cases else ""
-    if column in _FROM_URI:
-        is_raw = "IN" if column.endswith("raw") else "NOT IN"
-        outside = f"CASE WHEN i.suffix {is_raw} ('raw', 'd0m') THEN CAST(i.{_FROM_URI[column]} AS REAL) END"
-        return f"coalesce({inside}, {outside})" if inside else outside
-    if not inside:
-        raise BadQuery(_unknown(column, kept), field=column)
-    return inside
-
-
-_JSON = (
-    "CASE WHEN json_valid(s.vals) THEN s.vals ELSE replace(replace(s.vals, 'NaN', 'null'), 'Infinity', '9e999') END"
-)
-"""Python writes what is no number as NaN, which JSON does not know."""
-
-
-def _unknown(column: str, kept: Mapping[int, tuple[str, list[str]]]) -> str:
-    there = dict.fromkeys([*(name for _, names in kept.values() for name in names), *_PLAIN])
+    if column in there:
+        return
     near = difflib.get_close_matches(column.lower(), there, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"column {column!r} is not in this harvest: {hint}it has {', '.join(there)}"
+    words = f"column {column!r} is not in this harvest: {hint}it has {', '.join(there)}"
+    raise BadQuery(words, field=column)

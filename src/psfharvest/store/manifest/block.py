@@ -1,0 +1,450 @@
+"""
+A block: some catalogue rows of one layout, stored by column in one blob of the manifest. This page is the format.
+
+A blob is a head and, behind it, one stream for each column in the layout's order. It begins with two little-endian
+32-bit numbers, the length of the head and its CRC-32. The head is a JSON array, compressed by zlib: the number of
+rows, then for each column an array ``[kind, length, crc, marks, width, base, like, scale]``. `length` and `crc`
+are of the column's stream, which is compressed by zlib, too, and read without the others. It holds, in this order:
+
+* where `marks` is 1, one byte a row: 0, or `NULL`, or, among floats, `WHOLE` (an integer) or `MINUS_ZERO`;
+* the whole numbers of the rows, `width` bytes each, by significance: the lowest byte of all rows, then the next;
+* in columns of words, the different words, as a JSON array of texts.
+
+A whole number is stored less the column's `base`; where `like` is -1 as the difference to the row before (`base` is
+then added once), where it is 0 or more as the difference to the same row of the column with that index. What it
+means depends on the kind:
+
+=========  =================================================================================================
+int        the value
+decimal    the value times `scale`, a power of ten: floats of few decimals, as catalogues print them
+float      the bits of the value as a double
+text       0 for null, or else the place in the list of words, from 1
+json       the same for anything else (booleans, integers above 64 bits, columns of mixed types): a word is the
+           value as JSON
+=========  =================================================================================================
+
+Every value comes back as it was given, its type included: the kind is chosen by trying whether it does. Encoding
+and reading rows need the standard library only, so that a harvest does not load numpy; `Column.array` does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+import zlib
+from array import array
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate, repeat
+from operator import eq, le, mul, sub, truediv
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NULL, WHOLE, MINUS_ZERO = 1, 2, 3
+"""Marks of rows without a value, and, among floats, of integers and of what a decimal cannot be."""
+_LEVEL = 6
+_START = struct.Struct("<II")
+_PLAIN, _STEPS = -2, -1
+"""Values of `like` that are no column's index."""
+_DECIMALS_MAX = 12
+_EXACT = 2**53
+"""Up to it every integer is a double, and a quotient of two is rounded once: the same in C, Python and numpy."""
+_SAMPLE = 24
+_GAIN = 0.6
+"""A column is stored by its difference to another one where that takes less than this part of the room."""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _Entry(NamedTuple):
+    """What the head tells of a column."""
+
+    kind: str
+    length: int
+    crc: int
+    marks: int
+    width: int
+    base: int
+    like: int
+    scale: int
+
+
+class _Wholes(NamedTuple):
+    """A column as whole numbers."""
+
+    kind: str
+    numbers: list[int]
+    marks: bytes = b""
+    scale: int = 1
+    words: bytes = b""
+
+
+def encode(rows: Sequence[Sequence[Any]], n_columns: int) -> bytes:
+    """
+    Return rows as a blob.
+
+    Raises
+    ------
+    ValueError
+        When a row has not as many values as there are columns.
+    TypeError
+        When a value is nothing that JSON has.
+    """
+    if any(len(row) != n_columns for row in rows):
+        raise ValueError(f"a catalogue row has not {n_columns} values")
+    known: list[_Wholes] = []
+    entries, streams = [], []
+    for values in zip(*rows, strict=True):
+        wholes = _wholes_of(values)
+        entry, stream = _packed(wholes, known)
+        known.append(wholes)
+        entries.append(entry)
+        streams.append(stream)
+    head = zlib.compress(_encode([len(rows), *entries]).encode(), _LEVEL)
+    return b"".join([_START.pack(len(head), zlib.crc32(head)), head, *streams])
+
+
+class Block:
+    """
+    A block's columns, each decoded when it is first asked for.
+
+    Parameters
+    ----------
+    blob
+        As `encode` gave it.
+
+    Raises
+    ------
+    ValueError
+        When it is damaged, here and in `column`.
+    """
+
+    def __init__(self, blob: bytes) -> None:
+        if len(blob) < _START.size:
+            raise ValueError("a block of catalogue rows is cut off")
+        length, crc = _START.unpack_from(blob)
+        head = blob[_START.size : _START.size + length]
+        self.identity = (len(blob), crc)
+        """Differs between blobs that differ: the checksum covers those of all columns."""
+        _check(head, crc)
+        n_rows, *entries = json.loads(_inflated(head))
+        self.n_rows = int(n_rows)
+        self._entries = [_Entry(*entry) for entry in entries]
+        self._starts = list(accumulate((entry.length for entry in self._entries), initial=_START.size + length))
+        self._blob = blob
+        self._columns: dict[int, Column] = {}
+        self._rows: list[tuple[Any, ...]] | None = None
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns it has."""
+        return len(self._entries)
+
+    def column(self, index: int) -> Column:
+        """Return one column."""
+        found = self._columns.get(index)
+        if found is None:
+            found = self._columns[index] = self._decoded(index)
+        return found
+
+    def row(self, index: int) -> list[Any]:
+        """Return the values of one row."""
+        return [self.column(column).value(index) for column in range(len(self._entries))]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the values of all rows."""
+        if self._rows is None:
+            columns = (self.column(column).values() for column in range(len(self._entries)))
+            self._rows = list(zip(*columns, strict=True))
+        return self._rows
+
+    def _decoded(self, index: int) -> Column:
+        entry = self._entries[index]
+        stream = self._blob[self._starts[index] : self._starts[index + 1]]
+        _check(stream, entry.crc)
+        like = self.column(entry.like) if entry.like >= 0 else None
+        return Column(entry, self.n_rows, _inflated(stream), like)
+
+
+class Column:
+    """
+    One column of a block.
+
+    Attributes
+    ----------
+    kind
+        ``int``, ``decimal``, ``float``, ``text`` or ``json``.
+    words
+        Of ``text`` and ``json``: the different values, None first; else nothing.
+    """
+
+    def __init__(self, entry: _Entry, n_rows: int, content: bytes, like: Column | None) -> None:
+        self.kind = entry.kind
+        self._entry = entry
+        self._n_rows = n_rows
+        self._content = content
+        self._start = n_rows if entry.marks else 0
+        self._marks = content[: self._start]
+        self._like = like
+        self._numbers: list[int] | None = None
+        self._array: NDArray[np.int64] | None = None
+
+    @cached_property
+    def words(self) -> list[Any]:  # noqa: D102 - told above
+        if self.kind not in ("text", "json"):
+            return []
+        words = json.loads(self._content[self._start + self._n_rows * self._entry.width :])
+        return [None, *(words if self.kind == "text" else map(json.loads, words))]
+
+    @cached_property
+    def _stored(self) -> bytes:
+        """The stored numbers, eight bytes each."""
+        n, stored = self._n_rows, bytearray(8 * self._n_rows)
+        for place in range(self._entry.width):
+            begin = self._start + place * n
+            stored[place if sys.byteorder == "little" else 7 - place :: 8] = self._content[begin : begin + n]
+        return bytes(stored)
+
+    def value(self, index: int) -> Any:
+        """Return the value of one row."""
+        mark = self._marks[index] if self._marks else 0
+        if mark == NULL:
+            return None
+        if mark == MINUS_ZERO:
+            return -0.0
+        if self.kind == "float":
+            value: float = memoryview(self._stored).cast("d")[index]
+            return int(value) if mark == WHOLE else value
+        number = self._number(index)
+        if self.words:
+            return self.words[number]
+        if self.kind == "int":
+            return number
+        return number // self._entry.scale if mark == WHOLE else number / self._entry.scale
+
+    def values(self) -> list[Any]:
+        """Return the values of all rows."""
+        if self.kind == "float":
+            found: list[Any] = memoryview(self._stored).cast("d").tolist()
+        elif self.words:
+            found = list(map(self.words.__getitem__, self.numbers()))
+        elif self.kind == "int":
+            found = list(self.numbers())
+        else:
+            scale = self._entry.scale
+            found = [number / scale for number in self.numbers()]
+        if self._marks.count(0) < len(self._marks):
+            for index, mark in enumerate(self._marks):
+                if mark:
+                    found[index] = None if mark == NULL else int(found[index]) if mark == WHOLE else -0.0
+        return found
+
+    def numbers(self) -> list[int]:
+        """Return the whole numbers of all rows."""
+        if self._numbers is None:
+            base, stored = self._entry.base, memoryview(self._stored).cast("q").tolist()
+            if self._like is not None:
+                self._numbers = [a + b + base for a, b in zip(stored, self._like.numbers(), strict=True)]
+            elif self._entry.like == _STEPS:
+                self._numbers = [number + base for number in accumulate(stored)]
+            else:
+                self._numbers = [number + base for number in stored]
+        return self._numbers
+
+    def array(self) -> NDArray[Any]:
+        """
+        Return all rows as an array: int64, or float64, or, for columns of words, places in `words`.
+
+        Where there is no value, it holds anything; see `nulls`.
+        """
+        import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
+
+        if self.kind == "float":
+            return np.frombuffer(self._stored, np.float64)
+        whole = self._whole_array()
+        if self.kind != "decimal":
+            return whole
+        found = whole / np.float64(self._entry.scale)
+        if MINUS_ZERO in self._marks:
+            found[np.frombuffer(self._marks, np.uint8) == MINUS_ZERO] = -0.0
+        return found
+
+    def nulls(self) -> NDArray[np.bool_] | None:
+        """Return which rows have no value; None where all have one."""
+        import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
+
+        if self.words:
+            found: NDArray[np.bool_] = self._whole_array() == 0
+            return found if found.any() else None
+        return np.frombuffer(self._marks, np.uint8) == NULL if NULL in self._marks else None
+
+    def wholes(self) -> NDArray[np.bool_] | None:
+        """Return which rows of a column of floats are integers; None where none is."""
+        import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
+
+        return np.frombuffer(self._marks, np.uint8) == WHOLE if WHOLE in self._marks else None
+
+    def _number(self, index: int) -> int:
+        if self._numbers is not None:
+            return self._numbers[index]
+        n, number = self._n_rows, self._entry.base
+        is_sum = self._entry.like == _STEPS
+        for place in range(self._entry.width):
+            at = self._start + place * n + index
+            number += (sum(self._content[at - index : at + 1]) if is_sum else self._content[at]) << 8 * place
+        return number + self._like._number(index) if self._like is not None else number
+
+    def _whole_array(self) -> NDArray[np.int64]:
+        import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
+
+        if self._array is None:
+            found = np.frombuffer(self._stored, np.int64)
+            if self._like is not None:
+                found = found + self._like._whole_array()
+            elif self._entry.like == _STEPS:
+                found = np.cumsum(found)
+            self._array = found + np.int64(self._entry.base) if self._entry.base else found
+        return self._array
+
+
+def _check(found: bytes, crc: int) -> None:
+    if zlib.crc32(found) != crc:
+        raise ValueError("a block of catalogue rows has not the checksum that it was stored with")
+
+
+def _inflated(found: bytes) -> bytes:
+    try:
+        return zlib.decompress(found)
+    except zlib.error as error:
+        raise ValueError(f"a block of catalogue rows cannot be read: {error}") from error
+
+
+def _wholes_of(values: Sequence[Any]) -> _Wholes:
+    """Return a column as whole numbers, in the first form that gives every value back."""
+    types = set(map(type, values))
+    marks = b""
+    if type(None) in types and len(types) > 1 and types <= {type(None), int, float}:
+        marks = bytes([NULL if value is None else 0 for value in values])
+        values = _filled(values)
+        types.discard(type(None))
+    if types == {int} and min(values) >= -(2**62) and max(values) < 2**62:  # so that no difference overflows
+        return _Wholes("int", list(values), marks)
+    if types == {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
+        marks = bytes(
+            [
+                mark or (WHOLE if type(value) is int else 0)
+                for value, mark in zip(values, marks or bytes(len(values)), strict=True)
+            ]
+        )
+        values = [float(value) for value in values]
+        types = {float}
+    if types == {float}:
+        decimal = _decimal(values)
+        if decimal is not None:
+            return _Wholes("decimal", decimal[0], _with_minus_zeros(values, decimal[0], marks), decimal[1])
+        return _Wholes("float", array("q", array("d", values).tobytes()).tolist(), marks)
+    if marks:
+        values = [None if mark == NULL else value for value, mark in zip(values, marks, strict=True)]
+    return _of_words(values, "text" if types <= {str, type(None)} and str in types else "json")
+
+
+def _with_minus_zeros(values: Sequence[float], numbers: Sequence[int], marks: bytes) -> bytes:
+    if 0 not in numbers:
+        return marks
+    found = bytearray(marks or bytes(len(values)))
+    for index, value in enumerate(values):
+        if value == 0 and math.copysign(1.0, value) < 0 and not found[index]:
+            found[index] = MINUS_ZERO
+    return bytes(found) if any(found) else b""
+
+
+def _of_words(values: Sequence[Any], kind: str) -> _Wholes:
+    texts = values if kind == "text" else [None if value is None else _encode(value) for value in values]
+    places: dict[str | None, int] = {None: 0}
+    numbers = [places.setdefault(text, len(places)) for text in texts]
+    return _Wholes(kind, numbers, words=_encode(list(places)[1:]).encode())
+
+
+def _filled(values: Sequence[Any]) -> list[Any]:
+    """Return a column with the value before in place of each null: it takes the least room."""
+    last = next(value for value in values if value is not None)
+    found = []
+    for value in values:
+        last = last if value is None else value
+        found.append(last)
+    return found
+
+
+def _decimal(values: Sequence[float]) -> tuple[list[int], int] | None:
+    """Return floats as whole numbers of their last decimal, and its scale; None where that loses anything."""
+    for decimals in range(_DECIMALS_MAX + 1):
+        scale = 10**decimals
+        if _scaled(values[:_SAMPLE], scale) is not None:
+            numbers = _scaled(values, scale)
+            if numbers is not None:
+                return numbers, scale
+    return None
+
+
+def _scaled(values: Sequence[float], scale: int) -> list[int] | None:
+    try:
+        numbers = list(map(round, map(mul, values, repeat(scale))))
+    except (ValueError, OverflowError):  # not a number, or infinite
+        return None
+    if max(numbers) > _EXACT or min(numbers) < -_EXACT:
+        return None
+    return numbers if all(map(eq, map(truediv, numbers, repeat(scale)), values)) else None
+
+
+def _packed(wholes: _Wholes, known: Sequence[_Wholes]) -> tuple[_Entry, bytes]:
+    numbers, base, like = wholes.numbers, 0, _PLAIN
+    if wholes.kind != "float":
+        like = _similar(wholes, known)
+        if like >= 0:
+            numbers = list(map(sub, numbers, known[like].numbers))
+        elif wholes.kind == "int" and all(map(le, numbers, numbers[1:])):
+            like = _STEPS
+            base, numbers = numbers[0], [0, *map(sub, numbers[1:], numbers)]
+        if like != _STEPS:
+            base = min(numbers)
+            numbers = [number - base for number in numbers]
+        width = (max(numbers).bit_length() + 7) // 8
+    else:
+        width = 8
+    content = [wholes.marks]
+    if width:
+        kind = "q" if wholes.kind == "float" else "Q"
+        stored = array(kind, numbers)
+        if sys.byteorder == "big":
+            stored.byteswap()
+        raw = stored.tobytes()
+        content += [raw[place::8] for place in range(width)]
+    stream = zlib.compress(b"".join([*content, wholes.words]), _LEVEL)
+    entry = _Entry(
+        wholes.kind, len(stream), zlib.crc32(stream), int(bool(wholes.marks)), width, base, like, wholes.scale
+    )
+    return entry, stream
+
+
+def _similar(wholes: _Wholes, known: Sequence[_Wholes]) -> int:
+    """Return the index of the column before that takes the most of this one's room away, or `_PLAIN`."""
+    if wholes.kind not in ("int", "decimal"):
+        return _PLAIN
+    step = max(1, len(wholes.numbers) // _SAMPLE)
+    sample = wholes.numbers[::step]
+    best, best_room = _PLAIN, _GAIN * _room(sample)
+    for index, other in enumerate(known):
+        if other.kind == wholes.kind and other.scale == wholes.scale:
+            room = _room(list(map(sub, sample, other.numbers[::step])))
+            if room < best_room:
+                best, best_room = index, room
+    return best
+
+
+def _room(sample: Sequence[int]) -> int:
+    """Return about how much room numbers take: the bits of their range for each different one."""
+    return (max(sample) - min(sample)).bit_length() * len(set(sample))
