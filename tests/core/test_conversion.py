@@ -100,7 +100,9 @@ def test_mjd_is_astropys(day):
      ({"n_sat_pixels": None}, "n_sat_pixels=None: a whole number"),
      ({"filter": object}, "filter=<class 'object'>: a text is allowed"),
      ({"date": ("soon", None)}, "a date such as"),
-     ({"psf_flux": float("nan")}, "psf_flux=nan: a finite number"), ({"date": "2012-13..2013"}, "2012-13")],
+     ({"psf_flux": float("nan")}, "psf_flux=nan: a finite number"), ({"date": "2012-13..2013"}, "2012-13"),
+     ({"date": "2012-13"}, "a date is 2012"), ({"date": "2012-13-45"}, "a date is 2012"),
+     ({"date": "soon"}, "a date is 2012"), ({"date": 5}, "a date is 2012")],
 )  # fmt: skip
 def test_a_wrong_type_says_column_value_and_what_is_allowed(criteria, words):
     """And never anything but BadQuery."""

@@ -33,7 +33,9 @@ def queries() -> st.SearchStrategy[Query]:
         known = st.sampled_from([c.name for c in COLUMNS.values() if name in c.only])
         return st.builds(
             lambda criteria, columns, limit: Query(name, columns=columns, limit=limit, **criteria),
-            st.dictionaries(known, CRITERIA, max_size=4).filter(lambda c: not {"date", "mjd"} <= set(c)),
+            st.dictionaries(known, CRITERIA, max_size=4).filter(
+                lambda c: not {"date", "mjd"} <= set(c) and not isinstance(c.get("date"), (str, int))
+            ),
             st.none() | st.lists(known, min_size=1, max_size=4),
             st.none() | st.integers(0, 10**9),
         )

@@ -227,14 +227,12 @@ def shown(criterion: Criterion) -> str:
 def _period_of(text: str) -> Between | None:
     """Return the range of MJD that a text for the column `date` means; None for a single day, which is compared."""
     low, dots, high = text.partition("..")
-    if not dots:
-        high = low
-        if text.count("-") > 1:
-            return None
-    found = conversion.date_range(low.strip() or None, high.strip() or None)
-    if found is None and dots:
-        raise BadQuery(f"date={text!r}: a range of dates is written 2012-01-01..2013-05-31", field="date")
-    return None if found is None else _range("mjd", found)
+    found = conversion.date_range(low.strip() or None, (high if dots else low).strip() or None)
+    if found is None:
+        what = "a range of dates is written" if dots else "a date is 2012, 2012-05 or 2012-05-31, a range"
+        raise BadQuery(f"date={text!r}: {what} 2012-01-01..2013-05-31", field="date")
+    is_one_day = not dots and text.count("-") > 1
+    return None if is_one_day else _range("mjd", found)
 
 
 def _range(column: str, pair: tuple[Any, ...], place: Detector | None = None) -> Between:
