@@ -200,7 +200,8 @@ class TargetReader:
             async for part in parts:
                 if part.is_again and part.part is not None:
                     await self._disk.do(targets.forget_parts, self._manifest, target, part.part)
-                for piece in pieces(part):
+                cut = pieces(part)
+                while (piece := await self._disk.do(next, cut, None)) is not None:
                     self._on_asked(target, await self._disk.do(self._add_piece, target, query, piece))
                     self._tell()
                 while self._manifest.tally().pending > BACKLOG:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import anyio.lowlevel
 import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
@@ -27,6 +29,10 @@ from psfharvest.store import folder as folders
 from psfharvest.store.manifest.targets import Target
 
 What = Query | Sequence[Query] | Uris
+_Lines = list[tuple[WantedURI | BadLine, str]]
+"""What is asked for, each with its catalogue row as text."""
+ROWS_AT_ONCE = 200
+"""Rows whose items are made in one go, in a thread."""
 Refuse = Callable[[Outcome], Awaitable[None]]
 
 
@@ -149,25 +155,42 @@ def _item(number: int, uri: str, parts: datauri.CutoutURI | None, source: str) -
     return Item(number, uri, keys.key_of(uri, parts), size_px, rootname, source)
 
 
-async def _asked(
-    mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int
-) -> AsyncIterator[list[tuple[WantedURI | BadLine, str]]]:
-    for query, chosen in targets_of(what, suffixes):
-        if isinstance(query, Query):
-            target = query_target(query, chosen, n_sources=0, **sizes)
-            async with aclosing(Listing(mashup, query).parts()) as parts:
-                async for part in parts:
-                    for row in part.rows.dicts():
-                        yield [(line, json.dumps(row)) for line in uris_of(row, query, target.spec, 0)]
-    if queries_of(what):
-        return
+async def _asked(mashup: Mashup, what: What, suffixes: Sequence[str], **sizes: int) -> AsyncGenerator[_Lines, None]:
+    """Yield what is asked for, in batches that are made without holding the event loop up."""
+    queries = [(query, chosen) for query, chosen in targets_of(what, suffixes) if isinstance(query, Query)]
+    for query, chosen in queries:
+        target = query_target(query, chosen, n_sources=0, **sizes)
+        async with aclosing(Listing(mashup, query).parts()) as parts:
+            async for part in parts:
+                rows = part.rows.dicts()
+                while (batch := await anyio.to_thread.run_sync(_next_lines, rows, query, target)) is not None:
+                    yield batch
+    if not queries:
+        async with aclosing(_listed(as_uris(what))) as batches:
+            async for batch in batches:
+                yield batch
+
+
+async def _listed(uris: Uris) -> AsyncGenerator[_Lines, None]:
     number = 0
-    async with aclosing(_strings(as_uris(what))) as uris:
-        async for uri in uris:
+    async with aclosing(_strings(uris)) as texts:
+        async for text in texts:
             number += 1
-            line = uri_lists.read_line(uri, number)
+            line = uri_lists.read_line(text, number)
             if line is not None:
                 yield [(line, "")]
+            if number % ROWS_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+
+
+def _next_lines(rows: Iterator[dict[str, Any]], query: Query, target: Target) -> _Lines | None:
+    """Return what the next rows ask for, each with its row as text; None at their end."""
+    lines: _Lines = []
+    some = list(islice(rows, ROWS_AT_ONCE))
+    for row in some:
+        text = json.dumps(row)
+        lines += [(line, text) for line in uris_of(row, query, target.spec, 0)]
+    return lines if some else None
 
 
 async def _strings(uris: Uris) -> AsyncGenerator[str, None]:

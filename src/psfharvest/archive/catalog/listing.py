@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import anyio.to_thread
 
 from psfharvest.archive.catalog.mashup import Mashup, Undelivered
 from psfharvest.archive.catalog.questions import EndsLearnt, NoCriterion, Questions
@@ -189,7 +191,7 @@ class Listing:
         lacking = planner.lacking
         if not planner.received(n_rows):
             self._mashup.learnt.page_rows = planner.page_rows
-            self._pool = self._distinct(above.plus(rows))
+            self._pool = await self._distinct(above, rows)
             return None
         if planner.lacking_in_a_row >= MAX_LACKING_IN_A_ROW:
             raise self._mashup.down(
@@ -202,11 +204,11 @@ class Listing:
     async def _fresh(self, step: Step, pooled: Rows) -> tuple[Rows, int]:
         """Ask for a part; return its distinct rows, those that came before included, and the number to compare."""
         came = await self._questions.rows(step.part, step.expected)
-        rows = self._distinct(pooled.plus(came))
+        rows = await self._distinct(pooled, came)
         if not len(came) >= step.expected > len(rows):
             return rows, max(len(came), len(rows))
         # copies: of the catalogue, or of an answer that repeats some rows and leaves out others
-        again = self._distinct(rows.plus(await self._questions.rows(step.part, step.expected)))
+        again = await self._distinct(rows, await self._questions.rows(step.part, step.expected))
         if len(again) > len(rows):
             return again, len(again)
         self._n_copies += len(came) - len(rows)
@@ -216,9 +218,10 @@ class Listing:
         """Return what came of a part in answers that were too short."""
         return self._pool.within(*part) if self._pool.values else NO_ROWS
 
-    def _distinct(self, rows: Rows) -> Rows:
+    async def _distinct(self, *answers: Rows) -> Rows:
+        """Return the distinct rows of answers, from a thread: there may be very many."""
         try:
-            return rows.distinct()
+            return await anyio.to_thread.run_sync(lambda: NO_ROWS.plus(*answers).distinct())
         except Unreadable as error:
             raise self._mashup.down(str(error)) from error
 
@@ -270,7 +273,7 @@ class Listing:
                     if self._left is None:
                         yield PartRows(None, rows)
                     else:
-                        kept = self._distinct(kept.plus(rows))
+                        kept = await self._distinct(kept, rows)
             if len(seen) >= total:
                 break
         self.lacking = max(0, total - len(seen))
@@ -296,10 +299,8 @@ class Listing:
             if not came.values:
                 break
             n_read += len(came)
-            rows = self._distinct(came)
-            keys = [hash(tuple(map(str, row))) for row in rows.values]
-            new = [row for row, key in zip(rows.values, keys, strict=True) if key not in seen]
-            seen.update(keys)
+            rows = await self._distinct(came)
+            new = await anyio.to_thread.run_sync(_unseen, rows, seen)
             yield Rows(rows.columns, rows.kinds, new)
 
 
@@ -311,3 +312,11 @@ def id_range(criteria: Iterable[Criterion]) -> Part:
             high = HIGHEST if criterion.high is None else min(HIGHEST, int(criterion.high // 1))
             return Part(low, high)
     return WHOLE
+
+
+def _unseen(rows: Rows, seen: set[int]) -> list[tuple[Any, ...]]:
+    """Return the rows that are not in `seen`, and add them to it."""
+    keys = [hash(tuple(map(str, row))) for row in rows.values]
+    new = [row for row, key in zip(rows.values, keys, strict=True) if key not in seen]
+    seen.update(keys)
+    return new
