@@ -16,9 +16,9 @@ from sink_contract import BODY, cutout_uri, outcome_of
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.columns import COLUMNS, known_names
+from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.model import Outcome, WantedURI
 from psfharvest.store import row_schema
-from psfharvest.store.column_types import CASTS
 from psfharvest.store.folder import Settings, new_folder, old_folder, open_sink
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.recover.adopt import adopt

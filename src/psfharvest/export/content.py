@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.core.advice import repair
+from psfharvest.core.catalog.table_column import FILLERS
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import acceptance, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.store.column_types import FILLERS, ColumnTypes, column
+from psfharvest.store.column_types import ColumnTypes, column
 from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.read.search import Found
 from psfharvest.store.row_schema import SKY, sky_columns

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psfharvest.core.catalog.columns import COLUMNS
+from psfharvest.core.catalog.table_column import CASTS
 
-CASTS = {"str": str, "float": float, "int": int, "bool": bool}
-FILLERS: Mapping[str, Any] = {"str": "", "int": -999, "float": float("nan"), "bool": False}
-"""What stands for a null where a format has none: astroquery's fillers."""
 _OURS = {
     "x": ("pix", "x of the star in the extension, 0-based"),
     "y": ("pix", "y of the star in the extension, 0-based"),

@@ -15,10 +15,11 @@ from typing import Any
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.columns import COLUMNS, known_names
+from psfharvest.core.catalog.table_column import FILLERS
 from psfharvest.core.fits import datauri, sky
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.fits.datauri import CutoutURI
-from psfharvest.store.column_types import FILLERS, kind_of, wider
+from psfharvest.store.column_types import kind_of, wider
 
 FROM_URI = {
     "uri": "str", "detector": "str", "suffix": "str", "extension": "int", "size_px": "int", "x": "float",

@@ -6,7 +6,7 @@ Types and fillers are those that astroquery gives, so that a table from here equ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,6 @@ from psfharvest.core.catalog.detectors import Detector
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-INT_FILLER = -999
-_DTYPES = {"float": "float64", "int": "int64", "bool": "bool"}
-_PYTHON: dict[str, Callable[[Any], Any]] = {"str": str, "float": float, "int": int, "bool": bool}
 
 
 class Unreadable(ValueError):
@@ -133,27 +129,20 @@ class Rows:
         Null texts become ``""``, null integers -999 and null booleans False, all masked; null floats become an
         unmasked NaN.
         """
-        from astropy.table import MaskedColumn, Table  # noqa: PLC0415 - heavy
-        from numpy import array  # noqa: PLC0415
+        from astropy.table import Table  # noqa: PLC0415 - heavy
+
+        from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array, masked_column  # noqa: PLC0415
 
         table = Table(masked=True)
         for at, (name, kind) in enumerate(zip(self.columns, self.kinds, strict=True)):
-            filler: Any = {"str": "", "int": INT_FILLER, "float": float("nan"), "bool": False}[kind]
-            plain = [filler if row[at] is None else _PYTHON[kind](row[at]) for row in self.values]
-            data = array(plain, dtype=_DTYPES.get(kind, "str"))
+            filler = FILLERS[kind]
+            plain = [filler if row[at] is None else CASTS[kind](row[at]) for row in self.values]
             mask: Any = [value == filler for value in plain] if kind in ("str", "int") else False
             if kind == "bool":
                 mask = [row[at] is None for row in self.values]
             known = COLUMNS.get(name)
-            table.add_column(
-                MaskedColumn(
-                    data,
-                    name=name,
-                    mask=mask,
-                    unit=known.unit or None if known else None,
-                    description=known.description if known else None,
-                )
-            )
+            about = (known.unit, known.description) if known else ()
+            table.add_column(masked_column(name, as_array(plain, kind), mask, *about))
         return table
 
 

@@ -15,8 +15,9 @@ from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
 from psfharvest.core.catalog import detectors
+from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array, masked_column
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import CASTS, FILLERS, ColumnTypes, about, column, kind_of, wider
+from psfharvest.store.column_types import ColumnTypes, about, column, kind_of, wider
 from psfharvest.store.manifest.block import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces, search
@@ -140,16 +141,9 @@ class TableBuilder:
                 values = np.where(mask, np.nan, values)
             parts.append(values.astype(np.str_) if kind == "str" else values)
             masks.append(mask)
-        dtype = {"str": np.str_, "int": np.int64, "float": np.float64, "bool": np.bool_}[kind]
-        data: NDArray[Any] = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
-        unit, description = about(name)
-        return MaskedColumn(
-            data,
-            name=name,
-            mask=False if kind == "float" or not masks else np.concatenate(masks),
-            unit=unit or None,
-            description=description or None,
-        )
+        data = as_array(np.concatenate(parts) if parts else [], kind)
+        is_null: NDArray[np.bool_] | bool = False if kind == "float" or not masks else np.concatenate(masks)
+        return masked_column(name, data, is_null, *about(name))
 
 
 def _is_complete(piece: Piece) -> bool:
