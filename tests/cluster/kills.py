@@ -65,7 +65,7 @@ def main() -> int:
     with (
         Simulator(Settings(sources=sources, seed=given.seed, latency_s=given.latency)) as simulator,
         LocalCluster(
-            n_workers=given.workers, threads_per_worker=1, dashboard_address=None, silence_logs=60
+            n_workers=given.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
         ) as cluster,
     ):
         simulator.faults = [Fault.parse(text) for text in given.fault]

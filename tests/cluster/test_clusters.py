@@ -13,7 +13,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from parts_made import states_of
+from parts_made import QUERY as PLANNED
+from parts_made import make_parts, states_of
 
 from psfharvest import Archive, BadInput, Limits, Query
 from psfharvest.simulator import Fault, Simulator
@@ -21,6 +22,10 @@ from psfharvest.store.recover.verification import verify
 
 QUERY = Query("UVIS", limit=240)
 CEILING = 6
+# sockets that Dask's own processes leave to the garbage collector
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,11 @@ def cluster() -> Iterator:
 
     with (
         LocalCluster(
-            name="psfharvest-tests", n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60
+            name="psfharvest-tests",
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=60,
         ) as processes,
         Client(processes) as client,
     ):
@@ -130,6 +139,12 @@ def test_what_does_not_go_with_a_cluster_is_refused(simulator: Simulator, tmp_pa
     with pytest.raises(BadInput, match="write the list to a file"):
         harvest(simulator.url, tmp_path / "stars", cluster, ["mast:a/b"])
     assert not (tmp_path / "stars").exists()
+
+    make_parts(simulator.url, tmp_path / "parts", sink="parquet", n_harvested=0)
+    with pytest.raises(BadInput, match="sink 'parquet'"):
+        harvest(simulator.url, tmp_path / "parts", cluster, PLANNED, suffixes=["flc"], sink="shards")
+    with pytest.raises(BadInput, match="another harvest"):
+        harvest(simulator.url, tmp_path / "parts", cluster, suffixes=["flc"])
 
 
 def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) -> None:

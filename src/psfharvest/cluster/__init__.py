@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ async def on_cluster(
     from psfharvest.cluster.order import Order  # noqa: PLC0415
 
     folder = job.folder.absolute()
-    settings = replace(job.settings, sink=job.settings.sink or "shards")
-    order = Order(folder, settings, job.via, endpoints.base, limits, retry, part_rows, job.accept)
+    order = Order(folder, job.settings, job.via, endpoints.base, limits, retry, part_rows, job.accept)
     report = await harvest_in_parts(client, job.session, order, what, suffixes, job.progress, **sizes)
     return await job.harvest(what, suffixes, extend=False, part=None, **sizes) if report is None else report

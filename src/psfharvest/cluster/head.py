@@ -77,6 +77,7 @@ async def harvest_in_parts(
     plan = await _plan(head, targets, what)
     if plan is None:
         return None
+    head.order = replace(order, settings=replace(order.settings, sink=plan.sink))
     return await head.run(plan)
 
 
@@ -105,6 +106,8 @@ async def _plan(head: Head, targets: list[PlannedTarget], what: What | Path) -> 
     if known is not None:
         if [target.identity for target in known.targets] != [target.identity for target in targets]:
             raise FolderRefused(f"{order.folder} holds another harvest in parts; choose another folder")
+        if order.settings.sink not in (None, known.sink):
+            raise FolderRefused(f"{order.folder} is kept with sink {known.sink!r}; leave sink=… away")
         return known
     if isinstance(what, Path):
         place = lambda number: list_place(order.folder, number)  # noqa: E731
@@ -115,17 +118,18 @@ async def _plan(head: Head, targets: list[PlannedTarget], what: What | Path) -> 
     if not parts:
         return None
     plan = Plan(targets, order.settings.sink or "shards", parts, order.settings.shard_bytes)
-    await anyio.to_thread.run_sync(_write, plan, order.folder)
-    return plan
+    return await anyio.to_thread.run_sync(_written, plan, order.folder)
 
 
-def _write(plan: Plan, folder: Path) -> None:
+def _written(plan: Plan, folder: Path) -> Plan | None:
+    """Write a plan, unless another head was faster; return the one that holds."""
     try:
         (folder / PARTS_NAME).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
     if in_parts.read_plan(folder) is None:
         plan.write(folder)
+    return in_parts.read_plan(folder)
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | 
             name=f"{OWN}{os.getpid()}",
             n_workers=n_workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
         stack.callback(cluster.close, timeout=CLOSE_S)
