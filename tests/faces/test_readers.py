@@ -207,6 +207,8 @@ def of_notes(notes: list[tuple[dict[str, Any], bytes]]) -> Read:
 def in_frame(image: np.ndarray, note: dict[str, Any]) -> np.ndarray:
     """A crop at its place in the frame of the size asked for; beyond the detector is NaN."""
     size = int(note["size_px"])
+    if image.shape == (size, size):
+        return image
     frame = np.full((size, size), np.nan, np.float32)
     asked = parse_qs(urlsplit(note["uri"]).query)
     x, y = (max(0, -math.floor(float(asked[name][0]) - size // 2 + 0.5)) for name in "xy")
