@@ -39,8 +39,8 @@ def local_run(folder: Path, url: str, n: int) -> None:
         "flc",
         "--archive",
         url,
-        "--sink",
-        "shards",
+        "--via",
+        "file",
         "--quiet",
     ]
     subprocess.run([sys.executable, "-m", "psfharvest", *map(str, words)], check=False)
