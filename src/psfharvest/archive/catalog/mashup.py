@@ -178,9 +178,10 @@ class Mashup:
             answer = await anyio.to_thread.run_sync(answers.parse, reply.body)
         except Unreadable as error:
             return Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)
-        if answer.get("status") in ("COMPLETE", "EXECUTING"):
-            return None
-        return Failure(Reason.SERVER_ERROR, f"the archive says: {self._plain(answer.get('msg') or 'no words')}")
+        words = self._plain(answer.get("msg") or "no words")
+        if answers.status_of(answer) in ("COMPLETE", "EXECUTING") or _OWN_FAULT.search(words) is not None:
+            return None  # one that names the question's own fault (it may know no criterion on id) lives
+        return Failure(Reason.SERVER_ERROR, f"the archive says: {words}")
 
     async def rows(
         self, query: Query, part: Part, expected: int, columns: Iterable[str], page: int = 1, page_rows: int = 0
