@@ -8,6 +8,7 @@ import pytest
 
 from psfharvest.core import errors
 from psfharvest.core.errors import (
+    AllRefused,
     ArchiveDown,
     ArchiveError,
     BadInput,
@@ -33,6 +34,7 @@ EXAMPLES = [
     CutoutMissing("words", uri="mast:x", reason="not_found"),
     CutoutFailed("words", uri="mast:x", reason="timeout"),
     DeadlinePassed("words", uri="mast:x", reason="timeout"),
+    AllRefused("words", uri="mast:x", reason="wrong_shape"),
     ArchiveDown("words", uri="https://mast.stsci.edu", reason="archive_down"),
     LocalError("words"),
     SinkError("words"),
@@ -87,7 +89,7 @@ def test_exit_statuses_are_the_drawn_ones():
     """The exit status drawn beside a class is the class's; those without one have their base's."""
     shown = dict(re.findall(r"([A-Z]\w+)(?:\(ValueError\))? .* exit (\d+)$", errors.__doc__, re.MULTILINE))
 
-    assert {"BadInput", "CutoutMissing", "CutoutFailed", "ArchiveDown", "LocalError"} == set(shown)
+    assert {"BadInput", "CutoutMissing", "CutoutFailed", "AllRefused", "ArchiveDown", "LocalError"} == set(shown)
     assert {name: int(status) for name, status in shown.items()} == {
         name: defined()[name].exit_status for name in shown
     }
