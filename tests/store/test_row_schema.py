@@ -20,6 +20,7 @@ from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.model import Outcome, WantedURI
 from psfharvest.store import row_schema
 from psfharvest.store.folder import Settings, new_folder, old_folder, open_sink
+from psfharvest.store.manifest import sources
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.recover.adopt import adopt
 from psfharvest.store.row_schema import NULLS, RowSchema
@@ -139,13 +140,9 @@ def test_adopting_gives_back_the_catalogue_rows(tmp_path: Path, sink: str) -> No
     adopt(tmp_path)
 
     with Manifest.read(tmp_path) as manifest, manifest.look() as db:
-        found = {
-            uri: vals and dict(zip(json.loads(names), json.loads(vals), strict=True))
-            for uri, names, vals in db.execute(
-                "SELECT c.uri, l.columns, s.vals FROM cutout c LEFT JOIN source s ON s.n = c.source "
-                "LEFT JOIN layout l ON l.n = s.layout"
-            )
-        }
+        numbers = dict(db.execute("SELECT uri, source FROM cutout"))
+        rows_of = sources.Reader().dicts(db, [n for n in numbers.values() if n is not None])
+    found = {uri: None if n is None else rows_of[n][1] for uri, n in numbers.items()}
     assert found[cutout_uri(1)] is None
     for uri in (cutout_uri(2), cutout_uri(3)):
         has = {name: value for name, value in rows[uri].items() if value is not None}
