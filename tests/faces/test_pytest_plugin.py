@@ -53,19 +53,22 @@ def run(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProces
     )
 
 
-def test_a_user_s_suite_passes(tmp_path: Path) -> None:
-    """With nothing but the fixture's name; the plugin is found by the entry point of the installed package."""
-    (shown,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "psf_archive" in text]
-    (tmp_path / "test_mine.py").write_text(SUITE + shown)
+def with_entry_point(site: Path) -> str:
+    """Make a folder of installed packages with our entry point, and return a PYTHONPATH with it and ours."""
     entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    installed = tmp_path / "site"
-    described = installed / "psfharvest_entry-1.dist-info"
+    described = site / "psfharvest_entry-1.dist-info"
     described.mkdir(parents=True)
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: psfharvest-entry\nVersion: 1\n")
     lines = [f"{name} = {module}" for name, module in entries.items()]
     (described / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
-    path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", str(ROOT / "src"))])
-    done = run(tmp_path, PYTHONPATH=path)
+    return os.pathsep.join([str(site), os.environ.get("PYTHONPATH", str(ROOT / "src"))])
+
+
+def test_a_user_s_suite_passes(tmp_path: Path) -> None:
+    """With nothing but the fixture's name; the plugin is found by the entry point of the installed package."""
+    (shown,) = [text for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "psf_archive" in text]
+    (tmp_path / "test_mine.py").write_text(SUITE + shown)
+    done = run(tmp_path, PYTHONPATH=with_entry_point(tmp_path / "site"))
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "6 passed" in done.stdout
@@ -78,8 +81,6 @@ def test_a_suite_without_it_imports_nothing_of_ours(tmp_path: Path) -> None:
         "    found = {m for m in sys.modules if m.startswith(('psfharvest', 'uvicorn', 'astropy'))}\n"
         "    assert found <= {'psfharvest', 'psfharvest.version', 'psfharvest.pytest_plugin'}\n"
     )
-    done = run(
-        tmp_path, "-p", "psfharvest.pytest_plugin", PYTHONPATH=os.environ.get("PYTHONPATH", str(ROOT / "src"))
-    )
+    done = run(tmp_path, PYTHONPATH=with_entry_point(tmp_path / "site"))
 
     assert 0 == done.returncode, done.stdout + done.stderr
