@@ -9,7 +9,8 @@ from psfharvest.simulator.faults.faultbook import FaultBook
 from psfharvest.simulator.faults.faults import Fault
 from psfharvest.simulator.http.app import Archive
 from psfharvest.simulator.http.exchange import Receive, Scope, Send
-from psfharvest.simulator.http.record import Record, Seen
+from psfharvest.simulator.http.inspection import Inspectable
+from psfharvest.simulator.http.record import Record
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
 
@@ -19,7 +20,7 @@ _BELOW_HTTP: Final = frozenset(
 """Faults that need a connection: their answers are no HTTP, or have no end, which only a socket holds back."""
 
 
-class AsgiArchive:
+class AsgiArchive(Inspectable):
     """
     The simulated archive, to be called.
 
@@ -43,10 +44,9 @@ class AsgiArchive:
             raise ValueError("the oddity http_1_0 needs a connection; use Simulator, which has one")
         self.catalogue = Catalogue(self.settings)
         """The three databases."""
-        self.record = Record(self.settings.record_size, self.settings.record_bytes)
-        """The record of requests."""
+        self._record = Record(self.settings.record_size, self.settings.record_bytes)
         self._fitscut = Fitscut(self.catalogue, self.settings)
-        self._app = Archive(self.settings, self._fitscut, Mashup(self.catalogue, self.settings), self.record)
+        self._app = Archive(self.settings, self._fitscut, Mashup(self.catalogue, self.settings), self._record)
         self.faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +60,15 @@ class AsgiArchive:
             await send({"type": "websocket.close"})
 
     @property
+    def record(self) -> Record:
+        """The record of requests."""
+        return self._record
+
+    @property
+    def _cutouts(self) -> Fitscut:
+        return self._fitscut
+
+    @property
     def faults(self) -> Sequence[Fault]:
         """What goes wrong; setting it starts the numbering of requests anew."""
         return self._app.book.faults
@@ -70,47 +79,6 @@ class AsgiArchive:
             if fault.kind in _BELOW_HTTP or (fault.kind == "truncate" and fault.framing == "close"):
                 raise ValueError(f"the fault {fault.kind} needs a connection; use Simulator, which has one")
         self._app.book = FaultBook(faults)
-
-    @property
-    def requests(self) -> list[Seen]:
-        """The remembered requests, oldest first."""
-        return self.record.entries()
-
-    @property
-    def peak_in_flight(self) -> int:
-        """Most requests that were being answered at once."""
-        return self.record.peak_in_flight
-
-    def count(self, service: str = "any") -> int:
-        """
-        Give the exact number of requests since the start or the last `forget`.
-
-        Parameters
-        ----------
-        service
-            ``file``, ``fitscut``, ``bundle``, ``query``, ``columns``, ``other`` or ``any``.
-        """
-        return self.record.count(service)
-
-    def forget(self) -> None:
-        """Clear the record, its counters and peaks; faults keep counting."""
-        self.record.forget()
-
-    def render(self, uri: str) -> bytes:
-        """
-        Give exactly what ``Download/file`` serves for a dataURI.
-
-        Parameters
-        ----------
-        uri
-            A dataURI.
-
-        Raises
-        ------
-        FitscutError
-            Where there is no such cutout.
-        """
-        return self._fitscut.render(uri)
 
 
 def asgi(settings: Settings | None = None, faults: Sequence[Fault] = ()) -> AsgiArchive:

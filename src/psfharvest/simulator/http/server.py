@@ -18,7 +18,8 @@ from psfharvest.simulator.catalog.mashup import Mashup
 from psfharvest.simulator.faults.faultbook import FaultBook
 from psfharvest.simulator.faults.faults import Fault
 from psfharvest.simulator.http.app import QUERIES_AT_ONCE, Archive
-from psfharvest.simulator.http.record import Record, Seen
+from psfharvest.simulator.http.inspection import Inspectable
+from psfharvest.simulator.http.record import Record
 from psfharvest.simulator.settings import Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
 
@@ -96,7 +97,7 @@ class _Assembly:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-class Simulator:
+class Simulator(Inspectable):
     """
     The archive on loopback, for the time of a ``with`` block.
 
@@ -186,19 +187,9 @@ class Simulator:
         return self._parts.record
 
     @property
-    def requests(self) -> list[Seen]:
-        """The remembered requests, oldest first."""
-        return self._parts.record.entries()
-
-    @property
     def peak_connections(self) -> int:
         """Most connections that were open at once."""
         return self._parts.record.peak_connections
-
-    @property
-    def peak_in_flight(self) -> int:
-        """Most requests that were being answered at once."""
-        return self._parts.record.peak_in_flight
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -208,21 +199,6 @@ class Simulator:
     @faults.setter
     def faults(self, faults: Sequence[Fault]) -> None:
         self._parts.archive.book = FaultBook(faults)
-
-    def count(self, service: str = "any") -> int:
-        """
-        Give the exact number of requests since the start or the last `forget`.
-
-        Parameters
-        ----------
-        service
-            ``file``, ``fitscut``, ``bundle``, ``query``, ``columns``, ``other`` or ``any``.
-        """
-        return self._parts.record.count(service)
-
-    def forget(self) -> None:
-        """Clear the record, its counters and peaks; faults keep counting."""
-        self._parts.record.forget()
 
     def refuse(self) -> None:
         """Close the listening socket and abort all connections; new ones are refused."""
@@ -236,21 +212,9 @@ class Simulator:
         if listener is not None:
             self._call(listener.open())
 
-    def render(self, uri: str) -> bytes:
-        """
-        Give exactly what ``Download/file`` serves for a dataURI.
-
-        Parameters
-        ----------
-        uri
-            A dataURI.
-
-        Raises
-        ------
-        FitscutError
-            Where there is no such cutout.
-        """
-        return self._parts.fitscut.render(uri)
+    @property
+    def _cutouts(self) -> Fitscut:
+        return self._parts.fitscut
 
 
 def serve(
