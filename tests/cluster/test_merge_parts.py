@@ -132,6 +132,20 @@ def test_an_unmerged_folder_says_what_to_do(made: Path, tmp_path: Path, psfharve
     assert 90 == len(Harvest(folder).table())
 
 
+@pytest.mark.parametrize("words", [["merge"], ["convert", "--sink", "files"]])
+def test_parts_are_no_target_of_other_folders(made: Path, tmp_path: Path, psfharvest, words: list[str]) -> None:
+    """A manifest beside unmerged parts would hide them, and the merge of the parts would then delete them."""
+    folder, other = tmp_path / "stars", tmp_path / "other"
+    shutil.copytree(made, folder)
+    shutil.copytree(made / "parts" / "000000", other)
+
+    run = psfharvest(words[0], other, folder, *words[1:])
+
+    assert (2, True) == (run.status, f"run: psfharvest merge {folder}" in run.err), run.err
+    assert not (folder / "manifest.sqlite").exists()
+    assert (0, 90) == ((merged := psfharvest("merge", folder, "--json")).status, merged.account["done"])
+
+
 def test_parts_with_work_left_are_refused_unless_partial(simulator: Simulator, tmp_path: Path) -> None:
     """Merged all the same, the folder knows its command and has the rest pending."""
     folder = tmp_path / "stars"

@@ -71,6 +71,7 @@ def merge(sources: Sequence[Path], into: Path, *, is_partial: bool = False) -> I
         When disk or manifest fail; the same call goes on.
     """
     _refuse_same(sources, into)
+    places.refuse_parts(into)
     sinks = {_sink_of(folder) for folder in (*sources, *([into] if folders.is_harvest(into) else []))}
     if len(sinks) > 1:
         raise FolderRefused(
@@ -109,6 +110,7 @@ def convert(source: Path, into: Path, sink: str, layout: str | None = None) -> I
     """
     wanted = Settings(sink, layout)
     _refuse_same([source], into)
+    places.refuse_parts(into)
     _sink_of(source)
     if folders.is_harvest(into):
         if _sink_of(into) != sink or _identities(into) != _identities(source):
