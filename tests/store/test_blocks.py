@@ -45,8 +45,16 @@ def same(rows: Any, others: Any) -> bool:
     return [[bits(v) for v in row] for row in rows] == [[bits(v) for v in row] for row in others]
 
 
+def far_apart_where_not_sampled() -> list[list[int]]:
+    """Two columns that are near each other in every second row only: the others' difference takes 64 bits."""
+    near = [[k * 7919**3 % 2**60, k * 7919**3 % 2**60 + 1] for k in range(48)]
+    near[1], near[3] = [-(2**62), 2**62 - 1], [2**62 - 1, -(2**62)]
+    return near
+
+
 @settings(max_examples=300, deadline=None)
 @given(rows=tables())
+@example(rows=far_apart_where_not_sampled())
 @example(rows=[[2**53 + 1, 0.5, -0.0], [-(2**63), 1, 0.0], [2**63, None, 1.25]])
 @example(rows=[[1, 1.0, True], [1.0, True, 1], [True, 1, 1.0]])
 @example(rows=[[-(2**62), 2**62 - 1], [2**62 - 1, -(2**62)]])

@@ -246,7 +246,7 @@ class Column:
     def numbers(self) -> list[int]:
         """Return the whole numbers of all rows."""
         if self._numbers is None:
-            base, stored = self._entry.base, memoryview(self._stored).cast("q").tolist()
+            base, stored = self._entry.base, memoryview(self._stored).cast("Q").tolist()
             if self._like is not None:
                 self._numbers = [a + b + base for a, b in zip(stored, self._like.numbers(), strict=True)]
             elif self._entry.like == _STEPS:
