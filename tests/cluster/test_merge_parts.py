@@ -15,8 +15,10 @@ from psfharvest import FolderRefused, Harvest, blocking
 from psfharvest.core.exit_status import ExitStatus
 from psfharvest.simulator import Settings, Simulator
 from psfharvest.store import parts as in_parts
+from psfharvest.store.manifest.place import MOVED_NAME
 from psfharvest.store.merge import result
 from psfharvest.store.merge_parts import merge_parts
+from psfharvest.store.moves import Moves
 from psfharvest.store.recover.verification import verify
 
 KILLER = """
@@ -144,6 +146,38 @@ def test_parts_are_no_target_of_other_folders(made: Path, tmp_path: Path, psfhar
     assert (2, True) == (run.status, f"run: psfharvest merge {folder}" in run.err), run.err
     assert not (folder / "manifest.sqlite").exists()
     assert (0, 90) == ((merged := psfharvest("merge", folder, "--json")).status, merged.account["done"])
+
+
+def test_a_damaged_plan_is_told_with_a_way_to_keep_the_parts(made: Path, tmp_path: Path, psfharvest) -> None:
+    """The command of the message makes an ordinary folder of all that was harvested."""
+    folder, into = tmp_path / "stars", tmp_path / "into"
+    shutil.copytree(made, folder)
+    (folder / "plan.json").write_text("{")
+
+    run = psfharvest("merge", folder)
+    assert (74, True) == (run.status, f"merge --partial {folder}/parts/[0-9]* INTO" in run.err), run.err
+    parts = sorted((folder / "parts").glob("[0-9]*"))
+    merged = psfharvest("merge", "--partial", *parts, into, "--json")
+
+    assert (0, 90) == (merged.status, merged.account["done"])
+    assert {"done"} == {state for state, _ in states_of(into).values()}
+
+
+def test_a_move_is_noted_behind_a_torn_line(tmp_path: Path) -> None:
+    """What a full disk left of a note is no beginning of the next one, which a later merge takes back."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number in (1, 2):
+        (parts / f"{number:06d}.tar").write_text(str(number))
+    Moves(tmp_path).move(parts / "000001.tar", tmp_path / "000001.tar")
+    with (parts / MOVED_NAME).open("a") as note:
+        note.write('["parts/0000')
+
+    Moves(tmp_path).undo(2)
+    Moves(tmp_path).move(parts / "000002.tar", tmp_path / "000002.tar")
+    Moves(tmp_path).undo(1)
+
+    assert ["000001.tar", "000002.tar", MOVED_NAME] == sorted(path.name for path in parts.iterdir())
 
 
 def test_parts_with_work_left_are_refused_unless_partial(simulator: Simulator, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,19 @@ class Moves:
             old, new = self.folder / before, self.folder / after
             if int(new.stem) >= first and not old.exists() and new.exists():
                 new.rename(old)
-        if not first:
+        if first:
+            self._cut_torn_line()
+        else:
             self._note.unlink(missing_ok=True)
+
+    def _cut_torn_line(self) -> None:
+        """Remove a line that a full disk cut off: the next one would continue it."""
+        with suppress(FileNotFoundError), OpenFile(self._note, os.O_RDWR) as note:
+            note.truncate(note.read(note.size(), 0).rfind(b"\n") + 1)
 
     def _noted(self) -> list[tuple[str, str]]:
         try:
-            lines = self._note.read_bytes().split(b"\n")[:-1]  # a line without an end was not moved by yet
+            lines = self._note.read_bytes().split(b"\n")[:-1]  # for a line without an end nothing was moved yet
         except FileNotFoundError:
             return []
         return [(before, after) for before, after in map(json.loads, lines)]

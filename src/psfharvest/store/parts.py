@@ -112,7 +112,10 @@ def read_plan(folder: Path) -> Plan | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ManifestError(f"{path} cannot be read ({error!r}); remove it and {folder / PARTS_NAME}") from error
+        raise ManifestError(
+            f"{path} cannot be read ({error!r}); put back a copy of it, or merge what was harvested into a new "
+            f"folder: psfharvest merge --partial {folder / PARTS_NAME}/[0-9]* INTO"
+        ) from error
 
 
 def folder_of(folder: Path, n: int) -> Path:
