@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from harness import command
 from psfharvest.core.errors import FolderRefused
 from psfharvest.filesystem import process
 from psfharvest.simulator import Settings, Simulator
-from psfharvest.store.lease import LEASE_NAME, STALE_S, holder, lease
+from psfharvest.store.lease import LEASE_NAME, STALE_S, TAKE_OVER_NAME, holder, lease
 
 PATIENCE_S = 60
 NO_LOCKS = """
@@ -31,6 +32,33 @@ HOLD = (
     "import sys, time; from pathlib import Path; from psfharvest.store.lease import lease\n"
     "with lease(Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(600)"
 )
+
+NO_LINKS = """
+import errno, os
+def link(*paths):
+    raise PermissionError(errno.EPERM, "no links here")
+os.link = link
+"""
+PAUSE = """
+import os, sys
+from pathlib import Path
+from psfharvest.core.errors import FolderRefused
+from psfharvest.store.lease import lease
+
+def hook(frame, event, function):
+    if event in ("c_call", "c_return") and (function is os.rename or function is os.replace):
+        print("paused", flush=True)
+        sys.stdin.readline()
+
+sys.setprofile(hook)
+try:
+    with lease(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.readline()
+except FolderRefused:
+    print("refused", flush=True)
+"""
+"""Takes a lease in a process of its own, and waits before and after each renaming of a file."""
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +94,11 @@ def test_a_harvest_without_locks(simulator: Simulator, env: dict[str, str], tmp_
     assert [path.name for path in (tmp_path / "stars").glob(f"{LEASE_NAME}*")] == []
 
 
-def test_a_second_process_is_told_who_holds_the_lease(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", ["", NO_LINKS], ids=["links", "no links"])
+def test_a_second_process_is_told_who_holds_the_lease(tmp_path: Path, begin: str) -> None:
     """The refusal names the holder; a killed holder's lease is taken over at once, and nothing else is left."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+    words = [sys.executable, "-c", begin + HOLD, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(FolderRefused, match=f"process {other.pid} on "), lease(tmp_path):
@@ -134,3 +164,44 @@ def test_of_many_that_take_over_one_wins(tmp_path: Path) -> None:
 
     assert set(ends) <= {0, 2}
     assert 0 in ends
+
+
+def test_a_take_over_that_is_held_up_lets_nobody_else_in(tmp_path: Path) -> None:
+    """At whatever instant of a take-over others try, too, the lease has one holder in the end."""
+    (tmp_path / LEASE_NAME).write_text(json.dumps({**process.identity(), "token": "t", "started": "1"}))
+    words = [sys.executable, "-c", PAUSE, str(tmp_path)]
+    n_holders, n_pauses = 0, 0
+    with (
+        ExitStack() as stack,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as slow,
+    ):
+        assert slow.stdin is not None
+        assert slow.stdout is not None
+        while (said := slow.stdout.readline()) == "paused\n":
+            n_pauses += 1
+            with suppress(FolderRefused):
+                stack.enter_context(lease(tmp_path))
+                n_holders += 1
+            slow.stdin.write("go on\n")
+            slow.stdin.flush()
+        n_holders += said == "held\n"
+    assert (1, 2) == (n_holders, n_pauses)
+
+
+@pytest.mark.parametrize(("age_s", "is_free"), [(0, False), (2 * STALE_S, True)])
+def test_a_take_over_that_was_killed(tmp_path: Path, age_s: float, is_free: bool) -> None:
+    """It keeps others off as long as it may be under way; later what it left is removed."""
+    (tmp_path / LEASE_NAME).write_text(json.dumps({**process.identity(), "token": "t", "started": "1"}))
+    guard = tmp_path / TAKE_OVER_NAME
+    guard.touch()
+    began = guard.stat().st_mtime - age_s
+    os.utime(guard, (began, began))
+
+    if is_free:
+        with lease(tmp_path):
+            assert (holder(tmp_path) or {})["pid"] == os.getpid()
+        assert list(tmp_path.iterdir()) == []
+    else:
+        with pytest.raises(FolderRefused, match="began just now"), lease(tmp_path):
+            pass
+        assert guard.exists()

@@ -21,6 +21,8 @@ from psfharvest.filesystem import process
 from psfharvest.filesystem.failures import cannot_store
 
 LEASE_NAME = ".psfharvest.lease"
+TAKE_OVER_NAME = f"{LEASE_NAME}.takeover"
+"""Exists while a process replaces an abandoned lease."""
 BEAT_S = 10.0
 STALE_S = 120.0
 TRIES = 3
@@ -77,14 +79,14 @@ def _take(path: Path, own: dict[str, Any]) -> None:
                 f"{path.parent} is being harvested by {who}; wait for it, or end it; if it ended together with its "
                 f"machine, its lease ends after {STALE_S:g} s"
             )
-        _set_aside(path, found)
+        if _take_over(path, own, found):
+            return
     raise FolderRefused(f"{path.parent} is being harvested by another process that began just now")
 
 
 def _make(path: Path, own: dict[str, Any]) -> bool:
     """Make the file with all of its content at once; return False where there is one."""
-    growing = path.with_name(f"{path.name}.{own['token']}")
-    growing.write_text(json.dumps(own))
+    growing = _written(path, own)
     try:
         os.link(growing, path)  # fails where the name is taken, on every file system that has it
     except FileExistsError:
@@ -100,15 +102,31 @@ def _make(path: Path, own: dict[str, Any]) -> bool:
     return _read(path) == own
 
 
-def _set_aside(path: Path, found: dict[str, Any]) -> None:
-    """Remove an abandoned lease, but no other one that came meanwhile."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
-        path.rename(aside)
-        if _read(aside) != found:
-            with suppress(OSError):
-                os.link(aside, path)
-        aside.unlink()
+def _take_over(path: Path, own: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Put the own lease in the place of an abandoned one; return False where another process is at that, too."""
+    guard = path.with_name(TAKE_OVER_NAME)
+    try:
+        guard.touch(exist_ok=False)
+    except FileExistsError:
+        if _age_s(guard) > STALE_S:  # its process was killed in between
+            guard.unlink(missing_ok=True)
+        return False
+    try:
+        # as long as a file is there nobody makes one, and with the guard nobody else replaces it
+        if not path.exists() or _read(path) != found or not _is_abandoned(path, found):
+            return False
+        growing = _written(path, own)
+        growing.replace(path)
+        return True
+    finally:
+        guard.unlink(missing_ok=True)
+
+
+def _written(path: Path, own: dict[str, Any]) -> Path:
+    """Write the own lease under a name of its own."""
+    growing = path.with_name(f"{path.name}.{own['token']}")
+    growing.write_text(json.dumps(own))
+    return growing
 
 
 def _read(path: Path) -> dict[str, Any]:
