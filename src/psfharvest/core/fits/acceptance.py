@@ -47,9 +47,9 @@ def checked(accept: str | Iterable[str]) -> frozenset[str]:
     for name in chosen:
         if name not in allowed:
             near = difflib.get_close_matches(str(name).lower().replace("-", "_"), allowed, n=2, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
             raise BadInput(
-                f"accept {name!r}: there is no such quirk{hint}. Allowed are {', '.join([*STORED, *COUNTED])}; "
+                f"accept {name!r}: there is no such quirk{hint} Allowed are {', '.join([*STORED, *COUNTED])}; "
                 f"these pass anyway: {', '.join(ALWAYS)}"
             )
     return frozenset(chosen)
