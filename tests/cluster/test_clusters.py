@@ -155,3 +155,18 @@ def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) ->
     assert "either" in psfharvest(*words, "--workers", "2", "--dask", "tcp://x:1", env=env).err
     refused = psfharvest("harvest", "stars", "--uris", "-", "--dask", "tcp://x:1", env=env)
     assert (2, True) == (refused.status, "file" in refused.err)
+
+    never_asked = {"PSFHARVEST_ARCHIVE": "http://127.0.0.1:1"}
+    for more in (("--extend",), ("--max-bytes", "1G"), ("--manifest", "m.sqlite")):
+        refused = psfharvest(*words, "--workers", "2", *more, env=never_asked)
+        assert (2, True, 1) == (refused.status, "--workers" in refused.err, refused.err.count("\n")), more
+    for address, allowed in (("local:0", "local:4"), ("local:x", "local:4"), ("no.json", "no such file")):
+        refused = psfharvest(*words, "--dask", address, env=never_asked)
+        assert (2, True) == (refused.status, allowed in refused.err), address
+
+
+def test_what_is_waited_for_is_the_cluster_and_not_the_archive(psfharvest, simulator: Simulator) -> None:
+    """While it starts no archive was asked yet, so that none is said to be silent."""
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
+    assert (0, True, False) == (run.status, "starting 1 worker process" in run.err, "no answer" in run.err)

@@ -49,8 +49,24 @@ class Cluster:
     n_workers: int | None
 
     @classmethod
-    def of(cls, dask: str | None, workers: int | None, *, sink: str | None, uris: str | None) -> Cluster | None:
-        """Return what the options ask for, None for a harvest by this process; or raise `BadInput`."""
+    def of(
+        cls, dask: str | None, workers: int | None, *, sink: str | None, uris: str | None, **one_folder: object
+    ) -> Cluster | None:
+        """
+        Return what the options ask for, None for a harvest by this process.
+
+        Parameters
+        ----------
+        dask, workers, sink, uris
+            The options of those names.
+        one_folder
+            Options that a harvest in parts has not, by name.
+
+        Raises
+        ------
+        BadInput
+            When they do not go together; nothing was started.
+        """
         if dask is None and workers is None:
             return None
         if dask is not None and workers is not None:
@@ -60,11 +76,23 @@ class Cluster:
             raise BadInput(f"--sink files does not go with {name}: use --sink shards or --sink parquet")
         if uris == "-":
             raise BadInput(f"--uris - does not go with {name}: write the list to a file")
+        for option, value in one_folder.items():
+            if value:
+                raise BadInput(f"--{option.replace('_', '-')} does not go with {name}: leave one of them away")
         local = re.fullmatch(r"local:([1-9]\d*)", dask or "")
+        if dask is not None and dask.startswith("local:") and not local:
+            raise BadInput(f"--dask {dask}: a number of processes from 1 follows, such as local:4")
         from psfharvest.cluster.extra import require_dask  # noqa: PLC0415 - heavy
 
         require_dask()
         return cls(None, int(local[1])) if local else cls(dask, workers)
+
+    @property
+    def words(self) -> str:
+        """What is waited for until the harvest can begin."""
+        if self.address is None:
+            return f"starting {self.n_workers} worker process{'' if self.n_workers == 1 else 'es'}"
+        return f"connecting to the scheduler {self.address}"
 
     def connected(self, token: str | None) -> AbstractAsyncContextManager[Any]:
         """Return its client, open within the context."""

@@ -177,7 +177,8 @@ def harvest(
 ) -> int:
     acceptance.checked(split_all(options["accept"]))
     _refuse_suffix_words(words, suffixes)
-    cluster = Cluster.of(dask, workers, sink=sink, uris=uris)
+    alone = {"manifest": manifest, "extend": extend, "max_bytes": options["max_bytes"]}
+    cluster = Cluster.of(dask, workers, sink=sink, uris=uris, **alone)
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
     is_sized = (unsat_size, sat_size) != (51, 101)
@@ -200,16 +201,13 @@ def harvest(
     }
 
     async def work(archive: Archive, **common: Any) -> Report:
-        if cluster is not None:
-            async with cluster.connected(options["token"]) as client:
-                return await archive.harvest(what, folder, **more, **common, cluster=client, part_rows=part_rows)
-        report = await archive.harvest(what, folder, **more, **common)
-        if report.total or report.stopped or not isinstance(what, list):
+        report = await archive.harvest(what, folder, part_rows=part_rows, **more, **common)
+        if cluster is not None or report.total or report.stopped or not isinstance(what, list):
             return report
         reasons = [reason for query in what for reason in await unmatched.explain(archive, query)]
         return replace(report, notes=(*report.notes, *reasons))
 
-    return _run(folder, work, **options)
+    return _run(folder, work, cluster, **options)
 
 
 @click.command()
@@ -285,6 +283,7 @@ def _dry_run(
 def _run(
     folder: Path,
     do: Callable[..., Awaitable[Report]],
+    cluster: Cluster | None = None,
     *,
     retry: str,
     fsync: bool,
@@ -307,8 +306,19 @@ def _run(
         work = functools.partial(_work, archive, do, **common)
         is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
         patience_s = float(options["patience_s"])
+
+        async def in_parts_or_not() -> Report:
+            if cluster is None:
+                return await speaking(archive, work, patience_s, is_heard=is_heard)
+            if not quiet:
+                say(cluster.words)
+            async with cluster.connected(options["token"]) as client:
+                return await speaking(
+                    archive, functools.partial(work, cluster=client), patience_s, is_heard=is_heard
+                )
+
         try:
-            report = loop.run(lambda: speaking(archive, work, patience_s, is_heard=is_heard))
+            report = loop.run(in_parts_or_not)
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:

@@ -61,12 +61,11 @@ def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | 
         )
         stack.callback(cluster.close, timeout=CLOSE_S)
         address = cluster
+    is_file = isinstance(address, str) and address.endswith(".json")
+    if is_file and not Path(address).is_file():
+        raise BadInput(f"--dask {address}: there is no such file; 'dask scheduler --scheduler-file' makes it")
     try:
-        if isinstance(address, str) and address.endswith(".json"):
-            if not Path(address).is_file():
-                raise BadInput(
-                    f"--dask {address}: there is no such file; 'dask scheduler --scheduler-file' makes it"
-                )
+        if is_file:
             client = connect(scheduler_file=address, timeout=CONNECT_S)
         else:
             client = connect(address, timeout=CONNECT_S)
