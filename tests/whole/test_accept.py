@@ -71,6 +71,23 @@ def test_what_is_accepted_is_kept_with_the_folder(psfharvest, simulator: Simulat
     assert "accepted: wrong_shape" in psfharvest("status", "stars").out
 
 
+def test_what_is_accepted_is_kept_by_merge_and_convert(psfharvest, simulator: Simulator, tmp_path: Path) -> None:
+    """The new folder passes what one of the old ones did, and needs no --accept to go on."""
+    simulator.faults = OTHER_SHAPE
+    for folder, x, name, status in [("a", "100..110", "wrong_shape", 0), ("b", "111..120", "truncated", 3)]:
+        query = ("UVIS", f"psf_x_center={x}", "--suffix", "flt", "--via", "file", "--archive", simulator.url)
+        run = psfharvest("harvest", folder, *query, "--accept", name)
+        assert run.status == status, run.err
+    assert psfharvest("merge", "a", "b", "merged").status == 3
+    assert psfharvest("convert", "merged", "converted", "--sink", "shards").status == 3
+
+    for folder in ("merged", "converted"):
+        assert psfharvest("status", folder, "--json").account["accepted"] == ["truncated", "wrong_shape"]
+        run = psfharvest("resume", folder, "--via", "file", "--archive", simulator.url, "--json")
+        assert (run.status, run.account["done"]) == (0, run.account["total"]), run.err
+        assert run.account["quirks"] == {"wrong_shape": run.account["total"]}
+
+
 @pytest.mark.parametrize("via", ["file", "bundle"])
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_that_differ_in_one_way_each_time_are_the_archives_own(

@@ -191,6 +191,7 @@ class GrowingManifest:
             db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
             self._take_targets()
             self._take_runs()
+            self._take_checks()
             self._set(**{STATE: json.dumps({**self.state, **state})})
 
     def shards(self) -> list[SourceShard]:
@@ -399,6 +400,13 @@ class GrowingManifest:
             f"INSERT INTO main.run ({columns}) SELECT {columns} FROM s.run r "  # noqa: S608
             f"WHERE NOT EXISTS (SELECT 1 FROM main.run g WHERE {same}) ORDER BY n"
         )
+
+    def _take_checks(self) -> None:
+        """Add which deviations of cutouts the source accepts, and of what it has proof that checks are right."""
+        for name in ("accept", "proven"):
+            values = {*json.loads(self._setting(name) or "[]"), *json.loads(self.source_setting(name) or "[]")}
+            if values:
+                self._set(**{name: json.dumps(sorted(values))})
 
     def _setting(self, name: str, absent: Any = None) -> Any:
         row = self._db.execute("SELECT value FROM main.meta WHERE name = ?", (name,)).fetchone()
