@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from psfharvest.core.model import Evidence, Failure, Item, Reason
-from psfharvest.core.policy.refusals import LEARNT_AFTER, PRODUCTS_MAX, Refusals, product_of, says_none
+from psfharvest.core.model import Evidence, Failure, Item, Outcome, Reason, State
+from psfharvest.core.policy.refusals import (
+    LEARNT_AFTER,
+    PRODUCTS_MAX,
+    VERDICTS_MAX,
+    Absences,
+    Refusals,
+    product_of,
+    says_none,
+)
 
 
 def item(number: int, root: str = "ibe802npq", suffix: str = "flc", refusal: bytes = b"") -> Item:
@@ -63,6 +71,35 @@ def test_a_product_that_has_given_a_cutout_exists() -> None:
 
     assert {Reason.TEXT_PAGE} == {f.reason for f in judged}
     assert judged[-1].is_final
+
+
+def absent(one: Item) -> Outcome:
+    return Outcome(one, State.MISSING, 1, reason=Reason.NO_PRODUCT)
+
+
+def test_a_cutout_refutes_the_verdicts_on_its_product() -> None:
+    """Those not recorded yet, and those that are: once each; never another product's, or another verdict."""
+    refusals, absences = Refusals(), Absences()
+    verdicts = [absent(item(n)) for n in range(3)]
+    other, gone = absent(item(7, suffix="flt")), Outcome(item(8), State.MISSING, 1, reason=Reason.NOT_FOUND)
+    assert not any(refusals.refutes(verdict) for verdict in verdicts)
+    assert not absences.recorded([*verdicts, other, gone])
+    refusals.given(item(1000))
+
+    assert [True, False, False] == [refusals.refutes(outcome) for outcome in (verdicts[0], other, gone)]
+    done = Outcome(item(1000), State.DONE, 1)
+    assert [0, 1, 2, 3] == sorted(absences.recorded([done, absent(item(3))]))
+    assert not absences.recorded([done])
+    assert [7] == absences.recorded([Outcome(item(9, suffix="flt"), State.DONE, 1)])
+
+
+def test_verdicts_that_can_be_refuted_are_bounded() -> None:
+    """The oldest products are forgotten first."""
+    absences = Absences()
+    absences.recorded(absent(item(n, root=f"i{n:08}")) for n in range(VERDICTS_MAX + 1))
+
+    assert not absences.recorded([Outcome(item(0, root="i00000000"), State.DONE, 1)])
+    assert [1] == absences.recorded([Outcome(item(5, root="i00000001"), State.DONE, 1)])
 
 
 def test_one_cutout_asked_often_is_one_cutout() -> None:

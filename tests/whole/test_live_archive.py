@@ -113,6 +113,29 @@ async def test_bad_cutouts_do_not_stop_a_live_archive(
     assert not (is_learnt and state == "failed") or again.requests <= 60 + 8, "what was known bad is asked once"
 
 
+@pytest.mark.parametrize("connections", [1, 6, 32])
+@pytest.mark.parametrize("sink", ["files", "parquet"])
+async def test_a_product_that_gives_a_cutout_is_not_absent(
+    simulator: Simulator, tmp_path: Path, sink: str, connections: int
+) -> None:
+    """A text for the first forty settles some as missing; a cutout that comes later has them asked for again."""
+    simulator.faults = [
+        Fault("text", service="file", match=f"_{1000 + k}_", body="no such file", times=1) for k in range(40)
+    ]
+    async with Archive(simulator.url, limits=Limits(max_connections=connections), retry=QUICK) as archive:
+        with anyio.fail_after(60):
+            report = await archive.harvest(GOOD, tmp_path / "h", via="file", sink=sink)
+            assert report.retried["no_product"] >= 20
+            assert (0, 0) == (report.missing, report.pending)
+            assert simulator.count() == report.requests
+            assert set(report.reasons) <= {"text_page"}
+            again = await archive.resume(tmp_path / "h", via="file")
+
+    assert (0, len(GOOD)) == (again.exit_status, again.done)
+    if sink == "files":
+        assert len(GOOD) == check_every_file(tmp_path / "h", simulator)
+
+
 async def test_a_rerun_with_nothing_but_bad_cutouts_ends_at_once(simulator: Simulator, tmp_path: Path) -> None:
     """Two cutouts that always meet 500 end with 3 and their reason, in a new folder and again."""
     simulator.faults = [refused()]

@@ -192,6 +192,12 @@ class Pump:
         self._fetcher.recall()
         self.wake()
 
+    def refetch(self, items: Sequence[Item]) -> None:
+        """Ask for items again whose verdicts `no_product` are refuted; call it within `Keeper.keep`."""
+        for item in items:
+            self._note_trouble(Reason.NO_PRODUCT, item)
+        self._fresh.extend(items)
+
     async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
         try:
             async with closing(source):
@@ -221,10 +227,14 @@ class Pump:
             self._stop(error, scope)
 
     async def _keep_ready(self) -> None:
-        batch, self._ready = self._ready, []
+        refuted = [o.item._replace(attempts=o.attempts) for o in self._ready if self._refusals.refutes(o)]
+        batch = [o for o in self._ready if not self._refusals.refutes(o)] if refuted else self._ready
+        self._ready = []
+        self.refetch(refuted)
         self._signals.to_write = anyio.Event()
         self._writing = len(batch)
-        await self._keeper.keep(batch)
+        if batch:
+            await self._keeper.keep(batch)
         self._writing = 0
         self.outcomes.update(o.state for o in batch)
         if self._unwanted:

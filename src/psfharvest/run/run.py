@@ -25,6 +25,7 @@ from psfharvest.core.model import (
     State,
     WantedURI,
 )
+from psfharvest.core.policy.refusals import Absences
 from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
@@ -133,6 +134,7 @@ class Run:
     _targets: TargetReader = field(init=False)
     _chronicle: Chronicle = field(init=False)
     _known: list[Target] = field(default_factory=list)
+    _absences: Absences = field(default_factory=Absences)
     _run: int = 0
     _is_over: bool = False
     _started_at: float = 0.0
@@ -248,26 +250,36 @@ class Run:
         with anyio.CancelScope(shield=True):
             self._chronicle.batch(outcomes)
             try:
-                await self._disk.do(self._keep, outcomes)
+                refuted = await self._disk.do(self._keep, outcomes)
+                if refuted:
+                    self._pump.refetch(await self._disk.do(self._pending_among, refuted))
             finally:
                 self._tell_settled()
         self._targets.make_room()
 
-    def _keep(self, outcomes: Sequence[Outcome]) -> None:
+    def _keep(self, outcomes: Sequence[Outcome]) -> list[int]:
+        """Store and claim outcomes; return the numbers of items that are pending again by them."""
         room = None if self.max_bytes is None else self.max_bytes - self.manifest.tally().bytes
         fitting = outcomes if room is None else _fitting(outcomes, room)
-        self._store(fitting)
+        refuted = self._store(fitting)
         if len(fitting) < len(outcomes):
             raise ByteLimit
+        return refuted
 
-    def _store(self, outcomes: Sequence[Outcome]) -> None:
+    def _pending_among(self, numbers: Sequence[int]) -> list[Item]:
+        return self.manifest.pending(0, len(numbers), with_source=self.sink.needs_sources, among=numbers)
+
+    def _store(self, outcomes: Sequence[Outcome]) -> list[int]:
         stored = self.sink.store([o for o in outcomes if o.state is State.DONE])
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
             self.manifest.record(stored)
+            refuted = self._absences.recorded(outcomes)
+            self.manifest.retract(refuted)
             self.manifest.set(**self.sink.checkpoint(), **settings_of(self.suspicion))
             self._note_run()
             self._chronicle.write()
+        return refuted
 
     async def _keep_leftovers(self) -> None:
         """Claim what had arrived when the run was stopped, as far as a moment allows; the rest stays pending."""

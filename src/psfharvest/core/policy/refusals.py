@@ -5,22 +5,27 @@ The same answer (status and content) twice for one cutout is final. The same tex
 (a rootname and a suffix) is the archive's form of "there is none": further cutouts that meet it are settled by
 one request. That a product does not exist is concluded only from a text that says something, and only of a product
 that has given no cutout: a status phrase or a web page settles a cutout as failed, which another run asks again.
+A cutout that comes later refutes what was concluded of its product.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from psfharvest.core.model import Failure, Item, Reason
+from psfharvest.core.model import Failure, Item, Outcome, Reason, State
 
 LEARNT_AFTER = 20
 """Different cutouts of one product that met the same text."""
 PRODUCTS_MAX = 10_000
 """Products remembered; the one not met for longest is forgotten first."""
+
+VERDICTS_MAX = 100_000
+"""Verdicts of a run that can still be refuted; the oldest products are forgotten first."""
 
 _STATUS = re.compile(r"HTTP \d{3}(?:: )?")
 _PHRASES = frozenset(status.phrase.casefold() for status in HTTPStatus) | {
@@ -56,6 +61,10 @@ class Refusals:
             return failure._replace(reason=Reason.NO_PRODUCT, is_final=True)
         return failure._replace(is_final=is_learnt or item.refusal == failure.fingerprint)
 
+    def refutes(self, outcome: Outcome) -> bool:
+        """Return True for a verdict `no_product` on a product that has given a cutout since."""
+        return outcome.reason is Reason.NO_PRODUCT and product_of(outcome.item) in self._given
+
     def forget(self) -> None:
         """Forget what was refused: it was an outage's answer."""
         self._met.clear()
@@ -71,6 +80,30 @@ class Refusals:
         if len(met) < LEARNT_AFTER and not item.refusal:  # one that was refused before has been counted
             met.add(item.number)
         return len(met) >= LEARNT_AFTER
+
+
+class Absences:
+    """Verdicts `no_product` that a run has recorded, by product, until a cutout of the product comes."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, list[int]] = OrderedDict()
+        self._n = 0
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> list[int]:
+        """Take note of outcomes that are recorded; return the numbers of items whose verdicts are refuted now."""
+        outcomes = tuple(outcomes)
+        for outcome in outcomes:
+            if outcome.reason is Reason.NO_PRODUCT:
+                self._numbers.setdefault(product_of(outcome.item), []).append(outcome.item.number)
+                self._n += 1
+        while self._n > VERDICTS_MAX:
+            self._n -= len(self._numbers.popitem(last=False)[1])
+        if not self._numbers:
+            return []
+        came = {product_of(outcome.item) for outcome in outcomes if outcome.state is State.DONE}
+        refuted = [number for product in came for number in self._numbers.pop(product, ())]
+        self._n -= len(refuted)
+        return refuted
 
 
 def product_of(item: Item) -> str:
