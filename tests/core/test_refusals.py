@@ -82,11 +82,11 @@ def test_a_cutout_refutes_the_verdicts_on_its_product() -> None:
     refusals, absences = Refusals(), Absences()
     verdicts = [absent(item(n)) for n in range(3)]
     other, gone = absent(item(7, suffix="flt")), Outcome(item(8), State.MISSING, 1, reason=Reason.NOT_FOUND)
-    assert not any(refusals.refutes(verdict) for verdict in verdicts)
+    assert (verdicts, []) == refusals.standing(verdicts)
     assert not absences.recorded([*verdicts, other, gone])
     refusals.given(item(1000))
 
-    assert [True, False, False] == [refusals.refutes(outcome) for outcome in (verdicts[0], other, gone)]
+    assert ([other, gone], [item(0)._replace(attempts=1)]) == refusals.standing([verdicts[0], other, gone])
     done = Outcome(item(1000), State.DONE, 1)
     assert [0, 1, 2, 3] == sorted(absences.recorded([done, absent(item(3))]))
     assert not absences.recorded([done])

@@ -116,8 +116,6 @@ class Pump:
         self.retried: Counter[Reason] = Counter()
         """Transient trouble met so far, by reason."""
         self._troubles: dict[Reason, _Trouble] = {}
-        self.outcomes: Counter[State] = Counter()
-        """Items kept so far, by state."""
         self._fetcher = fetcher
         self._keeper = keeper
         self._share = share
@@ -192,11 +190,11 @@ class Pump:
         self._fetcher.recall()
         self.wake()
 
-    def refetch(self, items: Sequence[Item]) -> None:
-        """Ask for items again whose verdicts `no_product` are refuted; call it within `Keeper.keep`."""
+    def refetch(self, items: Sequence[Item], reason: Reason = Reason.NO_PRODUCT) -> None:
+        """Ask again for items whose verdicts, or reasons to be refused, do not hold; within `Keeper.keep`, or a turn."""
         for item in items:
-            self._note_trouble(Reason.NO_PRODUCT, item)
-        self._fresh.extend(items)
+            self._note_trouble(reason, item)
+            self._fresh.append(item)
 
     async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
         try:
@@ -227,8 +225,7 @@ class Pump:
             self._stop(error, scope)
 
     async def _keep_ready(self) -> None:
-        refuted = [o.item._replace(attempts=o.attempts) for o in self._ready if self._refusals.refutes(o)]
-        batch = [o for o in self._ready if not self._refusals.refutes(o)] if refuted else self._ready
+        batch, refuted = self._refusals.standing(self._ready)
         self._ready = []
         self.refetch(refuted)
         self._signals.to_write = anyio.Event()
@@ -236,7 +233,6 @@ class Pump:
         if batch:
             await self._keeper.keep(batch)
         self._writing = 0
-        self.outcomes.update(o.state for o in batch)
         if self._unwanted:
             self._unwanted.difference_update(o.item.number for o in batch)
         self.wake()
@@ -324,9 +320,7 @@ class Pump:
 
     def _examine(self, now: float) -> None:
         """Go on with the examination of a check that refuses all, or judge what was held back in vain."""
-        for item in self._examiner.again():
-            self._note_trouble(Reason.WRONG_SOURCE, item)
-            self._fresh.append(item)
+        self.refetch(self._examiner.again(), Reason.WRONG_SOURCE)
         is_idle = self._is_quiet() and not len(self._deferral)
         self._judge_refused(self._examiner.turn(now, is_idle=is_idle, is_fed=self._is_fed), now)
 

@@ -61,9 +61,14 @@ class Refusals:
             return failure._replace(reason=Reason.NO_PRODUCT, is_final=True)
         return failure._replace(is_final=is_learnt or item.refusal == failure.fingerprint)
 
-    def refutes(self, outcome: Outcome) -> bool:
-        """Return True for a verdict `no_product` on a product that has given a cutout since."""
-        return outcome.reason is Reason.NO_PRODUCT and product_of(outcome.item) in self._given
+    def standing(self, outcomes: list[Outcome]) -> tuple[list[Outcome], list[Item]]:
+        """Return outcomes, and items whose verdict `no_product` is refuted: their product has given a cutout since."""
+        refuted = [o for o in outcomes if o.reason is Reason.NO_PRODUCT and product_of(o.item) in self._given]
+        if not refuted:
+            return outcomes, []
+        numbers = {o.item.number for o in refuted}
+        standing = [o for o in outcomes if o.item.number not in numbers]
+        return standing, [o.item._replace(attempts=o.attempts) for o in refuted]
 
     def forget(self) -> None:
         """Forget what was refused: it was an outage's answer."""
