@@ -191,7 +191,7 @@ class Pump:
         self.wake()
 
     def refetch(self, items: Sequence[Item], reason: Reason = Reason.NO_PRODUCT) -> None:
-        """Ask again for items whose verdicts, or reasons to be refused, do not hold; within `Keeper.keep`, or a turn."""
+        """Ask again for items whose refusal does not hold; call it within `Keeper.keep`, or within a turn."""
         for item in items:
             self._note_trouble(reason, item)
             self._fresh.append(item)

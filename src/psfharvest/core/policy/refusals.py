@@ -62,7 +62,7 @@ class Refusals:
         return failure._replace(is_final=is_learnt or item.refusal == failure.fingerprint)
 
     def standing(self, outcomes: list[Outcome]) -> tuple[list[Outcome], list[Item]]:
-        """Return outcomes, and items whose verdict `no_product` is refuted: their product has given a cutout since."""
+        """Return outcomes, and the items whose verdict `no_product` their product has refuted since by a cutout."""
         refuted = [o for o in outcomes if o.reason is Reason.NO_PRODUCT and product_of(o.item) in self._given]
         if not refuted:
             return outcomes, []
