@@ -40,7 +40,6 @@ from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
 from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
-from psfharvest.core.fits import acceptance
 from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
@@ -175,7 +174,7 @@ def harvest(
     part_rows: int,
     **options: Any,
 ) -> int:
-    acceptance.checked(split_all(options["accept"]))
+    _check_accept(options["accept"])
     _refuse_suffix_words(words, suffixes)
     alone = {"manifest": manifest, "extend": extend, "max_bytes": options["max_bytes"]}
     cluster = Cluster.of(dask, workers, sink=sink, uris=uris, **alone)
@@ -223,6 +222,13 @@ def resume(folder: Path, via: str, **options: Any) -> int:
     psfharvest resume stars --retry failed,missing
     """
     return _run(folder, lambda archive, **common: archive.resume(folder, via=via, **common), **options)
+
+
+def _check_accept(accept: tuple[str, ...]) -> None:
+    """Raise `BadInput` for a name that is no deviation's, before anything is asked or made."""
+    from psfharvest.core.fits import acceptance  # noqa: PLC0415 - heavy
+
+    acceptance.checked(split_all(accept))
 
 
 def _refuse_suffix_words(words: tuple[str, ...], suffixes: tuple[str, ...]) -> None:

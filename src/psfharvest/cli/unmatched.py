@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psfharvest.core.catalog import criterion, values
-from psfharvest.core.catalog.query import replace_query
 from psfharvest.core.errors import PsfharvestError
 
 if TYPE_CHECKING:
@@ -22,6 +20,9 @@ async def explain(archive: Archive, query: Query) -> list[str]:
 
     What is known of the columns' values comes first; otherwise each criterion is counted alone.
     """
+    from psfharvest.core.catalog import criterion, values  # noqa: PLC0415 - heavy
+    from psfharvest.core.catalog.query import replace_query  # noqa: PLC0415
+
     place = query.detector
     words = " ".join(query.words)
     found = [f"no source matches {words}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import shlex
 import shutil
@@ -48,6 +47,8 @@ def command(extra: str, absent: list[str]) -> str:
 
 def _packages(extra: str) -> list[str]:
     """Return the requirements of an extra without markers, as the installed metadata has them."""
+    import importlib.metadata  # noqa: PLC0415 - heavy, for a message only
+
     try:
         every = importlib.metadata.requires("psfharvest") or []
     except importlib.metadata.PackageNotFoundError:
