@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from psfharvest import Archive, Part, Query
+from psfharvest import Archive, Part, Query, RetryPolicy
 from psfharvest.run.rows import query_target
 from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget, folder_of
@@ -15,11 +15,18 @@ from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget, folder_of
 QUERY = Query("UVIS", limit=90)
 
 
-def make_parts(url: str, folder: Path, *, sink: str = "shards", n_harvested: int | None = None) -> list[Part]:
+def make_parts(
+    url: str,
+    folder: Path,
+    *,
+    sink: str = "shards",
+    n_harvested: int | None = None,
+    retry: RetryPolicy | None = None,
+) -> list[Part]:
     """Plan `QUERY` and harvest its first parts, all by default."""
 
     async def make() -> list[Part]:
-        async with Archive(url) as archive:
+        async with Archive(url, retry=retry) as archive:
             parts = [part async for part in archive.plan(QUERY, 40)]
             target = query_target(QUERY, ["flc"], n_sources=90, unsat_size_px=51, sat_size_px=101)
             planned = [PlannedPart(0, part.low, part.high, part.n) for part in parts]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from parts_made import QUERY, make_parts, states_of
 
-from psfharvest import FolderRefused, Harvest, blocking
+from psfharvest import FolderRefused, Harvest, RetryPolicy, blocking
 from psfharvest.core.exit_status import ExitStatus
-from psfharvest.simulator import Settings, Simulator
+from psfharvest.simulator import Fault, Settings, Simulator
 from psfharvest.store import parts as in_parts
 from psfharvest.store.manifest.place import MOVED_NAME
 from psfharvest.store.merge import result
@@ -246,3 +246,33 @@ def test_a_part_that_was_only_made_is_not_finished(simulator: Simulator, tmp_pat
     assert [True, True, False] == [in_parts.is_finished(in_parts.folder_of(folder, n)) for n in range(3)]
     with pytest.raises(FolderRefused, match="000002 has pending work"):
         merge_parts(folder)
+
+
+def test_failed_cutouts_of_a_merged_folder_get_fresh_attempts(
+    simulator: Simulator, tmp_path: Path, psfharvest
+) -> None:
+    """`resume --retry failed` asks for them alone, and for the missing ones only when they are named."""
+    folder = tmp_path / "stars"
+    simulator.faults = [
+        Fault("status", code=404, service="file", every=10),
+        Fault("status", code=500, service="file", rate=0.1),
+    ]
+    make_parts(simulator.url, folder, retry=RetryPolicy(attempts=2, first_delay_s=0.01))
+    list(merge_parts(folder))
+    before = result(folder)
+    assert before.missing
+    assert before.failed
+
+    simulator.faults = []
+    simulator.forget()
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    run = psfharvest("resume", folder, "--retry", "failed", "--via", "file", "--json", env=env)
+
+    assert before.failed == simulator.count("file")
+    assert (3, 90 - before.missing, before.missing, 0) == (
+        run.status, run.account["done"], run.account["missing"], run.account["failed"],
+    )  # fmt: skip
+    run = psfharvest("resume", folder, "--retry", "failed,missing", "--via", "file", "--json", env=env)
+    assert (0, 90) == (run.status, run.account["done"])
+    assert before.failed + before.missing == simulator.count("file")
+    assert (90, 0, 0) == (verify(folder).checked, verify(folder).broken, verify(folder).strays)

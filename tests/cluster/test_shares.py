@@ -112,11 +112,13 @@ class Process:
     open: int = 0
     limit: int = 0
     answered_at: float = 0.0
-    is_alive: bool = True
-    lost_at: float | None = None
     awaited: int = 0
+    board: int = 0
+    """Number of the board that gave the last good answer."""
+    is_stopped: bool = False
+    is_lost: bool = False
     sent: list[tuple[Asking, float]] = field(default_factory=list)
-    answers: list[tuple[int, str, float, Answer]] = field(default_factory=list)
+    answers: list[tuple[int, str, float, int, Answer]] = field(default_factory=list)
 
     def begin(self, part: int, now: float) -> None:
         """Begin as another holder, with nothing open."""
@@ -124,6 +126,11 @@ class Process:
         self.holder, self.part = f"{self.name}/{self.epoch}", f"part {part}"
         self.open = self.limit = self.seq = 0
         self.answered_at = now
+        self.is_lost = False
+
+    def is_silent(self, now: float) -> bool:
+        """Return whether it must end its work, for want of a good answer."""
+        return now > self.answered_at + 0.75 * TTL_S
 
 
 class Cluster(RuleBasedStateMachine):
@@ -133,9 +140,10 @@ class Cluster(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.shares = Shares(CEILING, ttl_s=TTL_S)
+        self.board = 0
         self.processes: list[Process] = []
 
-    @initialize(n=st.integers(2, 5))
+    @initialize(n=st.integers(2, 4))
     def start(self, n: int) -> None:
         self.processes = [Process(f"w{k}") for k in range(n)]
         for k, process in enumerate(self.processes):
@@ -146,25 +154,40 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.0, 5.0))
     def wait(self, seconds: float) -> None:
-        """Time passes; who has had no good answer for too long ends by itself."""
+        """Time passes; a running process without a good answer for too long ends its work."""
         self.now += seconds
         for process in self.processes:
-            if self.now > process.answered_at + 0.75 * TTL_S:
+            if not process.is_stopped and process.is_silent(self.now):
                 process.begin(0, self.now)
 
     @rule(k=st.integers(0, 9))
     def lose(self, k: int) -> None:
         """The scheduler loses a process that goes on."""
-        self.shares.lose_worker(self.pick(k).name, self.now)
+        process = self.pick(k)
+        if not process.is_stopped:
+            process.is_lost = True
+            self.shares.lose_worker(process.name, self.now)
+
+    @rule(k=st.integers(0, 9))
+    def stop(self, k: int) -> None:
+        """A process is stopped by a signal: its connections stay open, its connection to the scheduler, too."""
+        process = self.pick(k)
+        process.is_stopped = process.board == self.board and not process.is_lost
+
+    @rule(k=st.integers(0, 9))
+    def go_on(self, k: int) -> None:
+        """It is continued, and looks at the clock first."""
+        process = self.pick(k)
+        process.is_stopped = False
+        if process.is_silent(self.now):
+            process.begin(0, self.now)
 
     @rule(k=st.integers(0, 9), is_done=st.integers(0, 9), part=st.integers(0, 5))
     def send(self, k: int, is_done: int, part: int) -> None:
-        """Ask, or fence itself first where the board has been silent for too long."""
+        """Ask; or end this holder, and begin as another."""
         process = self.pick(k)
-        if not process.is_alive:
+        if process.is_stopped:
             return
-        if self.now > process.answered_at + 0.75 * TTL_S:
-            process.begin(part, self.now)
         process.seq += 1
         process.awaited = process.seq
         said = Asking(
@@ -187,29 +210,37 @@ class Cluster(RuleBasedStateMachine):
             return
         answer = self.shares.ask(said, self.now)
         if is_lost > 1:
-            process.answers.append((said.seq, said.holder, asked_at, answer))
+            process.answers.append((said.seq, said.holder, asked_at, self.board, answer))
 
     @rule(k=st.integers(0, 9), which=st.integers(0, 9))
     def hear(self, k: int, which: int) -> None:
         """Take an answer, if it is to the last asking."""
         process = self.pick(k)
-        if not process.answers:
+        if not process.answers or process.is_stopped:
             return
-        seq, holder, asked_at, answer = process.answers.pop(which % len(process.answers))
-        if not process.is_alive or (seq, holder) != (process.awaited, process.holder):
+        seq, holder, asked_at, board, answer = process.answers.pop(which % len(process.answers))
+        if (seq, holder) != (process.awaited, process.holder):
             return
-        if self.now > process.answered_at + 0.75 * TTL_S or answer.word == OVER:
+        if answer.word == OVER:
             process.begin(0, self.now)
         elif answer.word == GO:
-            process.answered_at = asked_at
+            process.answered_at, process.board = asked_at, board
             process.limit = answer.grant
             process.open = max(process.open, answer.grant)
+
+    @rule(k=st.integers(0, 9))
+    def talk(self, k: int) -> None:
+        """Ask and be answered at once, as on most days."""
+        self.send(k, is_done=1, part=0)
+        self.arrive(k, which=len(self.pick(k).sent) - 1, is_lost=2)
+        self.hear(k, which=len(self.pick(k).answers) - 1)
 
     @rule(k=st.integers(0, 9))
     def close(self, k: int) -> None:
         """Lower what is open to what was granted."""
         process = self.pick(k)
-        process.open = min(process.open, process.limit)
+        if not process.is_stopped:
+            process.open = min(process.open, process.limit)
 
     @rule(k=st.integers(0, 9), part=st.integers(0, 5))
     def die(self, k: int, part: int) -> None:
@@ -222,10 +253,31 @@ class Cluster(RuleBasedStateMachine):
         self.processes[self.processes.index(process)] = fresh
 
     @invariant()
-    def the_ceiling_holds(self) -> None:
-        assert self.shares.in_use <= CEILING
+    def no_more_is_open_than_the_ceiling(self) -> None:
         assert sum(process.open for process in self.processes) <= CEILING
+
+    @invariant()
+    def no_more_is_counted_than_the_ceiling(self) -> None:
+        if not self.board:  # a later one may count what has been closed since: that grants less, never more
+            assert self.shares.in_use <= CEILING
+
+    @invariant()
+    def a_part_has_one_holder(self) -> None:
+        parts = [process.part for process in self.processes if process.open]
+        assert self.board or len(parts) == len(set(parts))
+
+
+class Boards(Cluster):
+    """The same, and the scheduler is restarted: its new board knows nobody."""
+
+    @rule()
+    def restart(self) -> None:
+        if not any(process.is_stopped for process in self.processes):
+            self.board += 1
+            self.shares = Shares(CEILING, grants_from=self.now + TTL_S, ttl_s=TTL_S)
 
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestBoards = Boards.TestCase
+TestBoards.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
