@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from psfharvest.core.errors import BadInput
+from psfharvest.filesystem import extras
 
 
 def require_dask() -> None:
     """Raise `BadInput` when `distributed` is not installed."""
-    if find_spec("distributed") is None:
-        raise BadInput("a harvest on a cluster needs Dask: pip install 'psfharvest[dask]'")
+    missing = extras.needs("a harvest on a cluster", "dask", "distributed")
+    if missing is not None:
+        raise BadInput(missing)
