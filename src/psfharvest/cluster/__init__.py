@@ -1,4 +1,4 @@
-"""A harvest in parts on a Dask cluster; what it needs is the extra ``dask``."""
+"""Harvest in parts on a Dask cluster (extra ``dask``)."""
 
 from __future__ import annotations
 

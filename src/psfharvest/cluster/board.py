@@ -1,4 +1,4 @@
-"""The scheduler's side: the shares of each archive, asked for by the workers, and how far their parts have come."""
+"""Scheduler plugin: grants the workers their shares of each archive's connections, and collects their progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HANDLER = "psfharvest_board"
 
 class Board(SchedulerPlugin):
     """
-    Answers `HANDLER`; all that it holds may be lost with the scheduler.
+    Scheduler plugin with the handler `HANDLER`; its state may be lost with the scheduler.
 
     Parameters
     ----------
@@ -36,18 +36,18 @@ class Board(SchedulerPlugin):
         self._scheduler: Scheduler | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Take the handler's place on a scheduler."""
+        """Register the handler on a scheduler."""
         self._grants_from = time.monotonic() + (0.0 if self._is_first else self._ttl_s)
         self._scheduler = scheduler
         scheduler.handlers[HANDLER] = self.handle
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """Take note that a worker is gone."""
+        """Free the connections of a lost worker, `ttl_s` from now."""
         del scheduler
         self._lose(worker)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Take note that a head is gone."""
+        """Free the connection of a lost head, `ttl_s` from now."""
         del scheduler
         self._lose(client)
 
@@ -56,7 +56,7 @@ class Board(SchedulerPlugin):
         Answer one message.
 
         ``open`` names an archive's ceiling and rate, ``ask`` is a holder's, ``stop`` ends the holders of a folder,
-        ``look`` tells a head how many threads there are and how far its parts have come.
+        ``look`` returns the cluster's threads and the progress of a folder's parts to a head.
         """
         shares = self._shares.setdefault(archive, Shares(0, self._grants_from, self._ttl_s))
         if word == "open":

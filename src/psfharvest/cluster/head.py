@@ -1,8 +1,8 @@
 """
-The head of a harvest on a cluster: plans it, hands its parts out as tasks, and merges them.
+The head of a harvest on a cluster: submits its parts as tasks, polls them, and merges the parts.
 
-The head polls: it never waits for the cluster without a deadline. A task that is lost is handed out again under a
-new key for as long as its part advances. Heads may come and go: the plan is on disk, a part has one holder.
+The head polls: every call of the cluster has a deadline. A task that is lost is submitted again under a new key for
+as long as its part advances. Several heads may work on one folder: the plan is on disk, a part has one holder.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ import anyio.to_thread
 from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.cluster.board import Board
 from psfharvest.cluster.local import OWN
-from psfharvest.cluster.order import Order, list_place, task_of
+from psfharvest.cluster.order import Order, task_of
+from psfharvest.cluster.planning import plan_of, planned_targets
 from psfharvest.cluster.shares import TTL_S
 from psfharvest.cluster.worker import Ending, harvest_part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, FolderRefused, LocalError, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
-from psfharvest.run import list_parts, uri_lists
 from psfharvest.run.parts import plan as parts_of
-from psfharvest.run.rows import query_target
-from psfharvest.run.targets import What, targets_of
+from psfharvest.run.targets import What
 from psfharvest.store import parts as in_parts
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.lock import holder
@@ -49,7 +48,8 @@ GONE_S = 30.0
 """A scheduler that has not answered for so long is gone."""
 DEATHS_MAX = 3
 """Deaths of a part's tasks in a row, without one more cutout of it, that end the harvest."""
-LAST_WORD_S = 1.0
+CLOSING_S = 1.0
+"""Deadline of the messages that a head sends while it ends."""
 
 Watch = Callable[[Progress], None]
 
@@ -72,69 +72,18 @@ async def harvest_in_parts(
         return None  # it is merged: what is left of it is an ordinary harvest
     order.check()
     head = Head(client, session, order, watch)
-    targets = await _targets(what, suffixes, **sizes)
+    targets = await planned_targets(what, suffixes, **sizes)
     await head.open_board()
-    plan = await _plan(head, targets, what)
+    plan = await plan_of(order, targets, what, head.count_parts)
     if plan is None:
         return None
     head.order = replace(order, settings=replace(order.settings, sink=plan.sink))
     return await head.run(plan)
 
 
-async def _targets(what: What | Path, suffixes: Sequence[str], **sizes: int) -> list[PlannedTarget]:
-    found = []
-    for one, chosen in targets_of(what, suffixes):
-        if isinstance(one, Query):
-            target = query_target(one, chosen, n_sources=0, **sizes)
-            found.append(PlannedTarget("query", target.identity, target.spec))
-        elif isinstance(one, Path) and await anyio.to_thread.run_sync(one.is_file):
-            if suffixes:
-                raise BadInput("suffixes go with a query; a dataURI names its product itself")
-            identity = await anyio.to_thread.run_sync(uri_lists.identity, one)
-            found.append(PlannedTarget("file", identity, {"path": str(one.absolute())}))
-        else:
-            raise BadInput(
-                "a cluster harvests a query, or the Path of a file of dataURIs; write the list to a file"
-            )
-    return found
-
-
-async def _plan(head: Head, targets: list[PlannedTarget], what: What | Path) -> Plan | None:
-    """Return the folder's plan, made now where it has none; None where there is nothing to harvest."""
-    order = head.order
-    known = await anyio.to_thread.run_sync(in_parts.read_plan, order.folder)
-    if known is not None:
-        if [target.identity for target in known.targets] != [target.identity for target in targets]:
-            raise FolderRefused(f"{order.folder} holds another harvest in parts; choose another folder")
-        if order.settings.sink not in (None, known.sink):
-            raise FolderRefused(f"{order.folder} is kept with sink {known.sink!r}; leave sink=… away")
-        return known
-    if isinstance(what, Path):
-        place = lambda number: list_place(order.folder, number)  # noqa: E731
-        sizes = await anyio.to_thread.run_sync(list_parts.cut, what, order.part_rows, place)
-        parts = [PlannedPart(0, n, n, size) for n, size in enumerate(sizes)]
-    else:
-        parts = [part async for part in head.plan(targets)]
-    if not parts:
-        return None
-    plan = Plan(targets, order.settings.sink or "shards", parts, order.settings.shard_bytes)
-    return await anyio.to_thread.run_sync(_written, plan, order.folder)
-
-
-def _written(plan: Plan, folder: Path) -> Plan | None:
-    """Write a plan, unless another head was faster; return the one that holds."""
-    try:
-        (folder / PARTS_NAME).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
-    if in_parts.read_plan(folder) is None:
-        plan.write(folder)
-    return in_parts.read_plan(folder)
-
-
 @dataclass(slots=True)
 class Head:
-    """One head at work."""
+    """The parts of one harvest that are left, submitted and finished, and what the scheduler last answered."""
 
     client: Any
     session: Session
@@ -164,7 +113,7 @@ class Head:
         if await self._say("open", **said) is None:
             raise BadInput("the cluster's scheduler does not answer; is psfharvest installed where it runs?")
 
-    async def plan(self, targets: Sequence[PlannedTarget]) -> AsyncIterator[PlannedPart]:
+    async def count_parts(self, targets: Sequence[PlannedTarget]) -> AsyncIterator[PlannedPart]:
         """Yield the parts of queries, counted over one connection that the board grants."""
         async with self._holding():
             with self.session.share() as share:
@@ -175,7 +124,7 @@ class Head:
                         yield PlannedPart(n, part.low, part.high, part.n)
 
     async def run(self, plan: Plan) -> Report:
-        """Hand out what is not finished until all is; merge; return the account."""
+        """Submit the parts that are not finished until all are; merge them; return the account."""
         folder = self.order.folder
         begun = await anyio.to_thread.run_sync(in_parts.begun, folder, plan)
         for n in range(len(plan.parts)):
@@ -184,7 +133,7 @@ class Head:
         try:
             await self._hand_out(plan)
         finally:
-            with anyio.move_on_after(LAST_WORD_S, shield=True):
+            with anyio.move_on_after(CLOSING_S, shield=True):
                 if self._left or self._flying:
                     await self._say("stop", folder=self.order.prefix)
                 for future in self._flying.values():
@@ -201,7 +150,7 @@ class Head:
             if now > self._seen_at + GONE_S:
                 self._stop("scheduler_gone", f"the cluster's scheduler has not answered for {GONE_S:g} s")
             elif now < self._seen_at + 2 * LOOK_S + CALL_S:
-                with suppress(Exception):  # a client without its scheduler; the next look tells
+                with suppress(Exception):  # the client has lost its scheduler: the next look finds that
                     while self._left and len(self._flying) < min(self.ceiling, self._n_threads):
                         self._flying[self._left[0]] = self._submit(plan, self._left[0])
                         self._left.popleft()
@@ -212,12 +161,12 @@ class Head:
             await anyio.sleep(POLL_S)
 
     def _submit(self, plan: Plan, n: int) -> Any:
-        """Hand out a part under a new key: the cluster keeps what it knows of a key."""
+        """Submit a part under a new key: the cluster does not run a key again that it has a result for."""
         key = f"psfharvest-part-{n:06d}-{uuid.uuid4().hex[:12]}"
         return self.client.submit(harvest_part, task_of(self.order, plan, n), key=key, pure=False)
 
     async def _take(self, n: int, future: Any) -> None:
-        """Take what became of a task."""
+        """Record how a task has ended."""
         ending = await self._ending(future)
         if not isinstance(ending, Ending):
             ending = Ending("over", words="its result was lost")
@@ -232,7 +181,7 @@ class Head:
             await self._died(n, ending.words)
 
     async def _ending(self, future: Any) -> Any:
-        """Return what a task has returned; or what became of it, in words."""
+        """Return a task's result, or an ending ``over`` with the error that the cluster reports."""
         try:
             if future.status == "finished":
                 return await self._call(future.result)
@@ -243,7 +192,7 @@ class Head:
         return Ending("over", words=f"the task was {future.status}")
 
     async def _died(self, n: int, words: str) -> None:
-        """Hand a part out again, unless it has not advanced for several deaths in a row."""
+        """Queue a part again, unless its tasks died several times in a row without advancing."""
         come = await anyio.to_thread.run_sync(self._come, n)
         before, deaths = self._deaths.get(n, (-1, 0))
         deaths = 1 if come > before else deaths + 1
@@ -264,7 +213,7 @@ class Head:
     def _is_finished(self, n: int) -> bool:
         try:
             return in_parts.is_finished(in_parts.folder_of(self.order.folder, n))
-        except PsfharvestError:  # another head may have merged just now; a task finds out
+        except PsfharvestError:  # merged by another head just now: its task finds that and ends
             return False
 
     def _stop(self, word: str, words: str) -> None:
@@ -272,7 +221,7 @@ class Head:
             self._stopped, self._words = word, words
 
     async def _look(self, plan: Plan) -> None:
-        """Ask the scheduler how many threads it has and how far the parts have come, now and then."""
+        """Once in `LOOK_S`, ask the scheduler for its threads and the progress of the parts."""
         if time.monotonic() < self._looked_at + LOOK_S:
             return
         seen = await self._say("look", folder=self.order.prefix)
@@ -352,7 +301,7 @@ class Head:
         return answer if isinstance(answer, dict) else None
 
     async def _call(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call one of the client's, which may block or give an awaitable, within a deadline."""
+        """Call a function of the client, which may block or return an awaitable, within a deadline."""
         with anyio.move_on_after(CALL_S):
             if self.client.asynchronous:
                 result = call(*args, **named)
@@ -386,7 +335,7 @@ class Head:
         try:
             yield
         finally:
-            with anyio.move_on_after(LAST_WORD_S, shield=True):
+            with anyio.move_on_after(CLOSING_S, shield=True):
                 await self.session.limit(0)
                 await self._say("ask", seq=seq + 1, held=0, is_done=True, **said)
                 await self.session.limit(self.ceiling)

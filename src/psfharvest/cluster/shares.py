@@ -22,7 +22,7 @@ GO, WAIT, OVER = "go", "wait", "over"
 
 
 class Asking(NamedTuple):
-    """What a holder says."""
+    """One message of a holder."""
 
     holder: str
     part: str
@@ -40,7 +40,7 @@ class Asking(NamedTuple):
     wanted: int = 2**31
     """Connections that it can use."""
     pause_s: float = 0.0
-    """For how long the archive has told it to send nothing."""
+    """Rest of the pause that the archive demands with Retry-After."""
     is_down: bool = False
     """Whether it considers the archive down."""
 
@@ -106,7 +106,7 @@ class Shares:
         return sum(holder.counted for holder in self._holders.values())
 
     def ask(self, asking: Asking, now: float) -> Answer:
-        """Take what a holder says, and return what it may do."""
+        """Record a holder's message, and return what it may do."""
         self._sweep(now)
         self._take_epoch(asking)
         self._paused_until = max(self._paused_until, now + asking.pause_s)
@@ -126,7 +126,7 @@ class Shares:
         return self._answer(GO, holder.granted, self._pause_s(asking.holder, now))
 
     def lose_worker(self, worker: str, now: float) -> None:
-        """Take note that the cluster has lost a process."""
+        """Record when the cluster has lost a process."""
         for holder in self._holders.values():
             if holder.worker == worker and holder.gone_at is None:
                 holder.gone_at = now
@@ -143,7 +143,7 @@ class Shares:
         if holder is None:
             is_taken = any(other.part == asking.part for other in self._holders.values())
             return WAIT if is_taken and not asking.held else GO
-        return GO if asking.seq > holder.seq else WAIT  # it came late: nobody waits for this answer
+        return GO if asking.seq > holder.seq else WAIT  # older than the last message: its answer is not awaited
 
     def _answer(self, word: str, grant: int = 0, pause_s: float = 0.0) -> Answer:
         rate = None if self.per_second is None else self.per_second * grant / max(1, self.ceiling)

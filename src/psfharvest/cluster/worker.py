@@ -1,7 +1,7 @@
 """
-A worker's side: harvest one part, within the connections that the board grants, and end when the board is silent.
+Task of a worker: harvest one part within the connections that the board grants; end when the board is silent.
 
-One task is one part, in an event loop of the task's own thread. Whoever holds a part asks the board once a second;
+One task is one part, in an event loop of the task's own thread. The holder of a part asks the board once a second;
 without a good answer for three quarters of `ttl_s` it ends its run with all claimed work kept, closes its
 connections, and begins anew as another holder that has nothing open.
 """
@@ -40,7 +40,8 @@ FENCE = 0.75
 """Of `ttl_s`: without a good answer for so long a holder ends its run."""
 SILENCE_MAX_S = 120.0
 """A task that has waited so long for any answer fails; the cluster runs it elsewhere."""
-LAST_WORD_S = 1.0
+CLOSING_S = 1.0
+"""Deadline of the message that a holder is done."""
 
 Say = Callable[..., dict[str, Any] | None]
 """Sends the board a message; None where no good answer came in time."""
@@ -127,7 +128,7 @@ class _Holder:
             ending = await anyio.to_thread.run_sync(self._found)
             return await self._run(answer) if ending is None else ending
         finally:
-            with anyio.move_on_after(LAST_WORD_S, shield=True):
+            with anyio.move_on_after(CLOSING_S, shield=True):
                 await self._ask(is_done=True)
 
     def _found(self) -> Ending | None:
@@ -202,7 +203,7 @@ class _Holder:
         return time.monotonic() > self._answered_at + share * self.ttl_s
 
     def _take(self, answer: dict[str, Any], group: anyio.abc.TaskGroup) -> None:
-        """Keep to what the board has answered."""
+        """Apply the pause, the rate and the connections of an answer."""
         if self._session is None:
             return
         if answer["pause_s"] > 0:
