@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-from psfharvest import events
-from psfharvest.core.model import Limits, RetryPolicy
-from psfharvest.engine.traffic import Traffic
 from psfharvest.events.histogram import Histogram
-from psfharvest.metrics.telemetry import BURST, Telemetry, _values_s
+from psfharvest.metrics.telemetry import BURST, PER_SECOND, Sampling, _values_s
 from psfharvest.simulator import Fault, Simulator
 
 PROGRAM = Path(__file__).parent / "otel_program.py"
@@ -115,23 +112,14 @@ def test_nothing_is_imported_that_is_not_used(
 
 def test_many_durations_are_sampled() -> None:
     """A burst beyond what is recorded one by one costs no more than that, however many cutouts came."""
-
-    class Recorded:
-        n = 0
-
-        def record(self, value_s: float, attributes: object) -> None:
-            self.n += 1
-
-    limiter = Traffic(Limits(), RetryPolicy(), is_public=False, clock=lambda: 0.0)
-    telemetry = Telemetry(limiter, "http://127.0.0.1:1", is_own_wire=True)
-    recorded = Recorded()
-    telemetry._to.duration = recorded  # type: ignore[assignment]
     times = Histogram()
     times.add(*[0.02, 0.3] * 50_000)
-    for at in (1.0, 1.1):
-        telemetry(events.Settled(at, 1, 1, 0, 0, 0, {}, times.counts, times.sum_s, {}, {}, 0.0))
+    sampling = Sampling()
+    recorded = [value for at in (1.0, 1.1) for value in sampling.sample(at, times.counts, times.sum_s)]
 
-    assert BURST * 0.9 < recorded.n < BURST * 1.1
+    assert BURST * 0.9 < len(recorded) < BURST * 1.1
+    assert pytest.approx(0.5, abs=0.02) == sum(value > 0.1 for value in recorded) / len(recorded)
+    assert PER_SECOND == len(list(sampling.sample(2.1, times.counts, times.sum_s)))
 
 
 def test_times_stand_for_their_bucket() -> None:

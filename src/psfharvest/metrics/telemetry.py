@@ -104,6 +104,34 @@ class _Run(NamedTuple):
 _run: ContextVar[_Run | None] = ContextVar("psfharvest_run", default=None)
 
 
+class Sampling:
+    """Which durations are recorded: `BURST` of them at once, and `PER_SECOND` more as time passes."""
+
+    def __init__(self) -> None:
+        self._room = float(BURST)
+        self._at = 0.0
+
+    def sample(self, at: float, counts: Sequence[int], sum_s: float) -> Iterator[float]:
+        """
+        Yield durations in the proportions of a histogram: all of them, or as many as there is room for.
+
+        Parameters
+        ----------
+        at
+            Time of the event.
+        counts, sum_s
+            Of each of `DURATION_BOUNDS_S`, and of what is above the last; and the sum of all durations.
+        """
+        n = sum(counts)
+        self._room = min(BURST, self._room + (at - self._at) * PER_SECOND) if self._at else self._room
+        self._at = at
+        share = min(1.0, self._room / n) if n else 0.0
+        for value_s, n_of in zip(_values_s(counts, sum_s), counts, strict=True):
+            for _ in range(round(n_of * share)):
+                yield value_s
+                self._room -= 1
+
+
 class Telemetry:
     """
     A listener that gives what happens to OpenTelemetry.
@@ -131,8 +159,7 @@ class Telemetry:
         self._tracer = trace.get_tracer(NAME, __version__)
         self._to = _instruments()
         self._to.limiters[limiter] = {"attributes": self._host, "is_own_wire": is_own_wire}
-        self._room = float(BURST)
-        self._at = 0.0
+        self._sampling = Sampling()
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -177,14 +204,8 @@ class Telemetry:
             self._record_durations(event)
 
     def _record_durations(self, event: model.Settled | model.Delivered) -> None:
-        n = sum(event.durations)
-        self._room = min(BURST, self._room + (event.at - self._at) * PER_SECOND) if self._at else self._room
-        self._at = event.at
-        share = min(1.0, self._room / n) if n else 0.0
-        for value_s, n_of in zip(_values_s(event.durations, event.durations_s), event.durations, strict=True):
-            for _ in range(round(n_of * share)):
-                self._to.duration.record(value_s, self._request)
-                self._room -= 1
+        for value_s in self._sampling.sample(event.at, event.durations, event.durations_s):
+            self._to.duration.record(value_s, self._request)
 
     def _of_answers(self, event: model.Queried | model.Bundled) -> None:
         name = "query" if isinstance(event, model.Queried) else "bundle"
