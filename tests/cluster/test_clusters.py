@@ -15,9 +15,12 @@ import anyio
 import pytest
 from parts_made import QUERY as PLANNED
 from parts_made import make_parts, states_of
+from stage import Head
 
 from psfharvest import Archive, BadInput, Limits, Query
 from psfharvest.simulator import Fault, Simulator
+from psfharvest.store import parts
+from psfharvest.store.manifest.place import is_in_parts
 from psfharvest.store.recover.verification import verify
 
 QUERY = Query("UVIS", limit=240)
@@ -170,3 +173,30 @@ def test_what_is_waited_for_is_the_cluster_and_not_the_archive(psfharvest, simul
     env = {"PSFHARVEST_ARCHIVE": simulator.url}
     run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
     assert (0, True, False) == (run.status, "starting 1 worker process" in run.err, "no answer" in run.err)
+
+
+def test_a_terminated_harvest_gives_the_sum_of_its_parts(simulator: Simulator, tmp_path: Path) -> None:
+    """As ``status`` does, after workers of its own that are busy; the same command continues."""
+    folder = tmp_path / "stars"
+    simulator.faults = [Fault("slow", bytes_per_s=40_000, service="file")]
+    head = Head(folder, "local:2", simulator.url, 240, CEILING, 60)
+    try:
+        deadline = time.monotonic() + 60
+        while not (is_in_parts(folder) and parts.summed(folder).done) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        head.process.send_signal(signal.SIGTERM)
+        status, said, _ = head.end(60)
+    finally:
+        head.kill()
+    stored = parts.summed(folder)
+    assert (143, "terminated", False) == (status, said["stopped"], said["is_fully_asked"])
+    assert 0 < said["done"] <= stored.done <= stored.total
+    simulator.faults = []
+
+    head = Head(folder, "local:2", simulator.url, 240, CEILING, 60)
+    try:
+        status, said, _ = head.end(100)
+    finally:
+        head.kill()
+    assert (0, 240) == (status, said["done"])
+    assert 0 == verify(folder).broken

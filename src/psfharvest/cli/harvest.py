@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from psfharvest.cli.output import BrokenOutput, fail, result_json, say
 from psfharvest.core import account, exit_status, ranges
 from psfharvest.core.advice import in_shell
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
-from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
+from psfharvest.core.errors import ArchiveDown, BadInput, LocalError, ManifestError
 from psfharvest.core.exit_status import CONTINUES, ExitStatus
 from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
@@ -364,10 +365,20 @@ async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common
 
 
 def _account(folder: Path, stopped: str) -> Report:
-    """Return the account of a run that could not give it itself."""
+    """Return the account of a run that could not give it itself; of a harvest in parts, their sum."""
+    from psfharvest.store import parts  # noqa: PLC0415
     from psfharvest.store.read.account import last_run  # noqa: PLC0415
 
+    if _is_in_parts(folder):
+        with suppress(BadInput, ManifestError):  # a plan that cannot be read, which the next command says
+            return replace(parts.summed(folder), stopped=stopped, is_fully_asked=False)
     return last_run(folder, stopped)
+
+
+def _is_in_parts(folder: Path) -> bool:
+    from psfharvest.store.manifest.place import is_in_parts  # noqa: PLC0415
+
+    return is_in_parts(folder)
 
 
 def _is_harvest(folder: Path) -> bool:
@@ -384,6 +395,8 @@ def show_account(report: Report, folder: Path, *, is_quiet: bool = False) -> Non
         say(line)
     if report.exit_status in CONTINUES and _is_harvest(folder):
         say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
+    elif report.exit_status in CONTINUES and _is_in_parts(folder):
+        say("work is left; the same command continues")
 
 
 def _standard_input() -> LineStream:

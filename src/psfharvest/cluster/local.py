@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,22 @@ async def connected(address: str | None, n_workers: int | None, token: str | Non
         leave = stack.pop_all()
     try:
         yield client
+    except BaseException:  # an interrupt does not wait for what the workers are at: what they claimed is durable
+        if address is None:
+            leave.callback(_kill_workers, client.cluster)
+        raise
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(leave.close)
+
+
+def _kill_workers(cluster: Any) -> None:
+    """Kill the processes of a cluster of this machine; closing it waits seconds for the tasks of living ones."""
+    for nanny in list(cluster.workers.values()):
+        nanny.auto_restart = False
+        if nanny.pid:
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | None) -> Any:
