@@ -320,7 +320,7 @@ async def test_one_bad_cutout_at_the_head_does_not_hold_the_others_back() -> Non
     assert {State.DONE: 29, State.FAILED: 1} == await bench.run(30)
 
 
-async def test_patience_begins_with_whoever_waits() -> None:
+async def test_patience_begins_with_each_run() -> None:
     """An outage that an earlier run has left behind does not end the next one before its first probe."""
     bench = Bench(lambda item, nth: ERROR_500, policy=RetryPolicy(patience_s=20))
     with pytest.raises(ArchiveDown):

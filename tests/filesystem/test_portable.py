@@ -49,7 +49,7 @@ def test_writing_at_an_offset(tmp_path: Path, write: Callable[[int, list[bytes],
 
 
 def test_what_is_asked_of_every_platform(tmp_path: Path) -> None:
-    """Syncs of files and folders, and advice on pages, are calls that any file bears."""
+    """Syncs of files and folders, and advice on pages, work on any file."""
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | portable.O_BINARY)
     try:
         portable.pwrite(fd, b"x", 0)

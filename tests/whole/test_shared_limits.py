@@ -158,7 +158,7 @@ async def test_where_no_file_can_be_locked(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is said once, and this process counts its own."""
+    """One note in the report, and the archives of this process count their connections together."""
     (tmp_path / "no folder").touch()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "no folder"))
     async with Archive(public, limits=Limits(max_connections=6)) as a, Archive(public) as b:
@@ -249,7 +249,7 @@ async def test_what_the_other_decides_is_refused(simulator: Simulator, given: st
 
 
 def test_a_slot_of_a_dead_process_is_known(tmp_path: Path) -> None:
-    """Whoever takes a slot hears whether its last holder released it; removed files are locked anew."""
+    """Taking a slot returns whether its last holder died with it; removed files are locked anew."""
     code = (
         "import os, sys; from pathlib import Path; from psfharvest.filesystem import connection_slots as c\n"
         "slots = c.of_this_machine(Path(sys.argv[1])); slots.take(3); slots.give_back(2); os._exit(9)"

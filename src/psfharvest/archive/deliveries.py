@@ -30,7 +30,7 @@ class Deliveries:
         self._durations = self._told = Histogram()
 
     def timing(self, fetcher: FileFetcher) -> FileFetcher:
-        """Return a fetcher, whose times of answers are told from now on."""
+        """Return a fetcher, whose times of answers go into the events from now on."""
         self._durations, self._told = fetcher.durations, fetcher.durations.copy()
         return fetcher
 

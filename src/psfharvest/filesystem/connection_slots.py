@@ -1,8 +1,8 @@
 """
 Slots for the connections to one archive, shared by all processes of a user on a machine.
 
-Each slot is a file that whoever has the connection holds locked: the kernel frees the slots of a process that ends,
-however it ends. Two more files a process tell the others that it takes part, and that it lacks its fair part.
+Each slot is a file that the process with the connection holds locked: the kernel frees the slots of a process that
+ends, however it ends. Two more files a process tell the others that it takes part, and that it lacks its fair part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of those who waited for an archive and give up: why, and what can be done."""
+"""Errors for work that waited for an archive and gives up: why, and what can be done."""
 
 from __future__ import annotations
 

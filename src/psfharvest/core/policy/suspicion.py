@@ -11,7 +11,6 @@ names: it is accepted.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -49,7 +48,7 @@ class _Refused:
     cutouts: set[int] = field(default_factory=set)
     """By number."""
     exposures: set[str] = field(default_factory=set)
-    rules: Counter[str] = field(default_factory=Counter)
+    rules: set[str] = field(default_factory=set)
     example: str = ""
     """What came, in words."""
 
@@ -216,10 +215,10 @@ class Suspicion:
 
     def _note(self, scope: Scope, item: Item, failure: Failure) -> None:
         refused = self._refused.setdefault((scope, failure.reason), _Refused())
-        if item.number not in refused.cutouts and len(refused.cutouts) < HELD_MAX:
+        if len(refused.cutouts) < HELD_MAX:
             refused.cutouts.add(item.number)
             refused.exposures.add(item.rootname)
-            refused.rules[failure.rule] += 1
+            refused.rules.add(failure.rule)
         if not refused.example:
             refused.example = f"{failure.detail[:200]}, for {item.uri}"
 
