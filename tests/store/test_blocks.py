@@ -1,4 +1,4 @@
-"""Catalogue rows by column: every value comes back as it was given, and what is damaged is told."""
+"""Catalogue rows by column: every value comes back as it was given, and a damaged block is refused."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from psfharvest.store.lease import holder as lease_holder
 
 LOCK_NAME = ".psfharvest.lock"
 TRIES, LOOK_S = 4, 0.05
-"""How often the lock is tried before somebody is told that it is held, and the pause in between."""
+"""Tries of the lock before it counts as held, and the pause in between."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """
 A harvest in parts: the plan, where each part is harvested, and the sum of their accounts until they are merged.
 
-``plan.json`` is written once, whole, before the first part begins; whoever goes on with the folder reads it and
-never plans anew. Each part is a harvest folder of its own below ``parts/``.
+``plan.json`` is written once, whole, before the first part begins; a later run of the folder reads it and never
+plans anew. Each part is a harvest folder of its own below ``parts/``.
 """
 
 from __future__ import annotations

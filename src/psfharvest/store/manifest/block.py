@@ -61,7 +61,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _Entry(NamedTuple):
-    """What the head tells of a column."""
+    """Entry of one column in the head."""
 
     kind: str
     length: int
@@ -194,7 +194,7 @@ class Column:
         self._array: NDArray[np.int64] | None = None
 
     @cached_property
-    def words(self) -> list[Any]:  # noqa: D102 - told above
+    def words(self) -> list[Any]:  # noqa: D102 - see the class
         if self.kind not in ("text", "json"):
             return []
         words = json.loads(self._content[self._start + self._n_rows * self._entry.width :])

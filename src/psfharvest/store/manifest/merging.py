@@ -229,10 +229,12 @@ class GrowingManifest:
             (items.among(numbers),),
         ).fetchall()
         try:
-            texts = self._rows.texts(self._db, [row[items.SOURCE_AT] for row in rows if row[items.SOURCE_AT]])
+            listed = self._rows.with_sources(
+                self._db, [items.item_of(row) for row in rows], [row[items.SOURCE_AT] for row in rows]
+            )
         except sources.UNREADABLE as error:
             raise database.damaged(self._at, f"a catalogue row cannot be read: {error}") from error
-        found = {row[0]: items.item_of(row)._replace(source=texts.get(row[items.SOURCE_AT], "")) for row in rows}
+        found = {item.number: item for item in listed}
         return [found[number] for number in numbers]
 
     def claim(self, places: Iterable[Placed], checkpoint: Mapping[str, int]) -> None:

@@ -108,7 +108,7 @@ def sources_of(db: Connection, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _looked_up(db: Connection, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what each item says itself, page by page."""
+    """Return the catalogue rows recorded with each item, page by page."""
     import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
     found = np.zeros(len(numbers), np.int64)

@@ -61,7 +61,7 @@ _FROM_URI = {
         for frame, is_in in (("raw", "IN"), ("cal", "NOT IN"))
     },
 }
-"""What a dataURI tells where the catalogue row does not, or is not there."""
+"""SQL for columns of a dataURI, used where the catalogue row lacks them or is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +286,12 @@ def _of_piece(manifest: Manifest, page: Numbers, piece: pieces.Piece, condition:
         nulls = column.nulls()
         lacking = np.zeros(len(found), np.bool_) if nulls is None else nulls[piece.rows]
     if name in _FROM_URI and lacking.any():
-        found[lacking] = condition.of_values(_told(manifest, page[piece.places[lacking]], name))
+        found[lacking] = condition.of_values(_from_uris(manifest, page[piece.places[lacking]], name))
     return found
 
 
-def _told(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
-    """Return what the dataURIs of cutouts tell of a column."""
+def _from_uris(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
+    """Return a column of cutouts from their dataURIs."""
     where, values = _among(wanted, "i.n")
     with manifest.look() as db:
         sql = f"SELECT {_FROM_URI[name]} FROM item i WHERE {where} ORDER BY i.n"  # noqa: S608 - no value in it
@@ -320,10 +320,10 @@ def _catalogue_page(manifest: Manifest, name: str, page: Numbers) -> ColumnPage:
             numbers[piece.places] = found[piece.rows]
             lacking = np.zeros(len(lacking), np.bool_) if nulls is None else nulls[piece.rows]
         if name in _FROM_URI and lacking.any():
-            told = _page_of(_told(manifest, page[piece.places[lacking]], name))
-            numbers[piece.places[lacking]] = told.numbers
-            if len(told.codes):
-                codes[piece.places[lacking]] = _known(words, told.words)[told.codes]
+            stand_ins = _page_of(_from_uris(manifest, page[piece.places[lacking]], name))
+            numbers[piece.places[lacking]] = stand_ins.numbers
+            if len(stand_ins.codes):
+                codes[piece.places[lacking]] = _known(words, stand_ins.words)[stand_ins.codes]
     return ColumnPage(numbers, codes if words else codes[:0], list(words))
 
 

@@ -114,10 +114,10 @@ class TableBuilder:
         names = [name for name in OURS if self._wanted is None or name in self._wanted]
         for name in OURS:
             self._kinds.see(name, ())
-        told = [name for name in names if name != "detector"]
+        direct = [name for name in names if name != "detector"]
         columns: dict[str, Sequence[Any]] = {}
-        if told:
-            columns = dict(zip(told, search.ours(manifest, numbers, told), strict=True))
+        if direct:
+            columns = dict(zip(direct, search.ours(manifest, numbers, direct), strict=True))
         if "detector" in names:
             columns["detector"] = [p.layout.detector for p in found if p.layout for _ in range(len(p.rows))]
         at = 0
