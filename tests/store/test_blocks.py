@@ -116,6 +116,16 @@ def test_a_changed_byte_is_never_read_as_a_value(data: st.DataObject) -> None:
         Block(bytes(blob)).rows()
 
 
+def test_a_column_of_another_block_is_refused() -> None:
+    """A stream that is whole by itself, but not the one that the head was written for."""
+    ours, others = (encode([[word] for word in words], 1) for words in (("ab", "cd"), ("ef", "gh")))
+    start = 8 + struct.unpack_from("<I", ours)[0]
+    assert Block(ours[:start] + ours[start:]).rows() == [("ab",), ("cd",)]
+
+    with pytest.raises(ValueError, match="checksum"):
+        Block(ours[:start] + others[8 + struct.unpack_from("<I", others)[0] :]).rows()
+
+
 def test_a_row_of_another_length_is_refused() -> None:
     """A row that lacks a value is no row of the layout."""
     with pytest.raises(ValueError, match="2 values"):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -186,6 +187,17 @@ def test_a_take_over_that_is_held_up_lets_nobody_else_in(tmp_path: Path) -> None
             slow.stdin.flush()
         n_holders += said == "held\n"
     assert (1, 2) == (n_holders, n_pauses)
+
+
+def test_a_lease_is_renewed(tmp_path: Path) -> None:
+    """From another machine a process that is at work is seen by its file alone."""
+    path = tmp_path / LEASE_NAME
+    with lease(tmp_path, beat_s=0.01):
+        os.utime(path, (0, 0))
+        deadline_s = time.monotonic() + PATIENCE_S
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
 
 
 @pytest.mark.parametrize(("age_s", "is_free"), [(0, False), (2 * STALE_S, True)])

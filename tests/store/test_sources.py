@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_rows_of_an_earlier_version_are_read_and_migrated(tmp_path: Path) -> Non
     assert before == late == told(folder)
     with Manifest.read(folder) as reader, reader.look() as db:
         assert view == list(reader.cutouts("n, uri, state, source"))
-        assert columns == reader.columns()
+        assert columns == reader.columns() == json.loads(reader.setting("columns"))
         assert [] == db.execute("SELECT 1 FROM sqlite_master WHERE name = 'source'").fetchall()
         assert [(1, 2500, 7, 1)] == db.execute("SELECT * FROM source_span").fetchall()
     assert [float(n) for n in (1, 2)] == [
@@ -151,6 +152,23 @@ def test_a_query_of_many_pieces_is_one_stretch(tmp_path: Path) -> None:
                 manifest.add([WantedURI(uri, n) for n, pair in zip(numbers, uris, strict=True) for uri in pair])
         with manifest.look() as db:
             assert [(1, 2000, 1, 2)] == db.execute("SELECT * FROM source_span").fetchall()
+
+
+def test_a_layout_that_was_taken_back_is_forgotten(tmp_path: Path) -> None:
+    """Its number is the next layout's: rows of that one get their own columns."""
+    Manifest.create(tmp_path).close()
+
+    def keep(manifest: Manifest, detector: str, name: str) -> dict[int, tuple[str, dict[str, Any]]]:
+        numbers = manifest.sources(detector, [name], [[7]])
+        with manifest.look() as db, manifest.rows() as reader:
+            return reader.dicts(db, numbers)
+
+    with Manifest.open(tmp_path) as manifest:
+        with suppress(LookupError), manifest.transaction():
+            assert {1: ("UVIS", {"id": 7})} == keep(manifest, "UVIS", "id")
+            raise LookupError
+        with manifest.transaction():
+            assert {1: ("IR", {"chip": 7})} == keep(manifest, "IR", "chip")
 
 
 VALUES = st.one_of(

@@ -29,9 +29,9 @@ TRIES = 3
 
 
 @contextmanager
-def lease(folder: Path) -> Iterator[None]:
+def lease(folder: Path, *, beat_s: float = BEAT_S) -> Iterator[None]:
     """
-    Hold the folder for this process by a lease.
+    Hold the folder for this process by a lease, which is renewed every `beat_s`.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def lease(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_store(error, path) from error
     ended = threading.Event()
-    beats = threading.Thread(target=_renew, args=(path, own, ended), name="psfharvest-lease", daemon=True)
+    beats = threading.Thread(target=_renew, args=(path, own, beat_s, ended), name="psfharvest-lease", daemon=True)
     beats.start()
     try:
         yield
@@ -155,8 +155,8 @@ def _age_s(path: Path) -> float:
         now.unlink(missing_ok=True)
 
 
-def _renew(path: Path, own: dict[str, Any], ended: threading.Event) -> None:
-    while not ended.wait(BEAT_S):
+def _renew(path: Path, own: dict[str, Any], beat_s: float, ended: threading.Event) -> None:
+    while not ended.wait(beat_s):
         with suppress(OSError):
             if _read(path) == own:
                 os.utime(path)
