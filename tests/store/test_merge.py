@@ -23,7 +23,7 @@ from test_parquet import fits_bytes, image_of
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import BadLine, Outcome, Reason, State, WantedURI
 from psfharvest.store.folder import Settings, old_folder
-from psfharvest.store.manifest import merging
+from psfharvest.store.manifest import merging, spans
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.schema import FIRST_TABLES, MIGRATIONS
 from psfharvest.store.merge import convert, merge, result
@@ -197,6 +197,10 @@ def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: i
     assert all(uri == name for uri, name in named.items())
     assert len(uris) - (9 - min(9, n_known)) == len(named)
     assert [pair for folder in folders for pair in blobs(folder)] == blobs(tmp_path / "into")
+    with Manifest.read(tmp_path / "into") as manifest, manifest.look() as db:
+        pairs = db.execute("SELECT n, source FROM item ORDER BY n").fetchall()
+        of_stretches = spans.sources_of(db, np.array([n for n, _ in pairs]))
+        assert [source or 0 for _, source in pairs] == of_stretches.tolist()
 
 
 KILLER = """
