@@ -228,14 +228,12 @@ class GrowingManifest:
             f"SELECT {items.COLUMNS} FROM main.item WHERE n {items.AMONG}",  # noqa: S608 - no value in it
             (items.among(numbers),),
         ).fetchall()
+        given = [row[items.SOURCE_AT] for row in rows]
         try:
-            listed = self._rows.with_sources(
-                self._db, [items.item_of(row) for row in rows], [row[items.SOURCE_AT] for row in rows]
-            )
+            found = self._rows.with_sources(self._db, [*map(items.item_of, rows)], given)
         except sources.UNREADABLE as error:
             raise database.damaged(self._at, f"a catalogue row cannot be read: {error}") from error
-        found = {item.number: item for item in listed}
-        return [found[number] for number in numbers]
+        return list(map({item.number: item for item in found}.__getitem__, numbers))
 
     def claim(self, places: Iterable[Placed], checkpoint: Mapping[str, int]) -> None:
         """Claim cutouts whose bytes are stored, and remember where the sink goes on."""
