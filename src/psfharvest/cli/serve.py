@@ -21,7 +21,7 @@ from psfharvest.filesystem import extras
     envvar="PSFHARVEST_SERVE_TOKEN",
     show_envvar=True,
     metavar="TEXT",
-    help="Who reads must have it.  [default: none on this machine's own address, else one by chance]",
+    help="Who reads must have it.  [default: none on this machine's own address, else a random one]",
 )
 @click.option(
     "--name", "names", multiple=True, metavar="NAME", help="Another name of this server, such as a proxy's."

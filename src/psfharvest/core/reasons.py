@@ -60,7 +60,7 @@ REMEDY: Mapping[Reason, str] = {
     Reason.WRONG_SHAPE: 'the image has another shape than asked; report it, or store such: accept=["wrong_shape"]',
     Reason.WRONG_SOURCE: 'the image is of another exposure; report it, or store such: accept=["wrong_source"]',
     Reason.TOO_LARGE: "the body went past the size cap; see the detail",
-    Reason.WRONG_KIND: "the file is not of the kind that its name tells; see the detail, run again later",
+    Reason.WRONG_KIND: "the file is not of the kind that its name says; see the detail, run again later",
     Reason.TIMEOUT: "no byte came in time; run again, or with a larger Limits(timeout_s=…)",
     Reason.REFUSED: "no connection to the archive; check the address and the network",
     Reason.RESET: "the connection broke each time; run again, check the network",

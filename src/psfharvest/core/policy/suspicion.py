@@ -200,7 +200,7 @@ class Suspicion:
         return (
             f"the first {n} cutouts of {of} were all refused by one check of ours, {suspect.reason} "
             f"({found[0].example}), and none has passed: the check itself may be wrong, so that nothing is counted "
-            "as failed. 'psfharvest doctor' tells what of this archive is not as expected: please report it. "
+            "as failed. 'psfharvest doctor' shows what of this archive is not as expected: please report it. "
             f"{_advice(found, suspect.reason)}"
         )
 
