@@ -174,8 +174,8 @@ def blobs(folder: Path) -> list[tuple[int, bytes]]:
         return db.execute("SELECT n, data FROM block ORDER BY first").fetchall()
 
 
-@pytest.mark.parametrize("n_known", [0, 4])
-def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: int) -> None:
+@pytest.mark.parametrize(("n_known", "n_bare"), [(0, 9), (4, 9), (4, 0)])
+def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: int, n_bare: int) -> None:
     """Blocks are taken in byte by byte, and each cutout keeps its row, also of what a list had asked for before."""
     uris = [cutout_uri(k) for k in range(1, 900)]
     folders = [tmp_path / name for name in "abc"]
@@ -186,7 +186,10 @@ def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: i
             numbers = manifest.sources("UVIS", ["id", "name"], [[uris.index(uri), uri] for uri in some])
             pairs = zip(some, numbers, strict=True)
             manifest.add(
-                [WantedURI(uri, None if folder.name == "a" and k > 290 else n) for k, (uri, n) in enumerate(pairs)]
+                [
+                    WantedURI(uri, None if folder.name == "a" and k >= 300 - n_bare else n)
+                    for k, (uri, n) in enumerate(pairs)
+                ]
             )
 
     list(merge(folders, tmp_path / "into", is_partial=True))
@@ -195,7 +198,7 @@ def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: i
     assert uris == list(found)
     named = {uri: row["name"] for uri, row in found.items() if "name" in row}
     assert all(uri == name for uri, name in named.items())
-    assert len(uris) - (9 - min(9, n_known)) == len(named)
+    assert len(uris) - max(0, n_bare - n_known) == len(named)
     assert [pair for folder in folders for pair in blobs(folder)] == blobs(tmp_path / "into")
     with Manifest.read(tmp_path / "into") as manifest, manifest.look() as db:
         pairs = db.execute("SELECT n, source FROM item ORDER BY n").fetchall()
