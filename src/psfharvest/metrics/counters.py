@@ -23,7 +23,6 @@ class Sums:
     taken_back: Counter[str] = field(default_factory=Counter)
     """Cutouts of harvests that are pending again, by the state that they had."""
     bytes: int = 0
-    bytes_taken_back: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     via: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
@@ -110,7 +109,6 @@ class Counters:
                 sums.durations.add_all(event.durations, event.durations_s)
             case model.TakenBack():
                 sums.taken_back.update({state: getattr(event, state) for state in STATES})
-                sums.bytes_taken_back += event.bytes
                 sums.pending += event.n
             case model.Delivered(by=by):
                 sums.delivered.update({(by, state): getattr(event, state) for state in STATES})
