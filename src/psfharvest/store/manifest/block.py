@@ -35,7 +35,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate, repeat
 from operator import eq, le, mul, sub, truediv
@@ -108,6 +108,11 @@ def encode(rows: Sequence[Sequence[Any]], n_columns: int) -> bytes:
     return b"".join([_START.pack(len(head), zlib.crc32(head)), head, *streams])
 
 
+def identity(blob: bytes) -> tuple[int, bytes]:
+    """Return what differs between blobs that differ: the head's checksum, which covers those of all columns."""
+    return len(blob), blob[: _START.size]
+
+
 class Block:
     """
     A block's columns, each decoded when it is first asked for.
@@ -128,13 +133,13 @@ class Block:
             raise ValueError("a block of catalogue rows is cut off")
         length, crc = _START.unpack_from(blob)
         head = blob[_START.size : _START.size + length]
-        self.identity = (len(blob), crc)
-        """Differs between blobs that differ: the checksum covers those of all columns."""
         _check(head, crc)
-        n_rows, *entries = json.loads(_inflated(head))
+        n_rows, *self._entries = (
+            _inflated(head).decode("ascii")[1:-1].split(",[")
+        )  # an entry is parsed when asked for
         self.n_rows = int(n_rows)
-        self._entries = [_Entry(*entry) for entry in entries]
-        self._starts = list(accumulate((entry.length for entry in self._entries), initial=_START.size + length))
+        lengths = (int(entry.split(",", 2)[1]) for entry in self._entries)
+        self._starts = list(accumulate(lengths, initial=_START.size + length))
         self._blob = blob
         self._columns: dict[int, Column] = {}
         self._rows: list[tuple[Any, ...]] | None = None
@@ -163,7 +168,8 @@ class Block:
         return self._rows
 
     def _decoded(self, index: int) -> Column:
-        entry = self._entries[index]
+        kind, *numbers = self._entries[index].rstrip("]").split(",")
+        entry = _Entry(kind.strip('"'), *map(int, numbers))
         stream = self._blob[self._starts[index] : self._starts[index + 1]]
         _check(stream, entry.crc)
         like = self.column(entry.like) if entry.like >= 0 else None
@@ -190,12 +196,13 @@ class Column:
         self._start = n_rows if entry.marks else 0
         self._marks = content[: self._start]
         self._like = like
+        self._is_worded = entry.kind in ("text", "json")
         self._numbers: list[int] | None = None
         self._array: NDArray[np.int64] | None = None
 
     @cached_property
     def words(self) -> list[Any]:  # noqa: D102 - see the class
-        if self.kind not in ("text", "json"):
+        if not self._is_worded:
             return []
         words = json.loads(self._content[self._start + self._n_rows * self._entry.width :])
         return [None, *(words if self.kind == "text" else map(json.loads, words))]
@@ -220,7 +227,7 @@ class Column:
             value: float = memoryview(self._stored).cast("d")[index]
             return int(value) if mark == WHOLE else value
         number = self._number(index)
-        if self.words:
+        if self._is_worded:
             return self.words[number]
         if self.kind == "int":
             return number
@@ -230,7 +237,7 @@ class Column:
         """Return the values of all rows."""
         if self.kind == "float":
             found: list[Any] = memoryview(self._stored).cast("d").tolist()
-        elif self.words:
+        elif self._is_worded:
             found = list(map(self.words.__getitem__, self.numbers()))
         elif self.kind == "int":
             found = list(self.numbers())
@@ -264,7 +271,7 @@ class Column:
         import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
         if self.kind == "float":
-            return np.frombuffer(self._stored, np.float64)
+            return self._stored_array().view(np.float64)
         whole = self._whole_array()
         if self.kind != "decimal":
             return whole
@@ -277,7 +284,7 @@ class Column:
         """Return which rows have no value; None where all have one."""
         import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
-        if self.words:
+        if self._is_worded:
             found: NDArray[np.bool_] = self._whole_array() == 0
             return found if found.any() else None
         return np.frombuffer(self._marks, np.uint8) == NULL if NULL in self._marks else None
@@ -298,11 +305,19 @@ class Column:
             number += (sum(self._content[at - index : at + 1]) if is_sum else self._content[at]) << 8 * place
         return number + self._like._number(index) if self._like is not None else number
 
+    def _stored_array(self) -> NDArray[np.int64]:
+        import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
+
+        n, width = self._n_rows, self._entry.width
+        found = np.zeros((n, 8), np.uint8)
+        found[:, :width] = np.frombuffer(self._content, np.uint8, n * width, self._start).reshape(width, n).T
+        return found.view("<i8").astype(np.int64, copy=False)[:, 0]
+
     def _whole_array(self) -> NDArray[np.int64]:
         import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
         if self._array is None:
-            found = np.frombuffer(self._stored, np.int64)
+            found = self._stored_array()
             if self._like is not None:
                 found = found + self._like._whole_array()
             elif self._entry.like == _STEPS:
@@ -314,6 +329,13 @@ class Column:
 def _check(found: bytes, crc: int) -> None:
     if zlib.crc32(found) != crc:
         raise ValueError("a block of catalogue rows has not the checksum that it was stored with")
+
+
+def _deflated(parts: Iterable[bytes]) -> bytes:
+    """Return parts as one zlib stream; a new deflate block for each, so that noise is stored and not coded."""
+    packer = zlib.compressobj(_LEVEL)
+    found = [piece for part in parts if part for piece in (packer.compress(part), packer.flush(zlib.Z_BLOCK))]
+    return b"".join([*found, packer.flush()])
 
 
 def _inflated(found: bytes) -> bytes:
@@ -423,7 +445,7 @@ def _packed(wholes: _Wholes, known: Sequence[_Wholes]) -> tuple[_Entry, bytes]:
             stored.byteswap()
         raw = stored.tobytes()
         content += [raw[place::8] for place in range(width)]
-    stream = zlib.compress(b"".join([*content, wholes.words]), _LEVEL)
+    stream = _deflated([*content, wholes.words])
     entry = _Entry(
         wholes.kind, len(stream), zlib.crc32(stream), int(bool(wholes.marks)), width, base, like, wholes.scale
     )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item
 from psfharvest.store.manifest import items
-from psfharvest.store.manifest.block import Block, encode
+from psfharvest.store.manifest.block import Block, encode, identity
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -36,6 +36,8 @@ CREATE TABLE block (first INTEGER PRIMARY KEY, n INTEGER NOT NULL, layout INTEGE
 """
 ROWS_MAX = 4096
 """Rows of one block."""
+AT_ONCE = 16_384
+"""Rows whose blocks are fetched by one statement, where most of them are asked for."""
 KEPT_BLOCKS = 4
 """Decoded blocks that a reader holds: neighbours are asked for one after the other."""
 EARLIER_ROWS = 1000
@@ -156,7 +158,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, tuple[int, int]], Block] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, tuple[int, bytes]], Block] = OrderedDict()
         self._layouts: dict[int, Layout] = {}
 
     def between(self, db: Connection, low: int, high: int) -> Iterator[Rows]:
@@ -180,10 +182,12 @@ class Reader:
         """Yield blocks, each with the part of the ascending `numbers` that it holds; an array will do, too."""
         at = 0
         while at < len(numbers):
-            end = bisect.bisect_left(numbers, numbers[at] + ROWS_MAX, at)
+            is_dense = at + ROWS_MAX < len(numbers) and numbers[at + ROWS_MAX] <= numbers[at] + AT_ONCE
+            reach = AT_ONCE if is_dense else ROWS_MAX
+            end = _place(numbers, int(numbers[at]) + reach, at, len(numbers))
             for rows in self.between(db, int(numbers[at]), int(numbers[end - 1])):
-                start = bisect.bisect_left(numbers, rows.first, at, end)
-                stop = bisect.bisect_left(numbers, rows.end, start, end)
+                start = _place(numbers, rows.first, at, end)
+                stop = _place(numbers, rows.end, start, end)
                 if stop > start:
                     yield rows, slice(start, stop)
             at = end
@@ -219,12 +223,9 @@ class Reader:
         return self._layouts[number]
 
     def _block(self, first: int, data: bytes) -> Block:
-        block = Block(data)
-        known = self._kept.pop((first, block.identity), block)
-        return self._keep(first, known)
-
-    def _keep(self, first: int, block: Block) -> Block:
-        self._kept[first, block.identity] = block
+        key = first, identity(data)
+        block = self._kept.pop(key, None) or Block(data)
+        self._kept[key] = block
         while len(self._kept) > KEPT_BLOCKS:
             self._kept.popitem(last=False)
         return block
@@ -243,6 +244,13 @@ class Reader:
                 if made.end > low and first <= high:
                     yield made
             start += EARLIER_ROWS
+
+
+def _place(numbers: Sequence[int] | NDArray[np.int64], number: int, low: int, high: int) -> int:
+    """Return the position of the first of `numbers`, between two positions, that is not below `number`."""
+    if isinstance(numbers, Sequence):
+        return bisect.bisect_left(numbers, number, low, high)
+    return low + int(numbers[low:high].searchsorted(number))
 
 
 def _pieces(rows: Sequence[tuple[int, int, str]]) -> Iterator[tuple[int, int, list[list[Any]]]]:

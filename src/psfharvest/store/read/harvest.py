@@ -200,8 +200,8 @@ class Harvest(Analysis, Sequence[Cutout]):
         chosen, only_done = self, state == "done" and not self._is_by_state
         if state is not None and state != "done":
             chosen = self.select(state=[_state(name) for name in ([state] if isinstance(state, str) else state)])
-        builder = TableBuilder(columns)
         runs = chosen._done_runs() if only_done else chosen._member_runs()
+        builder = TableBuilder(columns, len(runs))
         if sky or not {"ra", "dec"}.isdisjoint(columns or ()):
             for found in chosen.rows(only_done=only_done):
                 builder.add({**found.source, **self._place(found), **found.ours})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from psfharvest.store.manifest import spans
+from psfharvest.store.manifest import sources, spans
 from psfharvest.store.manifest.block import Block, Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.sources import Layout
@@ -20,12 +21,18 @@ class Piece(NamedTuple):
     """Some cutouts of a page whose catalogue rows stand in one block; or those that have none."""
 
     manifest: Manifest
-    places: Numbers
-    """Positions in the page."""
+    n: int
+    places: Numbers | slice
+    """Positions in the page, ascending."""
     layout: Layout | None
     block: Block | None
-    rows: Numbers
+    rows: Numbers | slice
     """The block's row of each."""
+
+    def places_where(self, mask: NDArray[np.bool_]) -> Numbers:
+        """Return the positions in the page of some of them."""
+        chosen: Numbers = np.flatnonzero(mask)
+        return chosen + self.places.start if isinstance(self.places, slice) else self.places[chosen]
 
     def column(self, name: str) -> Column | None:
         """
@@ -38,18 +45,22 @@ class Piece(NamedTuple):
         """
         if self.layout is None or self.block is None or name not in self.layout.columns:
             return None
-        with self.manifest.rows():
+        try:
             return self.block.column(self.layout.columns.index(name))
+        except sources.UNREADABLE as error:
+            raise self.manifest.damaged(f"a catalogue row cannot be read: {error}") from error
 
 
 def of(manifest: Manifest, numbers: Numbers) -> list[Piece]:
     """Return the pieces of a page of cutouts, whose numbers come ascending; those without a catalogue row last."""
     made: list[Piece] = []
     with manifest.look() as db, manifest.rows() as reader:
-        sources = spans.sources_of(db, numbers)
-        is_ascending = bool(np.all(sources[1:] >= sources[:-1]))
-        order = np.arange(len(sources)) if is_ascending else np.argsort(sources, kind="stable")
-        ascending = sources if is_ascending else sources[order]
+        owners = spans.sources_of(db, numbers)
+        steps = np.diff(owners)
+        is_ascending = bool((steps >= 0).all())
+        order = np.arange(len(owners)) if is_ascending else np.argsort(owners, kind="stable")
+        ascending = owners if is_ascending else owners[order]
+        is_regular = bool((steps == 1).all())  # one after the other, as a query of one suffix gives them
         n_without = int(np.searchsorted(ascending, 1))
         found = [order[:n_without]]
         at = n_without
@@ -57,10 +68,18 @@ def of(manifest: Manifest, numbers: Numbers) -> list[Piece]:
             start, stop = part.start + n_without, part.stop + n_without
             found.append(order[at:start])  # rows that are lost
             at = stop
+            low = int(ascending[start]) - rows.first
             made.append(
-                Piece(manifest, order[start:stop], rows.layout, rows.block, ascending[start:stop] - rows.first)
+                Piece(
+                    manifest,
+                    stop - start,
+                    slice(start, stop) if is_ascending else order[start:stop],
+                    rows.layout,
+                    rows.block,
+                    slice(low, low + stop - start) if is_regular else ascending[start:stop] - rows.first,
+                )
             )
         without = np.concatenate([*found, order[at:]])
     if len(without):
-        made.append(Piece(manifest, np.sort(without), None, None, np.zeros(0, np.int64)))
+        made.append(Piece(manifest, len(without), np.sort(without), None, None, slice(0, 0)))
     return made

@@ -21,6 +21,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store import row_schema
 from psfharvest.store.manifest import items, sources
+from psfharvest.store.manifest.block import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces
 from psfharvest.store.read.conditions import Condition
@@ -267,27 +268,35 @@ def _holding(manifest: Manifest, page: Numbers, conditions: Sequence[Condition])
     """Return those numbers of a page whose cutouts fulfil all conditions on catalogue columns."""
     fits = np.ones(len(page), np.bool_)
     for piece in pieces.of(manifest, page):
+        there = fits[piece.places]
         for condition in conditions:
-            there = fits[piece.places]
-            if there.any():
-                fits[piece.places] = there & _of_piece(manifest, page, piece, condition)
+            there = there & _of_piece(manifest, page, piece, condition)
+            if not there.any():
+                break
+        fits[piece.places] = there
     return page[fits]
 
 
 def _of_piece(manifest: Manifest, page: Numbers, piece: pieces.Piece, condition: Condition) -> NDArray[np.bool_]:
     name = condition.column
     if name == "detector" and piece.layout is not None:
-        return np.full(len(piece.places), condition.holds(piece.layout.detector))
+        return np.full(piece.n, condition.holds(piece.layout.detector))
     column = piece.column(name)
-    found = np.zeros(len(piece.places), np.bool_)
-    lacking = np.ones(len(piece.places), np.bool_)
-    if column is not None:
-        found = condition.of_column(column)[piece.rows]
-        nulls = column.nulls()
-        lacking = np.zeros(len(found), np.bool_) if nulls is None else nulls[piece.rows]
-    if name in _FROM_URI and lacking.any():
-        found[lacking] = condition.of_values(_from_uris(manifest, page[piece.places[lacking]], name))
+    found = np.zeros(piece.n, np.bool_) if column is None else condition.of_column(column)[piece.rows]
+    if name in _FROM_URI:
+        lacking = _lacking(piece, column)
+        if lacking.any():
+            found = found.copy()
+            found[lacking] = condition.of_values(_from_uris(manifest, page[piece.places_where(lacking)], name))
     return found
+
+
+def _lacking(piece: pieces.Piece, column: Column | None) -> NDArray[np.bool_]:
+    """Return which cutouts of a piece have no value in the column of their block."""
+    if column is None:
+        return np.ones(piece.n, np.bool_)
+    nulls = column.nulls()
+    return np.zeros(piece.n, np.bool_) if nulls is None else nulls[piece.rows]
 
 
 def _from_uris(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
@@ -302,29 +311,31 @@ def _catalogue_page(manifest: Manifest, name: str, page: Numbers) -> ColumnPage:
     numbers = np.full(len(page), math.nan)
     codes = np.zeros(len(page), np.int64)
     words: dict[str, int] = {}
+
+    def put(places: Numbers | slice, found: ColumnPage, chosen: Any = slice(None)) -> None:
+        numbers[places] = found.numbers[chosen]
+        if len(found.codes):
+            codes[places] = _known(words, found.words)[found.codes][chosen]
+
     for piece in pieces.of(manifest, page):
-        lacking = np.ones(len(piece.places), np.bool_)
-        column = piece.column(name)
         if name == "detector" and piece.layout is not None:
             codes[piece.places] = words.setdefault(piece.layout.detector, len(words) + 1)
             continue
+        column = piece.column(name)
         if column is not None and column.words:
-            own = _page_of(column.words)
-            numbers[piece.places] = own.numbers[column.array()][piece.rows]
-            if len(own.codes):
-                codes[piece.places] = _known(words, own.words)[own.codes][column.array()][piece.rows]
-            lacking = column.array()[piece.rows] == 0
+            put(piece.places, _page_of(column.words), column.array()[piece.rows])
         elif column is not None:
-            nulls = column.nulls()
-            found = column.array() if nulls is None else np.where(nulls, math.nan, column.array())
-            numbers[piece.places] = found[piece.rows]
-            lacking = np.zeros(len(lacking), np.bool_) if nulls is None else nulls[piece.rows]
-        if name in _FROM_URI and lacking.any():
-            stand_ins = _page_of(_from_uris(manifest, page[piece.places[lacking]], name))
-            numbers[piece.places[lacking]] = stand_ins.numbers
-            if len(stand_ins.codes):
-                codes[piece.places[lacking]] = _known(words, stand_ins.words)[stand_ins.codes]
+            numbers[piece.places] = _with_nan(column)[piece.rows]
+        if name in _FROM_URI and (lacking := _lacking(piece, column)).any():
+            places = piece.places_where(lacking)
+            put(places, _page_of(_from_uris(manifest, page[places], name)))
     return ColumnPage(numbers, codes if words else codes[:0], list(words))
+
+
+def _with_nan(column: Column) -> NDArray[Any]:
+    """Return a column of numbers with NaN for null."""
+    nulls = column.nulls()
+    return column.array() if nulls is None else np.where(nulls, math.nan, column.array())
 
 
 def _known(words: dict[str, int], others: Sequence[str]) -> NDArray[np.int64]:

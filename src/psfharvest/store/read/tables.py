@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from astropy.table import MaskedColumn, Table
-from numpy.typing import NDArray
+from astropy.table import Table
 
 from psfharvest.core.catalog import detectors
-from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array, masked_column
+from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import ColumnTypes, about, column, kind_of, wider
+from psfharvest.store.column_types import ColumnTypes, column, kind_of, wider
 from psfharvest.store.manifest.block import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces, search
+from psfharvest.store.read.column_builder import ColumnBuilder, ColumnPart, constant, part_of
 from psfharvest.store.read.intervals import Numbers
 from psfharvest.store.read.pieces import Piece
 from psfharvest.store.read.search import OURS
@@ -39,12 +39,16 @@ class TableBuilder:
     ----------
     columns
         Only these, in this order; None is all that come: ours last.
+    n_rows
+        How many rows come at most.
     """
 
-    def __init__(self, columns: Sequence[str] | None = None) -> None:
+    def __init__(self, columns: Sequence[str] | None, n_rows: int) -> None:
         self._wanted = None if columns is None else list(columns)
+        self._n_max = n_rows
         self._rows: list[Mapping[str, Any]] = []
-        self._pieces: list[tuple[int, dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]]] = []
+        self._n_packed = 0
+        self._columns: dict[str, ColumnBuilder] = {}
         self._kinds = ColumnTypes()
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -62,9 +66,11 @@ class TableBuilder:
                 self.add({**row.source, **row.ours})
             return
         self._pack()
+        start = self._n_packed
         for piece in found:
             self._add_piece(piece)
-        self._add_ours(manifest, numbers, found)
+            self._n_packed += piece.n
+        self._add_ours(manifest, numbers, found, start)
 
     def table(self) -> Table:
         """
@@ -83,67 +89,53 @@ class TableBuilder:
                 raise BadQuery(f"column {name!r} is not in this harvest: it has {', '.join(names)}", field=name)
         made = Table(masked=True)
         for name in names if self._wanted is None else self._wanted:
-            made.add_column(self._column(name, kinds[name]), copy=False)
+            builder = self._columns.pop(name, None) or ColumnBuilder(self._n_max)
+            made.add_column(builder.column(name, kinds[name], self._n_packed), copy=False)
         return made
+
+    def _is_wanted(self, name: str) -> bool:
+        return self._wanted is None or name in self._wanted
+
+    def _put(self, name: str, start: int, part: ColumnPart) -> None:
+        if name not in self._columns:
+            self._columns[name] = ColumnBuilder(self._n_max)
+        self._columns[name].put(start, part)
 
     def _pack(self) -> None:
         """Turn the rows at hand into arrays."""
         rows, self._rows = self._rows, []
-        found = self._kinds.all()
-        names = found if self._wanted is None else [name for name in self._wanted if name in found]
-        piece = {}
-        for name in names:
-            piece[name] = _packed(column(rows, name, found[name]), found[name])
-        if rows:
-            self._pieces.append((len(rows), piece))
+        for name, kind in self._kinds.all().items() if rows else ():
+            if self._is_wanted(name):
+                self._put(name, self._n_packed, part_of(column(rows, name, kind), kind))
+        self._n_packed += len(rows)
 
     def _add_piece(self, piece: Piece) -> None:
-        packed = {}
         for name in piece.layout.columns if piece.layout else ():
-            is_wanted = name not in OURS and (self._wanted is None or name in self._wanted)
-            column = piece.column(name) if is_wanted else None
-            if column is None:
+            found = piece.column(name) if name not in OURS and self._is_wanted(name) else None
+            if found is None:
                 self._kinds.see(name, ())
             else:
-                values, mask, types = _typed(column, piece.rows)
+                part, types = _typed(found, piece.rows)
                 self._kinds.see(name, types)
-                packed[name] = values, mask
-        self._pieces.append((len(piece.rows), packed))
+                self._put(name, self._n_packed, part)
 
-    def _add_ours(self, manifest: Manifest, numbers: Numbers, found: Sequence[Piece]) -> None:
-        names = [name for name in OURS if self._wanted is None or name in self._wanted]
+    def _add_ours(self, manifest: Manifest, numbers: Numbers, found: Sequence[Piece], start: int) -> None:
+        names = [name for name in OURS if self._is_wanted(name)]
         for name in OURS:
             self._kinds.see(name, ())
         direct = [name for name in names if name != "detector"]
-        columns: dict[str, Sequence[Any]] = {}
-        if direct:
-            columns = dict(zip(direct, search.ours(manifest, numbers, direct), strict=True))
+        given = zip(direct, search.ours(manifest, numbers, direct), strict=True) if direct else ()
+        for name, values in given:
+            part = _ours_part(values, _KINDS.get(name, "str"))
+            if not part.is_null:
+                self._kinds.see(name, {CASTS[_KINDS.get(name, "str")]})
+                self._put(name, start, part)
         if "detector" in names:
-            columns["detector"] = [p.layout.detector for p in found if p.layout for _ in range(len(p.rows))]
-        at = 0
-        for n, packed in self._pieces[-len(found) :]:
-            for name in names:
-                kind = _KINDS.get(name, "str")
-                values = [None if v is None else _as(v, kind) for v in columns[name][at : at + n]]
-                self._kinds.see(name, {type(v) for v in values if v is not None})
-                packed[name] = _packed(values, kind)
-            at += n
-
-    def _column(self, name: str, kind: str) -> MaskedColumn:
-        parts, masks = [], []
-        for n, piece in self._pieces:
-            if not n:
-                continue
-            values, mask = piece.pop(name) if name in piece else (np.full(n, FILLERS[kind]), np.ones(n, np.bool_))
-            if mask.all():  # whatever it was taken for before its first value came
-                values = np.full(n, FILLERS[kind])
-            elif kind == "float" and mask.any():  # some of it may have been taken for whole numbers
-                values = np.where(mask, np.nan, values)
-            parts.append(values.astype(np.str_) if kind == "str" else values)
-            masks.append(mask)
-        data = as_array(np.concatenate(parts) if parts else [], kind)
-        is_null: NDArray[np.bool_] | bool = False if kind == "float" or not masks else np.concatenate(masks)
-        return masked_column(name, data, is_null, *about(name))
+            for piece in found:
+                if piece.layout is not None:
+                    self._kinds.see("detector", {str})
+                    self._put("detector", start, constant(piece.layout.detector, piece.n))
+                start += piece.n
 
 
 def _is_complete(piece: Piece) -> bool:
@@ -167,11 +159,23 @@ def _is_in_order(found: Sequence[Piece]) -> bool:
     """Return whether the pieces of a page follow on each other."""
     at = 0
     for piece in found:
-        n = len(piece.places)
-        if n == 0 or piece.places[0] != at or piece.places[-1] != at + n - 1:
+        first, last = (
+            (piece.places.start, piece.places.stop - 1)
+            if isinstance(piece.places, slice)
+            else (piece.places[0], piece.places[-1])
+        )
+        if (first, last) != (at, at + piece.n - 1):
             return False
-        at += n
+        at += piece.n
     return True
+
+
+def _ours_part(values: Sequence[Any], kind: str) -> ColumnPart:
+    """Return a column of ours as a part; null where a place is written as no number."""
+    try:
+        return part_of(map(float, values) if kind == "float" else values, kind)
+    except (TypeError, ValueError):
+        return part_of([None if value is None else _as(value, kind) for value in values], kind)
 
 
 def _as(value: Any, kind: str) -> Any:
@@ -182,31 +186,28 @@ def _as(value: Any, kind: str) -> Any:
         return None
 
 
-def _packed(values: Sequence[Any], kind: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    filler = FILLERS[kind]
-    mask = np.array([value is None for value in values], np.bool_)
-    return np.array([filler if value is None else value for value in values]), mask
-
-
-def _typed(column: Column, rows: Numbers) -> tuple[NDArray[Any], NDArray[np.bool_], set[type]]:
-    """Return a column's values in some rows, which are null, and the types of the others."""
-    if column.words:
-        codes = column.array()[rows]
-        types = {type(column.words[code]) for code in np.unique(codes).tolist() if code}
-        if types <= {str}:
-            texts = np.array(["", *column.words[1:]], np.str_)
-            return texts[codes], codes == 0, types
-        kinds = [kind_of(column.words[code]) for code in np.unique(codes).tolist() if code]
-        kind = functools.reduce(wider, kinds)
-        values = [None if (word := column.words[code]) is None else CASTS[kind](word) for code in codes.tolist()]
-        return *_packed(values, kind), types
+def _typed(column: Column, rows: Numbers | slice) -> tuple[ColumnPart, set[type]]:
+    """Return a column's values in some rows, and the types of those that are not null."""
+    values = column.array()[rows]
+    if column.kind == "text":
+        part = ColumnPart(values, None if values.all() else values == 0, np.array(["", *column.words[1:]], np.str_))
+        return part, set() if part.is_null else {str}
+    if column.kind == "json":
+        words = [column.words[code] for code in values.tolist()]
+        types = {type(word) for word in words if word is not None}
+        kind = functools.reduce(wider, map(kind_of, filter(_is_given, words)), "bool") if types else "str"
+        return part_of([None if word is None else CASTS[kind](word) for word in words], kind), types
     nulls = column.nulls()
-    mask = np.zeros(len(rows), np.bool_) if nulls is None else nulls[rows]
-    kind = "int" if column.kind == "int" else "float"
-    values_ = column.array()[rows]
-    types = {CASTS[kind]} if not mask.all() else set()
+    mask = None if nulls is None else nulls[rows]
+    part = ColumnPart(values, mask if mask is not None and mask.any() else None)
+    types = set() if part.is_null else {CASTS["int" if column.kind == "int" else "float"]}
     wholes = column.wholes()
     if wholes is not None:
         found = wholes[rows]
-        types = ({int} if found.any() else set()) | ({float} if (~found & ~mask).any() else set())
-    return (np.where(mask, FILLERS[kind], values_) if mask.any() else values_), mask, types
+        is_float = ~found if mask is None else ~found & ~mask
+        types = ({int} if found.any() else set()) | ({float} if is_float.any() else set())
+    return part, types
+
+
+def _is_given(word: Any) -> bool:
+    return word is not None
