@@ -264,7 +264,7 @@ def rounds(
     place
         Opens where they store; once a round.
     tell
-        Is told of progress.
+        Receives progress.
     """
     series = [Series(client) for client in clients]
     for turn in range(terms.n_rounds):

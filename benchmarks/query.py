@@ -47,7 +47,7 @@ def play(n_sources: int, tell: Callable[[str], None]) -> dict[str, Any]:
     n_sources
         How many UVIS sources the simulator shall have, about.
     tell
-        Is told of progress.
+        Receives progress.
     """
     cores = machine.cores()
     settings = Settings(sources=round(n_sources / UVIS_SHARE), static=True, max_result_rows=n_sources * 2)

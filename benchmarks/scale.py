@@ -53,7 +53,7 @@ def play(largest: int, sink: str, scratch: Path, tell: Callable[[str], None]) ->
     scratch
         A folder on a disk with room for all.
     tell
-        Is told of progress.
+        Receives progress.
     """
     clients = {client.name: client for client in peers.everyone("")}
     ours, curl = clients[SHARDS if sink == "shards" else FILES], clients[CURL]

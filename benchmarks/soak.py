@@ -45,7 +45,7 @@ def play(n: int, sink: str, scratch: Path, tell: Callable[[str], None]) -> dict[
     scratch
         A folder on a disk with room for all.
     tell
-        Is told of progress.
+        Receives progress.
     """
     cores = machine.cores()
     with server.troubled(cores.server) as where, place.disk(STORED_BYTES * n, scratch) as disk:
@@ -109,7 +109,7 @@ def _watched(command: list[str], tell: Callable[[str], None]) -> tuple[dict[str,
 
 def _looks(process: subprocess.Popen[str], tell: Callable[[str], None]) -> Iterator[Look]:
     start = time.monotonic()
-    told = 0.0
+    reported_at_s = 0.0
     while process.poll() is None:
         try:
             fields = Path(f"/proc/{process.pid}/statm").read_text().split()
@@ -119,8 +119,8 @@ def _looks(process: subprocess.Popen[str], tell: Callable[[str], None]) -> Itera
         at_s = time.monotonic() - start
         look = Look(round(at_s, 1), int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, n_files)
         yield look
-        if at_s - told > 30:
-            told = at_s
+        if at_s - reported_at_s > 30:
+            reported_at_s = at_s
             tell(f"  {look.at_s:.0f} s: {look.rss_mb:.0f} MB, {look.n_files} open files")
         time.sleep(LOOK_EVERY_S)
     process.wait()

@@ -127,7 +127,7 @@ def play(scenario: Scenario, effort: Effort, python: str, tell: Callable[[str], 
     python
         The interpreter that has the peers written in Python.
     tell
-        Is told of progress.
+        Receives progress.
     """
     everyone = peers.bundlers(python) if scenario.is_bundled else peers.everyone(python)
     invited = [client for client in everyone if client.name in scenario.clients]

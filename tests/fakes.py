@@ -27,9 +27,9 @@ class FakeFetcher:
     """Answers each item as `script(item, nth request for it)` says: a body, or a failure; after `takes_s`."""
 
     def __init__(
-        self, traffic: Share, script: Callable[[Item, int], bytes | Failure], takes_s: float = 0.1
+        self, limiter: Share, script: Callable[[Item, int], bytes | Failure], takes_s: float = 0.1
     ) -> None:
-        self.traffic = traffic
+        self.limiter = limiter
         self.script = script
         self.takes_s = takes_s
         self.good: Item | None = None
@@ -48,13 +48,13 @@ class FakeFetcher:
             self._group.cancel_scope.cancel()
 
     def room(self) -> int:
-        return self.traffic.allowance()
+        return self.limiter.allowance()
 
     def is_busy(self) -> bool:
-        return self.traffic.in_flight > 0
+        return self.limiter.in_flight > 0
 
     def exposed(self) -> int:
-        return self.traffic.in_flight
+        return self.limiter.in_flight
 
     def held(self) -> int:
         return 0
@@ -63,8 +63,8 @@ class FakeFetcher:
         """Nothing waits here unsent."""
 
     def submit(self, items: Sequence[Item]) -> None:
-        self.traffic.started(len(items))
-        self.peak = max(self.peak, self.traffic.in_flight)
+        self.limiter.started(len(items))
+        self.peak = max(self.peak, self.limiter.in_flight)
         for item in items:
             self._group.start_soon(self._answer, item)
 
@@ -73,10 +73,10 @@ class FakeFetcher:
         deliveries = []
         for item, answer in done:
             if isinstance(answer, Failure):
-                is_lost = self.traffic.failed(answer, item.uri, self.takes_s)
+                is_lost = self.limiter.failed(answer, item.uri, self.takes_s)
                 deliveries.append(Delivery(item, None, failure=answer, is_lost=is_lost))
             else:
-                self.traffic.succeeded(1, self.takes_s)
+                self.limiter.succeeded(1, self.takes_s)
                 self.good = item
                 deliveries.append(Delivery(item, answer, b"hash"))
         return deliveries

@@ -22,7 +22,7 @@ from psfharvest.archive.wires.base import Request
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.simulator import Settings, Simulator
 from psfharvest.store.staging import StagingFolder
 
@@ -82,10 +82,10 @@ def received(
 
     async def run(staging: StagingFolder) -> list[Delivery]:
         limits = Limits()
-        traffic = Traffic(limits, RetryPolicy(), is_public=False)
+        limiter = ArchiveLimiter(limits, RetryPolicy(), is_public=False)
         fetcher = BundleFetcher(
             Replay(data, step, is_tls=is_tls),
-            traffic,
+            limiter,
             Endpoints("http://127.0.0.1:9"),
             limits,
             Route("bundle"),
@@ -103,7 +103,7 @@ def received(
             while fetcher.under_way:
                 await anyio.lowlevel.checkpoint()
                 deliveries += fetcher.take()
-        assert 0 == traffic.in_flight
+        assert 0 == limiter.in_flight
         return deliveries + fetcher.take()
 
     with TemporaryDirectory() as folder, closing(StagingFolder(Path(folder))) as staging:

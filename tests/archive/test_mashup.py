@@ -19,7 +19,7 @@ from psfharvest.core.catalog.partition import HIGHEST, LOWEST, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Limits, RetryPolicy
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.simulator import Fault, Settings, Simulator
 
 QUICK = RetryPolicy(first_delay_s=0.01, max_delay_s=0.05, patience_s=20)
@@ -54,7 +54,7 @@ def asking(sim: Simulator, policy: RetryPolicy = QUICK, **limits: Any) -> Abstra
         wire = HttpxWire(connections=4)
         try:
             caps = Limits(**limits)
-            yield Mashup(wire, Traffic(caps, policy, is_public=False), Endpoints(sim.url), caps, policy)
+            yield Mashup(wire, ArchiveLimiter(caps, policy, is_public=False), Endpoints(sim.url), caps, policy)
         finally:
             await wire.aclose()
 

@@ -10,7 +10,7 @@ from astropy.io import fits
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.core.fits.fitscheck import BLOCK, Flaw, error_text, first_image, flaw, walk
+from psfharvest.core.fits.fitscheck import BLOCK, Rejection, error_text, first_image, flaw, walk
 from psfharvest.core.model import Reason
 
 DTYPES = ["u1", ">i2", ">i4", ">i8", ">f4", ">f8"]
@@ -154,7 +154,7 @@ def test_the_name_of_an_extension_counts():
     """A name in an extension's header is compared, too, and the detail tells both names."""
     body = written(fits.PrimaryHDU(), fits.ImageHDU(np.ones((5, 5), ">f4"), fits.Header({"EXPNAME": "ic3f22meq"})))
 
-    assert Flaw(Reason.WRONG_SOURCE, "EXPNAME is 'ic3f22meq', asked was 'ibe802npq'") == flaw(body, 5, ROOT)
+    assert Rejection(Reason.WRONG_SOURCE, "EXPNAME is 'ic3f22meq', asked was 'ibe802npq'") == flaw(body, 5, ROOT)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_error_text_is_one_short_printable_line(body, limit):
 def test_arbitrary_bytes_never_raise(tail, head):
     """No bytes make the check raise, and none but a whole file passes as a cutout."""
     assert None is not flaw(head + tail, 51, ROOT)
-    assert isinstance(flaw(head + tail, None), Flaw | None)
+    assert isinstance(flaw(head + tail, None), Rejection | None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2879), st.integers(0, 255)), min_size=1, max_size=4))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from psfharvest.core.model import Delivery, Failure, Item, Limits, Reason, RetryPolicy
 from psfharvest.core.policy.suspicion import SUSPECT_AFTER, Suspicion
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.examiner import Examiner
-from psfharvest.engine.traffic import Traffic
 
 
 async def test_the_probe_waits_for_the_control_request() -> None:
     """Only its good answer lets one cutout be asked for again; one that was sent before does not count."""
-    traffic = Traffic(Limits(), RetryPolicy(), is_public=False)
-    with traffic.share() as share:
+    limiter = ArchiveLimiter(Limits(), RetryPolicy(), is_public=False)
+    with limiter.share() as share:
         examiner = Examiner(Suspicion(), share, lambda: None)
-        traffic.doubt()
-        traffic.begin_turn()
-        assert traffic.takes_control()
-        traffic.controlled(None)
+        limiter.doubt()
+        limiter.begin_turn()
+        assert limiter.takes_control()
+        limiter.controlled(None)
         failure = Failure(Reason.WRONG_SHAPE, "49x49", rule="wrong_shape")
         for n in range(SUSPECT_AFTER):
             key = f"WFC3PSF/i{n:08}_{n}_F606W_flt_cutout.fits"
@@ -26,7 +26,7 @@ async def test_the_probe_waits_for_the_control_request() -> None:
         for _ in range(3):
             examiner.turn(1.0, is_idle=True, is_fed=True)
             assert not examiner.probe(1)
-        assert traffic.takes_control()
-        traffic.controlled(None)
+        assert limiter.takes_control()
+        limiter.controlled(None)
         examiner.turn(2.0, is_idle=True, is_fed=True)
         assert 1 == len(examiner.probe(1))

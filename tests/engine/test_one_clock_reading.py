@@ -11,8 +11,8 @@ from trio.abc import Clock
 
 from fakes import FakeFetcher, FakeKeeper, items, source
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy, State
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.pump import Pump
-from psfharvest.engine.traffic import Traffic
 
 NEVER_S = 1e7
 LOOKS_S = 0.1
@@ -49,27 +49,27 @@ def run(seed: int, step_s: float, work, *args) -> None:
 
 async def pumped(n: int, rate: float, takes_s: float) -> None:
     limits, policy = Limits(max_connections=4, max_per_second=rate), RetryPolicy()
-    traffic = Traffic(limits, policy, is_public=False).share()
+    limiter = ArchiveLimiter(limits, policy, is_public=False).share()
     busy = Failure(Reason.RATE_LIMITED, "HTTP 429", 0.01, Evidence.ERRING)
-    fetcher = FakeFetcher(traffic, lambda item, nth: busy if item.number % 97 == nth else b"body", takes_s)
+    fetcher = FakeFetcher(limiter, lambda item, nth: busy if item.number % 97 == nth else b"body", takes_s)
     keeper = FakeKeeper()
     started = anyio.current_time()
-    await Pump(fetcher, keeper, traffic, policy).run(source(items(n)))
+    await Pump(fetcher, keeper, limiter, policy).run(source(items(n)))
 
     assert {State.DONE: n} == Counter(o.state for o in keeper.kept)
-    assert anyio.current_time() - started < 2 * traffic.requests * (1 / rate + LOOKS_S) + 60
+    assert anyio.current_time() - started < 2 * limiter.requests * (1 / rate + LOOKS_S) + 60
 
 
 async def waited_for(n: int, rate: float, takes_s: float) -> None:
     policy = RetryPolicy()
-    traffic = Traffic(Limits(max_connections=4, max_per_second=rate), policy, is_public=False)
+    limiter = ArchiveLimiter(Limits(max_connections=4, max_per_second=rate), policy, is_public=False)
     started = anyio.current_time()
 
     async def user() -> None:
         for _ in range(n // 8):
-            async with traffic.turn(policy.patience_s):
+            async with limiter.turn(policy.patience_s):
                 await anyio.sleep(takes_s)
-                traffic.succeeded(1, takes_s)
+                limiter.succeeded(1, takes_s)
 
     async with anyio.create_task_group() as group:
         for _ in range(8):
@@ -109,15 +109,15 @@ def test_whatever_is_closed_has_a_time_to_open() -> None:
             return time_s[0]
 
         rate = looks.choice((0.5, 2.0, 7.0, 50.0))
-        traffic = Traffic(
+        limiter = ArchiveLimiter(
             Limits(max_connections=4, max_per_second=rate), RetryPolicy(), is_public=False, clock=clock
         )
         for _ in range(5000):
-            traffic.begin_turn()
-            if traffic.allowance():
-                traffic.started()
-                traffic.succeeded(1, 0.01)
+            limiter.begin_turn()
+            if limiter.allowance():
+                limiter.started()
+                limiter.succeeded(1, 0.01)
             else:
-                pause_s = traffic.next_change_s()
+                pause_s = limiter.next_change_s()
                 assert pause_s is not None
                 time_s[0] += looks.choice((pause_s, pause_s - 1e-4, pause_s / 2))

@@ -12,9 +12,9 @@ from fakes import FakeFetcher, FakeKeeper, items, source
 from psfharvest.core.errors import ArchiveDown, SinkError
 from psfharvest.core.model import Evidence, Failure, Item, Limits, Reason, RetryPolicy, State
 from psfharvest.core.policy.health import STREAK_MAX
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.pump import UNCLAIMED_MAX, Pump
 from psfharvest.engine.share import Share
-from psfharvest.engine.traffic import Traffic
 
 
 @pytest.fixture(params=["trio"])
@@ -40,10 +40,10 @@ class Bench:
     def __init__(self, script, *, connections=8, policy=None, takes_s=0.1, keeper=None, **limits) -> None:
         self.policy = policy or RetryPolicy()
         limits = Limits(max_connections=connections, **limits)
-        self.traffic = Traffic(limits, self.policy, is_public=False).share()
-        self.fetcher = FakeFetcher(self.traffic, script, takes_s)
+        self.limiter = ArchiveLimiter(limits, self.policy, is_public=False).share()
+        self.fetcher = FakeFetcher(self.limiter, script, takes_s)
         self.keeper = keeper or FakeKeeper()
-        self.pump = Pump(self.fetcher, self.keeper, self.traffic, self.policy)
+        self.pump = Pump(self.fetcher, self.keeper, self.limiter, self.policy)
 
     async def run(self, n: int) -> dict[State, int]:
         await self.pump.run(source(items(n)))
@@ -59,9 +59,9 @@ async def test_every_item_is_kept_once() -> None:
 
     assert await bench.run(1000) == {State.DONE: 1000}
     assert bench.once_each(1000)
-    assert bench.traffic.requests == 1000
+    assert bench.limiter.requests == 1000
     assert bench.fetcher.peak == 8
-    assert bench.traffic.in_flight == 0
+    assert bench.limiter.in_flight == 0
 
 
 async def test_failures_that_pass_are_tried_again_and_counted() -> None:
@@ -88,7 +88,7 @@ async def test_missing_is_believed_at_once() -> None:
     bench = Bench(lambda item, nth: NOT_FOUND if item.number % 10 == 0 else b"body")
 
     assert await bench.run(100) == {State.DONE: 90, State.MISSING: 10}
-    assert bench.traffic.requests == 100
+    assert bench.limiter.requests == 100
 
 
 async def test_an_outage_pauses_the_run_and_costs_no_attempts() -> None:
@@ -180,15 +180,15 @@ async def test_an_outage_fails_nothing_with_few_connections_either(
 class TiringFetcher(FakeFetcher):
     """An archive that gives so many answers a second, however many are asked at once: else they wait."""
 
-    def __init__(self, traffic: Share, per_second) -> None:
-        super().__init__(traffic, whole)
+    def __init__(self, limiter: Share, per_second) -> None:
+        super().__init__(limiter, whole)
         self.per_second = per_second
         self.limits: list[tuple[float, int]] = []
 
     @property
     def takes_s(self) -> float:
-        self.limits.append((anyio.current_time(), self.traffic.throttle.limit))
-        return max(0.1, self.traffic.in_flight / self.per_second(anyio.current_time()))
+        self.limits.append((anyio.current_time(), self.limiter.throttle.limit))
+        return max(0.1, self.limiter.in_flight / self.per_second(anyio.current_time()))
 
     @takes_s.setter
     def takes_s(self, value: float) -> None:
@@ -199,8 +199,8 @@ async def test_an_archive_that_tires_is_asked_for_less_until_it_recovers() -> No
     """Answers that take ever longer lower the number of connections; when they are quick again, it comes back."""
     start = anyio.current_time()
     bench = Bench(whole, connections=20)
-    bench.fetcher = TiringFetcher(bench.traffic, lambda now: 2 if 30 < now - start < 1830 else 200)
-    bench.pump = Pump(bench.fetcher, bench.keeper, bench.traffic, bench.policy)
+    bench.fetcher = TiringFetcher(bench.limiter, lambda now: 2 if 30 < now - start < 1830 else 200)
+    bench.pump = Pump(bench.fetcher, bench.keeper, bench.limiter, bench.policy)
 
     assert await bench.run(17_000) == {State.DONE: 17_000}
     assert {1} == {o.attempts for o in bench.keeper.kept}
@@ -274,7 +274,7 @@ async def test_a_local_failure_stops_the_run() -> None:
     with pytest.raises(SinkError, match="disk full"):
         await bench.run(5000)
 
-    assert bench.traffic.requests < 2000
+    assert bench.limiter.requests < 2000
 
 
 async def test_a_source_that_breaks_ends_the_run_with_its_error() -> None:
@@ -310,7 +310,7 @@ async def test_an_empty_source_is_done_at_once() -> None:
     bench = Bench(whole)
 
     assert await bench.run(0) == {}
-    assert bench.traffic.requests == 0
+    assert bench.limiter.requests == 0
 
 
 async def test_one_bad_cutout_at_the_head_does_not_hold_the_others_back() -> None:
@@ -328,7 +328,7 @@ async def test_patience_begins_with_each_run() -> None:
     await anyio.sleep(1000)
     bench.fetcher.script = whole
     again = FakeKeeper()
-    await Pump(bench.fetcher, again, bench.traffic, bench.policy).run(source(items(5)))
+    await Pump(bench.fetcher, again, bench.limiter, bench.policy).run(source(items(5)))
 
     assert 5 == len(again.kept)
 
@@ -371,16 +371,16 @@ async def test_failures_wait_for_a_verdict_in_bounded_number() -> None:
 async def test_the_rate_never_closes_for_good(days: int, rate: float) -> None:
     """On a machine that has been up for long, rounding does not close the limiter."""
     clock = [days * 86_400.0 + 0.123456789]
-    traffic = Traffic(Limits(max_per_second=rate), RetryPolicy(), is_public=False, clock=lambda: clock[0])
+    limiter = ArchiveLimiter(Limits(max_per_second=rate), RetryPolicy(), is_public=False, clock=lambda: clock[0])
     sent = 0
     for _ in range(2000):
-        traffic.begin_turn()
-        if traffic.allowance():
-            traffic.started()
-            traffic.succeeded(1, 0.01)
+        limiter.begin_turn()
+        if limiter.allowance():
+            limiter.started()
+            limiter.succeeded(1, 0.01)
             sent += 1
         else:
-            pause_s = traffic.next_change_s()
+            pause_s = limiter.next_change_s()
             assert pause_s is not None
             clock[0] += max(pause_s, 1e-4)
 

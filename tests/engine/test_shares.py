@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.share import Share
-from psfharvest.engine.traffic import Traffic
 
 
-def limiter(connections: int, *, is_queued: bool = False, rate: float | None = None) -> tuple[Traffic, list[float]]:
+def new_limiter(
+    connections: int, *, is_queued: bool = False, rate: float | None = None
+) -> tuple[ArchiveLimiter, list[float]]:
     clock = [100.0]
     limits = Limits(max_connections=connections, max_per_second=rate)
-    traffic = Traffic(limits, RetryPolicy(), is_public=False, is_queued=is_queued, clock=lambda: clock[0])
-    return traffic, clock
+    limiter = ArchiveLimiter(limits, RetryPolicy(), is_public=False, is_queued=is_queued, clock=lambda: clock[0])
+    return limiter, clock
 
 
 def serve(users: list[Share], rounds: int, connections: int) -> list[int]:
@@ -39,8 +41,8 @@ def serve(users: list[Share], rounds: int, connections: int) -> list[int]:
 @given(st.integers(1, 12), st.integers(1, 6))
 def test_users_with_endless_work_are_served_alike(connections: int, n_users: int) -> None:
     """Whoever asks first, each gets as much as any other, but for what the connections cannot be divided into."""
-    traffic, _ = limiter(connections)
-    users = [traffic.share() for _ in range(n_users)]
+    limiter, _ = new_limiter(connections)
+    users = [limiter.share() for _ in range(n_users)]
 
     sent = serve(users, 150, connections)
 
@@ -51,8 +53,8 @@ def test_users_with_endless_work_are_served_alike(connections: int, n_users: int
 @given(st.integers(1, 64), st.booleans())
 def test_a_user_alone_gets_everything(connections: int, is_queued: bool) -> None:
     """Others that have nothing to do take nothing."""
-    traffic, _ = limiter(connections, is_queued=is_queued)
-    users = [traffic.share(), traffic.share(), traffic.share(is_urgent=True)]
+    limiter, _ = new_limiter(connections, is_queued=is_queued)
+    users = [limiter.share(), limiter.share(), limiter.share(is_urgent=True)]
     users[0].n_waiting = 1000
 
     assert connections == users[0].allowance()
@@ -66,8 +68,8 @@ def test_a_user_alone_gets_everything(connections: int, is_queued: bool) -> None
 
 def test_a_newcomer_is_served_as_connections_come_free() -> None:
     """A user that has everything gives way until both have the same."""
-    traffic, _ = limiter(8)
-    old, new = traffic.share(), traffic.share()
+    limiter, _ = new_limiter(8)
+    old, new = limiter.share(), limiter.share()
     old.n_waiting = 100
     old.started(old.allowance())
     new.n_waiting = 100
@@ -83,8 +85,8 @@ def test_a_newcomer_is_served_as_connections_come_free() -> None:
 
 def test_single_requests_go_first_and_leave_one_connection_to_others() -> None:
     """With more single requests than connections, a harvest keeps one connection."""
-    traffic, _ = limiter(6)
-    harvest, single = traffic.share(), traffic.share(is_urgent=True)
+    limiter, _ = new_limiter(6)
+    harvest, single = limiter.share(), limiter.share(is_urgent=True)
     harvest.n_waiting = single.n_waiting = 100
 
     assert (5, 1) == (single.allowance(), harvest.allowance())
@@ -92,8 +94,8 @@ def test_single_requests_go_first_and_leave_one_connection_to_others() -> None:
 
 def test_long_requests_leave_a_connection_to_single_requests_that_come_again() -> None:
     """After a single request, bundles hold one connection less for a while; without one, they have all."""
-    traffic, clock = limiter(6, is_queued=True)
-    harvest, single = traffic.share(), traffic.share(is_urgent=True)
+    limiter, clock = new_limiter(6, is_queued=True)
+    harvest, single = limiter.share(), limiter.share(is_urgent=True)
     harvest.n_waiting = 100
     assert 6 == harvest.allowance()
     single.n_waiting = 1
@@ -102,15 +104,15 @@ def test_long_requests_leave_a_connection_to_single_requests_that_come_again() -
 
     assert 5 == harvest.allowance()
     clock[0] += 60
-    traffic.begin_turn()
+    limiter.begin_turn()
     assert 6 == harvest.allowance()
 
 
 @given(st.integers(2, 5), st.sampled_from([0.5, 3.0, 20.0]))
 def test_a_rate_limit_is_divided_among_users(n_users: int, rate: float) -> None:
     """Whoever asks first, no user takes all the requests that a second allows; and none waits without an end."""
-    traffic, clock = limiter(16, rate=rate)
-    users = [traffic.share() for _ in range(n_users)]
+    limiter, clock = new_limiter(16, rate=rate)
+    users = [limiter.share() for _ in range(n_users)]
     sent = [0] * n_users
     for _ in range(100 * n_users):
         pauses = []
@@ -133,8 +135,8 @@ def test_a_rate_limit_is_divided_among_users(n_users: int, rate: float) -> None:
 
 def test_nobody_sends_in_a_pause() -> None:
     """A 429 holds every user back, single requests too."""
-    traffic, _ = limiter(6, is_queued=True)
-    users = [traffic.share(), traffic.share(is_urgent=True)]
+    limiter, _ = new_limiter(6, is_queued=True)
+    users = [limiter.share(), limiter.share(is_urgent=True)]
     users[0].started(1)
     users[0].failed(Failure(Reason.RATE_LIMITED, "HTTP 429", 30.0, Evidence.ERRING), "x", 0.1)
     for user in users:
@@ -146,8 +148,8 @@ def test_nobody_sends_in_a_pause() -> None:
 
 def test_counts_are_each_users_own() -> None:
     """Requests of one user are not in another's account, and all are in the host's."""
-    traffic, _ = limiter(6)
-    a, b = traffic.share(), traffic.share()
+    limiter, _ = new_limiter(6)
+    a, b = limiter.share(), limiter.share()
     a.started(3)
     b.started(2)
     a.repeated(1)
@@ -156,4 +158,4 @@ def test_counts_are_each_users_own() -> None:
 
     assert (4, 0) == (a.requests, a.in_flight)
     assert (1, 1) == (b.requests, b.in_flight)
-    assert (5, 1) == (traffic.requests, traffic.in_flight)
+    assert (5, 1) == (limiter.requests, limiter.in_flight)

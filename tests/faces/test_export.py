@@ -259,7 +259,7 @@ def test_a_columns_kind_holds_all_its_values(rows: list[dict]) -> None:
     """Every value can be cast to the kind found; texts fit the width."""
     kinds = ColumnTypes()
     for row in rows:
-        kinds.look(row)
+        kinds.add(row)
 
     assert set(kinds.all()) == {name for row in rows for name in row}
     for name, kind in kinds.all().items():

@@ -31,7 +31,7 @@ from psfharvest.core.errors import ArchiveDown, BadInput, BadQuery, BadURI
 from psfharvest.core.fits import datauri, fitscheck, keys, pixels
 from psfharvest.core.model import BadLine, Failure, Limits, Reason, RetryPolicy, WantedURI
 from psfharvest.core.tar import Member, TarDamaged, TarWalk
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.run import uri_lists
 
 SIZE_PX, ROOT = 11, "ibc302ioq"
@@ -72,7 +72,7 @@ def law_fits(body: bytes) -> None:
         assert fitscheck.flaw(body + b"\0", SIZE_PX) is not None
 
 
-def check_flaw(flaw: fitscheck.Flaw | None) -> None:
+def check_flaw(flaw: fitscheck.Rejection | None) -> None:
     """A refusal is one of our words and a short line that a terminal can show."""
     if flaw is not None:
         assert flaw.reason in Reason
@@ -251,8 +251,8 @@ def law_mashup(body: bytes) -> None:
 async def ask(body: bytes) -> None:
     """Ask for a count, and for rows."""
     limits, policy = Limits(timeout_s=0.001, page_rows=10), RetryPolicy(patience_s=0)
-    traffic = Traffic(limits, policy, is_public=False)
-    mashup = Mashup(OneAnswer(body), traffic, Endpoints("http://127.0.0.1:9"), limits, policy)
+    limiter = ArchiveLimiter(limits, policy, is_public=False)
+    mashup = Mashup(OneAnswer(body), limiter, Endpoints("http://127.0.0.1:9"), limits, policy)
     query = Query("UVIS", columns=["id"])
     for ask_for, what in ((mashup.count(query), int), (mashup.rows(query, WHOLE, 5, ["id"]), rows.Rows)):
         try:
@@ -262,7 +262,7 @@ async def ask(body: bytes) -> None:
         else:
             assert isinstance(found, what)
             assert what is rows.Rows or 0 <= found <= 2**53
-    assert traffic.in_flight == 0
+    assert limiter.in_flight == 0
 
 
 # Names.

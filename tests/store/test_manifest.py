@@ -293,7 +293,7 @@ BREAK_THE_COMMIT = "INSERT INTO orphan VALUES (1)"
 def test_a_claim_that_failed_leaves_its_items_to_be_found(folder: Path, breaks: str) -> None:
     """Items whose claim was rolled back stay below no low-water mark, whatever is committed after them."""
     with Manifest.open(folder) as manifest:
-        with manifest.look() as db:
+        with manifest.connection() as db:
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("CREATE TEMP TABLE parent (n INTEGER PRIMARY KEY)")
             db.execute("CREATE TEMP TABLE orphan (n REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")

@@ -170,7 +170,7 @@ def rows_by_uri(folder: Path) -> dict[str, Any]:
 
 
 def blobs(folder: Path) -> list[tuple[int, bytes]]:
-    with Manifest.read(folder) as manifest, manifest.look() as db:
+    with Manifest.read(folder) as manifest, manifest.connection() as db:
         return db.execute("SELECT n, data FROM block ORDER BY first").fetchall()
 
 
@@ -200,7 +200,7 @@ def test_catalogue_rows_are_merged_as_they_are_stored(tmp_path: Path, n_known: i
     assert all(uri == name for uri, name in named.items())
     assert len(uris) - max(0, n_bare - n_known) == len(named)
     assert [pair for folder in folders for pair in blobs(folder)] == blobs(tmp_path / "into")
-    with Manifest.read(tmp_path / "into") as manifest, manifest.look() as db:
+    with Manifest.read(tmp_path / "into") as manifest, manifest.connection() as db:
         pairs = db.execute("SELECT n, source FROM item ORDER BY n").fetchall()
         of_stretches = spans.sources_of(db, np.array([n for n, _ in pairs]))
         assert [source or 0 for _, source in pairs] == of_stretches.tolist()

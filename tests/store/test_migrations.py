@@ -80,7 +80,7 @@ def test_a_writer_migrates_an_earlier_version(earlier: Path, tmp_path_factory: p
         with manifest.transaction():
             (item,) = manifest.add([WantedURI("mast:HST/product/b.fits")])
             manifest.record([Stored(Outcome(item, State.DONE, 1, b"body", b"h" * 32, quirk="no checksum"))])
-        with manifest.look() as db:
+        with manifest.connection() as db:
             recorded = [name for (name,) in db.execute("SELECT name FROM migration ORDER BY n")]
 
     assert schema_of(new) == schema_of(earlier)

@@ -120,7 +120,7 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, sink: str) -> No
     with new_folder(tmp_path, Settings(sink=sink)) as manifest, manifest.transaction():
         (n,) = manifest.sources("UVIS", ["id", "ee50"], [(1, 0.5)])
         manifest.add([WantedURI.reading(cutout_uri(1))._replace(source=n)])
-        with manifest.look() as db:
+        with manifest.connection() as db:
             db.execute("DELETE FROM meta WHERE name = 'columns'")
     with Manifest.read(tmp_path) as manifest:
         assert {**row_schema.known_columns(), "ee50": "float"} == manifest.columns()
@@ -139,7 +139,7 @@ def test_adopting_gives_back_the_catalogue_rows(tmp_path: Path, sink: str) -> No
     (tmp_path / "manifest.sqlite").unlink()
     adopt(tmp_path)
 
-    with Manifest.read(tmp_path) as manifest, manifest.look() as db:
+    with Manifest.read(tmp_path) as manifest, manifest.connection() as db:
         numbers = dict(db.execute("SELECT uri, source FROM cutout"))
         rows_of = sources.Reader().dicts(db, [n for n in numbers.values() if n is not None])
     found = {uri: None if n is None else rows_of[n][1] for uri, n in numbers.items()}

@@ -81,7 +81,7 @@ def test_rows_of_an_earlier_version_are_read_and_migrated(tmp_path: Path) -> Non
         late = [repr((found.number, found.source, found.ours)) for found in search.rows(reader, np.arange(1, 9999))]
 
     assert before == late == told(folder)
-    with Manifest.read(folder) as reader, reader.look() as db:
+    with Manifest.read(folder) as reader, reader.connection() as db:
         assert view == list(reader.cutouts("n, uri, state, source"))
         assert columns == reader.columns() == json.loads(reader.setting("columns"))
         assert [] == db.execute("SELECT 1 FROM sqlite_master WHERE name = 'source'").fetchall()
@@ -150,7 +150,7 @@ def test_a_query_of_many_pieces_is_one_stretch(tmp_path: Path) -> None:
                 numbers = manifest.sources("UVIS", ["id"], [[start + k] for k in range(100)])
                 uris = [[cutout_uri(n, size=size) for size in (51, 101)] for n in numbers]
                 manifest.add([WantedURI(uri, n) for n, pair in zip(numbers, uris, strict=True) for uri in pair])
-        with manifest.look() as db:
+        with manifest.connection() as db:
             assert [(1, 2000, 1, 2)] == db.execute("SELECT * FROM source_span").fetchall()
 
 
@@ -160,7 +160,7 @@ def test_a_layout_that_was_taken_back_is_forgotten(tmp_path: Path) -> None:
 
     def keep(manifest: Manifest, detector: str, name: str) -> dict[int, tuple[str, dict[str, Any]]]:
         numbers = manifest.sources(detector, [name], [[7]])
-        with manifest.look() as db, manifest.rows() as reader:
+        with manifest.connection() as db, manifest.rows() as reader:
             return reader.dicts(db, numbers)
 
     with Manifest.open(tmp_path) as manifest:

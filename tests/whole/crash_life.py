@@ -32,7 +32,7 @@ from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.errors import PsfharvestError
 from psfharvest.core.policy.route import Route
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.run import Run, query_target, uri_lists
 from psfharvest.store import folder as folders
 from psfharvest.store.manifest.manifest import Manifest
@@ -150,13 +150,13 @@ async def _harvest(life: dict[str, Any]) -> Report:
 async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, retry: RetryPolicy) -> Report:
     """Do what `Archive.harvest` does, into shards and journals that are soon full."""
     folder, settings = Path(life["folder"]), folders.Settings(life["sink"])
-    endpoints, traffic, route = (
+    endpoints, limiter, route = (
         Endpoints(life["url"], ""),
-        Traffic(limits, retry, is_public=False, is_queued=wire.depth > 0).share(),
+        ArchiveLimiter(limits, retry, is_public=False, is_queued=wire.depth > 0).share(),
         Route(life["via"]),
     )
-    mashup = Mashup(wire, traffic, endpoints, limits, retry)
-    files = FileFetcher(wire, traffic, endpoints, limits, count=mashup.control)
+    mashup = Mashup(wire, limiter, endpoints, limits, retry)
+    files = FileFetcher(wire, limiter, endpoints, limits, count=mashup.control)
     if life.get("list"):
         path = Path(life["list"])
         target = Target("file", uri_lists.identity(path), {"path": str(path)})
@@ -171,10 +171,10 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
         sink = await in_thread(_rolling_sink, folder, manifest)
         staging = await in_thread(stack.enter_context, contextlib.closing(StagingFolder(folder)))
         bundles = BundleFetcher(
-            wire, traffic, endpoints, limits, route, staging, memory_bytes=STAGED_IN_MEMORY_BYTES
+            wire, limiter, endpoints, limits, route, staging, memory_bytes=STAGED_IN_MEMORY_BYTES
         )
-        fetcher = RoutedFetcher(files, bundles, traffic, route, lambda: manifest.tally().pending)
-        report = await Run(manifest, sink, todo, mashup, fetcher, traffic, retry, folder).run()
+        fetcher = RoutedFetcher(files, bundles, limiter, route, lambda: manifest.tally().pending)
+        report = await Run(manifest, sink, todo, mashup, fetcher, limiter, retry, folder).run()
         await in_thread(sink.close)
         return report
 

@@ -138,7 +138,7 @@ class Recorder:
     Parameters
     ----------
     disk
-        Is told of every call.
+        Receives every call.
     at_call
         Called before each.
     """

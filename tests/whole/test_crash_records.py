@@ -167,7 +167,7 @@ def test_the_manifest_syncs_its_commits_where_bytes_are_synced(
     """SQLite syncs every commit (FULL, 2) where claims survive power loss, else at its checkpoints (NORMAL, 1)."""
     settings = Settings(sink=sink, fsync=fsync)
     for opened in (new_folder, old_folder):
-        with opened(tmp_path, settings) as manifest, manifest.look() as db:
+        with opened(tmp_path, settings) as manifest, manifest.connection() as db:
             assert [("wal",), (level,)] == [
                 db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
             ]

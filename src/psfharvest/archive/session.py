@@ -29,10 +29,10 @@ from psfharvest.core.fits import names
 from psfharvest.core.model import CONNECT_TRIES, Item, Limits, RetryPolicy
 from psfharvest.core.policy.route import Route
 from psfharvest.core.ports import Staging
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.share import Share
 from psfharvest.engine.singles import SingleRequests
 from psfharvest.engine.slot_keeper import SlotKeeper, Slots
-from psfharvest.engine.traffic import Traffic
 from psfharvest.events.hub import Hub, Voice
 from psfharvest.version import __version__
 
@@ -90,7 +90,7 @@ class Session:
         """What is to be said of how connections are counted."""
         self._wire: Wire
         self._limits: Limits
-        self.limiter: Traffic
+        self.limiter: ArchiveLimiter
         if shared is not None:
             self._wire, self._limits, self.limiter = shared._wire, shared._limits, shared.limiter
             self.note = shared.note
@@ -106,7 +106,7 @@ class Session:
         if isinstance(self._wire, HttpxWire):  # the caller's pool may hold fewer
             limits = replace(limits, max_connections=self._wire.ceiling)
         self._limits = limits
-        self.limiter = Traffic(
+        self.limiter = ArchiveLimiter(
             limits,
             self.policy(SHORT_PATIENCE_S),
             is_public=endpoints.is_public,

@@ -142,14 +142,14 @@ def _ask_rows(folder: Path, options: dict[str, Any], *, is_quiet: bool) -> Fille
 def _account(folder: Path, found: Adopted | None, filled: Filled | None) -> dict[str, Any]:
     from psfharvest.store.read.account import account  # noqa: PLC0415
 
-    told: dict[str, Any] = (account(folder) if found is None else found.report).to_dict()
+    result: dict[str, Any] = (account(folder) if found is None else found.report).to_dict()
     if found is not None:
         broken_uris = [example.uri for example in found.examples if example.uri]
-        told |= {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
-        told |= {"strays": found.strays}
+        result |= {"broken": found.broken, "problems": dict(found.problems), "uris": broken_uris}
+        result |= {"strays": found.strays}
     if filled is not None:
-        told |= {"rows": filled.n_found, "rows_unknown": filled.n_unknown}
-    return told
+        result |= {"rows": filled.n_found, "rows_unknown": filled.n_unknown}
+    return result
 
 
 def _listed(folder: Path, uris: Path | None, stack: ExitStack) -> UriList | None:

@@ -20,7 +20,7 @@ from psfharvest.core import estimate, ranges
 from psfharvest.core.catalog import criterion
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import ArchiveError, BadURI
-from psfharvest.core.estimate import Kind
+from psfharvest.core.estimate import SizeClass
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import BadLine, Limits, WantedURI
 from psfharvest.run import uri_lists
@@ -45,9 +45,9 @@ class Plan:
     """What is wanted, how many of which kind, and what was measured."""
 
     sources: int = 0
-    cutouts: Counter[Kind] = field(default_factory=Counter)
+    cutouts: Counter[SizeClass] = field(default_factory=Counter)
     bad_lines: int = 0
-    examples: dict[Kind, str] = field(default_factory=dict)
+    examples: dict[SizeClass, str] = field(default_factory=dict)
     header_bytes: dict[str, int] = field(default_factory=dict)
     measured_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -110,14 +110,14 @@ async def _plan_query(
     rows = await archive.query(replace_query(query, limit=1, columns=None, wants_all=False))
     for suffix in chosen:
         for side_px, count in ((unsat_size, n - saturated), (sat_size, saturated)):
-            plan.cutouts[Kind(suffix, side_px)] += count
+            plan.cutouts[SizeClass(suffix, side_px)] += count
         try:
             parts = datauri.build(
                 dict(rows[0]), query.detector, suffix, unsat_size_px=unsat_size, sat_size_px=sat_size
             )
         except (BadURI, IndexError):
             continue
-        plan.examples.setdefault(Kind(suffix, parts.size_px), str(parts))
+        plan.examples.setdefault(SizeClass(suffix, parts.size_px), str(parts))
 
 
 async def _plan_list(plan: Plan, what: Any) -> None:
@@ -132,7 +132,7 @@ async def _plan_list(plan: Plan, what: Any) -> None:
                 continue
             if len(seen) < REMEMBERED:
                 seen.add(key)
-            kind = Kind(line.parts.suffix, line.parts.size_px) if line.parts else Kind("", 0)
+            kind = SizeClass(line.parts.suffix, line.parts.size_px) if line.parts else SizeClass("", 0)
             plan.cutouts[kind] += 1
             plan.examples.setdefault(kind, line.uri)
 
@@ -157,7 +157,7 @@ async def _lines(what: Any) -> AsyncGenerator[WantedURI | BadLine, None]:
                 yield line
 
 
-async def _measure(archive: Archive, plan: Plan, kind: Kind, uri: str) -> None:
+async def _measure(archive: Archive, plan: Plan, kind: SizeClass, uri: str) -> None:
     began = time.monotonic()
     try:
         cutout = await archive.fetch(uri)

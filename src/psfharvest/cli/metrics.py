@@ -89,8 +89,8 @@ def to_each(*listeners: Listener | None) -> Listener | None:
     """Return a listener that calls each of those that are given; None where none is."""
     chosen = [listener for listener in listeners if listener is not None]
 
-    def tell(event: Event) -> None:
+    def notify(event: Event) -> None:
         for listener in chosen:
             listener(event)
 
-    return tell if chosen else None
+    return notify if chosen else None

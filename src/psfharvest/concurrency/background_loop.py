@@ -30,7 +30,7 @@ LOOK_S = 0.2
 
 T = TypeVar("T")
 Work = Callable[[Callable[[Any], None]], Coroutine[Any, Any, T]]
-"""What can be done in the background; it is given `Call.tell`."""
+"""What can be done in the background; it is given `Call.send`."""
 END = object()
 """The last message of every piece of work."""
 
@@ -100,7 +100,7 @@ class Call(Generic[T]):
     ways
         Into the loop.
     work
-        What to do; it is given `tell`.
+        What to do; it is given `send`.
     """
 
     def __init__(self, ways: _Ways, work: Work[T]) -> None:
@@ -132,12 +132,12 @@ class Call(Generic[T]):
         except RuntimeError as error:
             raise BadInput("this Archive is closed; open a new one") from error
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Pass a message to the waiting thread; called in the loop."""
         self._inbox.put(message)
 
     def take(self) -> Any:
-        """Return the next message of `tell`, waiting for it; `END` after the last one."""
+        """Return the next message of `send`, waiting for it; `END` after the last one."""
         while True:
             with suppress(Empty):
                 return self._inbox.get(timeout=LOOK_S)
@@ -154,7 +154,7 @@ class Call(Generic[T]):
         Parameters
         ----------
         hear
-            Called here, in the waiting thread, with the newest message of `tell`.
+            Called here, in the waiting thread, with the newest message of `send`.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Call(Generic[T]):
             with anyio.CancelScope() as self._scope:
                 if self._is_unwanted:
                     self._scope.cancel()
-                self._result.append(await self._work(self.tell))
+                self._result.append(await self._work(self.send))
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
             self._error = error
         finally:

@@ -51,10 +51,10 @@ class _Reader(Generic[T]):
                     self._room.acquire()
                     if self._is_unwanted:
                         return
-                    self._call_soon(self._tell, (item,))
+                    self._call_soon(self._send, (item,))
             except Exception as error:  # noqa: BLE001 - raised where it is read
                 self.error = error
-            self._call_soon(self._tell, None)
+            self._call_soon(self._send, None)
 
     async def next(self) -> tuple[T] | None:
         """Return the next item, or nothing after the last."""
@@ -69,6 +69,6 @@ class _Reader(Generic[T]):
         self._is_unwanted = True
         self._room.release()
 
-    def _tell(self, message: tuple[T] | None) -> None:
+    def _send(self, message: tuple[T] | None) -> None:
         self._found.append(message)
         self._news.set()

@@ -25,7 +25,7 @@ def image_bytes(side_px: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Kind:
+class SizeClass:
     """Cutouts of one size in bytes: one suffix and side; side 0 is a file that is no cutout."""
 
     suffix: str

@@ -13,7 +13,7 @@ from psfharvest.core.catalog.detectors import Detector
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri, filekinds, names
 from psfharvest.core.fits.datauri import CutoutURI
-from psfharvest.doctor.check import Finding, adapted, of_deviations, report
+from psfharvest.doctor.check import CheckResult, adapted, of_deviations, report
 from psfharvest.doctor.cutout_checks import NO_EXPOSURE, item_of
 from psfharvest.doctor.reply import Reply
 from psfharvest.doctor.visit import Visit
@@ -31,7 +31,7 @@ class Unpacked(NamedTuple):
     deviations: list[str]
 
 
-async def small_bundle(visit: Visit) -> Finding:
+async def small_bundle(visit: Visit) -> CheckResult:
     """Get five cutouts and one of an exposure that does not exist as a bundle."""
     uris = _uris(visit, N_SMALL - 1)
     if not uris:
@@ -59,7 +59,7 @@ async def small_bundle(visit: Visit) -> Finding:
     return of_deviations(deviations, words, reply)
 
 
-async def large_bundle(visit: Visit) -> Finding:
+async def large_bundle(visit: Visit) -> CheckResult:
     """Get a hundred cutouts as a bundle, timed."""
     uris = _uris(visit, N_LARGE)
     if not uris:

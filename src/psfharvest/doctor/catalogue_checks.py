@@ -17,7 +17,7 @@ from psfharvest.core.catalog.learnt import Ends
 from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MIN_PAGE_ROWS
 from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri
-from psfharvest.doctor.check import Finding, adapted, expected, of_deviations, report
+from psfharvest.doctor.check import CheckResult, adapted, expected, of_deviations, report
 from psfharvest.doctor.visit import COUNT, QueryReply, Visit, named_rows
 
 N_SIX = 6
@@ -40,7 +40,7 @@ def notebook_query() -> list[Criterion]:
     ]
 
 
-async def count(visit: Visit) -> Finding:
+async def count(visit: Visit) -> CheckResult:
     """Count the sources of the notebook's query."""
     answer = await visit.ask(visit.main, COUNT, notebook_query())
     if answer.parsed is None and answer.is_refusal:
@@ -63,7 +63,7 @@ async def count(visit: Visit) -> Finding:
     return of_deviations(deviations, f"{visit.n_six} sources", answer.reply)
 
 
-async def six_rows(visit: Visit) -> Finding:
+async def six_rows(visit: Visit) -> CheckResult:
     """Get the rows of the notebook's query, and compare their number with the count."""
     answer = await visit.ask(visit.main, _needed(visit), notebook_query(), page_rows=1000)
     found = _rows(answer)
@@ -75,7 +75,7 @@ async def six_rows(visit: Visit) -> Finding:
     return of_deviations([*answer.deviations, *_frame_deviations(answer)], f"{len(found)} rows", answer.reply)
 
 
-async def columns(visit: Visit, detector: Detector) -> Finding:
+async def columns(visit: Visit, detector: Detector) -> CheckResult:
     """Compare the columns of some rows with those that are known."""
     answer = await _sample(visit, detector, "*")
     found = _rows(answer)
@@ -103,7 +103,7 @@ async def columns(visit: Visit, detector: Detector) -> Finding:
     return of_deviations(deviations, f"{len(names)} columns, {len(found)} rows looked at", answer.reply)
 
 
-async def id_criterion(visit: Visit) -> Finding:
+async def id_criterion(visit: Visit) -> CheckResult:
     """Ask for one source by its id."""
     one = _some_id(visit)
     if one is None:
@@ -120,7 +120,7 @@ async def id_criterion(visit: Visit) -> Finding:
     return expected(f"id {one} gives one row", answer.reply)
 
 
-async def range_ends(visit: Visit) -> Finding:
+async def range_ends(visit: Visit) -> CheckResult:
     """Find out whether both ends of a range belong to it."""
     one = _some_id(visit)
     if one is None:
@@ -147,10 +147,10 @@ async def range_ends(visit: Visit) -> Finding:
     return adapted(f"{which} of a range left out: ranges are widened by one", reply)
 
 
-async def open_ends(visit: Visit) -> Finding:
+async def open_ends(visit: Visit) -> CheckResult:
     """Count with a range of all ids, as a range without ends is sent."""
     some = await _some_sources(visit)
-    if isinstance(some, Finding):
+    if isinstance(some, CheckResult):
         return some
     criteria, n, _ = some
     total, answer = await _counted(visit, [*criteria, Between("id", LOWEST, HIGHEST)])
@@ -161,10 +161,10 @@ async def open_ends(visit: Visit) -> Finding:
     return expected("a range with very far ends holds all", answer.reply)
 
 
-async def halves(visit: Visit) -> Finding:
+async def halves(visit: Visit) -> CheckResult:
     """Split a query in two ranges of id, and compare the sum with the whole."""
     some = await _some_sources(visit)
-    if isinstance(some, Finding):
+    if isinstance(some, CheckResult):
         return some
     criteria, n, ids = some
     middle = ids[len(ids) // 2]
@@ -178,7 +178,7 @@ async def halves(visit: Visit) -> Finding:
     return expected(f"{low} and {high} sources make {n}", second.reply)
 
 
-async def _some_sources(visit: Visit) -> tuple[list[Criterion], int, list[int]] | Finding:
+async def _some_sources(visit: Visit) -> tuple[list[Criterion], int, list[int]] | CheckResult:
     """Return criteria that few sources meet, their number, and ids of some: those of the notebook, or others."""
     ids = sorted(row["id"] for row in visit.six if isinstance(row.get("id"), int))
     if ids:
@@ -192,7 +192,7 @@ async def _some_sources(visit: Visit) -> tuple[list[Criterion], int, list[int]] 
     return report(answer.error, answer.reply) if n is None else (near, n, sorted(row["id"] for row in rows))
 
 
-async def large_page(visit: Visit) -> Finding:
+async def large_page(visit: Visit) -> CheckResult:
     """Ask for some thousand rows at once; fewer, where that fails."""
     whole, answer = await _counted(visit, [])
     if not whole:
@@ -227,7 +227,7 @@ async def large_page(visit: Visit) -> Finding:
     return of_deviations(deviations, words, answer.reply)
 
 
-async def unique_ids(visit: Visit) -> Finding:
+async def unique_ids(visit: Visit) -> CheckResult:
     """Look for ids that come twice in the large page."""
     if visit.large is None:
         return report("no large page came", None)
@@ -264,7 +264,7 @@ async def _counted(visit: Visit, criteria: Sequence[Criterion]) -> tuple[int | N
         return None, answer._replace(error=str(error))
 
 
-def _uncounted(visit: Visit, answer: QueryReply) -> Finding:
+def _uncounted(visit: Visit, answer: QueryReply) -> CheckResult:
     if visit.main.name in visit.learnt.unfiltered:
         return adapted("ranges of id are not taken: long queries are read page by page", answer.reply)
     return report(answer.error, answer.reply)

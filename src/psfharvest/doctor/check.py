@@ -13,7 +13,7 @@ ADAPTED: Verdict = "differs: adapted"
 REPORT: Verdict = "differs: please report"
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """What one check found, and the answer that shows it."""
 
     verdict: Verdict
@@ -25,7 +25,7 @@ class Check(NamedTuple):
     """One check and its finding."""
 
     name: str
-    finding: Finding
+    finding: CheckResult
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as plain values for JSON."""
@@ -34,21 +34,21 @@ class Check(NamedTuple):
         return {"name": self.name, **evidence, "verdict": verdict, "words": words}
 
 
-def expected(words: str, reply: Reply | None) -> Finding:
+def expected(words: str, reply: Reply | None) -> CheckResult:
     """Return the finding of a check that came out as expected."""
-    return Finding(EXPECTED, words, reply)
+    return CheckResult(EXPECTED, words, reply)
 
 
-def adapted(words: str, reply: Reply | None) -> Finding:
+def adapted(words: str, reply: Reply | None) -> CheckResult:
     """Return the finding of something unexpected that is dealt with."""
-    return Finding(ADAPTED, words, reply)
+    return CheckResult(ADAPTED, words, reply)
 
 
-def report(words: str, reply: Reply | None) -> Finding:
+def report(words: str, reply: Reply | None) -> CheckResult:
     """Return the finding of something unexpected that is not dealt with."""
-    return Finding(REPORT, words, reply)
+    return CheckResult(REPORT, words, reply)
 
 
-def of_deviations(deviations: Sequence[str], words: str, reply: Reply | None) -> Finding:
+def of_deviations(deviations: Sequence[str], words: str, reply: Reply | None) -> CheckResult:
     """Return that all was as expected, or the deviations that are dealt with."""
     return adapted("; ".join(dict.fromkeys(deviations)), reply) if deviations else expected(words, reply)

@@ -15,7 +15,7 @@ from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import acceptance, datauri, filekinds, fitscheck, keys, names, pixels
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item
-from psfharvest.doctor.check import EXPECTED, Finding, adapted, expected, of_deviations, report
+from psfharvest.doctor.check import EXPECTED, CheckResult, adapted, expected, of_deviations, report
 from psfharvest.doctor.reply import Reply
 from psfharvest.doctor.visit import Visit, named_rows
 
@@ -31,12 +31,12 @@ SEARCHED_PX = 6
 _NOT_THERE = frozenset({404, 410})
 
 
-async def by_file(visit: Visit, detector: Detector, suffix: str) -> Finding:
+async def by_file(visit: Visit, detector: Detector, suffix: str) -> CheckResult:
     """Get one star by file: whole, of the asked shape, named, and in the centre."""
     return await _star(visit, lambda: visit.uri(detector, suffix), f"no {detector.name} source to ask for")
 
 
-async def data_url(visit: Visit) -> Finding:
+async def data_url(visit: Visit) -> CheckResult:
     """Get the same star at its dataURL, and compare the pixels."""
     uri = visit.uri(visit.main, visit.main.suffixes[1])
     if uri is None:
@@ -54,7 +54,7 @@ async def data_url(visit: Visit) -> Finding:
     return report("other pixels than by file", reply)
 
 
-async def chip_1(visit: Visit) -> Finding:
+async def chip_1(visit: Visit) -> CheckResult:
     """Get a star on chip 1 of a UVIS full frame, which is in extension 4."""
     detector = DETECTORS["UVIS"]
     sample = [row for row in visit.rows.get("UVIS", []) if _is_on_chip_1(row)]
@@ -77,7 +77,7 @@ async def chip_1(visit: Visit) -> Finding:
     return finding
 
 
-async def near_edge(visit: Visit) -> Finding:
+async def near_edge(visit: Visit) -> CheckResult:
     """Get a cutout whose centre is five pixels from the detector's edge."""
     uri = visit.uri(visit.main, visit.main.suffixes[1], x="5.0")
     if uri is None:
@@ -86,7 +86,7 @@ async def near_edge(visit: Visit) -> Finding:
     return _judge(visit, uri, reply)
 
 
-async def off_detector(visit: Visit) -> Finding:
+async def off_detector(visit: Visit) -> CheckResult:
     """Ask for a cutout wholly outside the detector."""
     uri = visit.uri(visit.main, visit.main.suffixes[1], x="-5000.0")
     if uri is None:
@@ -99,7 +99,7 @@ async def off_detector(visit: Visit) -> Finding:
     return _no_cutout(visit, reply, "off the detector")
 
 
-async def made_up(visit: Visit) -> Finding:
+async def made_up(visit: Visit) -> CheckResult:
     """Ask for an exposure that does not exist."""
     uri = visit.uri(visit.main, visit.main.suffixes[1], rootname=NO_EXPOSURE[visit.main.instrument])
     if uri is None:
@@ -108,7 +108,7 @@ async def made_up(visit: Visit) -> Finding:
     return _no_cutout(visit, reply, "an exposure that does not exist")
 
 
-async def no_product(visit: Visit) -> Finding:
+async def no_product(visit: Visit) -> CheckResult:
     """Ask for a product that an exposure does not have: the flc of an IR exposure."""
     uri = visit.uri(DETECTORS["IR"], "flt")
     if uri is None:
@@ -117,7 +117,7 @@ async def no_product(visit: Visit) -> Finding:
     return _no_cutout(visit, reply, "a product that does not exist")
 
 
-async def twice(visit: Visit) -> Finding:
+async def twice(visit: Visit) -> CheckResult:
     """Get the same cutout again, and compare the bytes."""
     uri = visit.uri(visit.main, visit.main.suffixes[1])
     first = visit.bodies.get(str(uri))
@@ -140,7 +140,7 @@ def item_of(uri: CutoutURI) -> Item:
     return Item(0, text, keys.key_of(text, uri), uri.size_px, uri.rootname)
 
 
-async def _star(visit: Visit, choose: Callable[[], CutoutURI | None], none: str) -> Finding:
+async def _star(visit: Visit, choose: Callable[[], CutoutURI | None], none: str) -> CheckResult:
     """Get a star; where its exposure has no such product, one of another exposure."""
     uri = choose()
     if uri is None:
@@ -161,7 +161,7 @@ async def _star(visit: Visit, choose: Callable[[], CutoutURI | None], none: str)
     return adapted(f"{uri.rootname} has no {uri.suffix} ({finding.words}), other exposures have", finding.reply)
 
 
-async def _got(visit: Visit, uri: CutoutURI) -> Finding:
+async def _got(visit: Visit, uri: CutoutURI) -> CheckResult:
     """Get a star, and look whether it is in the centre."""
     reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
     finding = await anyio.to_thread.run_sync(partial(_judge, visit, uri, reply, is_centred=True))
@@ -170,7 +170,7 @@ async def _got(visit: Visit, uri: CutoutURI) -> Finding:
     return finding
 
 
-def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = False) -> Finding:
+def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = False) -> CheckResult:
     if not reply.is_success:
         return report(reply.trouble, reply)
     flaw, quirk = filekinds.verdict(item_of(uri), reply.body, names.DIFFERENCES)
@@ -217,7 +217,7 @@ def _transport_deviations(reply: Reply) -> list[str]:
     return deviations
 
 
-def _no_cutout(visit: Visit, reply: Reply, what: str) -> Finding:
+def _no_cutout(visit: Visit, reply: Reply, what: str) -> CheckResult:
     if reply.failure is not None:
         return report(reply.trouble, reply)
     words = reply.shown(fitscheck.error_text(reply.body))

@@ -13,9 +13,9 @@ from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.fits import names
 from psfharvest.core.model import Evidence, Limits
-from psfharvest.doctor.check import ADAPTED, EXPECTED, REPORT, Check, Finding, report
+from psfharvest.doctor.check import ADAPTED, EXPECTED, REPORT, Check, CheckResult, report
 from psfharvest.doctor.requester import PER_SECOND, Requester
-from psfharvest.doctor.table import CUTOUTS, FIRST, QUERIES, Entry
+from psfharvest.doctor.table import CUTOUTS, FIRST, QUERIES, CheckEntry
 from psfharvest.doctor.visit import Visit
 from psfharvest.version import __version__
 
@@ -108,7 +108,7 @@ async def examine(
     ends_at = anyio.current_time() + (QUICK_BUDGET_S if is_quick else BUDGET_S)
     chosen = {detector.name for detector in detectors}
 
-    async def run(entries: Sequence[Entry]) -> None:
+    async def run(entries: Sequence[CheckEntry]) -> None:
         for entry in entries:
             if (is_quick and not entry.is_quick) or (entry.only and entry.only not in chosen):
                 continue
@@ -135,14 +135,14 @@ async def examine(
     return Diagnosis(endpoints.root, checks, visit.learnt, visit.seconds)
 
 
-async def _made(entry: Entry, visit: Visit, ends_at: float) -> Finding:
+async def _made(entry: CheckEntry, visit: Visit, ends_at: float) -> CheckResult:
     left_s = ends_at - anyio.current_time()
     with anyio.move_on_after(max(0.0, left_s)):
         return await entry.check(visit)
     return report("no time was left: the archive is slow", None)
 
 
-def _check_alive(visit: Visit, finding: Finding) -> None:
+def _check_alive(visit: Visit, finding: CheckResult) -> None:
     """Raise `ArchiveDown` when no answer has made sense so far."""
     if visit.n_live:
         return

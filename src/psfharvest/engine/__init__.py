@@ -1,1 +1,1 @@
-"""The pump and its traffic rules: anyio only, nothing of archive or store."""
+"""The pump and the limiter of an archive: anyio only, nothing of archive or store."""

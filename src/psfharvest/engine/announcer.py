@@ -32,7 +32,7 @@ class Announcer:
         self._paused_at: float | None = None
         self._down_at: float | None = None
 
-    def look(self, now: float, paused_until: float, patience_s: float) -> None:
+    def update(self, now: float, paused_until: float, patience_s: float) -> None:
         """Announce changes; times are those of the limiter's clock, patience is that of its most patient user."""
         self._see_limit()
         if (self._health.is_down, now < paused_until) != (self._down_at is not None, self._paused_at is not None):

@@ -28,10 +28,10 @@ from psfharvest.core.policy.refusals import Refusals
 from psfharvest.core.policy.retry import Final, decide
 from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.core.ports import Fetcher, Keeper
+from psfharvest.engine.archive_limiter import TICK_S
 from psfharvest.engine.examiner import Examiner
 from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.share import Share
-from psfharvest.engine.traffic import TICK_S
 from psfharvest.events.model import Retried
 
 UNCLAIMED_MAX = 512

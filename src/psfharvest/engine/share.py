@@ -13,7 +13,7 @@ from psfharvest.events.hub import Voice
 from psfharvest.events.model import Event
 
 if TYPE_CHECKING:
-    from psfharvest.engine.traffic import Traffic
+    from psfharvest.engine.archive_limiter import ArchiveLimiter
 
 REFUSED_AGAIN_S = 0.05
 """How soon a user asks again whose turn it was not, though a request might have started."""
@@ -35,7 +35,7 @@ class Share:
         Emits its events; None: they belong to no run.
     """
 
-    def __init__(self, limiter: Traffic, *, is_urgent: bool = False, voice: Voice | None = None) -> None:
+    def __init__(self, limiter: ArchiveLimiter, *, is_urgent: bool = False, voice: Voice | None = None) -> None:
         self.limiter = limiter
         self.voice = voice or limiter.hub.voice()
         self.patience_s = 0.0
@@ -148,21 +148,21 @@ class Share:
         return self.limiter.now()
 
     def begin_waiting(self) -> float:
-        """Return the time at which a wait begins; see `Traffic.begin_waiting`."""
+        """Return the time at which a wait begins; see `ArchiveLimiter.begin_waiting`."""
         return self.limiter.begin_waiting()
 
     def begin_turn(self) -> float:
-        """Read the clock for one turn of decisions; see `Traffic.begin_turn`."""
+        """Read the clock for one turn of decisions; see `ArchiveLimiter.begin_turn`."""
         if self._ended_by is not None:
             raise self._ended_by
         return self.limiter.begin_turn()
 
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
-        """Return the error of one who has used up the tries to connect, or None; see `Traffic.unreached`."""
+        """Return the error of one who has used up the tries to connect, or None; see `ArchiveLimiter.unreached`."""
         return self.limiter.unreached(policy, n_before)
 
     def patience_left_s(self, patience_s: float, since: float) -> float:
-        """Return for how long the present outage may still last; see `Traffic.patience_left_s`."""
+        """Return for how long the present outage may still last; see `ArchiveLimiter.patience_left_s`."""
         return self.limiter.patience_left_s(patience_s, since)
 
     def doubt(self) -> None:
@@ -223,7 +223,7 @@ class Share:
 
     @asynccontextmanager
     async def turn(self, patience_s: float) -> AsyncIterator[None]:
-        """Wait until one more request may be sent; see `Traffic.turn`."""
+        """Wait until one more request may be sent; see `ArchiveLimiter.turn`."""
         self.patience_s = max(self.patience_s, patience_s)
         async with self.limiter.turn(patience_s, self.begin_turn):
             self.requests += 1

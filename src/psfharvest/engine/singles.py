@@ -71,7 +71,7 @@ class SingleRequests:
         How often an item is tried, and how long each caller bears an outage.
     start_task
         Starts a task that outlives the caller that happens to be the first.
-    tell
+    on_settled
         Called with each batch of outcomes.
     """
 
@@ -82,9 +82,9 @@ class SingleRequests:
         make_item: Callable[[int, str], Item],
         policy: RetryPolicy,
         start_task: StartTask,
-        tell: Callable[[Sequence[Outcome]], object] = len,
+        on_settled: Callable[[Sequence[Outcome]], object] = len,
     ) -> None:
-        self._tell = tell
+        self._on_settled = on_settled
         self._make_fetcher = make_fetcher
         self._share = share
         self._make_item = make_item
@@ -143,7 +143,7 @@ class SingleRequests:
 
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Give outcomes to those that wait for them."""
-        self._tell(outcomes)
+        self._on_settled(outcomes)
         for outcome in outcomes:
             flight = self._by_number.pop(outcome.item.number, None)
             if flight is not None:

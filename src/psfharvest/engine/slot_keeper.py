@@ -7,7 +7,7 @@ from typing import Protocol
 
 import anyio
 
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 
 TICK_S = 0.25
 """How often it is looked whether somebody else lacks a connection."""
@@ -53,7 +53,7 @@ class Slots(Protocol):
         """Release `n` of those held."""
         ...
 
-    def look(self) -> tuple[int, bool]:
+    def poll(self) -> tuple[int, bool]:
         """Return how many other users there are, and whether one has less than its fair part."""
         ...
 
@@ -89,12 +89,12 @@ class SlotKeeper:
     slots
         The slots.
     limiter
-        Says how many are needed, and is told how many there are.
+        States how many are needed, and receives how many there are.
     wire
         Opens the connections.
     """
 
-    def __init__(self, slots: Slots, limiter: Traffic, wire: Connections) -> None:
+    def __init__(self, slots: Slots, limiter: ArchiveLimiter, wire: Connections) -> None:
         self._slots = slots
         self._limiter = limiter
         self._wire = wire
@@ -104,7 +104,7 @@ class SlotKeeper:
         self._is_trying = False
         self._enough_since: float | None = None
         self._none_since: float | None = None
-        limiter.ask = self._ask
+        limiter.ask = self._request_adjustment
         limiter.set_slots(0)
         wire.set_limit(0)
         if slots.note:
@@ -132,7 +132,7 @@ class SlotKeeper:
             await self._ended.wait()
         self._slots.leave()
 
-    def _ask(self) -> None:
+    def _request_adjustment(self) -> None:
         """Look again: somebody waits for a connection. While slots are tried for, the next try comes by itself."""
         if not self._is_trying:
             self._asked.set()
@@ -145,14 +145,14 @@ class SlotKeeper:
             slots.leave()
             self._note_lack(now, is_lacking=False)
             return None
-        n_others, is_one_short = slots.look()
+        n_others, is_one_short = slots.poll()
         fair = max(1, slots.n // (n_others + 1))
         target = min(wanted, fair) if is_one_short else wanted
         if slots.held > target:
             await self._release_one(CLOSING_S if not wanted else BETWEEN_S)
         elif slots.held < target:
             await self._grow(target)
-        self._show()
+        self._apply()
         slots.set_short(is_short=slots.held < min(wanted, fair))
         self._note_lack(now, is_lacking=not slots.held)
         if slots.held == target:
@@ -181,7 +181,7 @@ class SlotKeeper:
         await anyio.sleep(pause_s)
         self._slots.give_back(1)
 
-    def _show(self) -> None:
+    def _apply(self) -> None:
         self._wire.set_limit(min(self._slots.held, self._limiter.ceiling))
         self._limiter.set_slots(self._slots.held)
 

@@ -24,7 +24,7 @@ class CutoutStream:
     ----------
     ahead
         Returns how many cutouts may be on their way to the reader.
-    tell
+    on_settled
         Called with each batch of outcomes.
 
     Attributes
@@ -35,8 +35,8 @@ class CutoutStream:
         How many ended in which state.
     """
 
-    def __init__(self, ahead: Callable[[], int], tell: Callable[[Sequence[Outcome]], object] = len) -> None:
-        self._tell = tell
+    def __init__(self, ahead: Callable[[], int], on_settled: Callable[[Sequence[Outcome]], object] = len) -> None:
+        self._on_settled = on_settled
         self.failures: deque[Outcome] = deque(maxlen=FAILURES_SHOWN)
         self.states: Counter[State] = Counter()
         self._ahead = ahead
@@ -67,7 +67,7 @@ class CutoutStream:
     async def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Hand outcomes to the reader; never waits, since what is begun is bounded by `budget`."""
         self._outcomes.extend(outcomes)
-        self._tell(outcomes)
+        self._on_settled(outcomes)
         self._news.set()
 
     async def refuse(self, outcome: Outcome) -> None:

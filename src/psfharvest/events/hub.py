@@ -22,7 +22,7 @@ from psfharvest.events.model import Event
 
 Listener = Callable[[Event], object]
 STREAM_MAX = 10_000
-"""Events that an event stream holds for its reader, unless told otherwise."""
+"""Events that an event stream holds for its reader, by default."""
 
 _log = logging.getLogger("psfharvest.archive")
 logging.getLogger("psfharvest").addHandler(logging.NullHandler())
@@ -77,14 +77,14 @@ class EventStream:
             self._events.popleft()
             self.dropped += 1
         self._events.append(event)
-        self._tell()
+        self._notify()
 
     def end(self) -> None:
         """Take in no more."""
         self._is_over = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._news is not None:
             self._news.set()
 
@@ -140,12 +140,12 @@ class Hub:
         for voice in tuple(self._runs):
             voice.tell_own(kind(at, voice.run, **fields))
         run = self._runs[0].run if len(self._runs) == 1 else 0
-        self.tell(kind(at, run, **fields))
+        self.publish(kind(at, run, **fields))
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Give an event to the listeners of the archive."""
         for listener in tuple(self._listeners):
-            if not told(listener, event):
+            if not deliver(listener, event):
                 self._listeners.remove(listener)
         if self._streams:
             for stream in tuple(self._streams):
@@ -199,12 +199,12 @@ class Voice:
         """Emit an event of this user."""
         event = kind(self._hub.now(), self.run, **fields)
         self.tell_own(event)
-        self._hub.tell(event)
+        self._hub.publish(event)
 
     def tell_own(self, event: Event) -> None:
         """Give an event to this user's listeners only."""
         for listener in tuple(self._listeners):
-            if not told(listener, event):
+            if not deliver(listener, event):
                 self._listeners.remove(listener)
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ def checked(listener: Listener) -> Listener:
     return listener
 
 
-def told(listener: Listener, event: Event) -> bool:
+def deliver(listener: Listener, event: Event) -> bool:
     """Give an event to a listener; return False, and log why, when it failed."""
     try:
         listener(event)

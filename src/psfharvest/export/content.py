@@ -17,7 +17,7 @@ from psfharvest.core.fits import acceptance, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.store.column_types import ColumnTypes, column
 from psfharvest.store.read.harvest import Harvest
-from psfharvest.store.read.search import Found
+from psfharvest.store.read.search import FoundCutout
 from psfharvest.store.row_schema import SKY, sky_columns
 
 BATCH_SIZE = 256
@@ -92,7 +92,7 @@ class Content:
         self._kinds: dict[int, ColumnTypes] = {}
         self._header_bytes: dict[int, int] = {}
         for size in self.counts:
-            self._look(size)
+            self._scan(size)
 
     def kinds(self, size: int) -> dict[str, str]:
         """Return the metadata columns of one size, each with its kind."""
@@ -147,21 +147,21 @@ class Content:
         self._progress(self._n_read, total)
         return ExportBatch(rows, headers, np.stack(images))
 
-    def _look(self, size: int) -> None:
+    def _scan(self, size: int) -> None:
         kinds, longest = ColumnTypes(), 0
         for chosen, found in self._found(size):
-            kinds.look(self._row(chosen, found))
+            kinds.add(self._row(chosen, found))
             longest = max(longest, found.ours["size_bytes"])
         self._kinds[size] = kinds
         self._header_bytes[size] = max(80, longest - 4 * size * size)
 
-    def _found(self, size: int) -> Iterator[tuple[Harvest, Found]]:
+    def _found(self, size: int) -> Iterator[tuple[Harvest, FoundCutout]]:
         for harvest in self._harvests:
             chosen = harvest.select(size_px=size)
             for found in chosen.rows():
                 yield chosen, found
 
-    def _row(self, harvest: Harvest, found: Found) -> dict[str, Any]:
+    def _row(self, harvest: Harvest, found: FoundCutout) -> dict[str, Any]:
         row = {**found.source, **found.ours}
         where = {"harvest": str(harvest.folder)} if len(self._harvests) > 1 else {}
         return {**{name: value for name, value in row.items() if name not in LEFT_OUT}, **where}

@@ -23,7 +23,7 @@ from psfharvest.filesystem.file_lock import keep_from_children, try_lock, unlock
 from psfharvest.filesystem.open_file import OpenFile
 
 USERS_MAX = 64
-"""Users that are told apart; more than that get a connection when one is free."""
+"""Users that are distinguished; more than that get a connection when one is free."""
 TOUCH_S = 600.0
 """How often held files get a new time, so that no cleaner of old files takes them."""
 
@@ -118,7 +118,7 @@ class ConnectionSlots:
         for _ in range(min(n, self.held)):
             self._held.popitem()[1].release()
 
-    def look(self) -> Others:
+    def poll(self) -> Others:
         """Return what the others do; what was lost meanwhile is not held any more."""
         for slot, lock in tuple(self._held.items()):
             if not lock.is_valid():

@@ -44,7 +44,7 @@ def fetch_span(uri: str) -> AbstractContextManager[object]:
 def is_used() -> bool:
     """Return whether a provider of metrics or traces is set in this process."""
     if not any(name in sys.modules for name in _API):
-        return False  # whoever sets a provider has imported the API
+        return False  # code that sets a provider has imported the API
     from psfharvest.metrics import telemetry  # noqa: PLC0415 - as above
 
     return telemetry.has_provider()

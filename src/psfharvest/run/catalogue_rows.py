@@ -82,7 +82,7 @@ async def fill(
 
 
 def _lacking(manifest: Manifest, after: int) -> list[tuple[int, CutoutURI]]:
-    with manifest.look() as db:
+    with manifest.connection() as db:
         return sources.lacking(db, after, BATCH_SIZE)
 
 

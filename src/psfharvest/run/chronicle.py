@@ -66,7 +66,7 @@ class Chronicle:
         return bool(self._pulses or self._notes)
 
     def batch(self, outcomes: Sequence[Outcome]) -> None:
-        """Take note of outcomes that are about to be recorded: one example of each reason is told."""
+        """Take note of outcomes that are about to be recorded: one example of each reason is reported."""
         for outcome in outcomes:
             if outcome.reason is not None:
                 self._examples.setdefault(outcome.reason.value, outcome.item.uri)
@@ -183,7 +183,7 @@ class Chronicle:
     def write(self) -> None:
         """Keep what waits; within a transaction of the manifest, from the disk's thread."""
         notes = []
-        with self._manifest.look() as db:
+        with self._manifest.connection() as db:
             while self._pulses:
                 self._history.add_pulse(db, self._pulses.popleft())
             while self._notes:

@@ -115,7 +115,7 @@ class TargetReader:
         except Exception as error:  # noqa: BLE001 - raised by items()
             self._error = error
         self._is_over = True
-        self._tell()
+        self._notify()
 
     async def items(self) -> AsyncIterator[Sequence[Item]]:
         """
@@ -154,7 +154,7 @@ class TargetReader:
     async def again(self, numbers: Sequence[int]) -> None:
         """Give items out again that are pending anew; waits while too many of them wait."""
         self._again.update(numbers)
-        self._tell()
+        self._notify()
         while len(self._again) > AGAIN_MAX:
             self._again_taken = anyio.Event()
             await self._again_taken.wait()
@@ -162,7 +162,7 @@ class TargetReader:
     def end_search(self) -> None:
         """End what `begin_search` began."""
         self._is_searching = False
-        self._tell()
+        self._notify()
 
     async def _next_again(self, after: int) -> list[Item]:
         """Return items that are pending anew and were passed; the others will come by themselves."""
@@ -203,7 +203,7 @@ class TargetReader:
                 cut = pieces(part)
                 while (piece := await self._disk.do(next, cut, None)) is not None:
                     self._on_asked(target, await self._disk.do(self._add_piece, target, query, piece))
-                    self._tell()
+                    self._notify()
                 while self._manifest.tally().pending > BACKLOG:
                     self._room = anyio.Event()
                     await self._room.wait()
@@ -265,15 +265,15 @@ class TargetReader:
                 return self._manifest.add(batch.asked)
 
         if batch.asked:
-            self._hand_over(await self._disk.do(add))
+            self._keep_new(await self._disk.do(add))
             self._on_asked(target, batch.asked)
-            self._tell()
+            self._notify()
 
-    def _hand_over(self, items: list[Item]) -> None:
+    def _keep_new(self, items: list[Item]) -> None:
         """Let new items go on without being read back, as far as memory allows; the manifest has them all."""
         if items and len(self._handed) < HANDED_MAX:
             self._handed.append(items)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
         self._news = anyio.Event()

@@ -22,8 +22,8 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.account import account_of
 from psfharvest.store.read.running import Running, running_of
 
-LOOK_EVERY_S = 0.5
-"""Questions that come closer together share one look."""
+STATE_EVERY_S = 0.5
+"""Questions that come closer together share one state."""
 SAMPLES_MAX = 2048
 QUIET_S = 10.0
 """A run that is under way and settles nothing for so long is said to give nothing."""
@@ -42,8 +42,8 @@ RUNS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen at one look; `version` grows whenever something else is seen."""
+class FolderState:
+    """What was seen at one state; `version` grows whenever something else is seen."""
 
     version: int
     report: Report
@@ -59,44 +59,44 @@ class Live:
     """Follows one folder's account; used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._look: Look | None = None
-        self._looked_at_s = -math.inf
+        self._state: FolderState | None = None
+        self._read_at_s = -math.inf
         self._began_at_s = time.time()
         self._changed_at_s = 0.0
         self._why: tuple[int, list[dict[str, Any]]] = (0, [])
 
-    def look(self, manifest: Manifest) -> Look:
-        """Return the folder's state, no older than `LOOK_EVERY_S`."""
+    def state(self, manifest: Manifest) -> FolderState:
+        """Return the folder's state, no older than `STATE_EVERY_S`."""
         now_s = time.monotonic()
-        if self._look is None or now_s - self._looked_at_s >= LOOK_EVERY_S:
-            self._looked_at_s = now_s
-            self._look = self._new_look(manifest, self._look)
-        return self._look
+        if self._state is None or now_s - self._read_at_s >= STATE_EVERY_S:
+            self._read_at_s = now_s
+            self._state = self._new_state(manifest, self._state)
+        return self._state
 
     def now(self, manifest: Manifest) -> dict[str, Any]:
         """Return what ``status --json`` gives, and with it rate, time left and what is amiss."""
-        look = self.look(manifest)
-        report = look.report
-        per_second, left_s = self._speed(look)
+        state = self.state(manifest)
+        report = state.report
+        per_second, left_s = self._speed(state)
         return {
             **report.to_dict(),
-            "asked": list(look.asked),
-            "expected": max(report.total, look.expected),
-            **({} if look.under_way is None else {"running": look.under_way.to_dict()}),
-            "is_running": look.under_way is not None,
+            "asked": list(state.asked),
+            "expected": max(report.total, state.expected),
+            **({} if state.under_way is None else {"running": state.under_way.to_dict()}),
+            "is_running": state.under_way is not None,
             "per_second": round(per_second, 2),
             "left_s": None if left_s is None else round(left_s),
-            "trouble": self._trouble(look),
+            "trouble": self._trouble(state),
             "changed_at_s": round(self._changed_at_s, 1),
-            "runs": len(look.runs),
-            "last_note": look.last_note,
+            "runs": len(state.runs),
+            "last_note": state.last_note,
         }
 
     def why(self, manifest: Manifest) -> list[dict[str, Any]]:
         """Return for each reason of what is missing or failed: how many, what to do, and an example."""
-        look = self.look(manifest)
-        if self._why[0] != look.version:
-            examples = manifest.examples() if look.report.reasons else {}
+        state = self.state(manifest)
+        if self._why[0] != state.version:
+            examples = manifest.examples() if state.report.reasons else {}
             found = [
                 {
                     "reason": reason,
@@ -104,9 +104,9 @@ class Live:
                     "remedy": REMEDY[Reason(reason)] if reason in set(Reason) else "",
                     "example": examples.get(reason, ""),
                 }
-                for reason, n in sorted(look.report.reasons.items(), key=lambda pair: -pair[1])
+                for reason, n in sorted(state.report.reasons.items(), key=lambda pair: -pair[1])
             ]
-            self._why = look.version, found
+            self._why = state.version, found
         return self._why[1]
 
     @staticmethod
@@ -124,10 +124,10 @@ class Live:
             {"at": _iso(note.at), "level": note.level, "event": note.event, "words": note.words} for note in noted
         ]
         known = {note.run for note in noted}
-        older = [_of_run(run) for run in self.look(manifest).runs[-RUNS_MAX:] if run["n"] not in known]
+        older = [_of_run(run) for run in self.state(manifest).runs[-RUNS_MAX:] if run["n"] not in known]
         return sorted(found + older[::-1], key=lambda note: str(note["at"]), reverse=True)
 
-    def _new_look(self, manifest: Manifest, before: Look | None) -> Look:
+    def _new_state(self, manifest: Manifest, before: FolderState | None) -> FolderState:
         manifest.refresh()
         at_s = time.time()
         report, runs, asks = account_of(manifest), manifest.runs(), targets.read_targets(manifest)
@@ -137,22 +137,22 @@ class Live:
         under_way = running_of(manifest)
         expected = sum(ask.expected or 0 for ask in asks)
         last_note = history.last_note(manifest)
-        made = Look(1, report, runs, [targets.describe(ask) for ask in asks], expected, under_way, last_note)
+        made = FolderState(1, report, runs, [targets.describe(ask) for ask in asks], expected, under_way, last_note)
         if before is None:
             return made
         is_same = before == replace(made, version=before.version)
         return before if is_same else replace(made, version=before.version + 1)
 
     @staticmethod
-    def _speed(look: Look) -> tuple[float, float | None]:
+    def _speed(state: FolderState) -> tuple[float, float | None]:
         """Return cutouts per second and time left, as the run says; 0 until it has."""
-        run = look.under_way
+        run = state.under_way
         return (0.0, None) if run is None or run.outage else (run.per_second or 0.0, run.left_s)
 
-    def _trouble(self, look: Look) -> str:
-        stopped = look.runs[-1]["stopped"] if look.runs else ""
-        if look.under_way is not None:
-            return self._outage(look.under_way)
+    def _trouble(self, state: FolderState) -> str:
+        stopped = state.runs[-1]["stopped"] if state.runs else ""
+        if state.under_way is not None:
+            return self._outage(state.under_way)
         if stopped == "unfinished":
             return "The last run was killed, or its machine stopped; the same command continues."
         return STOPPED.get(stopped, f"The last run ended with: {stopped}.")

@@ -78,7 +78,7 @@ def rows(manifest: Manifest, numbers: Numbers, columns: Sequence[str] | None = N
     return [{"n": row["n"], **{name: row.get(name) for name in columns}} for row in all_rows]
 
 
-def plain(found: search.Found) -> dict[str, Any]:
+def plain(found: search.FoundCutout) -> dict[str, Any]:
     """Return catalogue row and manifest row of a cutout; what is no finite number is None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -49,7 +49,7 @@ class ColumnTypes:
         self._n_rows = 0
         self._n_seen: dict[str, int] = dict.fromkeys(self._seen, 0)
 
-    def look(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
         """Take a row into account."""
         self._n_rows += 1
         for name, value in row.items():

@@ -86,9 +86,9 @@ def _take(path: Path, own: dict[str, Any]) -> None:
 
 def _make(path: Path, own: dict[str, Any]) -> bool:
     """Make the file with all of its content at once; return False where there is one."""
-    growing = _written(path, own)
+    partial = _written(path, own)
     try:
-        os.link(growing, path)  # fails where the name is taken, on every file system that has it
+        os.link(partial, path)  # fails where the name is taken, on every file system that has it
     except FileExistsError:
         return False
     except OSError:  # no hard links there
@@ -98,7 +98,7 @@ def _make(path: Path, own: dict[str, Any]) -> bool:
         except FileExistsError:
             return False
     finally:
-        growing.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return _read(path) == own
 
 
@@ -115,8 +115,8 @@ def _take_over(path: Path, own: dict[str, Any], found: dict[str, Any]) -> bool:
         # as long as a file is there nobody makes one, and with the guard nobody else replaces it
         if not path.exists() or _read(path) != found or not _is_abandoned(path, found):
             return False
-        growing = _written(path, own)
-        growing.replace(path)
+        partial = _written(path, own)
+        partial.replace(path)
         return True
     finally:
         guard.unlink(missing_ok=True)
@@ -124,9 +124,9 @@ def _take_over(path: Path, own: dict[str, Any], found: dict[str, Any]) -> bool:
 
 def _written(path: Path, own: dict[str, Any]) -> Path:
     """Write the own lease under a name of its own."""
-    growing = path.with_name(f"{path.name}.{own['token']}")
-    growing.write_text(json.dumps(own))
-    return growing
+    partial = path.with_name(f"{path.name}.{own['token']}")
+    partial.write_text(json.dumps(own))
+    return partial
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, merging, targets
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
-from psfharvest.store.manifest.merging import GrowingManifest
+from psfharvest.store.manifest.merging import MergedManifest
 from psfharvest.store.moves import Moves
 from psfharvest.store.read.account import account
 from psfharvest.store.sink_kinds import SINK_KINDS
@@ -183,69 +183,69 @@ class Merging:
                 self.layout,
             ]
         )
-        with self._begun(home, of) or self._new(home, of, is_base=is_base) as grown:
+        with self._begun(home, of) or self._new(home, of, is_base=is_base) as merged:
             if self.moves is not None:
-                self.moves.undo(grown.unused_shard)
+                self.moves.undo(merged.unused_shard)
             for n, source in enumerate(self.sources):
-                if n < grown.state["n_absorbed"] - 1:
+                if n < merged.state["n_absorbed"] - 1:
                     continue
                 with _held(source):
                     if merging.fingerprint(source) != prints[n]:
                         raise FolderRefused(f"{source} has changed just now; run the same again")
-                    grown.attach(source)
-                    if n == grown.state["n_absorbed"]:
-                        grown.absorb(is_disjoint=self.is_disjoint, n_absorbed=n + 1)
-                    yield from self._take(source, grown)
-            with Destination(self.into, grown) as target:
+                    merged.attach(source)
+                    if n == merged.state["n_absorbed"]:
+                        merged.absorb(is_disjoint=self.is_disjoint, n_absorbed=n + 1)
+                    yield from self._take(source, merged)
+            with Destination(self.into, merged) as target:
                 target.settle()
-            drop_unclaimed(self.into, self.sink, grown.unused_shard)
-            n_broken = grown.state.get("n_broken", 0)
-            grown.finish()
+            drop_unclaimed(self.into, self.sink, merged.unused_shard)
+            n_broken = merged.state.get("n_broken", 0)
+            merged.finish()
         yield Step(self.into, 0, 0, n_broken)
 
     def _name(self, source: Path) -> str:
         """Return what a source is called: a part goes with its folder."""
         return str(source.absolute() if self.moves is None else source.relative_to(self.into))
 
-    def _take(self, source: Path, grown: GrowingManifest) -> Iterator[Step]:
-        n_left = grown.n_taking()
+    def _take(self, source: Path, merged: MergedManifest) -> Iterator[Step]:
+        n_left = merged.n_taking()
         yield Step(source, 0, n_left)
-        with Destination(self.into, grown) as target:
+        with Destination(self.into, merged) as target:
             given_up = self.moves is not None
             for n in take(source, target, may_link=self.may_link, is_given_up=given_up, moves=self.moves):
                 n_left -= n
                 yield Step(source, n, n_left)
 
-    def _begun(self, home: Path, of: str) -> GrowingManifest | None:
+    def _begun(self, home: Path, of: str) -> MergedManifest | None:
         """Return what an earlier try has left, if it was of the same."""
         if not (home / MANIFEST_NAME).exists():
             return None
-        grown = GrowingManifest(home)
-        if grown.state.get("of") == of:
-            return grown
-        grown.close()
+        merged = MergedManifest(home)
+        if merged.state.get("of") == of:
+            return merged
+        merged.close()
         return None
 
-    def _new(self, home: Path, of: str, *, is_base: bool) -> GrowingManifest:
+    def _new(self, home: Path, of: str, *, is_base: bool) -> MergedManifest:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
         meta: dict[str, str | int] = {merging.STATE: json.dumps({"of": of, "n_absorbed": 0})}
         if not is_base:
             more = {"sink": self.sink, "layout": self.layout or "tree"}
-            return GrowingManifest.new(home, None, **meta, **more)
+            return MergedManifest.new(home, None, **meta, **more)
         with Manifest.open(self.into) as manifest:
             if manifest.setting(
                 "shard_end", 0
             ):  # its last shard is to end with its last claim, or be a Parquet file
                 folders.open_sink(self.into, manifest, Settings()).close()
-        grown = GrowingManifest.new(home, self.into, **meta)
+        merged = MergedManifest.new(home, self.into, **meta)
         if SINK_KINDS[self.sink].numbered is not None:
-            grown.close_shard()
-            drop_unclaimed(self.into, self.sink, grown.unused_shard)
-        return grown
+            merged.close_shard()
+            drop_unclaimed(self.into, self.sink, merged.unused_shard)
+        return merged
 
     def _commit(self, home: Path) -> None:
-        """Give the grown manifest its name: before that nothing is merged, after that everything."""
+        """Give the merged manifest its name: before that nothing is merged, after that everything."""
         at = places.find(self.into)
         if at.is_somewhere():
             merging.close_for_good(at)

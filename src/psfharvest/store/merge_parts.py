@@ -1,7 +1,7 @@
 """
 Merge the parts of a harvest within its own folder: afterwards it is an ordinary harvest folder.
 
-The one commit point is the rename of the grown manifest. Killed before it, the folder is as it was, and the same
+The one commit point is the rename of the merged manifest. Killed before it, the folder is as it was, and the same
 call goes on; killed after it, the same call removes what is left of the parts.
 """
 

@@ -18,7 +18,7 @@ from psfharvest.core.model import Outcome
 
 if TYPE_CHECKING:
     from psfharvest.store.manifest.manifest import Manifest, Stored
-    from psfharvest.store.manifest.merging import GrowingManifest
+    from psfharvest.store.manifest.merging import MergedManifest
     from psfharvest.store.recover.candidates import CandidateBatch
     from psfharvest.store.recover.numbered_files import NumberedFiles
 
@@ -88,7 +88,7 @@ class SinkKind:
     """Whether reading one body decodes all beside it, so that few threads should share a unit."""
     numbered: Callable[[], NumberedFiles] | None = None
     """Returns what recovery knows of its numbered files; None: a file has one cutout, or is never appended to."""
-    open_merged: Callable[[Path, GrowingManifest], Sink] | None = None
+    open_merged: Callable[[Path, MergedManifest], Sink] | None = None
     """Opens the sink that a merge or a conversion stores into; None: a folder of this kind cannot be merged."""
     require: Callable[[], None] | None = None
     """Raises `BadInput` when a library that it needs is not installed."""
@@ -175,24 +175,24 @@ def _parquet_files() -> NumberedFiles:
     return ParquetFiles()
 
 
-def _open_merged_files(folder: Path, grown: GrowingManifest) -> Sink:
+def _open_merged_files(folder: Path, merged: MergedManifest) -> Sink:
     from psfharvest.store.sinks.files import FileSink  # noqa: PLC0415
 
-    return FileSink(folder, layout=grown.layout)
+    return FileSink(folder, layout=merged.layout)
 
 
-def _open_merged_shards(folder: Path, grown: GrowingManifest) -> Sink:
+def _open_merged_shards(folder: Path, merged: MergedManifest) -> Sink:
     from psfharvest.store.sinks.shards import ShardSink  # noqa: PLC0415
 
-    shard, end = grown.mark
+    shard, end = merged.mark
     return ShardSink(folder, shard=shard, end=end)
 
 
-def _open_merged_parquet(folder: Path, grown: GrowingManifest) -> Sink:
+def _open_merged_parquet(folder: Path, merged: MergedManifest) -> Sink:
     from psfharvest.store.sinks.parquet import ParquetSink  # noqa: PLC0415
 
-    shard, end = grown.mark
-    return ParquetSink(folder, shard=shard, end=end, claimed=lambda: grown.mark)
+    shard, end = merged.mark
+    return ParquetSink(folder, shard=shard, end=end, claimed=lambda: merged.mark)
 
 
 def _require_pyarrow() -> None:

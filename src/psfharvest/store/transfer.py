@@ -18,7 +18,7 @@ from psfharvest.core.errors import FolderRefused, SinkError
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.failures import cannot_store
-from psfharvest.store.manifest.merging import GrowingManifest, Placed, SourceShard, Taken
+from psfharvest.store.manifest.merging import MergedManifest, Placed, SourceShard, Taken
 from psfharvest.store.moves import Moves
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.numbered_files import NumberedFiles, length_of
@@ -39,16 +39,16 @@ class Destination:
     ----------
     folder
         The target; its lock is held.
-    grown
+    merged
         The manifest that they are claimed in.
     """
 
-    def __init__(self, folder: Path, grown: GrowingManifest) -> None:
+    def __init__(self, folder: Path, merged: MergedManifest) -> None:
         self.folder = folder
-        self.grown = grown
+        self.merged = merged
         self.numbered: NumberedFiles | None = None
         """What is known of the sink's numbered files; None where it has none."""
-        self._kind = SINK_KINDS[grown.sink]
+        self._kind = SINK_KINDS[merged.sink]
         self._sink: Sink | None = None
         if self._kind.numbered is not None:
             self.numbered = self._kind.numbered()
@@ -64,7 +64,7 @@ class Destination:
         if self._sink is None:
             if self._kind.open_merged is None:
                 raise FolderRefused(f"folders with sink {self._kind.name!r} can be neither merged nor converted to")
-            self._sink = self._kind.open_merged(self.folder, self.grown)
+            self._sink = self._kind.open_merged(self.folder, self.merged)
         return self._sink
 
     def linking(self) -> FileSink | None:
@@ -75,11 +75,11 @@ class Destination:
     def next_shard(self) -> int:
         """Close the sink, and return the number of a shard that is not in use."""
         self.settle()
-        return self.grown.close_shard()[0]
+        return self.merged.close_shard()[0]
 
     def settle(self) -> None:
         """Bring what a killed process has left to its claimed end, and close the sink."""
-        if self.grown.mark[1]:
+        if self.merged.mark[1]:
             self.sink()
         self.close()
 
@@ -139,17 +139,17 @@ def take(
     LocalError
         When the target cannot be written.
     """
-    grown = target.grown
-    last = None if is_given_up else int(grown.source_setting("shard", 0))
+    merged = target.merged
+    last = None if is_given_up else int(merged.source_setting("shard", 0))
     with Reader(source) as reader:
-        for shard in grown.shards():
+        for shard in merged.shards():
             is_last = shard.number == last
             if may_link and shard.is_whole and _link_shard(source, target, shard, moves, is_last=is_last):
                 yield shard.n_taking
             else:
                 yield from _rewrite(reader, target, shard.number)
         sink = target.linking() if may_link else None
-        while sink is not None and (batch := grown.taking(None, BATCH_SIZE)):
+        while sink is not None and (batch := merged.taking(None, BATCH_SIZE)):
             yield _link_files(source, reader, target, sink, batch)
         yield from _rewrite(reader, target, None)
 
@@ -172,7 +172,7 @@ def _link_shard(
             portable.sync_folder(final.parent)
     except OSError as error:
         raise cannot_store(error, error.filename2 or target.folder) from error
-    target.grown.claim_shard(shard.number, number)
+    target.merged.claim_shard(shard.number, number)
     return True
 
 
@@ -189,8 +189,8 @@ def _second_name(path: Path, final: Path, moves: Moves | None) -> bool:
 
 def _link_files(source: Path, reader: Reader, target: Destination, sink: FileSink, batch: Sequence[Taken]) -> int:
     """Give files of the source second names, and claim them; what cannot be linked is copied."""
-    items = target.grown.items([taken.new for taken in batch])
-    is_tree = target.grown.layout == "tree"
+    items = target.merged.items([taken.new for taken in batch])
+    is_tree = target.merged.layout == "tree"
     placed: list[Placed] = []
     left: list[tuple[Taken, Item]] = []
     for taken, item in zip(batch, items, strict=True):
@@ -200,15 +200,15 @@ def _link_files(source: Path, reader: Reader, target: Destination, sink: FileSin
             left.append((taken, item))
         else:
             placed.append(Placed(taken.old, None, explicit_location(item, location, is_tree=is_tree)))
-    target.grown.claim(placed, {})
+    target.merged.claim(placed, {})
     for group in _groups(left):
         _store(reader, target, group)
     return len(batch)
 
 
 def _rewrite(reader: Reader, target: Destination, shard: int | None) -> Iterator[int]:
-    while batch := target.grown.taking(shard, BATCH_SIZE):
-        items = target.grown.items([taken.new for taken in batch])
+    while batch := target.merged.taking(shard, BATCH_SIZE):
+        items = target.merged.items([taken.new for taken in batch])
         for group in _groups(list(zip(batch, items, strict=True))):
             _store(reader, target, group)
             yield len(group)
@@ -229,9 +229,9 @@ def _store(reader: Reader, target: Destination, group: Sequence[tuple[Taken, Ite
     sink = target.sink()
     stored = sink.store(outcomes)
     placed = [Placed(old, s.shard, s.place) for old, s in zip(olds, stored, strict=True)]
-    target.grown.claim(placed, sink.checkpoint())
+    target.merged.claim(placed, sink.checkpoint())
     if broken:
-        target.grown.leave_pending(broken)
+        target.merged.leave_pending(broken)
 
 
 def _read(reader: Reader, taken: Taken) -> bytes | None:

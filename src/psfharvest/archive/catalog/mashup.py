@@ -87,7 +87,7 @@ class Mashup:
 
     Parameters
     ----------
-    wire, traffic, endpoints, limits, policy
+    wire, limiter, endpoints, limits, policy
         What moves the bytes, who may send, where to, the caps, and the patience.
     learnt
         What is known of this archive already; what is learnt now goes there.
@@ -103,7 +103,7 @@ class Mashup:
     def __init__(
         self,
         wire: Wire,
-        traffic: HostLimiter,
+        limiter: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         policy: RetryPolicy,
@@ -114,11 +114,11 @@ class Mashup:
         self.learnt = Learnt() if learnt is None else learnt
         self.notes: list[str] = []
         self._wire = wire
-        self._traffic = traffic
+        self._limiter = limiter
         self._limits = limits
         self._policy = policy
         self._draw = draw
-        self._no_connections = traffic.failed_connections
+        self._no_connections = limiter.failed_connections
         self._template = Request(
             endpoints.invoke_url,
             headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/plain")),
@@ -170,7 +170,7 @@ class Mashup:
         """Send one small count, at once and once; return why it was not answered, or None."""
         payload = self._payload(CONTROL, "COUNT_BIG(*)", CONTROL.criteria)
         reply = await self._wire.exchange(self._template._replace(body=_form(payload)))
-        self._traffic.repeated(reply.n_sent - 1)
+        self._limiter.repeated(reply.n_sent - 1)
         failure = failure_of(reply)
         if failure is not None:
             return failure
@@ -302,10 +302,10 @@ class Mashup:
         raise AssertionError("a retry loop ends by a value or an error")
 
     def _unreached(self) -> ArchiveDown | None:
-        return self._traffic.unreached(self._policy, self._no_connections)
+        return self._limiter.unreached(self._policy, self._no_connections)
 
     def _tell_answered(self, query: Query, found: int | Rows, elapsed_s: float, attempts: int) -> None:
-        self._traffic.emit(
+        self._limiter.emit(
             Queried,
             question="count" if isinstance(found, int) else "rows",
             detector=query.detector.name,
@@ -355,20 +355,20 @@ class Mashup:
         return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
 
     async def _send(self, request: Request, n_asked: int) -> dict[str, Any]:
-        async with self._traffic.turn(self._policy.patience_s):
+        async with self._limiter.turn(self._policy.patience_s):
             settled = False
             try:
                 reply = await self._wire.exchange(request)
                 failure = failure_of(reply)
                 settled = True
                 if failure is None:
-                    self._traffic.succeeded(1, reply.elapsed_s)
+                    self._limiter.succeeded(1, reply.elapsed_s)
                 else:
-                    self._traffic.failed(failure, request.body, reply.elapsed_s)
+                    self._limiter.failed(failure, request.body, reply.elapsed_s)
                     raise _Trouble(failure, n_asked)
             finally:
                 if not settled:
-                    self._traffic.dropped()
+                    self._limiter.dropped()
         try:
             return await anyio.to_thread.run_sync(answers.parse, reply.body)
         except Unreadable as error:

@@ -34,7 +34,7 @@ class RoutedFetcher:
     ----------
     files, bundles
         The two ways.
-    traffic, route
+    limiter, route
         Who may send, and the choice.
     n_waiting
         Says how many cutouts are waiting in all, as far as is known.
@@ -44,13 +44,13 @@ class RoutedFetcher:
         self,
         files: FileFetcher,
         bundles: BundleFetcher,
-        traffic: HostLimiter,
+        limiter: HostLimiter,
         route: Route,
         n_waiting: Callable[[], int],
     ) -> None:
         self._files = files
         self._bundles = bundles
-        self._traffic = traffic
+        self._limiter = limiter
         self._route = route
         self._n_waiting = n_waiting
         self._singles: deque[Item] = deque()
@@ -110,7 +110,7 @@ class RoutedFetcher:
         held = self.held()
         if not self._wants_bundles():
             return max(0, self._files.room() - held)
-        wanted = self._size() * max(1, self._traffic.allowance())
+        wanted = self._size() * max(1, self._limiter.allowance())
         return max(0, wanted - held)
 
     def submit(self, items: Sequence[Item]) -> None:
@@ -146,13 +146,13 @@ class RoutedFetcher:
 
     def next_change_s(self) -> float | None:
         """Return when a bundle that is not full stops waiting for more."""
-        if not (self._first or self._again) or not self._traffic.allowance():
+        if not (self._first or self._again) or not self._limiter.allowance():
             return None
         return max(0.0, self._gathering_since + GATHER_S - anyio.current_time())
 
     def _size(self) -> int:
         """Return what the next bundle should hold: near the end less, so that all connections end together."""
-        share = self._n_waiting() // max(1, self._traffic.connections)
+        share = self._n_waiting() // max(1, self._limiter.connections)
         return min(self._route.size, max(MIN_SIZE, share))
 
     def _wants_bundles(self) -> bool:
@@ -166,18 +166,18 @@ class RoutedFetcher:
         self._tell_way()
         self._launch_singles()
         is_due = anyio.current_time() - self._gathering_since >= GATHER_S
-        while self._again and self._traffic.allowance() and (is_due or len(self._again) >= MIN_SIZE):
+        while self._again and self._limiter.allowance() and (is_due or len(self._again) >= MIN_SIZE):
             self._bundles.start(
                 _distinct(self._again, max(MIN_SIZE, self._route.size // RETRY_SHARE), self._singles)
             )
-        while self._first and self._traffic.allowance() and (is_due or len(self._first) >= self._size()):
+        while self._first and self._limiter.allowance() and (is_due or len(self._first) >= self._size()):
             self._bundles.start(_distinct(self._first, self._size(), self._singles))
 
     def _tell_way(self) -> None:
         """Announce it when cutouts travel in another way than before."""
         before, self._way = self._way, "bundle" if self._wants_bundles() else "file"
         if before and before != self._way:
-            self._traffic.emit(Switched, before=before, after=self._way, why=self._route.why())
+            self._limiter.emit(Switched, before=before, after=self._way, why=self._route.why())
 
     def _launch_singles(self) -> None:
         n = min(len(self._singles), self._files.room())

@@ -89,7 +89,7 @@ class BundleFetcher:
 
     Parameters
     ----------
-    wire, traffic, endpoints, limits
+    wire, limiter, endpoints, limits
         What moves the bytes, who may send, where to, and the caps.
     route
         Takes account of what bundles give, and says how large they should be.
@@ -104,7 +104,7 @@ class BundleFetcher:
     def __init__(
         self,
         wire: Wire,
-        traffic: HostLimiter,
+        limiter: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         route: Route,
@@ -117,7 +117,7 @@ class BundleFetcher:
         self._wire = wire
         self._staging = staging
         self._memory_bytes = memory_bytes
-        self._traffic = traffic
+        self._limiter = limiter
         self._route = route
         self._max_body_bytes = limits.max_body_bytes
         self._total_timeout_s = limits.total_timeout_s
@@ -168,7 +168,7 @@ class BundleFetcher:
         """Ask for items, no two of which have one file name, in one bundle."""
         if not items:
             return
-        self._traffic.started()
+        self._limiter.started()
         self.bundles += 1
         arrived = Arrivals(self._staging.begin(), self._memory_bytes)
         by_name = {datauri.file_name(item.uri): item for item in items}
@@ -224,7 +224,7 @@ class BundleFetcher:
             self._error = self._error or error
         finally:
             if not is_reported:
-                self._traffic.dropped()
+                self._limiter.dropped()
         self._wake()
 
     async def _stream(self, bundle: _Bundle) -> Failure | None:
@@ -333,16 +333,16 @@ class BundleFetcher:
         is_declined = failure is not None and failure.status in NO_BUNDLES | TOO_LARGE
         if failure is None or bundle.arrived.n_whole:
             self.durations.add(elapsed_s)
-            self._traffic.succeeded(1, elapsed_s / len(bundle.items))
+            self._limiter.succeeded(1, elapsed_s / len(bundle.items))
         else:
-            is_lost = self._traffic.failed(failure, bundle.subject, elapsed_s)
+            is_lost = self._limiter.failed(failure, bundle.subject, elapsed_s)
         if failure is not None and bundle.arrived.n_whole:
             failure = failure._replace(retry_after_s=None)
             bundle.is_proven = bundle.is_tls
             if not bundle.is_proven:
                 self._revoke(bundle, failure)
         n_whole = bundle.arrived.n_whole
-        self._traffic.emit(
+        self._limiter.emit(
             Bundled,
             n=len(bundle.items),
             n_whole=n_whole,

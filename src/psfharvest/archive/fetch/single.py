@@ -25,7 +25,7 @@ class FileFetcher:
 
     Parameters
     ----------
-    wire, traffic, endpoints, limits
+    wire, limiter, endpoints, limits
         What moves the bytes, who may send, where to, and the caps.
     at_data_urls
         Whether cutouts are read at their dataURLs; that is another host than the token's.
@@ -40,7 +40,7 @@ class FileFetcher:
     def __init__(
         self,
         wire: Wire,
-        traffic: HostLimiter,
+        limiter: HostLimiter,
         endpoints: Endpoints,
         limits: Limits,
         *,
@@ -53,7 +53,7 @@ class FileFetcher:
         self._wire = wire
         self._count = count
         self._good: deque[Item] = deque(maxlen=GOOD_MAX)
-        self._traffic = traffic
+        self._limiter = limiter
         self._template = Request(
             "",
             headers=(("Accept", "*/*"),),
@@ -85,12 +85,12 @@ class FileFetcher:
                 yield
             finally:
                 self._queue = None
-                self._traffic.dropped(self._under_way)
+                self._limiter.dropped(self._under_way)
                 self._under_way = 0
 
     def room(self) -> int:
         """Return how many requests may start now."""
-        return self._traffic.allowance(self._wire.depth)
+        return self._limiter.allowance(self._wire.depth)
 
     def is_busy(self) -> bool:
         """Return True while a request is under way."""
@@ -114,7 +114,7 @@ class FileFetcher:
         assert self._queue is not None  # noqa: S101 - open() stands around every use
         self._under_way += len(items)
         self.sent += len(items)
-        self._traffic.started(len(items))
+        self._limiter.started(len(items))
         self._queue.submit([self._request(item) for item in items])
 
     def know_good(self, items: Iterable[Item]) -> None:
@@ -130,7 +130,7 @@ class FileFetcher:
         failure = await self._control_once()
         if failure is None or failure.reason not in _BROKEN:
             return failure
-        self._traffic.repeated(1)
+        self._limiter.repeated(1)
         return await self._control_once()
 
     async def _control_once(self) -> Failure | None:
@@ -138,7 +138,7 @@ class FileFetcher:
             return await self._count()
         item = self._good[-1]
         answer = await self._wire.exchange(self._request(item))
-        self._traffic.repeated(answer.n_sent - 1)
+        self._limiter.repeated(answer.n_sent - 1)
         failure = failure_of(answer) or self._checked(item, answer.body).failure
         if failure is not None:
             self._good.rotate()
@@ -155,7 +155,7 @@ class FileFetcher:
         """Return what has arrived, verified; it is bounded by what was sent, so nothing is held back."""
         del is_behind
         assert self._queue is not None  # noqa: S101 - as above
-        self._wire.set_limit(self._traffic.connections)
+        self._wire.set_limit(self._limiter.connections)
         answers = self._queue.take()
         self._under_way -= len(answers)
         deliveries = [self._deliver(answer) for answer in answers]
@@ -165,13 +165,13 @@ class FileFetcher:
         n_repeated = sum(delivery.n_repeated for delivery in deliveries)
         self.sent += n_repeated - n_unsent
         if n_unsent or n_repeated:
-            self._traffic.unsent(n_unsent)
-            self._traffic.repeated(n_repeated)
+            self._limiter.unsent(n_unsent)
+            self._limiter.repeated(n_repeated)
         self.last_taken = (len(good_s), sum(good_s) / max(1, len(good_s)))
         self.durations.add(*good_s)
         if good_s:
-            self._traffic.succeeded(*self.last_taken)
-        if self._traffic.is_holding:
+            self._limiter.succeeded(*self.last_taken)
+        if self._limiter.is_holding:
             self._queue.withdraw()
         else:
             self._queue.proceed()
@@ -187,7 +187,7 @@ class FileFetcher:
             delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:
             return delivery
-        return delivery._replace(is_lost=self._traffic.failed(delivery.failure, item.uri, answer.elapsed_s))
+        return delivery._replace(is_lost=self._limiter.failed(delivery.failure, item.uri, answer.elapsed_s))
 
     def _checked(self, item: Item, body: bytes) -> Delivery:
         return deliver(item, body, self._template.credentials, self._accepted)

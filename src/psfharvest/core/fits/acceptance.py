@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import names
-from psfharvest.core.fits.fitscheck import Flaw
+from psfharvest.core.fits.fitscheck import Rejection
 
 WRONG_SHAPE = "wrong_shape"
 STORED: Mapping[str, str] = {
@@ -55,6 +55,6 @@ def checked(accept: str | Iterable[str]) -> frozenset[str]:
     return frozenset(chosen)
 
 
-def name_of(flaw: Flaw, accepted: Collection[str]) -> str:
+def name_of(flaw: Rejection, accepted: Collection[str]) -> str:
     """Return by which accepted name a flaw passes, its special one first; nothing where it does not."""
     return next((name for name in (flaw.rule, flaw.reason.value) if name and name in accepted), "")

@@ -14,7 +14,7 @@ from xml.parsers import expat
 
 from psfharvest.core import tar
 from psfharvest.core.fits import datauri, fitscheck, quirks
-from psfharvest.core.fits.fitscheck import Flaw
+from psfharvest.core.fits.fitscheck import Rejection
 from psfharvest.core.fits.quirks import Verdict
 from psfharvest.core.model import Item, Reason
 
@@ -26,7 +26,7 @@ MAX_PARSED_BYTES = 4 * 2**20
 """A larger JSON or XML text is looked at in its ends only."""
 INFLATE_AT_ONCE = 2**20
 
-Check = Callable[[bytes], Flaw | None]
+Check = Callable[[bytes], Rejection | None]
 
 _TEXTS = (
     ".txt", ".text", ".csv", ".tsv", ".ecsv", ".tbl", ".cat", ".dat", ".log", ".lst", ".list", ".asc", ".ascii",
@@ -45,12 +45,12 @@ def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
     return Verdict(flaw_of_file(body, datauri.file_name(item.uri)))
 
 
-def flaw_of_file(body: bytes, name: str) -> Flaw | None:
+def flaw_of_file(body: bytes, name: str) -> Rejection | None:
     """Return why `body` is no whole file of the kind that its name tells, or None when it is."""
     if not body:
-        return Flaw(Reason.EMPTY, "no bytes")
+        return Rejection(Reason.EMPTY, "no bytes")
     if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
-        return Flaw(Reason.OFF_DETECTOR, fitscheck.error_text(body))
+        return Rejection(Reason.OFF_DETECTOR, fitscheck.error_text(body))
     return _check_of(name)(body)
 
 
@@ -64,37 +64,37 @@ def _check_of(name: str) -> Check:
     return _unnamed_flaw
 
 
-def _fits_flaw(body: bytes) -> Flaw | None:
+def _fits_flaw(body: bytes) -> Rejection | None:
     return fitscheck.flaw(body, None)
 
 
-def _fits_gz_flaw(body: bytes) -> Flaw | None:
+def _fits_gz_flaw(body: bytes) -> Rejection | None:
     return _inflated_flaw(body, fitscheck.FitsStream())
 
 
-def _tar_gz_flaw(body: bytes) -> Flaw | None:
+def _tar_gz_flaw(body: bytes) -> Rejection | None:
     return _inflated_flaw(body, _TarStream())
 
 
-def _gz_flaw(body: bytes) -> Flaw | None:
+def _gz_flaw(body: bytes) -> Rejection | None:
     return _inflated_flaw(body, _AnyStream())
 
 
-def _tar_flaw(body: bytes) -> Flaw | None:
+def _tar_flaw(body: bytes) -> Rejection | None:
     tar = _TarStream()
     return _page_flaw(body) or tar.feed(body) or tar.end()
 
 
-def _text_flaw(body: bytes) -> Flaw | None:
+def _text_flaw(body: bytes) -> Rejection | None:
     return _html_flaw(body)
 
 
-def _html_file_flaw(body: bytes) -> Flaw | None:
+def _html_file_flaw(body: bytes) -> Rejection | None:
     del body  # any text may be a whole web page
     return None
 
 
-def _json_flaw(body: bytes) -> Flaw | None:
+def _json_flaw(body: bytes) -> Rejection | None:
     page = _html_flaw(body)
     if page is not None:
         return page
@@ -108,13 +108,13 @@ def _json_flaw(body: bytes) -> Flaw | None:
     return None
 
 
-def _xml_flaw(body: bytes) -> Flaw | None:
+def _xml_flaw(body: bytes) -> Rejection | None:
     page = _html_flaw(body)
     if page is not None:
         return page
     if len(body) > MAX_PARSED_BYTES:
         is_whole = body[-4096:].rstrip().endswith(b">")
-        return None if is_whole else Flaw(Reason.TRUNCATED, f"{len(body)} bytes of XML without its end")
+        return None if is_whole else Rejection(Reason.TRUNCATED, f"{len(body)} bytes of XML without its end")
     try:
         expat.ParserCreate().Parse(body, True)
     except expat.ExpatError as error:
@@ -122,17 +122,17 @@ def _xml_flaw(body: bytes) -> Flaw | None:
     return None
 
 
-def _zip_flaw(body: bytes) -> Flaw | None:
+def _zip_flaw(body: bytes) -> Rejection | None:
     if not body.startswith((b"PK\x03\x04", _ZIP_END)):
         return _page_flaw(body) or _other_kind("ZIP", body)
     end = body.rfind(_ZIP_END, max(0, len(body) - _ZIP_END_MAX_BYTES))
     n_comment = int.from_bytes(body[end + 20 : end + 22], "little")
     if end < 0 or len(body) != end + 22 + n_comment:
-        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of ZIP without its end")
+        return Rejection(Reason.TRUNCATED, f"{len(body)} bytes of ZIP without its end")
     return None
 
 
-def _unnamed_flaw(body: bytes) -> Flaw | None:
+def _unnamed_flaw(body: bytes) -> Rejection | None:
     """Return what is wrong with a file whose name tells no kind; its first bytes may tell one."""
     if body.startswith(b"SIMPLE  ="):
         return _fits_flaw(body)
@@ -140,18 +140,18 @@ def _unnamed_flaw(body: bytes) -> Flaw | None:
         return _gz_flaw(body)
     page = _html_flaw(body)
     if page is None and len(body) <= MAX_SHORT_TEXT_BYTES and _is_text(body):
-        page = Flaw(Reason.TEXT_PAGE, fitscheck.error_text(body))
+        page = Rejection(Reason.TEXT_PAGE, fitscheck.error_text(body))
     return page
 
 
 def _framed(kind: str, starts: tuple[bytes, ...], ends: tuple[bytes, ...], tail: int) -> Check:
     """Return the check of a kind that is recognised by its first bytes and an end mark in its last `tail` bytes."""
 
-    def check(body: bytes) -> Flaw | None:
+    def check(body: bytes) -> Rejection | None:
         if not body.startswith(starts):
             return _page_flaw(body) or _other_kind(kind, body)
         if ends and not any(end in body[-tail:] for end in ends):
-            return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of {kind} without its end mark")
+            return Rejection(Reason.TRUNCATED, f"{len(body)} bytes of {kind} without its end mark")
         return None
 
     return check
@@ -183,12 +183,12 @@ _CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
 class _AnyStream:
     """A consumer that accepts any bytes."""
 
-    def feed(self, data: bytes) -> Flaw | None:
+    def feed(self, data: bytes) -> Rejection | None:
         """Take the next bytes."""
         del data
         return None
 
-    def end(self) -> Flaw | None:
+    def end(self) -> Rejection | None:
         """Return what is wrong at the end."""
         return None
 
@@ -201,7 +201,7 @@ class _TarStream:
         self._tail = b""
         self._size = 0
 
-    def feed(self, data: bytes) -> Flaw | None:
+    def feed(self, data: bytes) -> Rejection | None:
         """Take the next bytes."""
         if len(self._head) < tar.BLOCK:
             self._head += data[: tar.BLOCK - len(self._head)]
@@ -209,16 +209,16 @@ class _TarStream:
         self._size += len(data)
         return None
 
-    def end(self) -> Flaw | None:
+    def end(self) -> Rejection | None:
         """Return what is wrong at the end."""
         if self._head.strip(b"\0") and tar.parse_header(self._head) is None:
             return _other_kind("tar", self._head)
         if self._size % tar.BLOCK or self._size < tar.BLOCK or self._tail.strip(b"\0"):
-            return Flaw(Reason.TRUNCATED, f"{self._size} bytes of tar without its end")
+            return Rejection(Reason.TRUNCATED, f"{self._size} bytes of tar without its end")
         return None
 
 
-def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Flaw | None:
+def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Rejection | None:
     """Return why `body` is no whole gzip file of what the consumer accepts; memory stays flat."""
     if not body.startswith(b"\x1f\x8b"):
         return _page_flaw(body) or _other_kind("gzip", body)
@@ -227,14 +227,16 @@ def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _A
         for piece in _inflate(body):
             size += len(piece)
             if size > MAX_INFLATED_BYTES:
-                return Flaw(Reason.TOO_LARGE, f"a gzip file of more than {MAX_INFLATED_BYTES} bytes when inflated")
+                return Rejection(
+                    Reason.TOO_LARGE, f"a gzip file of more than {MAX_INFLATED_BYTES} bytes when inflated"
+                )
             found = consumer.feed(piece)
             if found is not None:
                 return found
     except EOFError:
-        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes of gzip without its end")
+        return Rejection(Reason.TRUNCATED, f"{len(body)} bytes of gzip without its end")
     except zlib.error as error:
-        return Flaw(Reason.WRONG_KIND, f"a damaged gzip file: {error}")
+        return Rejection(Reason.WRONG_KIND, f"a damaged gzip file: {error}")
     return consumer.end()
 
 
@@ -254,17 +256,17 @@ def _inflate(body: bytes) -> Iterator[bytes]:
         rest = memoryview(body)[len(body) - len(rest) - left :]
 
 
-def _page_flaw(body: bytes) -> Flaw | None:
+def _page_flaw(body: bytes) -> Rejection | None:
     """Return the flaw of a body that is an error page instead of a binary file, or None."""
     page = _html_flaw(body)
     if page is None and _is_text(body[:MAX_SHORT_TEXT_BYTES]):
-        page = Flaw(Reason.TEXT_PAGE, fitscheck.error_text(body))
+        page = Rejection(Reason.TEXT_PAGE, fitscheck.error_text(body))
     return page
 
 
-def _html_flaw(body: bytes) -> Flaw | None:
+def _html_flaw(body: bytes) -> Rejection | None:
     if fitscheck.is_html(body):
-        return Flaw(Reason.HTML_PAGE, fitscheck.error_text(body))
+        return Rejection(Reason.HTML_PAGE, fitscheck.error_text(body))
     return None
 
 
@@ -285,5 +287,5 @@ def _is_text(body: bytes) -> bool:
     return True
 
 
-def _other_kind(kind: str, body: bytes) -> Flaw:
-    return Flaw(Reason.WRONG_KIND, f"no {kind}: {fitscheck.error_text(body)!r}"[:200])
+def _other_kind(kind: str, body: bytes) -> Rejection:
+    return Rejection(Reason.WRONG_KIND, f"no {kind}: {fitscheck.error_text(body)!r}"[:200])

@@ -37,7 +37,7 @@ IMAGES = (b"SIMPLE  =", b"XTENSION= 'IMAGE")
 """How headers of images begin; a table has two axes, too."""
 
 
-class Flaw(NamedTuple):
+class Rejection(NamedTuple):
     """Why a body is no cutout: a reason, and a detail for people."""
 
     reason: Reason
@@ -59,7 +59,7 @@ class Hdu(NamedTuple):
     end: int
 
 
-def flaw(body: bytes, size_px: int | None, rootname: str = "", accepted: Collection[str] = ()) -> Flaw | None:
+def flaw(body: bytes, size_px: int | None, rootname: str = "", accepted: Collection[str] = ()) -> Rejection | None:
     """
     Return why `body` is not the asked cutout, or None when it is.
 
@@ -76,7 +76,7 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", accepted: Collect
 
     Returns
     -------
-    Flaw or None
+    Rejection or None
     """
     if size_px is not None and _is_plain_image(body, size_px):
         header = body[: len(body) - _padded(4 * size_px * size_px)]
@@ -84,43 +84,43 @@ def flaw(body: bytes, size_px: int | None, rootname: str = "", accepted: Collect
     if not body.startswith(b"SIMPLE  ="):
         return _not_fits(body)
     units = walk(body)
-    if isinstance(units, Flaw):
+    if isinstance(units, Rejection):
         return units
     if size_px is None:
         return None
     image = first_image(units)
     if image is None or image.shape != (size_px, size_px):
         found = "no image" if image is None else "x".join(str(n) for n in reversed(image.shape))
-        return Flaw(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
+        return Rejection(Reason.WRONG_SHAPE, f"{found} instead of {size_px}x{size_px}")
     return flaw_of_units(units, image, rootname, accepted)
 
 
-def flaw_of_units(units: list[Hdu], image: Hdu, rootname: str, accepted: Collection[str] = ()) -> Flaw | None:
+def flaw_of_units(units: list[Hdu], image: Hdu, rootname: str, accepted: Collection[str] = ()) -> Rejection | None:
     """Return why a whole file's image cannot be read, or is of another exposure."""
     if units[0].header[29:30] != b"T" and units[0].header[10:30].strip() != b"T":
-        return Flaw(Reason.NOT_FITS, "SIMPLE is not T: the file says that it does not keep to the standard")
+        return Rejection(Reason.NOT_FITS, "SIMPLE is not T: the file says that it does not keep to the standard")
     if _GROUPS.search(image.header) is not None:
-        return Flaw(Reason.NOT_FITS, "GROUPS is T: random groups, which astropy does not read as an image")
+        return Rejection(Reason.NOT_FITS, "GROUPS is T: random groups, which astropy does not read as an image")
     return _bad_scale(image.header) or _other_source(units, rootname, accepted)
 
 
-def walk(body: bytes) -> list[Hdu] | Flaw:
+def walk(body: bytes) -> list[Hdu] | Rejection:
     """Return the units of a whole FITS file, or what is wrong with its structure."""
     units: list[Hdu] = []
     start = 0
     while start < len(body):
         if units and not body.startswith(b"XTENSION", start):
-            return Flaw(Reason.TRAILING_BYTES, f"{len(body) - start} bytes behind the end of the FITS file")
+            return Rejection(Reason.TRAILING_BYTES, f"{len(body) - start} bytes behind the end of the FITS file")
         found = unit(body, start, is_primary=not units)
-        if isinstance(found, Flaw):
+        if isinstance(found, Rejection):
             return found
         if found.end > len(body):
             # thousands of digits are possible, and Python refuses to print them
             size = str(found.end) if found.end < 2**63 else "very many"
-            return Flaw(Reason.TRUNCATED, f"{len(body)} of {size} bytes")
+            return Rejection(Reason.TRUNCATED, f"{len(body)} of {size} bytes")
         units.append(found)
         if len(units) > MAX_EXTENSIONS:
-            return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
+            return Rejection(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
         start = found.end
     return units
 
@@ -162,7 +162,7 @@ class FitsStream:
         self._skip = 0
         self._n_units = 0
 
-    def feed(self, data: bytes) -> Flaw | None:
+    def feed(self, data: bytes) -> Rejection | None:
         """Take the next bytes."""
         self._buffer += data
         while True:
@@ -172,29 +172,29 @@ class FitsStream:
             if self._skip or not self._buffer:
                 return None
             found = self._next(is_last=False)
-            if isinstance(found, Flaw):
+            if isinstance(found, Rejection):
                 return None if found.reason is Reason.TRUNCATED else found
             self._skip = found.end
             self._n_units += 1
 
-    def end(self) -> Flaw | None:
+    def end(self) -> Rejection | None:
         """Return what is wrong at the end."""
         if self._skip:
-            return Flaw(Reason.TRUNCATED, f"{self._skip} bytes are lacking at the end of the FITS file")
+            return Rejection(Reason.TRUNCATED, f"{self._skip} bytes are lacking at the end of the FITS file")
         if not self._buffer:
-            return None if self._n_units else Flaw(Reason.EMPTY, "no bytes")
+            return None if self._n_units else Rejection(Reason.EMPTY, "no bytes")
         found = self._next(is_last=True)
-        return found if isinstance(found, Flaw) else Flaw(Reason.TRUNCATED, f"{len(self._buffer)} bytes")
+        return found if isinstance(found, Rejection) else Rejection(Reason.TRUNCATED, f"{len(self._buffer)} bytes")
 
-    def _next(self, *, is_last: bool) -> Hdu | Flaw:
+    def _next(self, *, is_last: bool) -> Hdu | Rejection:
         start = b"XTENSION" if self._n_units else b"SIMPLE  ="
         head = bytes(self._buffer[: len(start)])
         if not head.startswith(start) and (is_last or not start.startswith(head)):
             if not self._n_units:
                 return _not_fits(bytes(self._buffer[:8192]))
-            return Flaw(Reason.TRAILING_BYTES, f"{len(self._buffer)} bytes behind the end of the FITS file")
+            return Rejection(Reason.TRAILING_BYTES, f"{len(self._buffer)} bytes behind the end of the FITS file")
         if self._n_units >= MAX_EXTENSIONS:
-            return Flaw(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
+            return Rejection(Reason.NOT_FITS, f"more than {MAX_EXTENSIONS} extensions")
         return unit(bytes(self._buffer[: MAX_HEADER_BLOCKS * BLOCK]), 0, is_primary=not self._n_units)
 
 
@@ -219,35 +219,35 @@ def _padded(size: int) -> int:
     return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
-def _not_fits(body: bytes) -> Flaw:
+def _not_fits(body: bytes) -> Rejection:
     if not body:
-        return Flaw(Reason.EMPTY, "no bytes")
+        return Rejection(Reason.EMPTY, "no bytes")
     head = body[:8192]
     if OFF_DETECTOR_TEXT in head:
-        return Flaw(Reason.OFF_DETECTOR, error_text(body))
+        return Rejection(Reason.OFF_DETECTOR, error_text(body))
     if b"SIMPLE  =".startswith(body[:9]):
-        return Flaw(Reason.TRUNCATED, f"{len(body)} bytes")
+        return Rejection(Reason.TRUNCATED, f"{len(body)} bytes")
     if is_html(body) or head.lstrip().startswith(b"<"):
-        return Flaw(Reason.HTML_PAGE, error_text(body))
+        return Rejection(Reason.HTML_PAGE, error_text(body))
     is_text = all(32 <= b < 127 or b in b"\t\r\n" for b in head[:512])
-    return Flaw(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))
+    return Rejection(Reason.TEXT_PAGE if is_text else Reason.NOT_FITS, error_text(body))
 
 
-def unit(body: bytes, start: int, *, is_primary: bool) -> Hdu | Flaw:
+def unit(body: bytes, start: int, *, is_primary: bool) -> Hdu | Rejection:
     """Return the unit that begins at `start`, whether or not its data are all there."""
     end = _header_end(body, start)
-    if isinstance(end, Flaw):
+    if isinstance(end, Rejection):
         return end
     header = body[start:end]
     bitpix = integer(header, b"BITPIX  ")
     n_axes = integer(header, b"NAXIS   ")
     if bitpix not in (8, 16, 32, 64, -32, -64) or n_axes is None or not 0 <= n_axes <= 999:
-        return Flaw(Reason.NOT_FITS, f"BITPIX {bitpix}, NAXIS {n_axes}")
+        return Rejection(Reason.NOT_FITS, f"BITPIX {bitpix}, NAXIS {n_axes}")
     axes = _axes(header, n_axes)
     pcount, gcount = (0, 1) if is_primary else (integer(header, b"PCOUNT  ", 0), integer(header, b"GCOUNT  ", 1))
     sizes = [*axes, pcount, gcount]
     if any(n is None or n < 0 for n in sizes):
-        return Flaw(Reason.NOT_FITS, f"axes {str(axes)[:100]}, PCOUNT {pcount}, GCOUNT {gcount}")
+        return Rejection(Reason.NOT_FITS, f"axes {str(axes)[:100]}, PCOUNT {pcount}, GCOUNT {gcount}")
     shape = tuple(n or 0 for n in reversed(axes))
     pixels = 1 if shape else 0
     for n in shape:
@@ -258,7 +258,7 @@ def unit(body: bytes, start: int, *, is_primary: bool) -> Hdu | Flaw:
     return Hdu(header, bitpix, shape, data_start, data_size, data_start + padded)
 
 
-def _header_end(body: bytes, start: int) -> int | Flaw:
+def _header_end(body: bytes, start: int) -> int | Rejection:
     """Return where the END card of the header at `start` stands."""
     at = start
     limit = start + MAX_HEADER_BLOCKS * BLOCK
@@ -266,8 +266,8 @@ def _header_end(body: bytes, start: int) -> int | Flaw:
         at = body.find(_END, at, limit)
         if at < 0:
             if len(body) >= limit:
-                return Flaw(Reason.NOT_FITS, f"no END card in {MAX_HEADER_BLOCKS} blocks")
-            return Flaw(Reason.TRUNCATED, f"{len(body)} bytes, within a header")
+                return Rejection(Reason.NOT_FITS, f"no END card in {MAX_HEADER_BLOCKS} blocks")
+            return Rejection(Reason.TRUNCATED, f"{len(body)} bytes, within a header")
         if (at - start) % CARD == 0:
             return at
         at += 1
@@ -309,8 +309,8 @@ def _axes(header: bytes, n_axes: int) -> list[int | None]:
     return [None if number is None else int(number[1]) for number in numbers]
 
 
-def _bad_scale(header: bytes) -> Flaw | None:
-    return None if scale(header) is not None else Flaw(Reason.NOT_FITS, "BSCALE or BZERO is no finite number")
+def _bad_scale(header: bytes) -> Rejection | None:
+    return None if scale(header) is not None else Rejection(Reason.NOT_FITS, "BSCALE or BZERO is no finite number")
 
 
 def _real(header: bytes, keyword: bytes, absent: float) -> float:
@@ -321,12 +321,12 @@ def _real(header: bytes, keyword: bytes, absent: float) -> float:
     return math.nan if found is None else float(found[1].translate(_E_FOR_D))
 
 
-def _other_source(units: list[Hdu], rootname: str, accepted: Collection[str]) -> Flaw | None:
+def _other_source(units: list[Hdu], rootname: str, accepted: Collection[str]) -> Rejection | None:
     flaws = (_other_name(unit.header, rootname, accepted) for unit in units)
     return next((flaw for flaw in flaws if flaw is not None), None)
 
 
-def _other_name(header: bytes, rootname: str, accepted: Collection[str]) -> Flaw | None:
+def _other_name(header: bytes, rootname: str, accepted: Collection[str]) -> Rejection | None:
     if not rootname or Reason.WRONG_SOURCE in accepted:
         return None
     for keyword in _NAMES:
@@ -339,5 +339,5 @@ def _other_name(header: bytes, rootname: str, accepted: Collection[str]) -> Flaw
             if rule and rule in accepted:
                 continue
             name = keyword.decode().strip()
-            return Flaw(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}", rule)
+            return Rejection(Reason.WRONG_SOURCE, f"{name} is {value!r}, asked was {rootname!r}", rule)
     return None

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS
 from psfharvest.core.fits import acceptance, datauri, fitscheck
 from psfharvest.core.fits.datauri import CutoutURI
-from psfharvest.core.fits.fitscheck import BLOCK, CARD, Flaw, Hdu
+from psfharvest.core.fits.fitscheck import BLOCK, CARD, Hdu, Rejection
 from psfharvest.core.model import Item, Reason
 
 MAX_EXTRA_BLOCKS = 4
@@ -55,7 +55,7 @@ class Mended(NamedTuple):
 class Verdict(NamedTuple):
     """What is wrong with a body, or which quirk it has; neither for a plain one."""
 
-    flaw: Flaw | None
+    flaw: Rejection | None
     quirk: str = ""
 
 
@@ -87,12 +87,12 @@ def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
     return found
 
 
-def _deviating(item: Item, body: bytes, flaw: Flaw, accepted: Collection[str]) -> Verdict:
+def _deviating(item: Item, body: bytes, flaw: Rejection, accepted: Collection[str]) -> Verdict:
     """Return the verdict of a body that fails the plain check, as far as it can be mended."""
     found = mended(body) or Mended("", body)
     units = fitscheck.walk(found.body) if found.body.startswith(b"SIMPLE  =") else flaw
-    image = None if isinstance(units, Flaw) else image_of(units)
-    if isinstance(units, Flaw) or image is None or item.size_px is None:
+    image = None if isinstance(units, Rejection) else image_of(units)
+    if isinstance(units, Rejection) or image is None or item.size_px is None:
         return Verdict(flaw)
     quirk = found.quirk or ("" if fitscheck.first_image(units) else DEGENERATE_AXES)
     if image.shape != (item.size_px, item.size_px):
@@ -115,12 +115,12 @@ def _of_units(
     return Verdict(again) if again else Verdict(None, name or acceptance.name_of(flaw, accepted) or quirk)
 
 
-def _wrong_shape(image: Hdu, size_px: int) -> Flaw:
+def _wrong_shape(image: Hdu, size_px: int) -> Rejection:
     shape = "x".join(str(n) for n in reversed(image.shape))
-    return Flaw(Reason.WRONG_SHAPE, f"{shape} instead of {size_px}x{size_px}")
+    return Rejection(Reason.WRONG_SHAPE, f"{shape} instead of {size_px}x{size_px}")
 
 
-def _read_by_astropy(item: Item, body: bytes, flaw: Flaw, accepted: Collection[str]) -> Verdict:
+def _read_by_astropy(item: Item, body: bytes, flaw: Rejection, accepted: Collection[str]) -> Verdict:
     """Return the verdict of a body with an accepted flaw: it passes where astropy reads an image from it."""
     inner = mended(body)
     read = reread(inner.body if inner else body)
@@ -209,7 +209,7 @@ def _with_blanks(raw: bytes) -> bytes:
         if b"\0" in raw[at:end]:
             raw = raw[:at] + b"END".ljust(end - at) + raw[end:]
         unit = fitscheck.unit(raw, start, is_primary=not start)
-        if isinstance(unit, Flaw):
+        if isinstance(unit, Rejection):
             return raw
         start = unit.end
     return raw
@@ -232,7 +232,7 @@ def _end_of_file(raw: bytes) -> int | None:
         if start and not raw.startswith(b"XTENSION", start):
             return start if _is_small(raw[start:]) else None
         unit = fitscheck.unit(raw, start, is_primary=not start)
-        if isinstance(unit, Flaw):
+        if isinstance(unit, Rejection):
             return start if start and _is_small(raw[start:]) else None
         is_bare = unit.data_size and unit.data_start + unit.data_size == len(raw)
         if unit.end > len(raw) and not is_bare:
@@ -266,7 +266,7 @@ def _inflated(raw: bytes) -> Mended | None:
 
 def _packed_axes(raw: bytes) -> list[int]:
     units = fitscheck.walk(raw)
-    if isinstance(units, Flaw):
+    if isinstance(units, Rejection):
         return [0]
     return [_card(u.header, f"ZNAXIS{axis}") or 0 for u in units if b"ZIMAGE  =" in u.header for axis in (1, 2)]
 

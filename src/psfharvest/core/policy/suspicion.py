@@ -134,7 +134,7 @@ class Suspicion:
             return False
         self._held[delivery.item.number] = scope, delivery
         if suspect is None:
-            self._look(scope, failure)
+            self._update(scope, failure)
         return True
 
     def failed(self, number: int) -> None:
@@ -222,7 +222,7 @@ class Suspicion:
         if not refused.example:
             refused.example = f"{failure.detail[:200]}, for {item.uri}"
 
-    def _look(self, scope: Scope, failure: Failure) -> None:
+    def _update(self, scope: Scope, failure: Failure) -> None:
         """Suspect the check where it has refused enough, of this suffix or, where none has passed, of all."""
         alike = {s: r for (s, reason), r in self._refused.items() if reason is failure.reason and s[0] == scope[0]}
         is_any_proven = any(text.partition(" ")[0] == scope.detector for text in self.proven)

@@ -27,7 +27,7 @@ from psfharvest.simulator.faults.faults import Fault
 from psfharvest.simulator.http.bundle import Bundle
 from psfharvest.simulator.http.delivery import deliver, replacement
 from psfharvest.simulator.http.exchange import Answer, Exchange, GoneError, Headers, Receive, Scope, Send
-from psfharvest.simulator.http.record import Entry, Record, asked_uris, form_values
+from psfharvest.simulator.http.record import PendingRecord, Record, asked_uris, form_values
 from psfharvest.simulator.oddities import transport
 from psfharvest.simulator.settings import ErrorForm, Settings
 from psfharvest.simulator.sky.fitscut import Fitscut
@@ -102,7 +102,7 @@ class Archive:
         body = await exchange.body() if exchange.method == "POST" else b""
         service = _PATHS.get(exchange.path, ("other",))[0]
         scope = exchange.scope
-        entry = Entry(
+        entry = PendingRecord(
             at_s=self._record.now_s(),
             service=service,
             method=exchange.method,

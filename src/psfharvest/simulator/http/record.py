@@ -56,7 +56,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Entry:
+class PendingRecord:
     """A request in the making; kept as it came, and read only when asked for."""
 
     at_s: float
@@ -151,7 +151,7 @@ class Record:
         self._clear()
 
     def _clear(self) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[PendingRecord] = deque()
         self._weight = 0
         self._counts: Counter[str] = Counter()
         self.peak_in_flight = self._in_flight
@@ -168,7 +168,7 @@ class Record:
         """Give the seconds since the record began."""
         return time.monotonic() - self._start_s
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PendingRecord) -> None:
         """
         Remember a request that has arrived whole.
 

@@ -39,7 +39,7 @@ class _Connection(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         super().eof_received()
-        self._ends()  # whoever opens another one now has no more than before
+        self._ends()  # a client that opens another one now has no more than before
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

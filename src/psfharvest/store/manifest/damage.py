@@ -54,7 +54,7 @@ def is_damaged(folder: Path) -> bool:
     try:
         if path.stat().st_size == 0:
             return True
-        with Manifest.read(folder) as manifest, manifest.look() as db:
+        with Manifest.read(folder) as manifest, manifest.connection() as db:
             return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
     except ManifestError as error:
         if not str(getattr(error.__cause__, "sqlite_errorname", "")).startswith(_DAMAGE):
@@ -103,7 +103,7 @@ def refuse_claims_beyond(manifest: Manifest, shard: int, end: int) -> None:
     ManifestError
         When one does.
     """
-    with manifest.look() as db:
+    with manifest.connection() as db:
         beyond = db.execute(
             "SELECT 1 FROM outcome WHERE state = 'done' AND (shard > ? OR (shard = ? AND place >= ?)) LIMIT 1",
             (shard, shard, end),

@@ -17,7 +17,7 @@ from psfharvest.store.manifest import holders, migrate, place, snapshot
 from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, is_lock
 from psfharvest.store.manifest.place import Place
 
-GROWING = ".growing"
+UNFINISHED = ".growing"
 WAL_PAGES = 4000
 """The journal is folded into the file at so many pages, 16 MB."""
 WAL_BYTES_MAX = 32 * 2**20
@@ -71,14 +71,14 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
     ManifestError
         When it cannot be written; then there is none.
     """
-    growing = at.side(GROWING) if at.id else at.folder / ".manifest.growing"
+    partial = at.side(UNFINISHED) if at.id else at.folder / ".manifest.growing"
     try:
-        growing.unlink(missing_ok=True)
-        OpenFile(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY).close()  # SQLite would take no heed of the umask
+        partial.unlink(missing_ok=True)
+        OpenFile(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY).close()  # SQLite would take no heed of the umask
     except OSError as error:
-        raise ManifestError(f"{growing}: {error.strerror}") from error
+        raise ManifestError(f"{partial}: {error.strerror}") from error
     # nobody else knows the file: it needs no lock, which the file system may not have
-    connection = _connect(growing, "rw", vfs=_vfs(without_locks=True))
+    connection = _connect(partial, "rw", vfs=_vfs(without_locks=True))
     with translated(at), contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("BEGIN IMMEDIATE")
@@ -86,7 +86,7 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
         connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
         connection.execute("COMMIT")
     try:
-        growing.replace(at.path)
+        partial.replace(at.path)
     except OSError as error:
         raise ManifestError(f"{at.path}: {error.strerror}") from error
 

@@ -22,7 +22,7 @@ def claimed_files(manifest: Manifest) -> Iterator[list[ClaimedFile]]:
     """Yield what a folder of single files has claimed, a page at a time, in the order of asking."""
     after = 0
     while True:
-        with manifest.look() as db:
+        with manifest.connection() as db:
             rows = db.execute(
                 "SELECT n, location, size_bytes FROM cutout WHERE n > ? AND state = 'done' ORDER BY n LIMIT ?",
                 (after, ROWS_AT_ONCE),
@@ -35,7 +35,7 @@ def claimed_files(manifest: Manifest) -> Iterator[list[ClaimedFile]]:
 
 def shard_ends(manifest: Manifest) -> list[tuple[int, int]]:
     """Return the number of each shard, and where its last claimed byte ends."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         return db.execute(
             "SELECT shard, max(place + size_bytes) FROM outcome WHERE state = 'done' AND shard IS NOT NULL "
             "GROUP BY shard ORDER BY shard"
@@ -44,7 +44,7 @@ def shard_ends(manifest: Manifest) -> list[tuple[int, int]]:
 
 def parquet_sides(manifest: Manifest) -> list[tuple[int, int | None]]:
     """Return the number and the side of the images, in pixels, of each Parquet file that holds claims."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         return db.execute(
             "SELECT DISTINCT outcome.shard, item.size_px FROM outcome JOIN item ON item.n = outcome.n "
             "WHERE outcome.state = 'done' AND outcome.shard IS NOT NULL ORDER BY 1, 2"
@@ -53,7 +53,7 @@ def parquet_sides(manifest: Manifest) -> list[tuple[int, int | None]]:
 
 def claims_beyond(manifest: Manifest, shard: int, length_bytes: int) -> list[int]:
     """Return the numbers of the cutouts that are claimed in a shard, and not within its first bytes."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         rows = db.execute(
             "SELECT n FROM outcome WHERE shard = ? AND state = 'done' AND place + size_bytes > ? ORDER BY n",
             (shard, length_bytes),

@@ -111,7 +111,7 @@ class History:
 
 def last_pulse(manifest: Manifest) -> Pulse | None:
     """Return the newest pulse of the last run, or None where there is none."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         row = db.execute(
             f"SELECT {_PULSE} FROM pulse WHERE run = (SELECT max(n) FROM run) ORDER BY n DESC LIMIT 1"  # noqa: S608
         ).fetchone()
@@ -120,7 +120,7 @@ def last_pulse(manifest: Manifest) -> Pulse | None:
 
 def pulses(manifest: Manifest, limit: int = PULSES_MAX) -> list[Pulse]:
     """Return pulses of all runs, the oldest first: `limit` at most, evenly taken, the newest among them."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         n = db.execute("SELECT count(*) FROM pulse").fetchone()[0]
         step = max(1, -(-n // limit))
         rows = db.execute(
@@ -133,12 +133,12 @@ def pulses(manifest: Manifest, limit: int = PULSES_MAX) -> list[Pulse]:
 
 def notes(manifest: Manifest, limit: int = NOTES_MAX) -> list[Note]:
     """Return the last notes, the oldest first."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         rows = db.execute(f"SELECT {_NOTE} FROM note ORDER BY n DESC LIMIT ?", (limit,)).fetchall()  # noqa: S608
     return [Note(*row) for row in reversed(rows)]
 
 
 def last_note(manifest: Manifest) -> int:
     """Return the number of the last note, or 0."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         return int(db.execute("SELECT coalesce(max(n), 0) FROM note").fetchone()[0])

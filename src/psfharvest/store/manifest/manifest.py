@@ -125,7 +125,7 @@ class Manifest:
 
     def refresh(self) -> None:
         """Read the account anew, which another process may have changed; for a manifest that is only read."""
-        with self.look() as db:
+        with self.connection() as db:
             self._claimed = Counts(db.execute("SELECT state, reason, n, bytes FROM tally")).tally()
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class Manifest:
         self.close()
 
     @contextmanager
-    def look(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[sqlite3.Connection]:
         """Run statements that read, or that belong to a transaction opened around them."""
         with translated(self._at):
             self._see_changes()
@@ -151,7 +151,7 @@ class Manifest:
 
     @contextmanager
     def rows(self) -> Iterator[sources.Reader]:
-        """Read catalogue rows, over the connection that `look` gives; a `ManifestError` for one that is damaged."""
+        """Read catalogue rows, over the connection of `connection`; a `ManifestError` for one that is damaged."""
         try:
             yield self._rows
         except sources.UNREADABLE as error:
@@ -165,7 +165,7 @@ class Manifest:
 
     def setting(self, name: str, absent: Any = None) -> Any:
         """Return a value of the folder's life, such as ``sink`` or ``layout``."""
-        with self.look() as db:
+        with self.connection() as db:
             row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return absent if row is None else row[0]
 
@@ -177,7 +177,7 @@ class Manifest:
 
     def columns(self) -> dict[str, str]:
         """Return the catalogue columns of the folder's files, each with its type, fixed at first sight."""
-        with self.look() as db:
+        with self.connection() as db:
             try:
                 return columns_of_folder.read(db)
             except (AttributeError, TypeError, ValueError) as error:
@@ -236,7 +236,7 @@ class Manifest:
     def runs(self) -> list[dict[str, Any]]:
         """Return the record of all runs, the oldest first."""
         names = ("n", "started_at", "elapsed_s", "requests", "retried", "via", "stopped")
-        with self.look() as db:
+        with self.connection() as db:
             rows = db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -259,7 +259,7 @@ class Manifest:
         among
             The numbers that are wanted; None: all.
         """
-        with self.look() as db:
+        with self.connection() as db:
             rows = items.pending_rows(db, max(after, self._low_water), limit, among)
             found = [items.item_of(row) for row in rows]
             if with_source:
@@ -351,7 +351,7 @@ class Manifest:
 
     def examples(self) -> dict[str, str]:
         """Return one dataURI for each reason, with its detail."""
-        with self.look() as db:
+        with self.connection() as db:
             return items.examples(db)
 
     def cutouts(
@@ -369,7 +369,7 @@ class Manifest:
         """
         after = 0
         while True:
-            with self.look() as db:
+            with self.connection() as db:
                 rows = db.execute(
                     f"SELECT n, {columns} FROM cutout WHERE n > ? AND ({where}) ORDER BY n LIMIT ?",  # noqa: S608
                     (after, at_once),
@@ -382,12 +382,12 @@ class Manifest:
 
     def shards_of(self, numbers: Iterable[int]) -> frozenset[int]:
         """Return the shards that cutouts are claimed in; without those that are claimed elsewhere."""
-        with self.look() as db:
+        with self.connection() as db:
             return items.shards_of(db, numbers)
 
     def claims_in(self, shard: int) -> list[Claim]:
         """Return the claims in a shard, or in the Parquet files of that number."""
-        with self.look() as db:
+        with self.connection() as db:
             return [Claim(*row) for row in items.claims_in(db, shard)]
 
     @contextmanager
@@ -462,7 +462,7 @@ class Manifest:
             self._low_water = 0  # the mark is wrong: nothing pending may lie below it
 
     def _is_any_pending(self) -> bool:
-        with self.look() as db:
+        with self.connection() as db:
             return items.is_any_pending(db, self._low_water)
 
 

@@ -1,5 +1,5 @@
 """
-The manifest of a merge: grown beside the one to come, from other manifests, one transaction for each step.
+The manifest of a merge: built beside the final one, from other manifests, one transaction for each step.
 
 Each source manifest is attached as a private copy. Its items get new numbers; an item that is known already keeps
 its own, and the better of both outcomes. What a claim of the source needs before it may be claimed here, its bytes,
@@ -70,7 +70,7 @@ class SourceShard(NamedTuple):
     sides_px: frozenset[int | None]
 
 
-class GrowingManifest:
+class MergedManifest:
     """
     The manifest of a merge under way; use it in a ``with`` statement.
 
@@ -94,9 +94,9 @@ class GrowingManifest:
         if base is None:
             Manifest.create(home, **meta).close()
         else:
-            growing = home / f".{MANIFEST_NAME}"
-            _copy(base, growing)
-            growing.replace(home / MANIFEST_NAME)
+            partial = home / f".{MANIFEST_NAME}"
+            _copy(base, partial)
+            partial.replace(home / MANIFEST_NAME)
         made = cls(home)
         with made._transaction() as db:
             made._set(**meta)
@@ -430,7 +430,7 @@ class GrowingManifest:
 
 def fingerprint(folder: Path) -> str:
     """Return a text that differs when a folder's manifest has been changed."""
-    with Manifest.read(folder) as manifest, manifest.look() as db:
+    with Manifest.read(folder) as manifest, manifest.connection() as db:
         seen = [
             db.execute("SELECT * FROM tally ORDER BY 1, 2").fetchall(),
             db.execute("SELECT * FROM meta ORDER BY 1").fetchall(),
@@ -462,7 +462,7 @@ def close_for_good(at: Place) -> None:
 def _copy(folder: Path, target: Path) -> None:
     """Copy a folder's manifest as it is at this moment, its journal included."""
     target.unlink(missing_ok=True)
-    with Manifest.read(folder) as manifest, manifest.look() as db:
+    with Manifest.read(folder) as manifest, manifest.connection() as db:
         copy = sqlite3.connect(target)
         try:
             db.backup(copy)

@@ -152,10 +152,10 @@ def record(place: Place) -> None:
     """Note in the folder where its manifest stands, unless that is the folder itself."""
     if place.id:
         said = {"manifest": str(place.path), "id": place.id, "host": socket.gethostname()}
-        growing = place.folder / f".{POINTER_NAME}.growing"
+        partial = place.folder / f".{POINTER_NAME}.growing"
         try:
-            growing.write_text(json.dumps(said, indent=1) + "\n")
-            growing.replace(place.folder / POINTER_NAME)
+            partial.write_text(json.dumps(said, indent=1) + "\n")
+            partial.replace(place.folder / POINTER_NAME)
         except OSError as error:
             raise ManifestError(f"{place.folder / POINTER_NAME}: {error.strerror}") from error
 

@@ -45,7 +45,7 @@ class Target:
 def read_targets(manifest: Manifest) -> list[Target]:
     """Return all that the folder was asked for, in order."""
     columns = "n, kind, identity, spec, expected, position, lines, is_complete"
-    with manifest.look() as db:
+    with manifest.connection() as db:
         rows = db.execute(f"SELECT {columns} FROM ask ORDER BY n").fetchall()  # noqa: S608 - no value in it
     try:
         return [
@@ -143,7 +143,7 @@ def _moved(manifest: Manifest, old: Target, new: Target) -> Target:
 
 def finished_parts(manifest: Manifest, target: Target) -> list[tuple[Part, int]]:
     """Return the parts of a query that have been had, and how many rows each held."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         rows = db.execute("SELECT low, high, n_rows FROM part WHERE ask = ? ORDER BY low", (target.n,))
         return [(Part(low, high), n_rows) for low, high, n_rows in rows]
 
@@ -168,13 +168,13 @@ def n_lacking(manifest: Manifest, target: Target) -> int:
 
 def finish_part(manifest: Manifest, target: Target, part: Part, n_rows: int) -> None:
     """Checkpoint a part; within the transaction that adds its cutouts."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", (target.n, part.low, part.high, n_rows))
 
 
 def advance(manifest: Manifest, target: Target, position: int, lines: int) -> None:
     """Checkpoint a list; within the transaction that adds its cutouts."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         db.execute("UPDATE ask SET position = ?, lines = ? WHERE n = ?", (position, lines, target.n))
 
 

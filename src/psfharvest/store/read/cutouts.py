@@ -31,7 +31,7 @@ def cutouts(manifest: Manifest, states: Sequence[State]) -> Iterator[CutoutRow]:
     statement = _SELECT + (_IN_INDEX if set(states) <= set(TROUBLE) else _AFTER)
     after = 0
     while True:
-        with manifest.look() as db:
+        with manifest.connection() as db:
             rows = sorted(db.execute(statement, (after, PAGE)).fetchall(), key=lambda row: int(row[0]))
         for row in rows:
             found = CutoutRow(*row[1:])

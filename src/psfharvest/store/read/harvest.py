@@ -242,8 +242,8 @@ class Harvest(Analysis, Sequence[Cutout]):
         self.close()
         return verify(self._folder, repair=repair)
 
-    def rows(self, *, only_done: bool = True) -> Iterator[search.Found]:
-        """Yield what is known of each cutout, in the order of asking; `Found.source` is its catalogue row."""
+    def rows(self, *, only_done: bool = True) -> Iterator[search.FoundCutout]:
+        """Yield what is known of each cutout, in the order of asking; `FoundCutout.source` is its catalogue row."""
         runs = self._done_runs() if only_done else self._member_runs()
         for wanted in runs.pieces(search.BATCH_SIZE):
             yield from search.rows(self._open()[0], wanted)
@@ -256,7 +256,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         rest = len(self) - sum(counts.values())
         return {**counts, None: rest} if rest else counts
 
-    def read(self, found: search.Found) -> Cutout:
+    def read(self, found: search.FoundCutout) -> Cutout:
         """
         Return the cutout of one of `rows`.
 
@@ -360,7 +360,7 @@ class Harvest(Analysis, Sequence[Cutout]):
             raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: {repair(self._folder)}")
         return raw
 
-    def _place(self, found: search.Found) -> dict[str, float | None]:
+    def _place(self, found: search.FoundCutout) -> dict[str, float | None]:
         """Return where a star is on the sky; null where it is not done, or its header does not say."""
         at = sky_place(self.read(found)) if found.ours["state"] == State.DONE else None
         return {"ra": None if at is None else at.ra, "dec": None if at is None else at.dec}

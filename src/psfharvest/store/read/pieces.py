@@ -54,7 +54,7 @@ class Piece(NamedTuple):
 def of(manifest: Manifest, numbers: Numbers) -> list[Piece]:
     """Return the pieces of a page of cutouts, whose numbers come ascending; those without a catalogue row last."""
     made: list[Piece] = []
-    with manifest.look() as db, manifest.rows() as reader:
+    with manifest.connection() as db, manifest.rows() as reader:
         owners = spans.sources_of(db, numbers)
         steps = np.diff(owners)
         is_ascending = bool((steps >= 0).all())

@@ -66,7 +66,7 @@ _FROM_URI = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCutout:
     """
     One cutout that was asked for.
 
@@ -92,7 +92,7 @@ class ColumnPage(NamedTuple):
 
 def layouts(manifest: Manifest) -> dict[int, sources.Layout]:
     """Return for each layout of catalogue rows its detector and columns."""
-    with manifest.look() as db, manifest.rows():
+    with manifest.connection() as db, manifest.rows():
         return sources.layouts(db)
 
 
@@ -143,11 +143,11 @@ def values(manifest: Manifest, column: str) -> Iterator[ColumnPage]:
     while True:
         if column in _PLAIN:
             sql = f"SELECT {_PLAIN[column]} FROM {_tables([column])} WHERE i.n > ? AND i.n <= ? ORDER BY i.n"  # noqa: S608
-            with manifest.look() as db:
+            with manifest.connection() as db:
                 rows = db.execute(sql, (after, after + at_once)).fetchall()
             page = _page_of([value for (value,) in rows])
         else:
-            with manifest.look() as db:
+            with manifest.connection() as db:
                 last = db.execute("SELECT max(n) FROM item").fetchone()[0] or 0
             page = _catalogue_page(manifest, column, np.arange(after + 1, min(last, after + at_once) + 1))
         yield page
@@ -162,7 +162,7 @@ def number_pages(
     """Yield the numbers that a statement finds, page by page, with no transaction open between two of them."""
     after = 0
     while True:
-        with manifest.look() as db:
+        with manifest.connection() as db:
             rows = db.execute(sql, (*values, after, at_once)).fetchall()
         found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         yield found
@@ -173,7 +173,7 @@ def number_pages(
 
 def sizes(manifest: Manifest) -> list[int]:
     """Return the sides of all cutouts asked for, in pixels, ascending."""
-    with manifest.look() as db:
+    with manifest.connection() as db:
         found = db.execute("SELECT DISTINCT size_px FROM item WHERE size_px IS NOT NULL ORDER BY 1").fetchall()
     return [size_px for (size_px,) in found]
 
@@ -181,17 +181,17 @@ def sizes(manifest: Manifest) -> list[int]:
 def places(manifest: Manifest, wanted: Numbers) -> list[tuple[int, str, str, int]]:
     """Return number, dataURI, location and size in bytes of stored cutouts, ascending by number."""
     where, values = _among(wanted)
-    with manifest.look() as db:
+    with manifest.connection() as db:
         return db.execute(
             f"SELECT n, uri, location, size_bytes FROM cutout c WHERE {where} AND state = 'done' ORDER BY n",  # noqa: S608
             values,
         ).fetchall()
 
 
-def rows(manifest: Manifest, wanted: Numbers) -> list[Found]:
+def rows(manifest: Manifest, wanted: Numbers) -> list[FoundCutout]:
     """Return all that is known of these cutouts, ascending by number."""
     where, values = _among(wanted)
-    with manifest.look() as db:
+    with manifest.connection() as db:
         found = db.execute(
             "SELECT c.n, c.uri, c.state, c.location, c.size_bytes, c.sha256, c.attempts, c.reason, c.detail, "  # noqa: S608
             "c.quirk, i.instrument, "
@@ -210,7 +210,7 @@ def ours(manifest: Manifest, wanted: Numbers, names: Sequence[str]) -> list[tupl
     where, values = _among(wanted, "i.n")
     as_text = {"x": "i.x", "y": "i.y"}
     chosen = ", ".join(as_text.get(name, _PLAIN[name]) for name in names)
-    with manifest.look() as db:
+    with manifest.connection() as db:
         found = db.execute(
             f"SELECT {chosen} FROM {_tables(names)} WHERE {where} ORDER BY i.n",  # noqa: S608 - no value in it
             values,
@@ -232,7 +232,7 @@ def _among(wanted: Numbers, number: str = "c.n") -> tuple[str, list[Any]]:
     return f"{number} {items.AMONG}", [items.among(wanted.tolist())]
 
 
-def _found(row: Sequence[Any], kept: tuple[str, dict[str, Any]] | None) -> Found:
+def _found(row: Sequence[Any], kept: tuple[str, dict[str, Any]] | None) -> FoundCutout:
     n, uri, state, location, size_bytes, sha256, attempts, reason, detail, quirk, *parts = row
     asked = None if parts[1] is None else CutoutURI(*parts)
     _, _, suffix, extension, size_px, x, y, *_ = parts
@@ -249,7 +249,7 @@ def _found(row: Sequence[Any], kept: tuple[str, dict[str, Any]] | None) -> Found
     if asked is not None:
         for name, value in row_schema.of_uri(asked).items():
             source.setdefault(name, value)
-    return Found(n, source, ours)
+    return FoundCutout(n, source, ours)
 
 
 def _float(text: str | None) -> float | None:
@@ -302,7 +302,7 @@ def _lacking(piece: pieces.Piece, column: Column | None) -> NDArray[np.bool_]:
 def _from_uris(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
     """Return a column of cutouts from their dataURIs."""
     where, values = _among(wanted, "i.n")
-    with manifest.look() as db:
+    with manifest.connection() as db:
         sql = f"SELECT {_FROM_URI[name]} FROM item i WHERE {where} ORDER BY i.n"  # noqa: S608 - no value in it
         return [value for (value,) in db.execute(sql, values).fetchall()]
 

@@ -53,7 +53,7 @@ class TableBuilder:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one more row."""
-        self._kinds.look(row)
+        self._kinds.add(row)
         self._rows.append(row)
         if len(self._rows) == BATCH_SIZE:
             self._pack()

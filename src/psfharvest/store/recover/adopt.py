@@ -27,10 +27,9 @@ from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read import account
 from psfharvest.store.readers.reader import Reader
-from psfharvest.store.recover import builder
-from psfharvest.store.recover.builder import BrokenCutout, ManifestBuilder
+from psfharvest.store.recover.builder import BrokenCutout, ManifestBuilder, take_name
 from psfharvest.store.recover.candidates import Candidate, CandidateBatch
-from psfharvest.store.recover.check import ABSENT, Finding, look_at, look_at_file
+from psfharvest.store.recover.check import ABSENT, CheckedCutout, look_at, look_at_file
 from psfharvest.store.recover.detect_layout import FolderLayout, recognise
 from psfharvest.store.sink_kinds import SINK_KINDS
 
@@ -136,15 +135,15 @@ def adopt(
         )
     with folder_lock(folder):
         damage.refuse_sound(folder)
-        with ManifestBuilder(folder, kind, listed.identity if listed else "") as grown:
+        with ManifestBuilder(folder, kind, listed.identity if listed else "") as builder:
             try:
-                _Work(folder, kind, listed, accepted, watch, grown).run()
+                _Work(folder, kind, listed, accepted, watch, builder).run()
             except OSError as error:
                 raise SinkError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-            problems, examples = grown.problems(), grown.examples(EXAMPLES)
-            n_present = grown.manifest.tally().done + grown.n_broken_items()
-            is_asked = bool(targets.read_targets(grown.manifest))
-        set_aside = builder.take_name(folder)
+            problems, examples = builder.problems(), builder.examples(EXAMPLES)
+            n_present = builder.manifest.tally().done + builder.n_broken_items()
+            is_asked = bool(targets.read_targets(builder.manifest))
+        set_aside = take_name(folder)
         report = account.account(folder)
     n_own = n_present if SINK_KINDS[kind.sink].units is None else kind.n_places
     return Adopted(
@@ -165,15 +164,15 @@ class _Work:
     listed: UriList | None
     accepted: frozenset[str]
     watch: Callable[[AdoptProgress], None] | None
-    grown: ManifestBuilder
+    builder: ManifestBuilder
     n_read: int = 0
     n_broken: int = 0
     _n_threads: int = os.cpu_count() or 1
 
     def run(self) -> None:
         """Do what is left of it."""
-        with self.grown.manifest.transaction():
-            self.grown.manifest.set(accept=json.dumps(sorted(self.accepted)))
+        with self.builder.manifest.transaction():
+            self.builder.manifest.set(accept=json.dumps(sorted(self.accepted)))
         with ThreadPoolExecutor(self._n_threads, thread_name_prefix="psfharvest-adopt") as pool:
             if self.listed is not None:
                 self._take_list(self.listed, pool)
@@ -181,35 +180,35 @@ class _Work:
                 self._take_stored(pool, units)
 
     def _take_list(self, listed: UriList, pool: ThreadPoolExecutor) -> None:
-        for batch in listed.batches(self.grown.position, self.grown.lines):
-            with self.grown.step(position=batch.position, lines=batch.lines):
-                new = self.grown.manifest.add(batch.asked)
+        for batch in listed.batches(self.builder.position, self.builder.lines):
+            with self.builder.step(position=batch.position, lines=batch.lines):
+                new = self.builder.manifest.add(batch.asked)
                 if SINK_KINDS[self.kind.sink].units is None:
                     self._keep(_each(pool, self._look_at_files, new, BATCH_SIZE))
-            self._tell()
+            self._report_progress()
         if listed.target is not None:
-            self.grown.finish(listed.target)
+            self.builder.finish(listed.target)
 
     def _take_stored(
         self, pool: ThreadPoolExecutor, units: Callable[[Path, Sequence[int]], Iterator[CandidateBatch]]
     ) -> None:
-        for unit in units(self.folder, self.grown.mark):
-            with self.grown.step(mark=list(unit.mark)):
-                items = self.grown.items_of(unit.candidates)
+        for unit in units(self.folder, self.builder.mark):
+            with self.builder.step(mark=list(unit.mark)):
+                items = self.builder.items_of(unit.candidates)
                 pairs = [(items[candidate.asked.uri], candidate) for candidate in unit.candidates]
                 # a thread decodes a whole row group, however few of its rows it looks at
                 is_whole = SINK_KINDS[self.kind.sink].is_decoded_whole
                 at_once = -(-len(pairs) // self._n_threads) if is_whole else BATCH_SIZE
                 self._keep(_each(pool, self._look_at_candidates, pairs, at_once))
-                self.grown.lose(unit.lost)
-                self.grown.manifest.set(**unit.checkpoint)
-            self._tell()
+                self.builder.lose(unit.lost)
+                self.builder.manifest.set(**unit.checkpoint)
+            self._report_progress()
 
-    def _look_at_files(self, piece: Sequence[Item]) -> list[Finding]:
+    def _look_at_files(self, piece: Sequence[Item]) -> list[CheckedCutout]:
         is_tree, accepted = self.kind.layout == "tree", self._passing
         return [look_at_file(self.folder, item, is_tree=is_tree, accepted=accepted) for item in piece]
 
-    def _look_at_candidates(self, piece: Sequence[tuple[Item, Candidate]]) -> list[Finding]:
+    def _look_at_candidates(self, piece: Sequence[tuple[Item, Candidate]]) -> list[CheckedCutout]:
         with Reader(self.folder) as reader:
             return [look_at(reader, item, candidate, self._passing) for item, candidate in piece]
 
@@ -217,20 +216,20 @@ class _Work:
     def _passing(self) -> frozenset[str]:
         return self.accepted.union(names.DIFFERENCES)
 
-    def _keep(self, findings: Sequence[Finding]) -> None:
-        self.grown.keep(findings)
+    def _keep(self, findings: Sequence[CheckedCutout]) -> None:
+        self.builder.keep(findings)
         self.n_read += sum(finding.problem != ABSENT for finding in findings)
         self.n_broken += sum(finding.problem not in ("", ABSENT) for finding in findings)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self.watch is not None:
             total = self.kind.n_files if SINK_KINDS[self.kind.sink].units is None else None
             self.watch(AdoptProgress(self.n_read, self.n_broken, total))
 
 
 def _each(
-    pool: ThreadPoolExecutor, look: Callable[[Sequence[T]], list[Finding]], things: Sequence[T], at_once: int
-) -> list[Finding]:
+    pool: ThreadPoolExecutor, look: Callable[[Sequence[T]], list[CheckedCutout]], things: Sequence[T], at_once: int
+) -> list[CheckedCutout]:
     """Look at all things, many at a time, and return the findings in their order."""
     pieces = [things[at : at + at_once] for at in range(0, len(things), max(1, at_once))]
     return [finding for findings in pool.map(look, pieces) for finding in findings]

@@ -24,7 +24,7 @@ from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
 from psfharvest.store.manifest.place import POINTER_NAME
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover.candidates import Candidate
-from psfharvest.store.recover.check import ABSENT, Finding
+from psfharvest.store.recover.check import ABSENT, CheckedCutout
 from psfharvest.store.recover.detect_layout import FolderLayout
 
 FOLDER = ".adopting"
@@ -99,7 +99,7 @@ class ManifestBuilder:
         """Ask for candidates, keep their catalogue rows, and return their items by dataURI; within `step`."""
         self.manifest.add([candidate.asked for candidate in candidates])
         digests = {keys.digest(keys.key_of(c.asked.uri, c.asked.parts)) for c in candidates}
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             rows = items.with_names(db, sorted(digests))
         all_items = {item.uri: (item, row[items.SOURCE_AT]) for row in rows for item in [items.item_of(row)]}
         self._keep_rows(
@@ -107,12 +107,12 @@ class ManifestBuilder:
         )
         return {uri: item for uri, (item, _) in all_items.items()}
 
-    def keep(self, findings: Iterable[Finding]) -> None:
+    def keep(self, findings: Iterable[CheckedCutout]) -> None:
         """Claim what is right, also in place of an earlier finding, and note what is broken; within `step`."""
         findings = list(findings)
         right = {finding.item.number: finding for finding in findings if not finding.problem}
         broken = [(f.item.number, f.problem, f.location) for f in findings if f.problem not in ("", ABSENT)]
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             twice = db.execute(f"SELECT n FROM outcome WHERE n {items.AMONG}", (items.among(right),)).fetchall()  # noqa: S608
             db.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?)", broken)
         self.manifest.retract([n for (n,) in twice])
@@ -121,7 +121,7 @@ class ManifestBuilder:
 
     def lose(self, locations: Iterable[str]) -> None:
         """Note bytes that nobody can say anything of; within `step`."""
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             for location in locations:
                 db.execute(
                     "INSERT INTO broken SELECT min(0, coalesce(min(n), 0)) - 1, 'unreadable', ? FROM broken",
@@ -137,19 +137,19 @@ class ManifestBuilder:
 
     def problems(self) -> dict[str, int]:
         """Return how often each problem stands behind what is broken."""
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             return dict(
                 db.execute(f"SELECT problem, count(*) FROM broken WHERE {_STILL} GROUP BY 1 ORDER BY 1").fetchall()  # noqa: S608
             )
 
     def n_broken_items(self) -> int:
         """Return how many cutouts are broken whose dataURI is known."""
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             return int(db.execute(f"SELECT count(*) FROM broken WHERE n > 0 AND {_STILL}").fetchone()[0])  # noqa: S608
 
     def examples(self, limit: int) -> list[BrokenCutout]:
         """Return the first of what is broken."""
-        with self.manifest.look() as db:
+        with self.manifest.connection() as db:
             rows = db.execute(
                 "SELECT problem, location, coalesce((SELECT uri FROM cutout WHERE cutout.n = broken.n), '') "  # noqa: S608
                 f"FROM broken WHERE {_STILL} ORDER BY n LIMIT ?",
@@ -194,7 +194,7 @@ class ManifestBuilder:
         for (detector, columns), rows in groups.items():
             numbers = self.manifest.sources(detector, columns, [json.loads(values) for values in rows])
             pairs = [(source, n) for source, ns in zip(numbers, rows.values(), strict=True) for n in ns]
-            with self.manifest.look() as db:
+            with self.manifest.connection() as db:
                 db.executemany("UPDATE item SET source = ? WHERE n = ?", pairs)
 
 
@@ -223,14 +223,14 @@ def take_name(folder: Path) -> str:
     return name
 
 
-def _stored(finding: Finding) -> Stored:
+def _stored(finding: CheckedCutout) -> Stored:
     stand_in = bytes(finding.size_bytes)
     outcome = Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256, quirk=finding.quirk)
     return Stored(outcome, finding.shard, finding.place)
 
 
-def _groups(findings: Iterable[Finding]) -> Iterator[list[Finding]]:
-    group: list[Finding] = []
+def _groups(findings: Iterable[CheckedCutout]) -> Iterator[list[CheckedCutout]]:
+    group: list[CheckedCutout] = []
     size = 0
     for finding in findings:
         group.append(finding)

@@ -28,7 +28,7 @@ MAX_CUTOUT_BYTES = Limits().max_body_bytes
 """A larger file is no cutout, and is not read."""
 
 
-class Finding(NamedTuple):
+class CheckedCutout(NamedTuple):
     """What stands for an item; `problem` is empty, a `Reason`, ``absent``, ``unreadable`` or ``changed``."""
 
     item: Item
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
     quirk: str = ""
 
 
-def look_at_file(folder: Path, item: Item, *, is_tree: bool, accepted: Collection[str] = ()) -> Finding:
+def look_at_file(folder: Path, item: Item, *, is_tree: bool, accepted: Collection[str] = ()) -> CheckedCutout:
     """
     Return what stands at an item's own place in the folder.
 
@@ -55,10 +55,10 @@ def look_at_file(folder: Path, item: Item, *, is_tree: bool, accepted: Collectio
         found = _look_at_path(folder / location, item, location, accepted)
         if found.problem != ABSENT:
             return found._replace(place=files.explicit_location(item, location, is_tree=is_tree))
-    return Finding(item, own, ABSENT)
+    return CheckedCutout(item, own, ABSENT)
 
 
-def look_at(reader: Reader, item: Item, candidate: Candidate, accepted: Collection[str] = ()) -> Finding:
+def look_at(reader: Reader, item: Item, candidate: Candidate, accepted: Collection[str] = ()) -> CheckedCutout:
     """
     Return what stands at a candidate's location.
 
@@ -67,7 +67,7 @@ def look_at(reader: Reader, item: Item, candidate: Candidate, accepted: Collecti
     SinkError
         When it may not be read.
     """
-    nothing = Finding(item, candidate.at, UNREADABLE)
+    nothing = CheckedCutout(item, candidate.at, UNREADABLE)
     if not candidate.at or _is_too_large(item, candidate.size_bytes):
         return nothing
     try:
@@ -82,27 +82,27 @@ def look_at(reader: Reader, item: Item, candidate: Candidate, accepted: Collecti
     return found._replace(shard=candidate.shard, place=candidate.place)
 
 
-def _look_at_path(path: Path, item: Item, location: str, accepted: Collection[str]) -> Finding:
+def _look_at_path(path: Path, item: Item, location: str, accepted: Collection[str]) -> CheckedCutout:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return Finding(item, location, ABSENT)
+            return CheckedCutout(item, location, ABSENT)
         if _is_too_large(item, status.st_size):
-            return Finding(item, location, "too_large")
+            return CheckedCutout(item, location, "too_large")
         return _look_at_bytes(path.read_bytes(), item, location, accepted)
     except (FileNotFoundError, NotADirectoryError):
-        return Finding(item, location, ABSENT)
+        return CheckedCutout(item, location, ABSENT)
     except PermissionError as error:
         raise _not_allowed(location, error) from error
     except OSError:
-        return Finding(item, location, UNREADABLE)
+        return CheckedCutout(item, location, UNREADABLE)
 
 
-def _look_at_bytes(body: bytes, item: Item, location: str, accepted: Collection[str]) -> Finding:
+def _look_at_bytes(body: bytes, item: Item, location: str, accepted: Collection[str]) -> CheckedCutout:
     flaw, quirk = filekinds.verdict(item, body, accepted)
     if flaw is not None:
-        return Finding(item, location, flaw.reason)
-    return Finding(item, location, "", len(body), hashlib.sha256(body).digest(), quirk=quirk)
+        return CheckedCutout(item, location, flaw.reason)
+    return CheckedCutout(item, location, "", len(body), hashlib.sha256(body).digest(), quirk=quirk)
 
 
 def _is_too_large(item: Item, size_bytes: int) -> bool:

@@ -132,8 +132,8 @@ def _mend_rows(path: Path, claims: Iterable[Claim], dead: Collection[int]) -> Me
     for first, behind in flaws.stretches:
         rows.update(range(first, behind))
     if flaws.end and rows:
-        growing = path.with_name(f".{path.stem}.growing")
-        with arrow.open_parquet(path) as file, arrow.writer(growing, file.schema_arrow) as writer:
+        partial = path.with_name(f".{path.stem}.growing")
+        with arrow.open_parquet(path) as file, arrow.writer(partial, file.schema_arrow) as writer:
             is_any_left = len(rows) < file.metadata.num_rows
             first = 0
             for group in range(file.num_row_groups):
@@ -141,9 +141,9 @@ def _mend_rows(path: Path, claims: Iterable[Claim], dead: Collection[int]) -> Me
                 writer.write_table(arrow.without_rows(file, group, {row - first for row in rows}))
                 first += n_rows
         if is_any_left:
-            atomic.replace(growing, path, is_synced=True)
+            atomic.replace(partial, path, is_synced=True)
             return Mended(lost)
-        growing.unlink()
+        partial.unlink()
     if rows or not flaws.end:
         path.unlink()
         portable.sync_folder(path.parent)

@@ -87,8 +87,8 @@ def schema(
         fields.append(pa.field(name, pixels, metadata={"shape": json.dumps(shapes[name])}))
     if with_bytes:
         fields.append(pa.field("fits", pa.binary()))
-    told = {"provenance": list(provenance)} if provenance else {}
-    about = {"psfharvest": json.dumps({"images": shapes, **told})}
+    extra = {"provenance": list(provenance)} if provenance else {}
+    about = {"psfharvest": json.dumps({"images": shapes, **extra})}
     if texts is not None:
         about |= {f"table::len::{name}": str(text.width) for name, text in texts.items()}
         about["table_meta_yaml"] = _astropy_header([field.name for field in fields], texts)

@@ -249,8 +249,8 @@ def convert(
     chosen = schema or RowSchema()
     about = [origin] if origin else []
     made = [_write(journal, base / name, number, entries, chosen, about) for name, entries in classes.items()]
-    for growing, final in made:
-        atomic.replace(growing, final, is_synced=True)
+    for partial, final in made:
+        atomic.replace(partial, final, is_synced=True)
     portable.sync_folder(base)
 
 
@@ -268,15 +268,15 @@ def _write(
 ) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     name = entries[0].name
-    growing, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
+    partial, final = folder / f".{number:06d}.growing", folder / f"{number:06d}.parquet"
     size_px = None if name == OTHER else int(name)
     images = {} if size_px is None else {"image": size_px}
     schema = arrow.schema({**columns.kinds, **SKY, **STORED}, images, with_bytes=True, provenance=about)
-    with arrow.writer(growing, schema) as writer, OpenFile(journal) as file:
+    with arrow.writer(partial, schema) as writer, OpenFile(journal) as file:
         for start in range(0, len(entries), arrow.ROWS_A_GROUP):
             rows, arrays = _group(file, entries[start : start + arrow.ROWS_A_GROUP], size_px, columns)
             writer.write_table(arrow.table(schema, rows, dict.fromkeys(images, arrays)))
-    return growing, final
+    return partial, final
 
 
 def _group(

@@ -34,7 +34,7 @@ SHARD_BYTES = 10**9
 _FOLIO_MAX = 2**21
 """Largest folio of Linux's page cache; POSIX_FADV_DONTNEED drops whole folios only."""
 _NAME = re.compile(r"(\d{6,})\.tar")
-_GROWING = re.compile(r"\.\d{6,}\.growing")
+_UNFINISHED = re.compile(r"\.\d{6,}\.growing")
 
 
 class ShardSink:
@@ -166,10 +166,10 @@ class ShardSink:
         """Return a shard, open; it ends as a tar ends at `end`."""
         path = self._path(shard)
         if end == 0:
-            growing = self._folder / f".{shard:06d}.growing"
-            with OpenFile(growing, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as file:
+            partial = self._folder / f".{shard:06d}.growing"
+            with OpenFile(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as file:
                 file.write(END)
-            atomic.replace(growing, path, is_synced=True)
+            atomic.replace(partial, path, is_synced=True)
             return OpenFile(path, os.O_RDWR)
         file = OpenFile(path, os.O_RDWR)
         try:
@@ -194,7 +194,7 @@ class ShardSink:
     def _drop_unclaimed(self) -> None:
         for path in self._folder.iterdir():
             found = _NAME.fullmatch(path.name)
-            if (found and int(found[1]) > self._shard) or _GROWING.fullmatch(path.name):
+            if (found and int(found[1]) > self._shard) or _UNFINISHED.fullmatch(path.name):
                 path.unlink()
 
 

@@ -1,7 +1,7 @@
 """
-The way into the wire's thread: what others want done, left where the thread finds it, with a bell that wakes it.
+Thread-safe queue of commands for the curl thread, with a socket pair that wakes it up.
 
-A ring costs a system call, so it is rung only for a thread that sleeps.
+A wake-up costs a system call, so it is sent only while the thread waits in ``poll``.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Inbox:
-    """Work for a thread, from any other."""
+class CommandQueue:
+    """Commands that any thread may append and one thread runs."""
 
     def __init__(self) -> None:
         self.is_closing = False
-        """Nothing more is taken in, and the thread is to end."""
+        """No command is accepted any more, and the thread is to end."""
         self.is_over = False
-        """The thread has looked for the last time."""
+        """The thread has run its last commands."""
         self._work: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._is_asleep = False
+        self._writer, self._reader = socket.socketpair()
+        self._writer.setblocking(False)
+        self._reader.setblocking(False)
+        self._is_waiting = False
 
     # From any thread.
 
-    def post(self, what: Callable[..., None], *args: Any) -> None:
+    def post(self, command: Callable[..., None], *args: Any) -> None:
         """
-        Have something done.
+        Append a command.
 
         Raises
         ------
@@ -39,18 +39,18 @@ class Inbox:
         """
         if self.is_closing:
             raise RuntimeError("the wire is closed")
-        self._work.append((what, args))
-        if self._is_asleep:  # looked at after the append, and set by the thread before its last look here
-            self._is_asleep = False  # one ring is enough
-            self.ring()
+        self._work.append((command, args))
+        if self._is_waiting:  # read after the append, and set by the thread before its last look at the queue
+            self._is_waiting = False  # one wake-up is enough
+            self.wake_up()
         if self.is_over:
             raise RuntimeError("the wire is closed")
 
-    def ring(self) -> None:
-        """Wake the thread."""
+    def wake_up(self) -> None:
+        """Wake the thread up."""
         try:
-            self._bell.send(b"\0")
-        except OSError:  # full: it will wake anyway; or closed
+            self._writer.send(b"\0")
+        except OSError:  # full: it will wake up anyway; or closed
             return
 
     # In the thread.
@@ -59,29 +59,29 @@ class Inbox:
         return len(self._work)
 
     def fileno(self) -> int:
-        """Return what becomes readable when the bell is rung."""
-        return self._ear.fileno()
+        """Return the descriptor that a wake-up makes readable."""
+        return self._reader.fileno()
 
-    def obey(self) -> None:
-        """Do all that is wanted."""
+    def run_all(self) -> None:
+        """Run all queued commands."""
         work = self._work
         while work:
-            what, args = work.popleft()
-            what(*args)
+            command, args = work.popleft()
+            command(*args)
 
-    def fall_asleep(self) -> None:
-        """From here on a post rings; to be called before the last look at what is here."""
-        self._is_asleep = True
+    def begin_wait(self) -> None:
+        """Have each command send a wake-up; call it before the last look at the queue."""
+        self._is_waiting = True
 
-    def wake(self) -> None:
-        """From here on a post does not ring."""
-        self._is_asleep = False
+    def end_wait(self) -> None:
+        """Have commands send no wake-up."""
+        self._is_waiting = False
 
-    def hear(self) -> None:
-        """Take note of the bell."""
-        self._ear.recv(4096)
+    def drain(self) -> None:
+        """Read the wake-ups that have come."""
+        self._reader.recv(4096)
 
     def close(self) -> None:
-        """Let go of the bell."""
-        self._ear.close()
-        self._bell.close()
+        """Close the socket pair."""
+        self._reader.close()
+        self._writer.close()

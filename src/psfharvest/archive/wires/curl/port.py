@@ -1,8 +1,8 @@
 """
-The two sides of a crossing: what the event loop asks for, and what the wire's thread hands back.
+Objects shared by an event loop, which submits requests, and the curl thread, which delivers answers.
 
-A source belongs to one event loop. Only `told`, the deques and counters with one writer each are shared; the loop
-is woken once for however much has become ready since it last looked.
+A source belongs to one event loop. Only `_is_notified`, the deques and counters with one writer each are shared;
+one wake-up of the loop delivers all that has become ready since the last one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Source:
         self._thread = thread
         self._wake = wake
         self._call_soon = loop_caller()
-        self._is_told = False
+        self._is_notified = False
 
     def close(self) -> None:
         """End all that is under way; no answer comes any more. Does not wait."""
@@ -72,10 +72,10 @@ class Source:
         """Take the end of a request; in the thread."""
         raise NotImplementedError
 
-    def hand_over(self) -> None:
+    def flush(self) -> None:
         """Wake the loop, unless it is about to look anyway; in the thread."""
-        if not self._is_told and not self.is_closed:
-            self._is_told = True
+        if not self._is_notified and not self.is_closed:
+            self._is_notified = True
             try:
                 self._call_soon(self._woken)
             except (
@@ -84,7 +84,7 @@ class Source:
                 self.is_closed = True
 
     def _woken(self) -> None:
-        self._is_told = False
+        self._is_notified = False
         if not self.is_closed:
             self._wake()
 
@@ -123,12 +123,12 @@ class CurlQueue(Source):
         """Keep an answer until the batch is handed over."""
         self._ready.append(answer)
 
-    def hand_over(self) -> None:
+    def flush(self) -> None:
         """Hand over the batch."""
         if self._ready:
             self._batches.append(self._ready)
             self._ready = []
-        super().hand_over()
+        super().flush()
 
 
 class UrgentQueue(CurlQueue):
@@ -159,7 +159,7 @@ class CurlStream(Source):
         self.headers: list[bytes] = []
         """The lines of the answer's header, the status line first."""
         self._event = anyio.Event()
-        super().__init__(thread, self._look)
+        super().__init__(thread, self._notify)
         self._chunks: deque[bytes] = deque()
         self._n_in = self._n_out = 0  # one writer each: the thread, the loop
         self._is_paused = False
@@ -213,7 +213,7 @@ class CurlStream(Source):
             self._thread.resume(self)
         return chunk
 
-    def _look(self) -> None:
+    def _notify(self) -> None:
         self._event.set()
         self._event = anyio.Event()
 
@@ -238,11 +238,11 @@ class CurlStream(Source):
         self.retry_after = _header(headers, b"retry-after")
         self.date = _header(headers, b"date")
         self._has_head = True
-        self._thread.tell(self)
+        self._thread.mark_ready(self)
 
     def received(self, data: bytes) -> int | None:
         """Take a piece of the body, or have the transfer paused when too much is unread."""
-        self._thread.tell(self)
+        self._thread.mark_ready(self)
         if self._n_in - self._n_out >= UNREAD_MAX:
             self._is_paused = True  # the reader checks this after reading, and is woken to do so
             return pycurl.WRITEFUNC_PAUSE  # type: ignore[no-any-return]

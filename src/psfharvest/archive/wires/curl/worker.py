@@ -19,12 +19,12 @@ import pycurl
 
 from psfharvest.archive.wires.base import REDIRECTS, Answer, Request
 from psfharvest.archive.wires.curl import errors
-from psfharvest.archive.wires.curl.commands import Inbox
+from psfharvest.archive.wires.curl.commands import CommandQueue
 from psfharvest.archive.wires.curl.idle import IdleConnections
 from psfharvest.archive.wires.curl.poll import make_poller
 from psfharvest.archive.wires.curl.port import Source, StreamTransfer
+from psfharvest.archive.wires.curl.request_queue import RequestQueue
 from psfharvest.archive.wires.curl.transfer import Settings, Transfer
-from psfharvest.archive.wires.curl.waiting import Waiting
 from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
 from psfharvest.core.model import Evidence, Failure, Reason
 
@@ -57,8 +57,8 @@ class CurlThread:
         """What ended the thread before its time; raised to every caller from then on."""
         self._settings = settings
         self._limit = limit
-        self._inbox = Inbox()
-        self._waiting = Waiting()
+        self._commands = CommandQueue()
+        self._requests = RequestQueue()
         self._at_end: deque[Callable[[], object]] = deque()
         self._settling: list[tuple[int, Callable[[], object]]] = []
         self._multi: Any = None
@@ -69,8 +69,8 @@ class CurlThread:
         self._spare: list[Transfer] = []
         self._dirty: set[Source] = set()
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
-        self._unshown = 0
-        self._show_at = math.inf
+        self._n_unflushed = 0
+        self._flush_at = math.inf
         self._timer_at = math.inf
         self._looked_at = monotonic()
         self._watch_at = math.inf
@@ -84,7 +84,7 @@ class CurlThread:
         """Send requests; their ends come to `source`."""
         self.check()
         try:
-            self._inbox.post(self._submit, source, requests)
+            self._commands.post(self._submit, source, requests)
         except RuntimeError:
             self.check()  # the thread may have ended between the two
             raise
@@ -96,46 +96,46 @@ class CurlThread:
 
     def drop(self, source: Source) -> None:
         """End whatever `source` has asked for."""
-        if not self._inbox.is_closing:
-            self._inbox.post(self._drop, source)
+        if not self._commands.is_closing:
+            self._commands.post(self._drop, source)
 
     def withdraw(self, source: Source) -> None:
         """Hand back what `source` has asked for and was not sent."""
-        if not self._inbox.is_closing:
-            self._inbox.post(self._withdraw, source)
+        if not self._commands.is_closing:
+            self._commands.post(self._withdraw, source)
 
     def proceed(self, source: Source) -> None:
         """Send on what `source` has queued: it has seen the bad answer."""
-        if not self._inbox.is_closing:
-            self._inbox.post(self._waiting.release, source)
+        if not self._commands.is_closing:
+            self._commands.post(self._requests.release, source)
 
     def resume(self, source: Source) -> None:
         """Go on with a paused stream."""
-        if not self._inbox.is_closing:
-            self._inbox.post(self._resume, source)
+        if not self._commands.is_closing:
+            self._commands.post(self._resume, source)
 
     def set_limit(self, limit: int) -> None:
         """Hold at most so many transfers from now on."""
         self.check()
-        self._inbox.post(self._set_limit, limit)
+        self._commands.post(self._set_limit, limit)
 
     def make_room(self, limit: int, done: Callable[[], object]) -> None:
         """Hold at most so many connections from now on, close idle ones beyond them, and call `done`."""
         self.check()
-        self._inbox.post(self._make_room, limit, done)
+        self._commands.post(self._make_room, limit, done)
 
     def settle(self, limit: int, done: Callable[[], object]) -> None:
         """Hold at most so many connections from now on, and call `done` once no more are open."""
         self.check()
-        self._inbox.post(self._settle, limit, done)
+        self._commands.post(self._settle, limit, done)
 
     def close(self, at_end: Callable[[], object] | None = None) -> None:
         """End the thread; `at_end` is its last call."""
         if at_end is not None:
             self._at_end.append(at_end)
-        self._inbox.is_closing = True
-        self._inbox.ring()
-        if self._inbox.is_over and at_end is not None:
+        self._commands.is_closing = True
+        self._commands.wake_up()
+        if self._commands.is_over and at_end is not None:
             at_end()
 
     def join(self, timeout_s: float = 1.0) -> None:
@@ -149,13 +149,13 @@ class CurlThread:
         failure = Failure(Reason.RESET, "the wire was closed")
         try:
             self._open()
-            while not self._inbox.is_closing:
+            while not self._commands.is_closing:
                 self._turn()
         except BaseException as error:  # noqa: BLE001 - raised to those who use the thread
             self.error = error
             failure = Failure(Reason.PROTOCOL, f"the transfer thread failed: {error!r}")
         finally:
-            self._inbox.is_closing = True
+            self._commands.is_closing = True
             self._end(failure)
 
     def _open(self) -> None:
@@ -163,10 +163,10 @@ class CurlThread:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._set_limit(self._limit)
-        self._poller.register(self._inbox.fileno(), 1)
+        self._poller.register(self._commands.fileno(), 1)
 
     def _turn(self) -> None:
-        self._inbox.obey()
+        self._commands.run_all()
         self._fill()
         if self._settling:
             self._end_settling()
@@ -177,13 +177,13 @@ class CurlThread:
             self._reap()
         if self._watch_at <= now:
             self._watch(now)
-        if self._show_at <= now or self._unshown >= BATCH_MAX:
-            self._show()
+        if self._flush_at <= now or self._n_unflushed >= BATCH_MAX:
+            self._flush()
         # What has come meanwhile is served before anybody is woken for what came before.
-        events = self._poller.poll(0) if self._unshown else ()
+        events = self._poller.poll(0) if self._n_unflushed else ()
         if not events:
-            if not self._waiting.has_ordinary:
-                self._show()
+            if not self._requests.has_ordinary:
+                self._flush()
             events = self._sleep()
         if events:
             self._serve(events)
@@ -197,25 +197,25 @@ class CurlThread:
         return now
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
-        self._inbox.fall_asleep()
-        due_at = min(self._timer_at, self._watch_at, self._show_at)
-        can_start = self._waiting and len(self._active) < self._limit
-        if self._inbox or self._inbox.is_closing or can_start:
+        self._commands.begin_wait()
+        due_at = min(self._timer_at, self._watch_at, self._flush_at)
+        can_start = self._requests and len(self._active) < self._limit
+        if self._commands or self._commands.is_closing or can_start:
             pause_s: float | None = 0.0
         else:
             pause_s = None if due_at == math.inf else max(0.0, due_at - monotonic())
         if self._active:
             pause_s = TICK_S if pause_s is None else min(pause_s, TICK_S)
         events = self._poller.poll(pause_s)
-        self._inbox.wake()
+        self._commands.end_wait()
         self._now()
         return events
 
     def _serve(self, events: Sequence[tuple[int, int]]) -> None:
-        act, bell = self._multi.socket_action, self._inbox.fileno()
+        act, wakeup_fd = self._multi.socket_action, self._commands.fileno()
         for fd, flags in events:
-            if fd == bell:
-                self._inbox.hear()
+            if fd == wakeup_fd:
+                self._commands.drain()
             else:
                 act(fd, flags)
         self._reap()
@@ -223,18 +223,18 @@ class CurlThread:
     def _submit(self, source: Source, requests: Sequence[Request]) -> None:
         if not source.is_closed:
             self._sources.add(source)
-            self._waiting.add(source, requests)
+            self._requests.add(source, requests)
 
     def _drop(self, source: Source) -> None:
-        self._waiting.take_back(source)
+        self._requests.take_back(source)
         for transfer in self._active_of(source):
             self._release(transfer)
         self._dirty.discard(source)
 
     def _withdraw(self, source: Source) -> None:
-        self._show_at = 0.0
-        for request in self._waiting.take_back(source):
-            self._tell_end(source, Answer(request, n_sent=0))
+        self._flush_at = 0.0
+        for request in self._requests.take_back(source):
+            self._deliver(source, Answer(request, n_sent=0))
 
     def _resume(self, source: Source) -> None:
         for transfer in self._active_of(source):
@@ -265,8 +265,8 @@ class CurlThread:
             self._make_room(min(limit, self._limit), done)
 
     def _fill(self) -> None:
-        while self._waiting and len(self._active) < self._limit:
-            source, request = self._waiting.next()
+        while self._requests and len(self._active) < self._limit:
+            source, request = self._requests.next()
             self._start(source, request, None, monotonic())
 
     def _start(self, source: Source, request: Request, redirects: Redirects | None, begun_at: float) -> None:
@@ -281,7 +281,7 @@ class CurlThread:
         except (pycurl.error, UnicodeError, ValueError, TypeError) as error:
             self._keep(transfer)
             failure = Failure(Reason.REDIRECT, f"cannot be sent: {error}", evidence=Evidence.ALIVE)
-            self._tell_end(source, Answer(request, failure=failure))
+            self._deliver(source, Answer(request, failure=failure))
             return
         self._active[transfer.curl] = transfer
         every = max(WATCH_MIN_S, min(hop.timeout_s, hop.total_timeout_s or math.inf) / 4)
@@ -341,7 +341,7 @@ class CurlThread:
                 failure = redirects.reason_for(failure)
             answer = Answer(request, elapsed_s=elapsed_s, failure=failure, n_sent=n_sent)
         self._release(transfer)
-        self._tell_end(source, answer)
+        self._deliver(source, answer)
 
     @staticmethod
     def _is_followed(transfer: Transfer, code: int) -> bool:
@@ -353,7 +353,7 @@ class CurlThread:
         failure = redirects.follow(status, transfer.header(b"location"), transfer.header_values(b"set-cookie"))
         self._release(transfer)
         if failure is not None:
-            self._tell_end(source, Answer(request, failure=failure))
+            self._deliver(source, Answer(request, failure=failure))
         else:
             self._start(source, request, redirects, transfer.started)
 
@@ -361,45 +361,45 @@ class CurlThread:
         self._watch_at = now + self._watch_every
         for transfer in tuple(self._active.values()):
             if transfer.is_overdue(now):
-                words = "the whole took too long"
+                message = "the whole took too long"
             elif transfer.is_stalled(now):
-                words = f"no byte for {transfer.hop.timeout_s:g} s"
+                message = f"no byte for {transfer.hop.timeout_s:g} s"
             else:
                 continue
-            failure = Failure(Reason.TIMEOUT, words)
+            failure = Failure(Reason.TIMEOUT, message)
             answer = Answer(transfer.request, elapsed_s=now - transfer.started, failure=failure)
             source = transfer.source
             self._release(transfer)
-            self._tell_end(source, answer)
+            self._deliver(source, answer)
 
     def _restart_deadlines(self, now: float, gap_s: float) -> None:
         for transfer in self._active.values():
             transfer.restart_deadlines(now, gap_s)
         self._watch_at = now + self._watch_every  # first of all, what came meanwhile is served
 
-    def tell(self, source: Source) -> None:
-        """Have `source` look when the batch is handed over; in the thread."""
+    def mark_ready(self, source: Source) -> None:
+        """Notify `source` when the batch is flushed; in the thread."""
         self._dirty.add(source)
-        self._unshown += 1
+        self._n_unflushed += 1
         if source.is_urgent:
-            self._show_at = 0.0
-        elif self._show_at == math.inf:
-            self._show_at = monotonic() + GATHER_S
+            self._flush_at = 0.0
+        elif self._flush_at == math.inf:
+            self._flush_at = monotonic() + GATHER_S
 
-    def _tell_end(self, source: Source, answer: Answer) -> None:
+    def _deliver(self, source: Source, answer: Answer) -> None:
         if answer.status != 200 and answer.n_sent:
-            self._waiting.hold(source)
-            self._show_at = 0.0
+            self._requests.hold(source)
+            self._flush_at = 0.0
         source.finished(answer)
-        self.tell(source)
+        self.mark_ready(source)
 
-    def _show(self) -> None:
-        self._unshown = 0
-        self._show_at = math.inf
+    def _flush(self) -> None:
+        self._n_unflushed = 0
+        self._flush_at = math.inf
         if self._dirty:
             sources, self._dirty = self._dirty, set()
             for source in sources:
-                source.hand_over()
+                source.flush()
                 if source.is_closed:
                     self._drop(source)
 
@@ -407,20 +407,20 @@ class CurlThread:
         for transfer in tuple(self._active.values()):
             source, request = transfer.source, transfer.request
             self._release(transfer)
-            self._tell_end(source, Answer(request, failure=failure))
-        self._inbox.is_over = True  # from here on a command is refused
-        self._inbox.obey()
-        for source, request in self._waiting.clear():
-            self._tell_end(source, Answer(request, failure=failure))
+            self._deliver(source, Answer(request, failure=failure))
+        self._commands.is_over = True  # from here on a command is refused
+        self._commands.run_all()
+        for source, request in self._requests.clear():
+            self._deliver(source, Answer(request, failure=failure))
         if self.error is not None:
             self._dirty.update(self._sources)  # also those whose request was in hand when it happened
-        self._show()
+        self._flush()
         for transfer in self._spare:
             transfer.curl.close()
         if self._multi is not None:
             self._multi.close()
         self._poller.close()
-        self._inbox.close()
+        self._commands.close()
         while self._settling:
             self._settling.pop()[1]()
         while self._at_end:

@@ -14,8 +14,8 @@ from psfharvest.archive.wires.base import Request
 from psfharvest.archive.wires.curl.port import Source
 
 
-class Waiting:
-    """The sources that have requests waiting; the wire's thread's own."""
+class RequestQueue:
+    """The sources that have requests waiting; used in the curl thread only."""
 
     def __init__(self) -> None:
         self._urgent: deque[Source] = deque()
@@ -31,38 +31,38 @@ class Waiting:
         return bool(self._ordinary)
 
     def add(self, source: Source, requests: Sequence[Request]) -> None:
-        """Let requests wait behind the others of their source."""
+        """Append requests to their source."""
         if not source.queue and requests and not source.is_held:
-            self._line(source).append(source)
+            self._queue_of(source).append(source)
         source.queue.extend(requests)
 
     def next(self) -> tuple[Source, Request]:
-        """Return whose turn it is; there must be one."""
-        line = self._urgent or self._ordinary
-        source = line[0]
+        """Take the next request and its source; there must be one."""
+        queue = self._urgent or self._ordinary
+        source = queue[0]
         request = source.queue.popleft()
         if not source.queue:
-            line.popleft()
-        elif len(line) > 1:
-            line.rotate(-1)
+            queue.popleft()
+        elif len(queue) > 1:
+            queue.rotate(-1)
         return source, request
 
     def hold(self, source: Source) -> None:
         """Send nothing of a source until `release`."""
         if source.queue and not source.is_held:
-            self._line(source).remove(source)
+            self._queue_of(source).remove(source)
         source.is_held = True
         self._held.add(source)
 
     def release(self, source: Source) -> None:
         """Let a source that was held go on."""
         if source.is_held and source.queue:
-            self._line(source).append(source)
+            self._queue_of(source).append(source)
         source.is_held = False
         self._held.discard(source)
 
     def take_back(self, source: Source) -> list[Request]:
-        """Return what of a source was not sent; it waits no longer, and the source is not held."""
+        """Return the requests of a source that were not sent; the source is not held any more."""
         self.hold(source)
         requests = list(source.queue)
         source.queue.clear()
@@ -70,12 +70,12 @@ class Waiting:
         return requests
 
     def clear(self) -> Iterator[tuple[Source, Request]]:
-        """Yield all that waits, which ends its waiting."""
+        """Yield all waiting requests and forget them."""
         for source in {*self._urgent, *self._ordinary, *self._held}:
             while source.queue:
                 yield source, source.queue.popleft()
         self._urgent.clear()
         self._ordinary.clear()
 
-    def _line(self, source: Source) -> deque[Source]:
+    def _queue_of(self, source: Source) -> deque[Source]:
         return self._urgent if source.is_urgent else self._ordinary

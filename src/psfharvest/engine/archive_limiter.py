@@ -41,7 +41,7 @@ URGENT_RECENT_S = 30.0
 _OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
 
 
-class Traffic:
+class ArchiveLimiter:
     """
     The state that all requests to one host share.
 
@@ -474,4 +474,4 @@ class Traffic:
 
     def _tell_changes(self, now: float) -> None:
         patience_s = max((s.patience_s for s in self._shares if s.patience_s), default=self._patience_s)
-        self._announcer.look(now, self._paused_until, patience_s)
+        self._announcer.update(now, self._paused_until, patience_s)
