@@ -21,13 +21,12 @@ import numpy as np  # noqa: F401 - an interrupt in its first import would spoil 
 from psfharvest import client as asynchronous
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.concurrency.background_loop import END, GRACE_S, LOOK_S, Background, Call, Work
+from psfharvest.concurrency.mirrored import signature_of
 from psfharvest.concurrency.threaded_iterator import read_aside
 from psfharvest.core.catalog.plan import Part
-from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Report, RetryPolicy, State
-from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
 from psfharvest.engine import stream
 from psfharvest.events.hub import Listener
 from psfharvest.run import What, interruption
@@ -134,51 +133,47 @@ class Archive:
         """Where the archive's paths are."""
         return self._archive.endpoints
 
-    def count(self, query: Query | DetectorName) -> int:
+    @signature_of(asynchronous.Archive.count)
+    def count(self, **given: Any) -> int:
         """Return the number of sources that the query matches; see `psfharvest.Archive.count`."""
-        return self._do(lambda _: self._archive.count(query))
+        return self._do(lambda _: self._archive.count(**given))
 
-    def plan(self, query: Query | DetectorName, part_rows: int = 50_000) -> list[Part]:
+    @signature_of(asynchronous.Archive.plan)
+    def plan(self, **given: Any) -> list[Part]:
         """Return parts of a query that can be harvested by themselves; see `psfharvest.Archive.plan`."""
 
         async def every() -> list[Part]:
-            return [part async for part in self._archive.plan(query, part_rows)]
+            return [part async for part in self._archive.plan(**given)]
 
         return self._do(lambda _: every())
 
-    def limit(self, connections: int) -> None:
+    @signature_of(asynchronous.Archive.limit)
+    def limit(self, **given: Any) -> None:
         """Change the ceiling of connections while work is under way; see `psfharvest.Archive.limit`."""
-        self._do(lambda _: self._archive.limit(connections))
+        self._do(lambda _: self._archive.limit(**given))
 
-    def hold(self, seconds: float) -> None:
+    @signature_of(asynchronous.Archive.hold)
+    def hold(self, **given: Any) -> None:
         """Send no request for so long; see `psfharvest.Archive.hold`."""
 
         async def hold() -> None:
-            self._archive.hold(seconds)
+            self._archive.hold(**given)
 
         self._do(lambda _: hold())
 
-    def query(self, query: Query | DetectorName, *, progress: bool | Watch | None = True) -> Table:
+    @signature_of(asynchronous.Archive.query, progress=True)
+    def query(self, *, progress: bool | Watch | None, **given: Any) -> Table:
         """Return the matching rows of the catalogue, sorted by id, with a bar; see `psfharvest.Archive.query`."""
         with watching(progress, unit="row") as watch:
-            return self._do(lambda emit: self._archive.query(query, progress=emit if watch else None), watch)
+            return self._do(lambda emit: self._archive.query(progress=emit if watch else None, **given), watch)
 
-    def fetch(self, uri: str, *, deadline_s: float | None = None, accept: str | Sequence[str] = ()) -> Cutout:
+    @signature_of(asynchronous.Archive.fetch)
+    def fetch(self, **given: Any) -> Cutout:
         """Return one cutout; see `psfharvest.Archive.fetch`."""
-        return self._do(lambda _: self._archive.fetch(uri, deadline_s=deadline_s, accept=accept))
+        return self._do(lambda _: self._archive.fetch(**given))
 
-    def stream(
-        self,
-        what: What,
-        *,
-        suffixes: Sequence[SuffixName] = (),
-        unsat_size: int = 51,
-        sat_size: int = 101,
-        via: StreamViaName = "auto",
-        ahead: int | None = None,
-        accept: str | Sequence[str] = (),
-        progress: bool | Watch | None = True,
-    ) -> CutoutStream:
+    @signature_of(asynchronous.Archive.stream, progress=True)
+    def stream(self, *, what: What, progress: bool | Watch | None, **given: Any) -> CutoutStream:
         """
         Return cutouts in memory as they arrive, in no particular order; nothing is stored.
 
@@ -195,36 +190,15 @@ class Archive:
             Iterate over it, best in a ``with`` block: leaving that ends the requests.
         """
         background, archive = self._running(), self._archive
-        sizes: dict[str, Any] = {"unsat_size": unsat_size, "sat_size": sat_size, "accept": accept}
         flow = _Flow(
-            lambda: archive.stream(_at_hand(what), suffixes=suffixes, via=via, ahead=ahead, **sizes),
-            (lambda: archive.expected_cutouts(what, suffixes)) if progress else None,
+            lambda: archive.stream(_at_hand(what), **given),
+            (lambda: archive.expected_cutouts(what, given.get("suffixes", ()))) if progress else None,
         )
         return CutoutStream(flow, background.begin(flow.fill), progress)
 
+    @signature_of(asynchronous.Archive.harvest, progress=True)
     def harvest(
-        self,
-        what: What | Path,
-        folder: str | Path,
-        *,
-        suffixes: Sequence[SuffixName] = (),
-        unsat_size: int = 51,
-        sat_size: int = 101,
-        sink: SinkName | None = None,
-        layout: LayoutName | None = None,
-        via: ViaName = "auto",
-        fsync: bool = False,
-        manifest: str | Path | None = None,
-        shard_bytes: int | None = None,
-        extend: bool = False,
-        retry_states: Sequence[FinalName] = ("failed",),
-        max_bytes: int | None = None,
-        accept: str | Sequence[str] = (),
-        part: Part | None = None,
-        cluster: Any = None,
-        part_rows: int = 50_000,
-        events: Listener | None = None,
-        progress: bool | Watch | None = True,
+        self, *, what: What | Path, folder: str | Path, progress: bool | Watch | None, **given: Any
     ) -> Report:
         """
         Download cutouts into a folder, resumably: the same call continues where the last one stopped.
@@ -249,59 +223,13 @@ class Archive:
             Soon after an interrupt, with one sentence; what is claimed is kept, and the same call continues.
         """
         return self._watched(
-            progress,
-            folder,
-            lambda emit: self._archive.harvest(
-                _at_hand(what),
-                folder,
-                suffixes=suffixes,
-                unsat_size=unsat_size,
-                sat_size=sat_size,
-                sink=sink,
-                layout=layout,
-                via=via,
-                fsync=fsync,
-                manifest=manifest,
-                shard_bytes=shard_bytes,
-                extend=extend,
-                retry_states=retry_states,
-                max_bytes=max_bytes,
-                accept=accept,
-                part=part,
-                cluster=cluster,
-                part_rows=part_rows,
-                events=events,
-                progress=emit,
-            ),
+            progress, folder, lambda emit: self._archive.harvest(_at_hand(what), folder, progress=emit, **given)
         )
 
-    def resume(
-        self,
-        folder: str | Path,
-        *,
-        via: ViaName = "auto",
-        fsync: bool = False,
-        retry_states: Sequence[FinalName] = ("failed",),
-        max_bytes: int | None = None,
-        accept: str | Sequence[str] = (),
-        events: Listener | None = None,
-        progress: bool | Watch | None = True,
-    ) -> Report:
+    @signature_of(asynchronous.Archive.resume, progress=True)
+    def resume(self, *, folder: str | Path, progress: bool | Watch | None, **given: Any) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
-        return self._watched(
-            progress,
-            folder,
-            lambda emit: self._archive.resume(
-                folder,
-                via=via,
-                fsync=fsync,
-                retry_states=retry_states,
-                max_bytes=max_bytes,
-                accept=accept,
-                events=events,
-                progress=emit,
-            ),
-        )
+        return self._watched(progress, folder, lambda emit: self._archive.resume(folder, progress=emit, **given))
 
     def _watched(
         self,
