@@ -60,3 +60,18 @@ def test_what_is_asked_of_every_platform(tmp_path: Path) -> None:
         os.close(fd)
     portable.sync_folder(tmp_path)
     assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o300])
+def test_a_folder_whose_file_system_syncs_none(tmp_path: Path, mode: int) -> None:
+    """A folder that cannot be synced, or may not be read, is passed over; other errors are raised."""
+    tmp_path.chmod(mode)
+    portable.sync_folder(tmp_path)
+    if Path("/proc/self").is_dir():
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.fsync(os.open("/proc/self", os.O_RDONLY))
+        portable.sync_folder("/proc/self")
+    tmp_path.chmod(0o700)
+
+    with pytest.raises(FileNotFoundError):
+        portable.sync_folder(tmp_path / "gone")

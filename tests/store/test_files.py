@@ -75,6 +75,35 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_leftovers_that_cannot_be_swept_are_no_trouble(tmp_path: Path) -> None:
+    """What stays where files grow (NFS keeps what is still open) takes no name that is needed."""
+    left = tmp_path / PARTIAL / "kept"
+    left.mkdir(parents=True)
+    for name in "0123":
+        (left / name).write_bytes(b"half")
+        (left.parent / name).mkdir()
+        (left.parent / name / "x").write_bytes(b"half")
+        (left.parent / name).chmod(0o500)
+    left.chmod(0o500)
+    code = (
+        "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[2], sys.argv[2] + '/..']\n"
+        "from sink_contract import cutout_uri, outcome_of\n"
+        "from whole.crash_life import _give_up_power\n"
+        "from psfharvest.store.sinks.files import FileSink\n"
+        "_give_up_power()\n"
+        "sink = FileSink(Path(sys.argv[1]))\n"
+        "sink.store([outcome_of(cutout_uri(1), b'body')])\n"
+        "sink.close()\n"
+    )
+    try:
+        words = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+        subprocess.run(words, check=True, timeout=60)
+    finally:
+        for folder in left.parent.iterdir():
+            folder.chmod(0o700)
+    assert [b"body"] == [path.read_bytes() for path in (tmp_path / "WFC3PSF").rglob("*.fits")]
+
+
 def test_a_full_disk_is_told_and_leaves_no_final_name(tmp_path: Path) -> None:
     """When the bytes do not fit, the error says so, and no file stands under a final name."""
     code = (

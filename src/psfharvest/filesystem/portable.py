@@ -9,6 +9,7 @@ own cache: ``F_FULLFSYNC`` empties that, too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ IOV_MAX = 1024
 """Pieces of one `pwritev`, at most."""
 _F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _CAN_OPEN_FOLDERS = os.name != "nt"
+_NO_FOLDER_SYNC = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EISDIR, errno.EPERM, errno.EACCES}
+)
+"""Answers of a file system that syncs no folders, and for a folder that may not be read."""
 _position = threading.Lock()
 """Where a file's one position stands in for an offset, nobody else may move it meanwhile."""
 
@@ -80,10 +85,22 @@ def drop_pages(fd: int, offset: int, size: int) -> None:
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Write the names in a folder to the disk, on systems where a program can ask for that."""
-    if _CAN_OPEN_FOLDERS:
+    """
+    Write the names in a folder to the disk, on systems and file systems where a program can ask for that.
+
+    Raises
+    ------
+    OSError
+        When the disk failed.
+    """
+    if not _CAN_OPEN_FOLDERS:
+        return
+    try:
         fd = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

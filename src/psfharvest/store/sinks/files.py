@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ class FileSink:
 
     def __init__(self, folder: Path, *, layout: str = "tree", fsync: bool = False) -> None:
         self._folder = folder
-        self._growing = f"{folder}/{PARTIAL}/"
+        self._growing = f"{folder}/{PARTIAL}/{secrets.token_hex(4)}-"
         self._final = f"{folder}/"
         self._is_tree = layout == "tree"
         self._fsync = fsync
@@ -57,7 +58,7 @@ class FileSink:
         self._n = 0
         try:
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-            (folder / PARTIAL).mkdir()
+            (folder / PARTIAL).mkdir(exist_ok=True)  # network file systems keep a removed file that is still open
         except OSError as error:
             raise cannot_store(error, str(folder)) from error
 
