@@ -110,6 +110,28 @@ def test_whatever_stands_in_the_way(simulator: Simulator, tmp_path: Path, name: 
         assert name in run.err or "d" in run.err
 
 
+@pytest.mark.parametrize("name", ["loop", "x" * 300], ids=["loop", "long"])
+def test_a_folder_that_cannot_be_looked_at(psfharvest, simulator: Simulator, tmp_path: Path, name: str) -> None:
+    """A link to itself, or a name that is too long: 74, the reason once, and the account as JSON."""
+    (tmp_path / "loop").symlink_to("loop")
+    run = psfharvest(*words_of(simulator, name, "files"))
+
+    assert (LOCAL, 0, "local_error") == (run.status, run.account["total"], run.account["stopped"])
+    assert 1 == sum("symbolic links" in line or "too long" in line for line in run.err.splitlines()), run.err
+
+
+def test_what_is_merged_or_converted_into_a_link_to_nothing(
+    psfharvest, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The refusal names where the link leads; nothing is made there."""
+    assert 0 == psfharvest(*words_of(simulator, "d", "files")).status
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for words in (["merge", "d", "link"], ["convert", "d", "link", "--sink", "shards"]):
+        run = psfharvest(*words)
+        assert (2, True) == (run.status, "is a link to" in run.err), run.err
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.fixture
 def few_inodes(tmp_path: Path):
     """A disk with room for some bytes and 60 files, where the machine lets one be mounted; else None."""

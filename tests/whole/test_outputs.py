@@ -96,6 +96,39 @@ def test_a_broken_standard_output_is_a_local_failure(
         assert "standard output" in done.stderr
 
 
+@pytest.mark.parametrize("stdout", sampled([">&-", ">/dev/full"], [">&-"]))
+def test_an_account_of_a_merge_that_is_not_taken(archive: Simulator, tmp_path: Path, stdout: str) -> None:
+    """The work is done and told of, and the status says that its JSON is nowhere."""
+    with blocking.Archive(archive.url) as client:
+        client.harvest(Query("UVIS", limit=3), tmp_path / "done", suffixes=["flt"])
+    done = shell(f"psfharvest merge done m --json {stdout}", tmp_path, archive.url)
+
+    assert (74, True) == (done.returncode, "psfharvest status m" in done.stderr), done.stderr
+    assert {"total": 3, "done": 3} == status_of(tmp_path / "m")
+
+
+DROPPED = """
+import os, signal, sys, time, weakref
+from psfharvest.cli import interrupts
+class Value: pass
+interrupts.listen()
+value = Value()
+watched = weakref.ref(value, lambda ref: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0)))
+try:
+    del value
+    for _ in range(3000): time.sleep(0.01)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_that_python_drops_comes_again() -> None:
+    """Ctrl-C within a callback, as imports have them, prints no traceback and ends the command all the same."""
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (130, "") == (done.returncode, done.stderr)
+
+
 @pytest.mark.parametrize("words", ["query UVIS --limit 400", "--help", "harvest --help"])
 def test_a_reader_that_goes_early_is_no_trouble(archive: Simulator, tmp_path: Path, words: str) -> None:
     """`| head` ends a command without a word."""

@@ -8,7 +8,6 @@ its last line. Heavy modules are imported by the commands that need them.
 from __future__ import annotations
 
 import errno
-import signal
 import sys
 from importlib import import_module
 
@@ -119,13 +118,13 @@ def _version() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    from psfharvest.cli import output  # noqa: PLC0415 - keeps an interrupt while starting silent
+    from psfharvest.cli import interrupts, output  # noqa: PLC0415 - keeps an interrupt while starting silent
     from psfharvest.filesystem import open_limit  # noqa: PLC0415
 
     open_limit.raise_limit()
     output.prepare()
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts.listen()
         status = _status()
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED

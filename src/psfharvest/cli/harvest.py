@@ -337,10 +337,10 @@ def _run(
         except OSError as error:  # the system refuses an event loop or a thread
             say(f"{folder}: {describe(error, folder)}")
             report = _account(folder, "local_error")
-    return _conclude(report, folder, is_quiet=quiet, as_json=as_json)
+    return conclude(report, folder, is_quiet=quiet, as_json=as_json)
 
 
-def _conclude(report: Report, folder: Path, *, is_quiet: bool, as_json: bool) -> int:
+def conclude(report: Report, folder: Path, *, is_quiet: bool, as_json: bool) -> int:
     """Print the account, and return the exit status."""
     broken: BrokenOutput | None = None
     if as_json:  # before anything for people, who may have gone
@@ -369,8 +369,8 @@ def _account(folder: Path, stopped: str) -> Report:
     from psfharvest.store import parts  # noqa: PLC0415
     from psfharvest.store.read.account import last_run  # noqa: PLC0415
 
-    if _is_in_parts(folder):
-        with suppress(BadInput, ManifestError):  # a plan that cannot be read, which the next command says
+    with suppress(BadInput, ManifestError, OSError):  # a plan that cannot be read, which the next command says
+        if _is_in_parts(folder):
             return replace(parts.summed(folder), stopped=stopped, is_fully_asked=False)
     return last_run(folder, stopped)
 
@@ -393,10 +393,13 @@ def show_account(report: Report, folder: Path, *, is_quiet: bool = False) -> Non
         return
     for line in account.lines(report, str(folder)):
         say(line)
-    if report.exit_status in CONTINUES and _is_harvest(folder):
-        say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
-    elif report.exit_status in CONTINUES and _is_in_parts(folder):
-        say("work is left; the same command continues")
+    if report.exit_status not in CONTINUES:
+        return
+    with suppress(ManifestError, OSError):  # why the folder cannot be looked at has been said
+        if _is_harvest(folder):
+            say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
+        elif _is_in_parts(folder):
+            say("work is left; the same command continues")
 
 
 def _standard_input() -> LineStream:

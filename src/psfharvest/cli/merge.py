@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from psfharvest.cli.harvest import show_account
+from psfharvest.cli.harvest import conclude
 from psfharvest.cli.options import FOLDER, json_option
+from psfharvest.cli.output import fail, say
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.store.sink_kinds import SINK_KINDS
 
@@ -93,18 +93,15 @@ def _work(steps: Iterator[Step], into: Path, *, is_quiet: bool, as_json: bool) -
         n_broken = _show(steps, is_quiet=is_quiet)
         report = result(into)
     except LocalError as error:
-        click.echo(f"psfharvest: {error}", err=True)
+        fail(error)
         n_broken, report = 0, last_run(into, "local_error")
-    show_account(report, into, is_quiet=is_quiet)
+    status = conclude(report, into, is_quiet=is_quiet, as_json=as_json)
     if n_broken:
-        click.echo(
-            f"psfharvest: {n_broken:,} cutouts were not as recorded where they came from: they are pending: "
-            f"psfharvest resume {into} fetches them",
-            err=True,
+        say(
+            f"{n_broken:,} cutouts were not as recorded where they came from: they are pending: "
+            f"psfharvest resume {into} fetches them"
         )
-    if as_json:
-        click.echo(json.dumps(report.to_dict()))
-    return report.exit_status
+    return status
 
 
 def _show(steps: Iterator[Step], *, is_quiet: bool) -> int:
@@ -127,7 +124,7 @@ def _show(steps: Iterator[Step], *, is_quiet: bool) -> int:
                 bar.update(step.n)
             elif time.monotonic() - shown_at >= LINE_EVERY_S:
                 shown_at = time.monotonic()
-                click.echo(f"psfharvest: {step.folder}: {step.n_left:,} cutouts left", err=True)
+                say(f"{step.folder}: {step.n_left:,} cutouts left")
     finally:
         if bar is not None:
             bar.close()

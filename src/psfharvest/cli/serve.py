@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from psfharvest.cli.options import FOLDER
+from psfharvest.cli.output import flush, result
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras
 
@@ -54,5 +54,5 @@ def require_service() -> None:
 
 def announce(url: str) -> None:
     """Print the address at once."""
-    click.echo(url)
-    sys.stdout.flush()
+    result(url)
+    flush()

@@ -15,6 +15,7 @@ from psfharvest.run import list_parts, uri_lists
 from psfharvest.run.rows import query_target
 from psfharvest.run.targets import What, targets_of
 from psfharvest.store import parts as in_parts
+from psfharvest.store.folder import refuse_dangling
 from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget
 
@@ -82,6 +83,7 @@ async def plan_of(
 
 def _written(plan: Plan, folder: Path) -> Plan | None:
     """Write a plan, unless another head has written one; return the folder's."""
+    refuse_dangling(folder)
     try:
         (folder / PARTS_NAME).mkdir(parents=True, exist_ok=True)
     except OSError as error:

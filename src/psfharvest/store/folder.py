@@ -69,7 +69,7 @@ def knows(folder: Path, target: Target) -> bool:
 @contextmanager
 def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Make a harvest folder (an existing one may hold other things) and hold it."""
-    _refuse_dangling(folder)
+    refuse_dangling(folder)
     places.refuse_parts(folder)
     _check_shard_bytes(folder, settings.sink or "files", settings)
     at = places.choose(folder, settings.manifest)
@@ -123,6 +123,22 @@ def todo(manifest: Manifest, wanted: Sequence[Target], *, extend: bool) -> list[
     return [a for a in targets.read_targets(manifest) if not a.is_complete or targets.n_lacking(manifest, a)]
 
 
+def refuse_dangling(folder: Path) -> None:
+    """
+    Make sure that a folder to be made is no link into nothing, which no folder can be made at.
+
+    Raises
+    ------
+    FolderRefused
+        When it is one.
+    """
+    if folder.is_symlink() and not folder.exists():
+        raise FolderRefused(
+            f"{folder} is a link to {folder.readlink()}, which does not exist: make that folder, remove the "
+            "link, or choose another folder"
+        )
+
+
 def refuse_orphans(folder: Path, sink: str | None) -> None:
     """
     Refuse shards and Parquet without a manifest: a sink drops what no claim stands behind.
@@ -145,14 +161,6 @@ def refuse_orphans(folder: Path, sink: str | None) -> None:
         raise FolderRefused(
             f"{folder} has {orphan} but no manifest, which was lost: "
             f"'psfharvest adopt {folder}' makes it anew; or choose another folder"
-        )
-
-
-def _refuse_dangling(folder: Path) -> None:
-    if folder.is_symlink() and not folder.exists():
-        raise FolderRefused(
-            f"{folder} is a link to {folder.readlink()}, which does not exist: make that folder, remove the "
-            "link, or choose another folder"
         )
 
 

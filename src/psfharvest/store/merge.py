@@ -154,6 +154,7 @@ class Merging:
         if (require := SINK_KINDS[self.sink].require) is not None:
             require()
         with refused_as_sink_error(), ExitStack() as stack:
+            folders.refuse_dangling(self.into)
             home = self._home()
             if not folders.is_harvest(self.into) and not home.exists():
                 folders.refuse_orphans(self.into, self.sink)

@@ -46,12 +46,12 @@ def account_of(manifest: Manifest) -> Report:
 def last_run(folder: Path, stopped: str) -> Report:
     """Return the account with the figures of the last run, for a run that ended before it could tell."""
     nothing = Report(0, 0, 0, 0, 0, 0, 0.0, 0, stopped=stopped, is_fully_asked=False)
-    if not is_harvest(folder):
-        return nothing
     try:
+        if not is_harvest(folder):
+            return nothing
         with Manifest.read(folder) as manifest:
             return _report(manifest, manifest.runs()[-1:], stopped)
-    except ManifestError:
+    except (ManifestError, OSError):  # whatever kept the run from working may keep it from being read, too
         return nothing
 
 
