@@ -53,9 +53,9 @@ STAGED_IN_MEMORY_BYTES = 30_000
 SIZES = {"unsat_size": 21, "sat_size": 31}
 
 
-def query() -> Query:
-    """Return the query that lives ask."""
-    return Query("UVIS", psf_x_center=(0, 190))
+def query(x_max: float = 190) -> Query:
+    """Return the query that lives ask: the sources up to a column of the detector."""
+    return Query("UVIS", psf_x_center=(0, x_max))
 
 
 def warm_up() -> None:
@@ -64,7 +64,7 @@ def warm_up() -> None:
         "anyio._backends._asyncio", "encodings.idna", "httpcore", "pandas", "pyarrow.parquet", "pycurl",
         "psfharvest.client", "psfharvest.archive.wires.curl", "psfharvest.show.progress",
         "psfharvest.store.read.account", "psfharvest.store.recover.audit", "psfharvest.store.read.search",
-        *(f"psfharvest.cli.{command}" for command in ("harvest", "status", "verify")),
+        "psfharvest.simulator", *(f"psfharvest.cli.{name}" for name in ("harvest", "simulate", "status", "verify")),
     ):  # fmt: skip
         importlib.import_module(name)
 
@@ -81,15 +81,13 @@ def live(life: dict[str, Any]) -> int:
         resources, by their names; a file that grows too long is an error, or with ``is_torn`` the end.
         ``spare_files``: how many files may be open beside those that are. ``is_plain``: without the power to write
         where nobody may. ``events, trail``: points, and the file into which their names go as they are passed.
+        ``x_max``: how far the query goes. ``page_rows, timeout_s, patience_s``: limits of the harvest. ``clock``:
+        the file from which libfaketime, where it is loaded, reads by how much the wall clock is wrong.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for name, value in life.get("limits", {}).items():
-        number = getattr(resource, name)
-        resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
-    if "spare_files" in life:
-        lowest_free = os.dup(0)
-        os.close(lowest_free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + life["spare_files"],) * 2)
+    _set_limits(life)
+    if "clock" in life:
+        os.environ["FAKETIME_TIMESTAMP_FILE"] = life["clock"]
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL if life.get("is_torn") else signal.SIG_IGN)
     if life.get("is_plain"):
         _give_up_power()
@@ -107,6 +105,16 @@ def live(life: dict[str, Any]) -> int:
         return error.exit_status
     sys.stdout.write(f"{json.dumps(report.to_dict())}\n")
     return report.exit_status
+
+
+def _set_limits(life: dict[str, Any]) -> None:
+    for name, value in life.get("limits", {}).items():
+        number = getattr(resource, name)
+        resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
+    if "spare_files" in life:
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + life["spare_files"],) * 2)
 
 
 def _give_up_power() -> None:
@@ -129,9 +137,15 @@ def _command(words: list[str]) -> int:
     raise AssertionError("the command line always exits")
 
 
+def _query(life: dict[str, Any]) -> Query:
+    return query(life.get("x_max", 190))
+
+
 async def _harvest(life: dict[str, Any]) -> Report:
-    limits = Limits(max_connections=CONNECTIONS, page_rows=PAGE_ROWS)
-    retry = RetryPolicy(first_delay_s=0.05, max_delay_s=0.2, patience_s=30)
+    limits = Limits(
+        max_connections=CONNECTIONS, page_rows=life.get("page_rows", PAGE_ROWS), timeout_s=life.get("timeout_s")
+    )
+    retry = RetryPolicy(first_delay_s=0.05, max_delay_s=0.2, patience_s=life.get("patience_s", 30))
     async with contextlib.AsyncExitStack() as stack:
         client = None
         if life["wire"] == "httpx":
@@ -141,7 +155,7 @@ async def _harvest(life: dict[str, Any]) -> Report:
             stack.push_async_callback(wire.aclose)
             return await _harvest_rolling(life, wire, limits, retry)
         archive = await stack.enter_async_context(Archive(life["url"], client=client, limits=limits, retry=retry))
-        what: Any = Path(life["list"]) if life.get("list") else query()
+        what: Any = Path(life["list"]) if life.get("list") else _query(life)
         words: dict[str, Any] = {} if life.get("list") else {"suffixes": ["flt"], **SIZES}
         more = {"via": life["via"], "sink": life["sink"], "fsync": life.get("fsync", False)}
         return await archive.harvest(what, life["folder"], **words, **more)
@@ -162,7 +176,8 @@ async def _harvest_rolling(life: dict[str, Any], wire: Wire, limits: Limits, ret
         target = Target("file", uri_lists.identity(path), {"path": str(path)})
     else:
         sizes = {"unsat_size_px": SIZES["unsat_size"], "sat_size_px": SIZES["sat_size"]}
-        target = query_target(query(), ["flt"], n_sources=await mashup.count(query()), **sizes)
+        asked = _query(life)
+        target = query_target(asked, ["flt"], n_sources=await mashup.count(asked), **sizes)
     opened = folders.old_folder if folders.is_harvest(folder) else folders.new_folder
     in_thread = anyio.to_thread.run_sync
     with contextlib.ExitStack() as stack:

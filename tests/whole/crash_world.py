@@ -6,12 +6,14 @@ import itertools
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import anyio
@@ -26,9 +28,17 @@ PATIENCE_S = 120
 
 
 class Zygote:
-    """The process that lives are forked from, seen from the test."""
+    """
+    The process that lives are forked from, seen from the test.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    env
+        Variables that it and all lives have beside those of this process.
+    """
+
+    def __init__(self, env: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._env = dict(env)
         self._ended: dict[int, int] = {}
         self._read = b""
         self._numbers = itertools.count(1)
@@ -40,7 +50,9 @@ class Zygote:
             [sys.executable, str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("PSFHARVEST_", "MAST_"))} | alone,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("PSFHARVEST_", "MAST_"))}
+            | alone
+            | self._env,
         )
         assert {"ready": True} == self._next(PATIENCE_S)
         return self
@@ -60,7 +72,17 @@ class Zygote:
 
     def kill(self, number: int) -> None:
         """End a life, if it has not ended."""
-        self._tell({"id": number, "kill": True})
+        self.send(number, signal.SIGKILL)
+
+    def send(self, number: int, signum: int) -> None:
+        """Send a life a signal, if it has not ended."""
+        self._tell({"id": number, "signal": int(signum)})
+
+    def has_ended(self, number: int) -> bool:
+        """Return whether a life has ended; how it did is kept for `wait`."""
+        while number not in self._ended and (told := self._next(0.0)) is not None:
+            self._ended[told["id"]] = told["status"]
+        return number in self._ended
 
     def wait(self, number: int, timeout_s: float = PATIENCE_S) -> int | None:
         """Return how a life ended, or None when it has not after `timeout_s`."""

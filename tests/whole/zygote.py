@@ -2,9 +2,9 @@
 A process that has everything imported and runs nothing, so that a life is one fork and costs no start-up.
 
 It reads one JSON object a line from its standard input: ``{"id": 1, "life": {...}}`` begins a life, ``{"id": 1,
-"kill": true}`` ends it; and writes ``{"id": 1, "status": ...}`` when one has ended: an exit status, or minus the
-signal. It only kills what it has not buried yet, so no other process can be meant. When its input ends, so does it,
-and every life with it.
+"signal": 9}`` sends it a signal; and writes ``{"id": 1, "status": ...}`` when one has ended: an exit status, or
+minus the signal. It sends signals only to processes that it has not waited for yet, so no other process can be
+meant. When its input ends, so does it, and every life with it.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def obey(order: dict[str, Any], living: dict[int, Living], selector: selectors.BaseSelector) -> None:
-    """Begin a life, or end one."""
+    """Begin a life, or send one a signal."""
     number = order["id"]
     if "life" in order:
         living[number] = life = begin(number, order["life"], [other.pulse for other in living.values()])
         selector.register(life.pulse, selectors.EVENT_READ, life)
     elif number in living:
-        os.kill(living[number].pid, signal.SIGKILL)
+        os.kill(living[number].pid, order["signal"])
 
 
 def begin(number: int, life: dict[str, Any], others: list[int]) -> Living:
