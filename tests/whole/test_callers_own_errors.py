@@ -13,7 +13,7 @@ import pytest
 
 from psfharvest import Archive, BadInput, Query, blocking
 from psfharvest.core.model import Progress
-from psfharvest.simulator import Settings, Simulator
+from psfharvest.simulator import Fault, Settings, Simulator
 
 PATIENCE_S = 60.0
 QUERY = Query("UVIS", limit=30)
@@ -48,7 +48,7 @@ async def uris_async() -> AsyncIterator[str]:
 
 
 HOOK_ERRORS = [Own("mine"), PermissionError("mine"), OSError(5, "mine"), RuntimeError("mine")]
-VERBS = ["count", "query", "fetch", "stream", "harvest"]
+VERBS = ["count", "query", "fetch", "stream", "harvest", "bundle"]
 
 
 def verb(archive: Archive, name: str, folder: Path) -> Awaitable[object]:
@@ -63,6 +63,7 @@ def verb(archive: Archive, name: str, folder: Path) -> Awaitable[object]:
         "fetch": lambda: archive.fetch(URI),
         "stream": stream,
         "harvest": lambda: archive.harvest([URI], folder / "stars"),
+        "bundle": lambda: archive.harvest([URI, URI.replace("size=51", "size=53")], folder / "stars", via="bundle"),
     }
     return calls[name]()
 
@@ -178,6 +179,31 @@ async def test_a_client_closed_meanwhile(simulator: Simulator, tmp_path: Path, n
             await client.aclose()
             with pytest.raises(RuntimeError, match="closed"):
                 await verb(archive, name, tmp_path)
+
+
+async def test_what_a_hook_raises_at_a_control_request_comes_out_bare(simulator: Simulator, tmp_path: Path) -> None:
+    """The request that decides between bad cutouts and an archive that is down is not the caller's own."""
+    n_failed = 0
+
+    async def hook(response: httpx.Response) -> None:
+        nonlocal n_failed
+        if response.status_code == 200:
+            raise Own("mine")
+        n_failed += 1
+
+    uris = [URI.replace("size=51", f"size={side}") for side in range(53, 93, 2)]
+    simulator.faults = [Fault("status", service="file", code=500)]
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            async with (
+                httpx.AsyncClient(event_hooks={"response": [hook]}) as client,
+                Archive(simulator.url, client=client) as archive,
+            ):
+                with pytest.raises(Own, match="mine"):
+                    await archive.harvest(uris, tmp_path / "stars", via="file")
+    finally:
+        simulator.faults = []
+    assert n_failed >= 10
 
 
 @pytest.mark.parametrize("make", [httpx.Client, object, lambda: "http://127.0.0.1"])

@@ -1,10 +1,9 @@
 """
 The pump: items in, requests through the fetcher, outcomes to the keeper; each item exactly once.
 
-One loop decides; it is woken by answers, by new items and by due times, and handles whatever is ready in one
-go, so that nothing is awaited once a cutout. A failed item is data. A slot is held only while bytes can move: an
-item that waits for its next attempt holds none. What the fetcher has verified goes to the keeper in batches; what
-the keeper has not yet claimed is bounded, so a kill loses little.
+One loop decides; answers, new items and due times wake it, and it handles whatever is ready in one go, so that
+nothing is awaited once a cutout. A failed item is data. An item that waits for its next attempt holds no slot. What
+the fetcher has verified goes to the keeper in batches; what is not yet claimed is bounded, so a kill loses little.
 """
 
 from __future__ import annotations
@@ -255,7 +254,7 @@ class Pump:
             self._notice_gap()
             self._judge_all(now)
             if self._share.takes_control():
-                group.start_soon(self._send_control)
+                group.start_soon(self._send_control, group.cancel_scope)
             self._note_control()
             if self._examiner.is_examining:
                 self._admit_probe()
@@ -266,12 +265,14 @@ class Pump:
             with anyio.move_on_after(self._pause_s(now)):
                 await self._signals.woken.wait()
 
-    async def _send_control(self) -> None:
+    async def _send_control(self, scope: anyio.CancelScope) -> None:
         is_answered = False
         try:
             failure = await self._fetcher.control()
             is_answered = True
             self._share.controlled(failure)
+        except Exception as error:  # noqa: BLE001 - raised by run(), without an exception group
+            self._stop(error, scope)
         finally:
             if not is_answered:
                 self._share.control_dropped()
@@ -460,8 +461,7 @@ class Pump:
             pauses.append(self._fetcher.next_change_s())
         if self._retries and self._has_room:
             pauses.append(max(0.0, self._retries[0][0] - now))
-        pauses.append(self._patience_left_s())
-        pauses.append(TICK_S)
+        pauses += [self._patience_left_s(), TICK_S]
         return min(p for p in pauses if p is not None)
 
     def _is_behind(self) -> bool:

@@ -34,7 +34,6 @@ from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.verify import deliver, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.core import bundle_page
-from psfharvest.core.errors import LocalError
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.policy.retry import answered_at, classify_status
@@ -132,7 +131,7 @@ class BundleFetcher:
         self._under_way: list[_Bundle] = []
         self._outbox: deque[Delivery] = deque()
         self._taken = anyio.Event()
-        self._error: LocalError | None = None
+        self._error: Exception | None = None
         self.bundles = 0
         self.cutouts = 0
         """Bundles begun, and whole cutouts handed on from them."""
@@ -184,6 +183,8 @@ class BundleFetcher:
         ------
         LocalError
             When what arrives cannot be stored until its bundle's end.
+        Exception
+            Such as a hook of the caller's client raised.
         """
         if self._error is not None:
             raise self._error
@@ -220,7 +221,7 @@ class BundleFetcher:
             self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
             await self._hand_on(bundle)
             self._under_way.remove(bundle)
-        except LocalError as error:
+        except Exception as error:  # noqa: BLE001 - raised by take(), without an exception group
             self._error = self._error or error
         finally:
             if not is_reported:
