@@ -375,7 +375,7 @@ class Archive:
         accept: str | Sequence[str] = (),
         part: Part | None = None,
         cluster: Any = None,
-        part_rows: int = 50_000,
+        part_rows: int | None = None,
         events: Listener | None = None,
         progress: bool | Watch | None = None,
     ) -> Report:
@@ -412,9 +412,10 @@ class Archive:
             refuses the first 20 of a database ends the run (``all_refused``) with the name that lets it pass.
         part
             Of a query, as `plan` gives them: only this is harvested; ``psfharvest merge`` makes one folder of all.
-        cluster
-            A `distributed.Client`: the harvest is cut into parts of at most `part_rows` sources, its workers share
-            `limits`, and the parts are merged at the end. Needs the extra ``dask``; stores shards by default.
+        cluster, part_rows
+            A `distributed.Client`: the harvest is cut into parts of at most `part_rows` sources (50,000), its
+            workers share `limits`, and the parts are merged at the end. Needs the extra ``dask``; stores shards by
+            default.
         events
             Called with every event of this harvest, as `Archive(events=...)` is with all.
         progress
@@ -440,6 +441,8 @@ class Archive:
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
             work = partial(job.harvest, what, suffixes, **given)
+            if cluster is None and part_rows is not None:
+                raise BadInput("part_rows goes with cluster=…: give a distributed.Client, or leave part_rows away")
             if cluster is not None:
                 limits = self._limits, self._retry, part_rows
                 work = partial(on_cluster, cluster, job, *limits, what, suffixes, **given)

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from distributed import LocalCluster
 from stage import CLAIMED_AT_ONCE, Finished, Head, figures
@@ -23,7 +24,7 @@ from psfharvest.simulator import Fault, Settings, Simulator
 
 def states(folder: Path) -> set[tuple[str, ...]]:
     with sqlite3.connect(folder / "manifest.sqlite") as db:
-        rows = set(db.execute("SELECT uri, state, sha256 FROM cutout").fetchall())
+        rows = set(db.execute("SELECT uri, state, reason, sha256 FROM cutout").fetchall())
     db.close()
     return rows
 
@@ -60,10 +61,17 @@ def main() -> int:
     part_rows = given.part_rows or max(50, given.cutouts // (3 * given.workers))
     folder = Path(tempfile.mkdtemp(prefix="kills-")) / "stars"
     marks = sorted(draw.uniform(0.02, 0.95) * given.cutouts for _ in range(given.kills))
-    n_killed = 0
     began_at = time.monotonic()
     with (
-        Simulator(Settings(sources=sources, seed=given.seed, latency_s=given.latency)) as simulator,
+        Simulator(
+            Settings(
+                sources=sources,
+                seed=given.seed,
+                latency_s=given.latency,
+                record_size=1_000_000,
+                record_bytes=1_000_000_000,
+            )
+        ) as simulator,
         LocalCluster(
             n_workers=given.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=60
         ) as cluster,
@@ -71,38 +79,68 @@ def main() -> int:
         simulator.faults = [Fault.parse(text) for text in given.fault]
         finished = Finished(folder, simulator)
         head = Head(folder, cluster.scheduler_address, simulator.url, given.cutouts, given.ceiling, part_rows)
-        while head.is_running() and time.monotonic() < began_at + given.timeout:
-            finished.look()
-            if n_killed < len(marks) and simulator.count("file") >= marks[n_killed]:
-                pids = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
-                with suppress(ProcessLookupError, IndexError):
-                    os.kill(draw.choice(pids), signal.SIGKILL)
-                    n_killed += 1
-            time.sleep(0.2)
-        status, account, err = head.end(60)
+        killed: set[int] = set()
+        try:
+            while head.is_running() and time.monotonic() < began_at + given.timeout:
+                finished.look()
+                if len(killed) < len(marks) and simulator.count("file") >= marks[len(killed)]:
+                    alive = {nanny.pid for nanny in cluster.workers.values() if nanny.pid} - killed
+                    if alive:
+                        pid = draw.choice(sorted(alive))
+                        os.kill(pid, signal.SIGKILL)
+                        killed.add(pid)
+                time.sleep(0.2)
+            status, account, err = head.end(60)
+        finally:
+            head.kill()
+        n_requests = simulator.count("file")
         found = {
-            "seed": given.seed, "status": status, "kills": n_killed, "account": account.get("done"),
-            "file_requests": simulator.count("file"), "peak_connections": simulator.peak_connections,
+            "seed": given.seed, "status": status, "kills": len(killed), "account": account,
+            "file_requests": n_requests, "peak_connections": simulator.peak_connections,
             "seconds": round(time.monotonic() - began_at, 1), **figures(folder),
+            "parts": len(finished.plan().parts), "seen_finished": len(finished.at_s), "late": finished.n_late(),
         }  # fmt: skip
-        found["late"] = finished.n_late() if not given.fault else 0
-        if given.fault:
+        if not given.fault:
+            local_run(folder, simulator.url, given.cutouts)
+            found["again"] = simulator.count("file") - n_requests
+        else:
             local_run(folder.with_name("local"), simulator.url, given.cutouts)
-            found["except"] = len(states(folder) ^ states(folder.with_name("local")))
+            here, there = states(folder), states(folder.with_name("local"))
+            found["except"] = [len(here - there), len(there - here)]
+            found["states"] = dict(Counter(f"{state} {reason or ''}".strip() for _, state, reason, _ in here))
     sys.stdout.write(f"{json.dumps(found)}\n")
-    most = given.cutouts + n_killed * (given.ceiling + CLAIMED_AT_ONCE)
-    n = found["done"]
-    is_good = (
-        status in (0, 3)
-        and n == found["uris"] == found["places"]
-        and (bool(given.fault) or (n == given.cutouts and found["file_requests"] <= most))
-        and found["broken"] == found["strays"] == found["late"] == found.get("except", 0) == 0
-        and found["peak_connections"] <= given.ceiling
-    )
-    if not is_good:
+    wrong = faults_of(found, given)
+    for words in wrong:
+        sys.stderr.write(f"{words}\n")
+    if wrong:
         sys.stderr.write(err)
-    return 0 if is_good else 1
+    return 1 if wrong else 0
+
+
+def faults_of(found: dict[str, Any], given: argparse.Namespace) -> list[str]:
+    """Say which of the invariants do not hold."""
+    most = given.cutouts + found["kills"] * (given.ceiling + CLAIMED_AT_ONCE)
+    done = found["done"]
+    must_hold = {
+        f"{given.kills} workers were killed": found["kills"] == given.kills,
+        "the account holds every cutout": found["rows"] == found["account"]["total"] == given.cutouts,
+        "nothing is pending": found["account"]["pending"] == 0,
+        "each cutout is there once, at a place of its own": done == found["uris"] == found["places"],
+        "verify finds nothing broken": found["broken"] == 0,
+        "verify finds no strays": found["strays"] == 0,
+        f"at most {given.ceiling} connections": found["peak_connections"] <= given.ceiling,
+        "a finished part gets no request more": found["late"] == 0,
+        "most parts were seen finished before the merge": 2 * found["seen_finished"] > found["parts"],
+    }
+    if given.fault:
+        must_hold["as a local run, both ways"] = found["except"] == [0, 0]
+    else:
+        must_hold["the same command on the merged folder, without workers, asks for nothing"] = found["again"] == 0
+        must_hold["all are done"] = found["status"] == 0 and done == given.cutouts
+        must_hold[f"at most {most} requests for files"] = found["file_requests"] <= most
+    return [f"does not hold: {words}" for words, is_so in must_hold.items() if not is_so]
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

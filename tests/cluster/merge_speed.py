@@ -1,16 +1,25 @@
-"""Merge parts of many rows and print time and memory: python tests/cluster/merge_speed.py."""
+"""
+Merge parts of many rows: time and memory, or kills: python tests/cluster/merge_speed.py FOLDER [--kills 20].
+
+The first call makes FOLDER; each later one merges copies of it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
+import random
 import resource
+import shutil
+import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
+import uuid
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from psfharvest.core.catalog.partition import HIGHEST, LOWEST
 from psfharvest.core.catalog.plan import Part
@@ -19,6 +28,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.run.parts import part_target
 from psfharvest.run.rows import query_target
+from psfharvest.store import parts as in_parts
 from psfharvest.store.folder import Settings, new_folder
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Stored
@@ -77,28 +87,106 @@ def fill(manifest, ids: range, first: int) -> None:
         )
 
 
-def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--rows", type=int, default=1_000_000)
-    words.add_argument("--parts", type=int, default=20)
-    given = words.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="merge-")) / "stars"
-    make(folder, given.rows, given.parts)
+def merged(folder: Path, kill_after_s: float | None = None) -> bool:
+    """Run the command; return whether it has ended by itself, which it must do well."""
+    process = subprocess.Popen([sys.executable, "-m", "psfharvest", "merge", folder, "--quiet"])
+    try:
+        status = process.wait(kill_after_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    if status:
+        raise RuntimeError(f"merge has ended with {status}")
+    return True
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Merge a copy of the parts: time and memory."""
     before_bytes = sum(path.stat().st_size for path in (folder / PARTS_NAME).rglob("manifest.sqlite"))
+    target = copy(folder)
     began_at = time.monotonic()
-    subprocess.run([sys.executable, "-m", "psfharvest", "merge", folder, "--quiet"], check=False)
+    merged(target)
     took_s = time.monotonic() - began_at
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    size = (folder / "manifest.sqlite").stat().st_size
-    sys.stdout.write(
-        json.dumps(
-            {
-                "rows": given.rows, "parts": given.parts, "s": round(took_s, 1),
-                "cpu_s": round(usage.ru_utime + usage.ru_stime, 1), "rss_MB": round(usage.ru_maxrss / 1000),
-                "bytes_a_row": round(size / given.rows), "bytes_a_row_in_parts": round(before_bytes / given.rows),
-            }
-        ) + "\n"
-    )  # fmt: skip
+    n = count(target)
+    size = (target / "manifest.sqlite").stat().st_size
+    shutil.rmtree(target)
+    return {
+        "rows": n, "s": round(took_s, 1), "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+        "rss_MB": round(usage.ru_maxrss * 1024 / 1e6), "bytes_a_row": round(size / n),
+        "bytes_a_row_in_parts": round(before_bytes / n),
+    }  # fmt: skip
+
+
+def kill(folder: Path, n_kills: int, seed: int, span_s: float) -> dict[str, Any]:
+    """Kill merges at random times; after each the folder is unmerged and whole, or merged and whole."""
+    draw = random.Random(seed)
+    n_rows = in_parts.summed(folder).done
+    found = Counter()
+    target, n_killed = copy(folder), 0
+    while n_killed < n_kills:
+        if merged(target, draw.uniform(0.2, span_s)):
+            found["ended"] += 1
+        else:
+            n_killed += 1
+        is_merged = (target / "manifest.sqlite").exists()
+        n = count(target) if is_merged else in_parts.summed(target).done
+        if n != n_rows:
+            raise RuntimeError(f"{n} of {n_rows} rows after {n_killed} kills in {target}")
+        found["merged" if is_merged else "unmerged"] += 1
+        if is_merged and n_killed < n_kills:
+            merged(target)
+            shutil.rmtree(target)
+            target = copy(folder)
+    merged(target)
+    if count(target) != n_rows or (target / PARTS_NAME).exists():
+        raise RuntimeError(f"{target} is not merged as a whole")
+    shutil.rmtree(target)
+    return {"rows": n_rows, "kills": n_killed, **found}
+
+
+def copy(folder: Path) -> Path:
+    """Copy parts: their shards are sparse files without bytes, which get second names."""
+    target = folder.with_name(f"copy-{uuid.uuid4().hex[:8]}")
+    for path in folder.rglob("*"):
+        place = target / path.relative_to(folder)
+        if path.is_dir():
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".tar":
+            with place.open("wb") as file:
+                file.truncate(path.stat().st_size)
+        else:
+            shutil.copyfile(path, place)
+    return target
+
+
+def count(folder: Path) -> int:
+    """Return the rows of a merged folder, each dataURI and each place once."""
+    with sqlite3.connect(folder / "manifest.sqlite") as db:
+        columns = "count(*), count(DISTINCT uri), count(DISTINCT location)"
+        n, uris, places = db.execute(f"SELECT {columns} FROM cutout WHERE state = 'done'").fetchone()
+    db.close()
+    if not n == uris == places:
+        raise RuntimeError(f"{n} rows, {uris} dataURIs, {places} places in {folder}")
+    return n
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("folder", type=Path, help="made with its parts when absent, which then is all that is done")
+    words.add_argument("--rows", type=int, default=1_000_000)
+    words.add_argument("--parts", type=int, default=20)
+    words.add_argument("--kills", type=int, default=0)
+    words.add_argument("--span", type=float, default=3.0, metavar="S", help="a merge is killed within so long")
+    words.add_argument("--seed", type=int, default=0)
+    given = words.parse_args()
+    if not given.folder.exists():
+        make(given.folder, given.rows, given.parts)
+        return 0
+    found = kill(given.folder, given.kills, given.seed, given.span) if given.kills else measure(given.folder)
+    sys.stdout.write(f"{json.dumps(found)}\n")
     return 0
 
 

@@ -136,7 +136,10 @@ def test_workers_that_are_killed_lose_nothing(simulator: Simulator, tmp_path: Pa
 
 def test_what_does_not_go_with_a_cluster_is_refused(simulator: Simulator, tmp_path: Path, cluster) -> None:
     """Before anything is made."""
-    for more in ({"sink": "files"}, {"extend": True}, {"max_bytes": 10**9}, {"manifest": tmp_path / "m"}):
+    for more in (
+        {"sink": "files"}, {"extend": True}, {"max_bytes": 10**9}, {"manifest": tmp_path / "m"}, {"layout": "tree"},
+        {"sink": "parquet", "shard_bytes": 10**8},
+    ):  # fmt: skip
         with pytest.raises(BadInput):
             harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"], **more)
     with pytest.raises(BadInput, match="write the list to a file"):
@@ -168,11 +171,26 @@ def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) ->
         assert (2, True) == (refused.status, allowed in refused.err), address
 
 
-def test_what_is_waited_for_is_the_cluster_and_not_the_archive(psfharvest, simulator: Simulator) -> None:
-    """While it starts no archive was asked yet, so that none is said to be silent."""
+def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, simulator: Simulator) -> None:
+    """While that starts, no archive is said to be silent; the folder's account has the counts of the plan, too."""
+    simulator.forget()
     env = {"PSFHARVEST_ARCHIVE": simulator.url}
-    run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
+    run = psfharvest(
+        "harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", "--json", env=env
+    )
     assert (0, True, False) == (run.status, "starting 1 worker process" in run.err, "no answer" in run.err)
+    asked = simulator.count("any")
+    assert asked > simulator.count("file") + 1
+    status = psfharvest("status", "stars", "--json")
+    assert (5, asked, asked) == (status.account["total"], status.account["requests"], run.account["requests"])
+
+
+def test_an_outage_that_workers_meet_is_told(psfharvest, simulator: Simulator) -> None:
+    """Also while the plan is made, of which there is no progress else."""
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    simulator.faults = [Fault("outage", seconds=8)]
+    run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
+    assert (0, True) == (run.status, "archive down since" in run.err), run.err
 
 
 def test_a_terminated_harvest_gives_the_sum_of_its_parts(simulator: Simulator, tmp_path: Path) -> None:

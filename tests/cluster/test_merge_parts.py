@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from psfharvest import FolderRefused, Harvest, RetryPolicy, blocking
 from psfharvest.core.exit_status import ExitStatus
 from psfharvest.simulator import Fault, Settings, Simulator
 from psfharvest.store import parts as in_parts
+from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import MOVED_NAME
 from psfharvest.store.merge import result
 from psfharvest.store.merge_parts import merge_parts
 from psfharvest.store.moves import Moves
+from psfharvest.store.parts import Planning
 from psfharvest.store.recover.verification import verify
 
 KILLER = """
@@ -105,6 +108,24 @@ def test_killed_at_some_points(made: Path, tmp_path: Path, has_links: bool) -> N
 def test_killed_at_many_points(made: Path, tmp_path: Path, has_links: bool) -> None:
     """The same with forty deaths."""
     die_at_points(made, tmp_path, has_links=has_links, n_kills=40, seed=random.randrange(2**32))
+
+
+def test_the_account_holds_what_the_plan_took(made: Path, tmp_path: Path) -> None:
+    """Before the merge and after it, as a run that was the first of all."""
+    folder = shutil.copytree(made, tmp_path / "stars")
+    plan = in_parts.read_plan(folder)
+    assert plan is not None
+    parts_alone = in_parts.summed(folder)
+    replace(plan, planning=Planning("2026-01-01T00:00:00.000Z", 2.5, 17)).write(folder)
+    before = in_parts.summed(folder)
+    assert (parts_alone.requests + 17, parts_alone.elapsed_s + 2.5) == (before.requests, before.elapsed_s)
+
+    list(merge_parts(folder))
+    after = result(folder)
+    assert (before.requests, 90, "") == (after.requests, after.done, after.stopped)
+    assert before.elapsed_s == pytest.approx(after.elapsed_s)
+    with Manifest.read(folder) as manifest:
+        assert ("2026-01-01T00:00:00.000Z", 17) == tuple(manifest.runs()[0][k] for k in ("started_at", "requests"))
 
 
 def test_an_unmerged_folder_says_what_to_do(made: Path, tmp_path: Path, psfharvest) -> None:

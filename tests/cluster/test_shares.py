@@ -44,6 +44,26 @@ def test_silence_frees_nothing() -> None:
     assert OVER == shares.ask(asking("a", 2, held=12), 1006.0).word
 
 
+def test_a_pause_and_an_outage_are_news_once() -> None:
+    """The others are told at once, and not again by those who pass on what they were told."""
+    shares = Shares(CEILING, ttl_s=TTL_S)
+
+    def is_news(name: str, seq: int, now: float, **more) -> bool:
+        shares.ask(asking(name, seq, **more), now)
+        return shares.is_news
+
+    assert [False, False] == [is_news(name, 1, 0.0) for name in "ab"]
+    assert is_news("a", 2, 1.0, pause_s=5.0)
+    assert not is_news("a", 3, 2.0, pause_s=4.0)
+    assert not is_news("b", 2, 2.0, pause_s=4.2)
+    assert is_news("b", 3, 2.5, pause_s=9.0)
+    assert is_news("a", 4, 3.0, is_down=True)
+    assert not is_news("b", 4, 3.1, is_down=True)
+    assert {"worker of a", "worker of b"} == shares.workers
+    shares.lose_worker("worker of a", 3.2)
+    assert {"worker of b"} == shares.workers
+
+
 def test_a_process_that_the_cluster_has_lost_is_over_though_it_goes_on() -> None:
     """A good answer would let it keep its connections beyond the time at which they go to others."""
     shares = Shares(CEILING, ttl_s=TTL_S)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,22 @@ def test_help_and_version(psfharvest) -> None:
     assert psfharvest("help", "count").out == psfharvest("count", "--help").out
     assert psfharvest("version").out == psfharvest("-V").out == psfharvest("--version").out
     assert 2 == psfharvest("help", "nonsense").status
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    """It comes at once; each command has a line of its own that is not cut off."""
+    program = (
+        "import sys\nfrom psfharvest.__main__ import main\nsys.argv = ['psfharvest', '--help']\ntry:\n    main()\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    imported = run.stderr.split()
+    assert 0 == run.returncode
+    assert "psfharvest.cli" in imported
+    assert not {name for name in imported if name.startswith(("psfharvest.cli.harvest", "psfharvest.core.catalog"))}
+    listed = run.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == 17
+    assert all(re.fullmatch(r"  [a-z]+ +[A-Z].*\.", line) and "..." not in line for line in listed), listed
 
 
 @pytest.mark.parametrize(

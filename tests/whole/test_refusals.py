@@ -47,6 +47,11 @@ REFUSED = {
         [*HARVEST, "UVIS", "--suffix", "flt", "--sink", "shards", "--layout", "flat"],
         "goes with",
     ),
+    "part rows of one process": ([*HARVEST, "UVIS", "--suffix", "flt", "--part-rows", "100"], "--workers N"),
+    "layout of parts": (
+        [*HARVEST, "UVIS", "--suffix", "flt", "--layout", "tree", "--workers", "2"],
+        "--layout does",
+    ),
     "detector after criteria": (["count", "filter=F606W", "UVIS"], "comes before it"),
     "no such list": ([*HARVEST, "--uris", "absent.txt"], "absent.txt"),
     "list without any": ([*HARVEST, "--uris", "junk.txt"], "holds no dataURI"),
@@ -104,6 +109,22 @@ def test_another_harvest_on_the_same_folder(simulator: Simulator, psfharvest, tm
     more = psfharvest(*others[0], "--extend", "--json", env=env)
     assert (0, 40, 20) == (more.status, more.account["total"], simulator.count("file"))
     assert simulator.count("any") == more.account["requests"]
+
+
+@pytest.mark.parametrize("sink", ["shards", "parquet"])
+@pytest.mark.parametrize("layout", ["tree", "flat"])
+def test_a_layout_of_a_folder_without_files(
+    simulator: Simulator, psfharvest, tmp_path: Path, sink: str, layout: str
+) -> None:
+    """Is refused also where the folder knows its sink and the command does not name it; it would have no effect."""
+    words = ["harvest", "d", "UVIS", "--limit", "3", "--suffix", "flt"]
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    assert 0 == psfharvest(*words, "--sink", sink, env=env).status
+    before = (tmp_path / "d/manifest.sqlite").read_bytes()
+    run = psfharvest(*words, "--layout", layout, env=env)
+    assert (2, before) == (run.status, (tmp_path / "d/manifest.sqlite").read_bytes())
+    assert f"kept with sink {sink!r}: leave --layout away" in run.err
+    assert 0 == psfharvest(*words, env=env).status
 
 
 def test_a_full_disk_is_74_and_the_same_command_continues(simulator: Simulator, psfharvest, tmp_path: Path) -> None:

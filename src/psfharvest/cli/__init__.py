@@ -16,25 +16,26 @@ import click
 from psfharvest.core.exit_status import ExitStatus
 from psfharvest.version import __version__
 
-_HOMES = {
-    "demo": "demo",
-    "count": "catalogue",
-    "query": "catalogue",
-    "columns": "columns",
-    "fetch": "fetch",
-    "harvest": "harvest",
-    "resume": "harvest",
-    "status": "status",
-    "verify": "verify",
-    "adopt": "adopt",
-    "merge": "merge",
-    "convert": "merge",
-    "plot": "plot",
-    "export": "export",
-    "doctor": "doctor",
-    "serve": "serve",
-    "simulate": "simulate",
+_COMMANDS = {
+    "demo": ("demo", "A tour without the network: harvest and draw simulated stars."),
+    "count": ("catalogue", "Print the number of sources."),
+    "query": ("catalogue", "Get metadata as a table, on the terminal or in a file."),
+    "columns": ("columns", "Show the columns that can be asked for: unit, meaning, values."),
+    "fetch": ("fetch", "Download one cutout."),
+    "harvest": ("harvest", "Download cutouts into DIR; the same command again continues."),
+    "resume": ("harvest", "Go on with what DIR's manifest has recorded."),
+    "status": ("status", "Show what DIR holds, what is missing, and why."),
+    "verify": ("verify", "Compare every stored cutout with DIR's manifest."),
+    "adopt": ("adopt", "Make DIR's manifest anew from the cutouts in it."),
+    "merge": ("merge", "Make one harvest folder of several, or of a harvest in parts."),
+    "convert": ("merge", "Store DIR's cutouts in a new folder with another sink."),
+    "plot": ("plot", "Draw cutouts: a contact sheet."),
+    "export": ("export", "Write pixels and metadata together: Parquet, Zarr, NumPy."),
+    "doctor": ("doctor", "Check by a few requests whether the archive is as expected."),
+    "serve": ("serve", "Show harvests in a browser, also while they go on."),
+    "simulate": ("simulate", "Serve the simulated archive."),
 }
+"""By name: the module that has the command, and its line in the list, for which it is not imported."""
 
 
 class _LazyGroup(click.Group):
@@ -42,17 +43,23 @@ class _LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(_HOMES)
+        return list(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that words name; a wrong one is answered with those that are near."""
         name = args[0]
-        if name not in _HOMES and name not in ("help", "version") and not name.startswith("-"):
+        if name not in _COMMANDS and name not in ("help", "version") and not name.startswith("-"):
             import difflib  # noqa: PLC0415 - only for a mistake
 
-            near = difflib.get_close_matches(name.lower(), [*_HOMES, "help", "version"], n=2, cutoff=0.5)
+            near = difflib.get_close_matches(name.lower(), [*_COMMANDS, "help", "version"], n=2, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "'psfharvest help' shows all commands"
             ctx.fail(f"No such command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
@@ -63,9 +70,9 @@ class _LazyGroup(click.Group):
         if cmd_name == "version":
             return _version
         del ctx
-        if cmd_name not in _HOMES:
+        if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"psfharvest.cli.{_HOMES[cmd_name]}"), cmd_name)
+        command = getattr(import_module(f"psfharvest.cli.{_COMMANDS[cmd_name][0]}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
 

@@ -20,10 +20,8 @@ def cluster_options(command: F) -> F:
         click.option(
             "--part-rows",
             type=Number(ranges.PAGE_ROWS),
-            default=50_000,
-            show_default=True,
             metavar="N",
-            help="With --workers or --dask: sources of a part, at most.",
+            help="With --workers or --dask: sources of a part, at most.  [default: 50000]",
         ),
         click.option(
             "--dask",
@@ -50,14 +48,21 @@ class Cluster:
 
     @classmethod
     def of(
-        cls, dask: str | None, workers: int | None, *, sink: str | None, uris: str | None, **one_folder: object
+        cls,
+        dask: str | None,
+        workers: int | None,
+        part_rows: int | None,
+        *,
+        sink: str | None,
+        uris: str | None,
+        **one_folder: object,
     ) -> Cluster | None:
         """
         Return what the options ask for, None for a harvest by this process.
 
         Parameters
         ----------
-        dask, workers, sink, uris
+        dask, workers, part_rows, sink, uris
             The options of those names.
         one_folder
             Options that a harvest in parts has not, by name.
@@ -67,11 +72,11 @@ class Cluster:
         BadInput
             When they do not go together; nothing was started.
         """
-        if dask is None and workers is None:
+        name = _chosen(dask, workers)
+        if name is None:
+            if part_rows is not None:
+                raise BadInput("--part-rows goes with --workers N or --dask ADDRESS: add one, or leave it away")
             return None
-        if dask is not None and workers is not None:
-            raise BadInput("either --workers N or --dask ADDRESS")
-        name = "--workers" if dask is None else "--dask"
         if sink == "files":
             raise BadInput(f"--sink files does not go with {name}: use --sink shards or --sink parquet")
         if uris == "-":
@@ -82,7 +87,7 @@ class Cluster:
         local = re.fullmatch(r"local:([1-9]\d*)", dask or "")
         if dask is not None and dask.startswith("local:") and not local:
             raise BadInput(f"--dask {dask}: a number of processes from 1 follows, such as local:4")
-        from psfharvest.cluster.extra import require_dask  # noqa: PLC0415 - heavy
+        from psfharvest.cluster.local import require_dask  # noqa: PLC0415 - heavy
 
         require_dask()
         return cls(None, int(local[1])) if local else cls(dask, workers)
@@ -99,3 +104,10 @@ class Cluster:
         from psfharvest.cluster.local import connected  # noqa: PLC0415 - needs the extra
 
         return connected(self.address, self.n_workers, token)
+
+
+def _chosen(dask: str | None, workers: int | None) -> str | None:
+    """Return which of the two options is given, None for neither."""
+    if dask is not None and workers is not None:
+        raise BadInput("either --workers N or --dask ADDRESS")
+    return "--dask" if dask is not None else "--workers" if workers is not None else None

@@ -172,13 +172,13 @@ def harvest(
     dry_run: bool,
     dask: str | None,
     workers: int | None,
-    part_rows: int,
+    part_rows: int | None,
     **options: Any,
 ) -> int:
     _check_accept(options["accept"])
     _refuse_suffix_words(words, suffixes)
-    alone = {"manifest": manifest, "extend": extend, "max_bytes": options["max_bytes"]}
-    cluster = Cluster.of(dask, workers, sink=sink, uris=uris, **alone)
+    alone = {"manifest": manifest, "extend": extend, "max_bytes": options["max_bytes"], "layout": layout}
+    cluster = Cluster.of(dask, workers, part_rows, sink=sink, uris=uris, **alone)
     what = _what(words, uris, columns, limit)
     chosen = split_all(suffixes)
     is_sized = (unsat_size, sat_size) != (51, 101)
@@ -320,9 +320,9 @@ def _run(
             if not quiet:
                 say(cluster.words)
             async with cluster.connected(options["token"]) as client:
-                return await speaking(
-                    archive, functools.partial(work, cluster=client), patience_s, is_heard=is_heard
-                )
+                return await work(
+                    cluster=client
+                )  # its workers ask the archive, and their trouble is shown with theirs
 
         try:
             report = loop.run(in_parts_or_not)

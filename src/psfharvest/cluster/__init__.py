@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psfharvest.cluster.extra import require_dask
+from psfharvest.cluster.local import require_dask
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, Report, RetryPolicy
-from psfharvest.run import Job, What
+
+if TYPE_CHECKING:
+    from psfharvest.run import Job, What
+
+PART_ROWS = 50_000
 
 
 async def on_cluster(
@@ -20,7 +24,7 @@ async def on_cluster(
     job: Job,
     limits: Limits,
     retry: RetryPolicy | None,
-    part_rows: int,
+    part_rows: int | None,
     what: What | Path,
     suffixes: Sequence[str],
     *,
@@ -37,6 +41,7 @@ async def on_cluster(
         As `psfharvest.cluster.head.harvest_in_parts` does.
     """
     require_dask()
+    part_rows = PART_ROWS if part_rows is None else part_rows
     ranges.PAGE_ROWS.check("part_rows", part_rows)
     for name, is_given in (("part", part), ("extend", extend), ("max_bytes", job.max_bytes)):
         if is_given:
@@ -49,5 +54,5 @@ async def on_cluster(
 
     folder = job.folder.absolute()
     order = Order(folder, job.settings, job.via, endpoints.base, limits, retry, part_rows, job.accept)
-    report = await harvest_in_parts(client, job.session, order, what, suffixes, job.progress, **sizes)
+    report = await harvest_in_parts(client, endpoints, order, what, suffixes, job.progress, **sizes)
     return await job.harvest(what, suffixes, extend=False, part=None, **sizes) if report is None else report

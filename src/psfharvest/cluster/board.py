@@ -10,6 +10,8 @@ from distributed import Scheduler, SchedulerPlugin
 from psfharvest.cluster.shares import TTL_S, Asking, Shares
 
 HANDLER = "psfharvest_board"
+NEWS = "psfharvest_news"
+"""Message to workers: they ask at once."""
 
 
 class Board(SchedulerPlugin):
@@ -32,7 +34,7 @@ class Board(SchedulerPlugin):
         self._grants_from = 0.0
         self._is_first = is_first
         self._shares: dict[str, Shares] = {}
-        self._come: dict[str, dict[str, int]] = {}
+        self._come: dict[str, tuple[dict[str, int], str]] = {}
         self._scheduler: Scheduler | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -41,42 +43,37 @@ class Board(SchedulerPlugin):
         self._scheduler = scheduler
         scheduler.handlers[HANDLER] = self.handle
 
-    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
-        """Free the connections of a lost worker, `ttl_s` from now."""
-        del scheduler
-        self._lose(worker)
-
-    def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Free the connection of a lost head, `ttl_s` from now."""
-        del scheduler
-        self._lose(client)
-
     def handle(self, word: str, archive: str, **said: Any) -> dict[str, Any]:
         """
         Answer one message.
 
-        ``open`` names an archive's ceiling and rate, ``ask`` is a holder's, ``stop`` ends the holders of a folder,
-        ``look`` returns the cluster's threads and the progress of a folder's parts to a head.
+        ``ask`` is a holder's; ``look`` is a head's: it names the archive's ceiling and rate, and gets the cluster's
+        threads and the progress of its tasks; ``stop`` ends the holders of a head's tasks.
         """
         shares = self._shares.setdefault(archive, Shares(0, self._grants_from, self._ttl_s))
-        if word == "open":
-            shares.ceiling, shares.per_second = said["ceiling"], said["per_second"]
-        elif word == "stop":
+        if word == "stop":
             shares.stop(said["folder"])
-        elif word == "look":
-            come = {part: n for part, n in self._come.items() if part.startswith(said["folder"])}
+            return {}
+        if word == "look":
+            shares.ceiling, shares.per_second = said["ceiling"], said["per_second"]
+            its = [one for part, one in self._come.items() if part.startswith(said["folder"])]
             threads = self._scheduler.total_nthreads if self._scheduler is not None else 0
-            return {"threads": threads, "come": come, "in_use": shares.in_use}
-        else:
-            come = said.pop("come", None)
-            asking = Asking(**said)
-            if come is not None:
-                self._come[asking.part] = come
-            if asking.is_done:
-                self._come.pop(asking.part, None)
-            return shares.ask(asking, time.monotonic())._asdict()
-        return {}
+            trouble = next((words for _, words in its if words), "")
+            return {"threads": threads, "come": [n for n, _ in its], "trouble": trouble, "in_use": shares.in_use}
+        come, trouble = said.pop("come"), said.pop("trouble")
+        asking = Asking(**said)
+        self._come[asking.part] = come, trouble
+        if asking.is_done:
+            self._come.pop(asking.part, None)
+        answer = shares.ask(asking, time.monotonic())
+        if shares.is_news and self._scheduler is not None:
+            comms = self._scheduler.stream_comms
+            for worker in shares.workers & comms.keys() - {asking.worker}:
+                comms[worker].send({"op": NEWS})
+        return answer._asdict()
 
-    def _lose(self, process: str) -> None:
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
+        """Free the connections of a lost worker, `ttl_s` from now."""
+        del scheduler
         for shares in self._shares.values():
-            shares.lose_worker(process, time.monotonic())
+            shares.lose_worker(worker, time.monotonic())

@@ -7,12 +7,13 @@ as long as its part advances. Several heads may work on one folder: the plan is 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,29 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.session import LONG_PATIENCE_S, Session
+from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.session import LONG_PATIENCE_S
 from psfharvest.cluster.board import Board
 from psfharvest.cluster.local import OWN
-from psfharvest.cluster.order import Order, task_of
-from psfharvest.cluster.planning import plan_of, planned_targets
-from psfharvest.cluster.shares import TTL_S
-from psfharvest.cluster.worker import Ending, harvest_part
-from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput, FolderRefused, LocalError, PsfharvestError, SinkError
+from psfharvest.cluster.order import Order
+from psfharvest.cluster.tasks import PartTask, PlanTask, Watch, plan_list, planned_targets
+from psfharvest.cluster.worker import Task, run_task
+from psfharvest.core.errors import (
+    ArchiveDown,
+    BadInput,
+    FolderRefused,
+    LocalError,
+    PsfharvestError,
+    SinkError,
+)  # fmt: skip
 from psfharvest.core.model import Progress, Report, Tally
-from psfharvest.run.parts import plan as parts_of
 from psfharvest.run.targets import What
 from psfharvest.store import parts as in_parts
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.lock import holder
 from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.merge_parts import merge_parts
-from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget
+from psfharvest.store.parts import Plan, PlannedTarget
 from psfharvest.store.read.account import account
 
 POLL_S = 0.1
@@ -51,11 +57,11 @@ DEATHS_MAX = 3
 CLOSING_S = 1.0
 """Deadline of the messages that a head sends while it ends."""
 
-Watch = Callable[[Progress], None]
+COUNTED = ("total", "done", "missing", "failed", "bytes", "requests")
 
 
 async def harvest_in_parts(
-    client: Any, session: Session, order: Order, what: What | Path, suffixes: Sequence[str], watch: Watch | None,
+    client: Any, archive: Endpoints, order: Order, what: What | Path, suffixes: Sequence[str], watch: Watch | None,
     **sizes: int,
 ) -> Report | None:  # fmt: skip
     """
@@ -65,73 +71,50 @@ async def harvest_in_parts(
     ------
     BadInput
         When that cannot be done; nothing was changed.
+    ArchiveDown
+        When nobody answers before there is a plan.
     LocalError
         When a disk fails, here or where a worker runs, or a part's tasks die without advancing.
     """
     if is_harvest(order.folder):
         return None  # it is merged: what is left of it is an ordinary harvest
     order.check()
-    head = Head(client, session, order, watch)
     targets = await planned_targets(what, suffixes, **sizes)
-    await head.open_board()
-    plan = await plan_of(order, targets, what, head.count_parts)
-    if plan is None:
-        return None
-    head.order = replace(order, settings=replace(order.settings, sink=plan.sink))
-    return await head.run(plan)
+    return await Head(client, archive, order, watch).run(targets)
 
 
 @dataclass(slots=True)
 class Head:
-    """The parts of one harvest that are left, submitted and finished, and what the scheduler last answered."""
+    """The tasks of one harvest that are left and submitted, what the finished ones did, and why it stopped."""
 
     client: Any
-    session: Session
+    archive: Endpoints
     order: Order
     watch: Watch | None
+    _plan: Plan | None = None
     _began_at: float = field(default_factory=time.monotonic)
-    _flying: dict[int, Any] = field(default_factory=dict)
-    _left: deque[int] = field(default_factory=deque)
-    _done: dict[int, Report] = field(default_factory=dict)
-    _deaths: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _flying: dict[Task, Any] = field(default_factory=dict)
+    _left: deque[Task] = field(default_factory=deque)
+    _done: Counter[str] = field(default_factory=Counter)
+    _deaths: dict[Task, tuple[int, int]] = field(default_factory=dict)
     _n_threads: int = 0
     _seen_at: float = field(default_factory=time.monotonic)
-    _looked_at: float = 0.0
+    _looked_at: float = -LOOK_S
+    _up_at: float = field(default_factory=time.monotonic)
     _stopped: str = ""
     _words: str = ""
 
-    @property
-    def ceiling(self) -> int:
-        """Connections for all workers together."""
-        return self.order.limits.connections(is_public=self.session.endpoints.is_public)
-
-    async def open_board(self) -> None:
-        """Register the board, unless the scheduler has it, and name the archive's ceiling."""
-        is_first = str(getattr(self.client.cluster, "name", "")).startswith(OWN)
-        await self._call(self.client.register_plugin, Board(is_first=is_first))
-        said = {"ceiling": self.ceiling, "per_second": self.order.limits.max_per_second}
-        if await self._say("open", **said) is None:
-            raise BadInput("the cluster's scheduler does not answer; is psfharvest installed where it runs?")
-
-    async def count_parts(self, targets: Sequence[PlannedTarget]) -> AsyncIterator[PlannedPart]:
-        """Yield the parts of queries, counted over one connection that the board grants."""
-        async with self._holding():
-            with self.session.share() as share:
-                mashup = self.session.mashup(share, LONG_PATIENCE_S)
-                for n, target in enumerate(targets):
-                    query = Query.from_dict(target.spec["query"])
-                    async for part in parts_of(mashup, query, self.order.part_rows):
-                        yield PlannedPart(n, part.low, part.high, part.n)
-
-    async def run(self, plan: Plan) -> Report:
-        """Submit the parts that are not finished until all are; merge them; return the account."""
+    async def run(self, targets: list[PlannedTarget]) -> Report | None:
+        """Plan, work the parts off that are not finished, merge them; return the account, None where nothing is."""
         folder = self.order.folder
-        begun = await anyio.to_thread.run_sync(in_parts.begun, folder, plan)
-        for n in range(len(plan.parts)):
-            if n not in begun or not await anyio.to_thread.run_sync(self._is_finished, n):
-                self._left.append(n)
+        await self._open_board()
         try:
-            await self._hand_out(plan)
+            if (plan := await self._planned(targets)) is None:
+                return None
+            begun = await anyio.to_thread.run_sync(in_parts.begun, folder, plan)
+            parts = [PartTask(self.order, n) for n in range(len(plan.parts))]
+            left = [n for n in begun if not await anyio.to_thread.run_sync(self._is_finished, n)]
+            await self._work_off([part for part in parts if part.number in left or part.number not in begun])
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
                 if self._left or self._flying:
@@ -143,72 +126,78 @@ class Head:
             await self._merge()
         return await anyio.to_thread.run_sync(self._report)
 
-    async def _hand_out(self, plan: Plan) -> None:
+    async def _planned(self, targets: list[PlannedTarget]) -> Plan | None:
+        """Return the folder's plan, made now where it has none; None where there is nothing to harvest."""
+        folder, sink = self.order.folder, self.order.settings.sink
+        if await anyio.to_thread.run_sync(in_parts.read_plan, folder) is None:
+            if targets[0].kind == "file":
+                await anyio.to_thread.run_sync(plan_list, self.order, targets[0])
+            else:
+                await self._work_off([PlanTask(self.order, targets)])
+            if self._stopped:
+                raise (SinkError if self._stopped == "local_error" else ArchiveDown)(self._words)
+        self._plan = plan = await anyio.to_thread.run_sync(in_parts.read_plan, folder)
+        if plan is None:
+            return None
+        if [target.identity for target in plan.targets] != [target.identity for target in targets]:
+            raise FolderRefused(f"{folder} holds another harvest in parts; choose another folder")
+        if sink not in (None, plan.sink):
+            raise FolderRefused(f"{folder} is kept with sink {plan.sink!r}; leave sink=… away")
+        return plan
+
+    async def _work_off(self, tasks: Sequence[Task]) -> None:
+        self._left.extend(tasks)
         while (self._left or self._flying) and not self._stopped:
-            await self._look(plan)
+            await self._look()
             now = time.monotonic()
             if now > self._seen_at + GONE_S:
                 self._stop("scheduler_gone", f"the cluster's scheduler has not answered for {GONE_S:g} s")
             elif now < self._seen_at + 2 * LOOK_S + CALL_S:
                 with suppress(Exception):  # the client has lost its scheduler: the next look finds that
-                    while self._left and len(self._flying) < min(self.ceiling, self._n_threads):
-                        self._flying[self._left[0]] = self._submit(plan, self._left[0])
+                    while self._left and len(self._flying) < min(self._ceiling, self._n_threads):
+                        self._flying[self._left[0]] = self._submit(self._left[0])
                         self._left.popleft()
-                for n, future in list(self._flying.items()):
+                for task, future in list(self._flying.items()):
                     if future.done():
-                        del self._flying[n]
-                        await self._take(n, future)
+                        del self._flying[task]
+                        await self._take(task, future)
             await anyio.sleep(POLL_S)
 
-    def _submit(self, plan: Plan, n: int) -> Any:
-        """Submit a part under a new key: the cluster does not run a key again that it has a result for."""
-        key = f"psfharvest-part-{n:06d}-{uuid.uuid4().hex[:12]}"
-        return self.client.submit(harvest_part, task_of(self.order, plan, n), key=key, pure=False)
+    def _submit(self, task: Task) -> Any:
+        """Submit a task under a new key: the cluster does not run a key again that it has a result for."""
+        key = f"psfharvest-{task.name.rpartition('#')[2]}-{uuid.uuid4().hex[:12]}"
+        return self.client.submit(run_task, task, key=key, pure=False)
 
-    async def _take(self, n: int, future: Any) -> None:
+    async def _take(self, task: Task, future: Any) -> None:
         """Record how a task has ended."""
-        ending = await self._ending(future)
-        if not isinstance(ending, Ending):
-            ending = Ending("over", words="its result was lost")
-        if ending.kind == "done":
-            self._done |= {n: ending.report} if ending.report is not None else {}
-        elif ending.kind == "local":
-            self._stop("local_error", f"part {n:06d}: {ending.words}")
-        elif ending.kind == "stopped":
-            notes = ending.report.notes if ending.report is not None else ()
-            self._stop(ending.words, f"part {n:06d} has stopped ({ending.words}) {' '.join(notes)}".rstrip())
-        else:
-            await self._died(n, ending.words)
-
-    async def _ending(self, future: Any) -> Any:
-        """Return a task's result, or an ending ``over`` with the error that the cluster reports."""
         try:
-            if future.status == "finished":
-                return await self._call(future.result)
-            if future.status == "error":
-                return Ending("over", words=repr(await self._call(future.exception)))
+            ended = await self._call(future.result if future.status == "finished" else future.exception)
         except Exception as error:  # noqa: BLE001 - whatever the cluster says instead of a result
-            return Ending("over", words=repr(error))
-        return Ending("over", words=f"the task was {future.status}")
+            ended = error
+        if isinstance(ended, Report) and not ended.stopped and not ended.pending and ended.is_fully_asked:
+            self._done.update({name: getattr(ended, name) for name in COUNTED})
+        elif isinstance(ended, LocalError):
+            self._stop("local_error", f"{task.folder}: {ended}")
+        elif isinstance(ended, ArchiveDown):
+            self._stop("archive_down", f"{task.folder}: {ended}")
+        elif isinstance(ended, BadInput) and isinstance(task, PlanTask):
+            raise ended
+        elif isinstance(ended, Report) and ended.stopped:
+            self._stop(
+                ended.stopped, f"{task.folder} has stopped ({ended.stopped}) {' '.join(ended.notes)}".rstrip()
+            )
+        else:
+            await self._died(task, "its work is not finished" if isinstance(ended, Report) else repr(ended))
 
-    async def _died(self, n: int, words: str) -> None:
-        """Queue a part again, unless its tasks died several times in a row without advancing."""
-        come = await anyio.to_thread.run_sync(self._come, n)
-        before, deaths = self._deaths.get(n, (-1, 0))
+    async def _died(self, task: Task, words: str) -> None:
+        """Queue a task again, unless it died several times in a row without advancing."""
+        come = await anyio.to_thread.run_sync(task.n_final)
+        before, deaths = self._deaths.get(task, (-1, 0))
         deaths = 1 if come > before else deaths + 1
-        self._deaths[n] = (come, deaths)
+        self._deaths[task] = (come, deaths)
         if deaths >= DEATHS_MAX:
-            place = in_parts.folder_of(self.order.folder, n)
-            self._stop("local_error", f"{place}: its task died {deaths} times without advancing: {words}")
-        self._left.append(n)
-
-    def _come(self, n: int) -> int:
-        """Return how many cutouts of a part have a final state."""
-        try:
-            report = account(in_parts.folder_of(self.order.folder, n))
-        except PsfharvestError:
-            return -1
-        return report.done + report.missing + report.failed
+            self._stop("local_error", f"{task.folder}: its task died {deaths} times without advancing: {words}")
+        self._left.append(task)
 
     def _is_finished(self, n: int) -> bool:
         try:
@@ -220,40 +209,65 @@ class Head:
         if not self._stopped:
             self._stopped, self._words = word, words
 
-    async def _look(self, plan: Plan) -> None:
+    @property
+    def _ceiling(self) -> int:
+        """Connections for all workers together."""
+        return self.order.limits.connections(is_public=self.archive.is_public)
+
+    async def _open_board(self) -> None:
+        """Register the board, unless the scheduler has it; a busy one imports its module for seconds."""
+        is_first = str(getattr(self.client.cluster, "name", "")).startswith(OWN)
+        words = "it does not answer"
+        until = time.monotonic() + GONE_S
+        while await self._ask() is None:
+            if time.monotonic() > until:
+                raise BadInput(f"the cluster's scheduler has no psfharvest ({words}): install it where that runs")
+            try:
+                await self._call(self.client.register_plugin, Board(is_first=is_first))
+            except Exception as error:  # noqa: BLE001 - whatever the scheduler says to it
+                words = repr(error)
+                await anyio.sleep(POLL_S)
+        self._seen_at = time.monotonic()
+
+    async def _look(self) -> None:
         """Once in `LOOK_S`, ask the scheduler for its threads and the progress of the parts."""
         if time.monotonic() < self._looked_at + LOOK_S:
             return
-        seen = await self._say("look", folder=self.order.prefix)
+        seen = await self._ask()
         self._looked_at = time.monotonic()
         if seen is None:
             if getattr(self.client, "status", "") == "running":  # a new scheduler has no board yet
                 with suppress(Exception):
                     await self._call(self.client.register_plugin, Board())
-                    await self._say("open", ceiling=self.ceiling, per_second=self.order.limits.max_per_second)
             return
         self._seen_at, self._n_threads = self._looked_at, seen["threads"]
-        if self.watch is not None:
-            self.watch(self._progress(plan, list(seen["come"].values()), seen["in_use"]))
+        if not seen["trouble"]:
+            self._up_at = self._looked_at
+        if self.watch is not None and (self._plan is not None or seen["trouble"]):
+            self.watch(self._progress(seen["come"], seen["in_use"], seen["trouble"]))
 
-    def _progress(self, plan: Plan, come: list[dict[str, int]], connections: int) -> Progress:
-        reports = self._done.values()
+    async def _ask(self) -> dict[str, Any] | None:
+        said = {"ceiling": self._ceiling, "per_second": self.order.limits.max_per_second}
+        return await self._say("look", folder=self.order.prefix, **said)
 
-        def total(name: str) -> int:
-            of_done: list[int] = [getattr(report, name) for report in reports]
-            return sum(one.get(name, 0) for one in come) + sum(of_done)
-
-        done, missing, failed = total("done"), total("missing"), total("failed")
-        pending = max(0, total("total") - done - missing - failed)
-        suffixes = [len(target.spec.get("suffixes", [""])) for target in plan.targets]
+    def _progress(self, come: list[dict[str, int]], in_use: int, trouble: str) -> Progress:
+        sums = Counter(self._done)
+        for one in come:
+            sums.update(one)
+        done, missing, failed = sums["done"], sums["missing"], sums["failed"]
+        pending = max(0, sums["total"] - done - missing - failed)
+        patience_s = LONG_PATIENCE_S if self.order.retry is None else self.order.retry.patience_s
         return Progress(
-            Tally(done, missing, failed, pending, total("bytes")),
-            sum(part.n * suffixes[part.target] for part in plan.parts),
+            Tally(done, missing, failed, pending, sums["bytes"]),
+            None if self._plan is None else self._plan.n_cutouts,
             in_flight=0,
             waiting=0,
-            connections=connections,
-            requests=total("requests"),
+            connections=in_use,
+            requests=sums["requests"],
             elapsed_s=time.monotonic() - self._began_at,
+            outage=trouble,
+            outage_s=self._looked_at - self._up_at,
+            patience_s=patience_s,
         )
 
     async def _merge(self) -> None:
@@ -276,7 +290,7 @@ class Head:
         report = account(folder) if is_harvest(folder) else in_parts.summed(folder)
         report = replace(
             report,
-            requests=self.session.limiter.requests + sum(report.requests for report in self._done.values()),
+            requests=self._done["requests"],
             elapsed_s=time.monotonic() - self._began_at,
             stopped=self._stopped,
             notes=(self._words,) if self._words else (),
@@ -289,57 +303,21 @@ class Head:
 
     async def _say(self, word: str, **said: Any) -> dict[str, Any] | None:
         try:
-            answer = await self._call(
-                self.client.sync if not self.client.asynchronous else _direct,
-                self.client.scheduler.psfharvest_board,
-                word=word,
-                archive=self.session.endpoints.root,
-                **said,
-            )
+            board = self.client.scheduler.psfharvest_board
+            answer = await self._call(board, word=word, archive=self.archive.root, **said)
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return None
         return answer if isinstance(answer, dict) else None
 
     async def _call(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call a function of the client, which may block or return an awaitable, within a deadline."""
-        with anyio.move_on_after(CALL_S):
-            if self.client.asynchronous:
-                result = call(*args, **named)
-                return await result if inspect.isawaitable(result) else result
-            return await anyio.to_thread.run_sync(lambda: call(*args, **named), abandon_on_cancel=True)
-        return None
+        """Call a function of the client in the client's loop, as it likes it, within a deadline."""
 
-    @asynccontextmanager
-    async def _holding(self) -> AsyncIterator[None]:
-        """Hold one connection of the board's for the head's own queries."""
-        said: dict[str, Any] = {
-            "holder": uuid.uuid4().hex,
-            "part": f"{self.order.prefix}plan-{uuid.uuid4().hex}",
-            "worker": self.client.id,
-            "slot": uuid.uuid4().hex,
-            "epoch": 0,
-            "wanted": 1,
-        }
-        until = time.monotonic() + GONE_S + TTL_S
-        seq = 0
-        await self.session.limit(0)
-        while True:
-            seq += 1
-            answer = await self._say("ask", seq=seq, held=0, **said)
-            if answer is not None and answer["grant"]:
-                break
-            if time.monotonic() > until:
-                raise BadInput("the cluster's scheduler grants no connection to plan with")
-            await anyio.sleep(POLL_S)
-        await self.session.limit(1)
+        async def in_its_loop() -> Any:
+            result = call(*args, **named)
+            return await result if inspect.isawaitable(result) else result
+
+        coming = asyncio.run_coroutine_threadsafe(in_its_loop(), self.client.loop.asyncio_loop)
         try:
-            yield
+            return await anyio.to_thread.run_sync(coming.result, CALL_S, abandon_on_cancel=True)
         finally:
-            with anyio.move_on_after(CLOSING_S, shield=True):
-                await self.session.limit(0)
-                await self._say("ask", seq=seq + 1, held=0, is_done=True, **said)
-                await self.session.limit(self.ceiling)
-
-
-async def _direct(call: Callable[..., Any], **named: Any) -> Any:
-    return await call(**named)
+            coming.cancel()

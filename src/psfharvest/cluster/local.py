@@ -13,13 +13,20 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from psfharvest.cluster.extra import require_dask
 from psfharvest.core.errors import ArchiveDown, BadInput
+from psfharvest.filesystem import extras
 
 CONNECT_S = 30.0
 CLOSE_S = 10.0
 OWN = "psfharvest-"
 """How the name of a cluster begins that was made for one harvest."""
+
+
+def require_dask() -> None:
+    """Raise `BadInput` when `distributed` is not installed."""
+    missing = extras.needs("a harvest on a cluster", "dask", "distributed")
+    if missing is not None:
+        raise BadInput(missing)
 
 
 @asynccontextmanager

@@ -1,17 +1,13 @@
-"""What is harvested on a cluster, and one part of it as a task takes it: plain values that pickle."""
+"""What is harvested on a cluster: plain values that pickle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from psfharvest.core.catalog.plan import ListPart, Part
-from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
-from psfharvest.store import parts as in_parts
-from psfharvest.store.folder import Settings
-from psfharvest.store.parts import Plan
+from psfharvest.store.folder import Settings, refuse_dangling
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Order:
 
     @property
     def prefix(self) -> str:
-        """How the names of all its parts begin."""
+        """How the names of all its tasks begin."""
         return f"{self.folder}#"
 
     def check(self) -> None:
@@ -58,55 +54,15 @@ class Order:
         BadInput
             When they cannot.
         """
+        refuse_dangling(self.folder)
         if self.settings.sink == "files":
             raise BadInput(
                 "sink 'files' does not go with a cluster: merging would rename every file; "
                 "choose sink='shards' or sink='parquet'"
             )
+        if self.settings.layout is not None:
+            raise BadInput("layout goes with sink 'files', and that not with a cluster: leave it away")
+        if self.settings.shard_bytes is not None and self.settings.sink not in (None, "shards"):
+            raise BadInput(f"shard_bytes goes with sink 'shards', not with {self.settings.sink!r}: leave it away")
         if self.settings.manifest is not None:
             raise BadInput("manifest=… does not go with a cluster: each part keeps a manifest of its own")
-
-
-@dataclass(frozen=True, slots=True)
-class PartTask:
-    """One part, by its number in the plan."""
-
-    order: Order
-    number: int
-    name: str
-    what: Query | Path
-    part: Part | ListPart
-    suffixes: tuple[str, ...] = ()
-    unsat_size_px: int = 51
-    sat_size_px: int = 101
-
-    @property
-    def folder(self) -> Path:
-        """Where it is harvested."""
-        return in_parts.folder_of(self.order.folder, self.number)
-
-
-def list_place(folder: Path, number: int) -> Path:
-    """Return where the list of a part of a list is kept."""
-    return in_parts.folder_of(folder, number).with_suffix(".txt")
-
-
-def task_of(order: Order, plan: Plan, number: int) -> PartTask:
-    """Return the task of a part."""
-    planned = plan.parts[number]
-    target = plan.targets[planned.target]
-    name = f"{order.prefix}{number}"
-    if target.kind == "file":
-        part = ListPart(planned.low, len(plan.parts), target.identity, target.spec["path"])
-        return PartTask(order, number, name, list_place(order.folder, number), part)
-    spec = target.spec
-    return PartTask(
-        order,
-        number,
-        name,
-        Query.from_dict(spec["query"]),
-        planned.part,
-        tuple(spec["suffixes"]),
-        spec["unsat_size_px"],
-        spec["sat_size_px"],
-    )

@@ -18,6 +18,8 @@ TTL_S = 4.0
 """A holder without a good answer for three quarters of this ends its work; after all of it, it has ended."""
 DOWN_PAUSE_S = 2.0
 """For how long others hold at each asking while one holder probes an archive that is down."""
+NEWS_S = 0.5
+"""By how much a pause must be longer than the known one to be told at once."""
 GO, WAIT, OVER = "go", "wait", "over"
 
 
@@ -99,6 +101,13 @@ class Shares:
     _epochs: dict[tuple[str, str], int] = field(default_factory=dict)
     _down: dict[str, None] = field(default_factory=dict)
     _paused_until: float = 0.0
+    is_news: bool = False
+    """Whether the last message told of a pause or an outage that the other holders do not know of."""
+
+    @property
+    def workers(self) -> set[str]:
+        """The processes of all holders that the cluster has not lost."""
+        return {holder.worker for holder in self._holders.values() if holder.gone_at is None}
 
     @property
     def in_use(self) -> int:
@@ -109,6 +118,9 @@ class Shares:
         """Record a holder's message, and return what it may do."""
         self._sweep(now)
         self._take_epoch(asking)
+        self.is_news = asking.pause_s > max(0.0, self._paused_until - now) + NEWS_S or asking.is_down > bool(
+            self._down
+        )
         self._paused_until = max(self._paused_until, now + asking.pause_s)
         if asking.is_done:
             self._end(asking.holder)

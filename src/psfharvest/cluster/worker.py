@@ -1,19 +1,21 @@
 """
-Task of a worker: harvest one part within the connections that the board grants; end when the board is silent.
+What a worker runs: a task, within the connections that the board grants; it ends when the board is silent.
 
-One task is one part, in an event loop of the task's own thread. The holder of a part asks the board once a second;
+One task is one part or the plan, in an event loop of its own thread. Its holder asks the board once a second;
 without a good answer for three quarters of `ttl_s` it ends its run with all claimed work kept, closes its
 connections, and begins anew as another holder that has nothing open.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,81 +25,89 @@ from distributed.utils import sync
 
 from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.archive.session import Session
-from psfharvest.cluster.order import PartTask
+from psfharvest.cluster.board import NEWS
 from psfharvest.cluster.shares import GO, OVER, TTL_S
-from psfharvest.core.errors import ArchiveDown, BadInput, LocalError, PsfharvestError
+from psfharvest.cluster.tasks import PartTask, PlanTask
+from psfharvest.core.errors import FolderRefused, PsfharvestError
 from psfharvest.core.model import Progress, Report
 from psfharvest.events.hub import Hub
 from psfharvest.events.model import Down, Event, Paused
-from psfharvest.run import Job, learnt_cache
+from psfharvest.run import learnt_cache
 from psfharvest.run.results import limits_now, slots_for
-from psfharvest.store import parts as in_parts
-from psfharvest.store.folder import is_harvest
-from psfharvest.store.read.account import account
+from psfharvest.store.lease import STALE_S
+from psfharvest.store.lock import holder as holder_of
 
 ASK_EVERY_S = 1.0
 FENCE = 0.75
 """Of `ttl_s`: without a good answer for so long a holder ends its run."""
 SILENCE_MAX_S = 120.0
 """A task that has waited so long for any answer fails; the cluster runs it elsewhere."""
+HELD_MAX_S = STALE_S + 30.0
+"""For how long a part's folder may look held: by the lease of a process of another machine that was killed."""
 CLOSING_S = 1.0
 """Deadline of the message that a holder is done."""
 
+Task = PlanTask | PartTask
 Say = Callable[..., dict[str, Any] | None]
 """Sends the board a message; None where no good answer came in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """
-    How a task ended.
+_WAKES: dict[str, Callable[[], object]] = {}
+"""Of the holders of this process: what makes each ask at once; callable from any thread."""
 
-    ``done`` or ``stopped`` with the account, the latter with the reason for words; ``local``, ``refused`` or
-    ``over`` with words.
-    """
 
-    kind: str
-    report: Report | None = None
-    words: str = ""
+class Lost(PsfharvestError):
+    """Raised by a task that may not go on, or could not begin; what it has claimed is kept."""
 
 
 class Fenced(PsfharvestError):
     """Raised in place of a write when the board has been silent for too long: others may hold the part by now."""
 
 
-def harvest_part(task: PartTask) -> Ending:
-    """Harvest a part; the task that the cluster runs."""
+def run_task(task: Task) -> Report:
+    """Do a task within the connections that the board grants; what the cluster runs."""
     worker = get_worker()
+    worker.stream_handlers[NEWS] = _wake_all  # before the board knows of this process
+    root = endpoints_for(task.order.base, "").root
 
     def say(**said: Any) -> dict[str, Any] | None:
         try:
-            answer = sync(
-                worker.loop,
-                worker.scheduler.psfharvest_board,
-                callback_timeout=ASK_EVERY_S,
-                archive=_root(task),
-                **said,
-            )
+            call = worker.scheduler.psfharvest_board
+            answer = sync(worker.loop, call, callback_timeout=ASK_EVERY_S, archive=root, **said)
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return None
         return answer if isinstance(answer, dict) and "word" in answer else None
 
-    return anyio.run(_harvest, task, say, worker.address)
+    return anyio.run(_run, task, say, worker.address)
 
 
-async def _harvest(task: PartTask, say: Say, worker: str) -> Ending:
+def _wake_all(**_: Any) -> None:
+    for wake in list(_WAKES.values()):
+        with suppress(RuntimeError):  # its loop has just ended
+            wake()
+
+
+async def _run(task: Task, say: Say, worker: str) -> Report:
+    until, was_free = time.monotonic() + HELD_MAX_S, False
     while True:
-        holder = _Holder(task, say, worker)
-        ending = await holder.work()
-        if ending is not None:
-            return ending
+        try:
+            report = await _Holder(task, say, worker).work()
+        except FolderRefused:
+            is_free = await anyio.to_thread.run_sync(holder_of, task.folder) is None
+            if (is_free and was_free) or time.monotonic() > until:
+                raise  # it is not for its lock that it was refused
+            was_free = is_free
+            await anyio.sleep(ASK_EVERY_S)
+        else:
+            if report is not None:
+                return report
 
 
 @dataclass(slots=True)
 class _Holder:
-    """One attempt at a part."""
+    """One attempt at a task."""
 
-    task: PartTask
+    task: Task
     say: Say
     worker: str
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -105,7 +115,7 @@ class _Holder:
     ttl_s: float = TTL_S
     _seq: int = 0
     _held: int = 0
-    _wanted: int = 0
+    _granted: int = 0
     _answered_at: float = field(default_factory=time.monotonic)
     _come: dict[str, int] = field(default_factory=dict)
     _session: Session | None = None
@@ -113,84 +123,66 @@ class _Holder:
     _setting: anyio.CancelScope | None = None
     _is_fenced: bool = False
 
-    async def work(self) -> Ending | None:
-        """Wait until the part is free, and harvest it; None: begin anew as another holder."""
+    async def work(self) -> Report | None:
+        """Wait until nobody else has the task, and do it; None: begin anew as another holder."""
         try:
-            while True:
-                answer = await self._ask()
-                if answer is not None and answer["word"] == OVER:
-                    return Ending("over")
-                if answer is not None and answer["word"] == GO:
-                    break
-                if time.monotonic() > self._answered_at + SILENCE_MAX_S:
-                    return Ending("over", words="the scheduler does not answer")
-                await anyio.sleep(ASK_EVERY_S)
-            ending = await anyio.to_thread.run_sync(self._found)
-            return await self._run(answer) if ending is None else ending
+            first = await self._begin()
+            found = await anyio.to_thread.run_sync(self.task.found)
+            return await self._work(first) if found is None else found
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
                 await self._ask(is_done=True)
 
-    def _found(self) -> Ending | None:
-        """Return the ending of a part that is finished, or merged already by another head; None for all others."""
-        if is_harvest(self.task.order.folder):
-            return Ending("done")
-        if in_parts.is_finished(self.task.folder):
-            return Ending("done", replace(account(self.task.folder), requests=0, elapsed_s=0.0, stopped=""))
-        return None
+    async def _begin(self) -> dict[str, Any]:
+        while time.monotonic() < self._answered_at + SILENCE_MAX_S:
+            answer = await self._ask()
+            if answer is not None and answer["word"] == GO:
+                return answer
+            if answer is not None and answer["word"] == OVER:
+                raise Lost("the board has given it to another")
+            await anyio.sleep(ASK_EVERY_S)
+        raise Lost("the scheduler does not answer")
 
-    async def _run(self, first: dict[str, Any]) -> Ending | None:
+    async def _work(self, first: dict[str, Any]) -> Report | None:
         order = self.task.order
         endpoints = endpoints_for(order.base, None)
         limits = limits_now(order.limits, is_public=endpoints.is_public)
         learnt = await anyio.to_thread.run_sync(learnt_cache.read, endpoints.root)
         hub = Hub(self._hear)
         slots = await slots_for(endpoints.is_public)
-        self._session = Session(endpoints, limits, order.retry, None, learnt=learnt, hub=hub, slots=slots)
-        settings = replace(order.settings, is_part=True)
-        job = Job(
-            self._session, self.task.folder, settings, order.via, (), self._watch,
-            accept=order.accept, guard=self._guard,
-        )  # fmt: skip
-        ending = Ending("over")
+        self._session = session = Session(endpoints, limits, order.retry, None, learnt=learnt, hub=hub, slots=slots)
+        loop = asyncio.get_running_loop()
+        _WAKES[self.name] = partial(loop.call_soon_threadsafe, self._wake)
+        report: Report | None = None
+        failure: PsfharvestError | None = None
         try:
-            await self._session.limit(0)
+            await session.limit(0)
             async with anyio.create_task_group() as group:
-                self._take(first, group)
-                group.start_soon(self._keep_asking, group)
-                with suppress(Fenced):
-                    ending = await self._ended(job)
+                self._take(first, session, group)
+                group.start_soon(self._keep_asking, session, group)
+                try:
+                    report = await self.task.run(session, self._watch, self._guard)
+                except PsfharvestError as error:
+                    failure = error
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._session.aclose()
+                await session.aclose()
             hub.close()
             self._held = 0
-        return None if self._is_fenced and ending.kind == "over" else ending
+            _WAKES.pop(self.name)
+        if report is None and not self._is_fenced:
+            raise failure or Lost("the board has given it to another")
+        return report
 
-    async def _ended(self, job: Job) -> Ending:
-        task = self.task
-        sizes = {"unsat_size_px": task.unsat_size_px, "sat_size_px": task.sat_size_px}
-        try:
-            report = await job.harvest(task.what, task.suffixes, extend=False, part=task.part, **sizes)
-        except LocalError as error:
-            return Ending("local", error.report, str(error))
-        except ArchiveDown:
-            return Ending("stopped", words="archive_down")
-        except BadInput as error:
-            return Ending("refused", words=str(error))
-        if report.stopped:
-            return Ending("stopped", report, report.stopped)
-        return Ending("done" if not report.pending and report.is_fully_asked else "over", report)
-
-    async def _keep_asking(self, group: anyio.abc.TaskGroup) -> None:
+    async def _keep_asking(self, session: Session, group: anyio.abc.TaskGroup) -> None:
         while True:
             with anyio.move_on_after(ASK_EVERY_S):
                 await self._news.wait()
             self._news = anyio.Event()
             answer = None if self._is_silent(FENCE) else await self._ask()
             if answer is not None and answer["word"] == GO:
-                self._take(answer, group)
+                self._take(answer, session, group)
             elif answer is not None and answer["word"] == OVER:
                 break
             if self._is_silent(FENCE):
@@ -202,17 +194,15 @@ class _Holder:
         """Return whether there was no good answer for a share of `ttl_s`, counted from its asking."""
         return time.monotonic() > self._answered_at + share * self.ttl_s
 
-    def _take(self, answer: dict[str, Any], group: anyio.abc.TaskGroup) -> None:
+    def _take(self, answer: dict[str, Any], session: Session, group: anyio.abc.TaskGroup) -> None:
         """Apply the pause, the rate and the connections of an answer."""
-        if self._session is None:
-            return
         if answer["pause_s"] > 0:
-            self._session.limiter.hold(answer["pause_s"])
+            session.limiter.hold(answer["pause_s"])
         if self.task.order.limits.max_per_second is not None and answer["grant"]:
-            self._session.limiter.rate.per_second = answer["per_second"]
-        self._wanted = answer["grant"]
-        self._held = max(self._held, self._wanted)
-        group.start_soon(self._set_limit, self._session, answer["grant"])
+            session.limiter.rate.per_second = answer["per_second"]
+        self._granted = answer["grant"]
+        self._held = max(self._held, self._granted)
+        group.start_soon(self._set_limit, session, answer["grant"])
 
     async def _set_limit(self, session: Session, grant: int) -> None:
         """Use so many connections; until no more are open, what was open before counts."""
@@ -221,7 +211,7 @@ class _Holder:
         with anyio.CancelScope() as scope:
             self._setting = scope
             await session.limit(grant)
-            if self._wanted == grant:
+            if self._granted == grant:
                 self._held = grant
 
     async def _ask(self, *, is_done: bool = False) -> dict[str, Any] | None:
@@ -237,8 +227,10 @@ class _Holder:
             "seq": self._seq,
             "held": self._held,
             "is_done": is_done,
+            "wanted": self.task.wanted,
             "pause_s": 0.0 if limiter is None else max(0.0, limiter.told_until - limiter.now()),
             "is_down": limiter is not None and limiter.is_down,
+            "trouble": "" if limiter is None or limiter.lack else limiter.trouble,
             "come": self._come,
         }
         asked_at = time.monotonic()
@@ -252,9 +244,12 @@ class _Holder:
             self._is_fenced = True
             raise Fenced("the cluster's scheduler is silent")
 
+    def _wake(self) -> None:
+        self._news.set()
+
     def _hear(self, event: Event) -> None:
         if isinstance(event, (Paused, Down)):
-            self._news.set()
+            self._wake()
 
     def _watch(self, progress: Progress) -> None:
         tally = progress.tally
@@ -262,7 +257,3 @@ class _Holder:
             "total": tally.total, "done": tally.done, "missing": tally.missing, "failed": tally.failed,
             "bytes": tally.bytes, "requests": progress.requests, "connections": progress.connections,
         }  # fmt: skip
-
-
-def _root(task: PartTask) -> str:
-    return endpoints_for(task.order.base, "").root

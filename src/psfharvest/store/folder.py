@@ -165,6 +165,11 @@ def refuse_orphans(folder: Path, sink: str | None) -> None:
 
 
 def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None:
+    sink = str(manifest.setting("sink"))
+    if settings.layout is not None and settings.sink is None and not SINK_KINDS[sink].has_layouts:
+        raise FolderRefused(
+            f"layout goes with sink 'files'; {folder} is kept with sink {sink!r}: leave layout=… away"
+        )
     for name in ("sink", "layout"):
         asked, own = getattr(settings, name), manifest.setting(name)
         if asked is not None and asked != own:

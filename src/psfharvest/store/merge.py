@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from psfharvest.core.errors import BadInput, FolderRefused, SinkError
@@ -28,6 +28,7 @@ from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.merging import MergedManifest
 from psfharvest.store.moves import Moves
+from psfharvest.store.parts import Planning
 from psfharvest.store.read.account import account
 from psfharvest.store.sink_kinds import SINK_KINDS
 from psfharvest.store.transfer import Destination, drop_unclaimed, take
@@ -139,6 +140,8 @@ class Merging:
         For sources that nobody goes on with: takes note of files that are moved where they cannot be linked.
     is_disjoint
         Whether no dataURI is in two sources.
+    planning
+        Of parts: what their plan took, which becomes a run of the target.
     """
 
     sources: Sequence[Path]
@@ -148,6 +151,7 @@ class Merging:
     may_link: bool
     moves: Moves | None = None
     is_disjoint: bool = False
+    planning: Planning | None = None
 
     def run(self) -> Iterator[Step]:
         """Iterate to do the work; the same again goes on after a death."""
@@ -233,13 +237,14 @@ class Merging:
         meta: dict[str, str | int] = {merging.STATE: json.dumps({"of": of, "n_absorbed": 0})}
         if not is_base:
             more = {"sink": self.sink, "layout": self.layout or "tree"}
-            return MergedManifest.new(home, None, **meta, **more)
+            runs = [] if self.planning is None else [asdict(self.planning)]
+            return MergedManifest.new(home, None, {**meta, **more}, runs)
         with Manifest.open(self.into) as manifest:
             if manifest.setting(
                 "shard_end", 0
             ):  # its last shard is to end with its last claim, or be a Parquet file
                 folders.open_sink(self.into, manifest, Settings()).close()
-        merged = MergedManifest.new(home, self.into, **meta)
+        merged = MergedManifest.new(home, self.into, meta)
         if SINK_KINDS[self.sink].numbered is not None:
             merged.close_shard()
             drop_unclaimed(self.into, self.sink, merged.unused_shard)

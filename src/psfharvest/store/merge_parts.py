@@ -74,7 +74,7 @@ def _merged(folder: Path, plan: Plan, sources: list[Path]) -> Iterator[Step]:
     moves = Moves(folder)
     for source in sources:
         _end_last_file(source)
-    merging = Merging(sources, folder, plan.sink, None, True, moves, plan.is_disjoint)
+    merging = Merging(sources, folder, plan.sink, None, True, moves, plan.is_disjoint, plan.planning)
     yield from merging.run()
     yield from _ended(folder)
 

@@ -62,19 +62,35 @@ class PlannedPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Planning:
+    """What it took to make a plan: a run of the harvest that is none of its parts'."""
+
+    started_at: str
+    elapsed_s: float
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a folder is asked for, how it stores, and in which parts it is harvested."""
+    """What a folder is asked for, how it stores, and in which parts it is harvested; None: not recorded."""
 
     targets: Sequence[PlannedTarget]
     sink: str
     parts: Sequence[PlannedPart]
     shard_bytes: int | None = None
+    planning: Planning | None = None
 
     @property
     def is_disjoint(self) -> bool:
         """Whether no dataURI can be in two parts."""
         detectors = [target.spec.get("query", {}).get("detector") for target in self.targets]
         return len(set(detectors)) == len(detectors)
+
+    @property
+    def n_cutouts(self) -> int:
+        """How many there are in all parts; of a list its lines."""
+        n_each = [len(target.spec.get("suffixes", [""])) for target in self.targets]
+        return sum(part.n * n_each[part.target] for part in self.parts)
 
     def write(self, folder: Path) -> None:
         """
@@ -108,6 +124,7 @@ def read_plan(folder: Path) -> Plan | None:
             said["sink"],
             [PlannedPart(**part) for part in said["parts"]],
             said["shard_bytes"],
+            Planning(**said["planning"]) if said.get("planning") else None,
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -148,7 +165,7 @@ def is_finished(folder: Path) -> bool:
 
 def summed(folder: Path) -> Report:
     """
-    Return the sum of the accounts of all parts that have begun.
+    Return the sum of the accounts of all parts that have begun, and of what the plan took.
 
     Raises
     ------
@@ -161,7 +178,9 @@ def summed(folder: Path) -> Report:
     if plan is None:
         raise FolderRefused(f"{folder} is no harvest in parts: it has no {PLAN_NAME}")
     numbers = begun(folder, plan)
-    report = Report(0, 0, 0, 0, 0, 0, 0.0, 0, is_fully_asked=len(numbers) == len(plan.parts))
+    took = plan.planning or Planning("", 0.0, 0)
+    is_begun = len(numbers) == len(plan.parts)
+    report = Report(0, 0, 0, 0, 0, 0, took.elapsed_s, took.requests, is_fully_asked=is_begun)
     for n in numbers:
         of_part = account(folder_of(folder, n))
         report = replace(

@@ -93,3 +93,11 @@ INSERT INTO tally SELECT state, coalesce(reason, ''), count(*), coalesce(sum(siz
     GROUP BY state, coalesce(reason, '');
 INSERT INTO tally SELECT '{QUIRK}', quirk, count(*), 0 FROM outcome WHERE quirk IS NOT NULL GROUP BY quirk
 """  # noqa: S608 - no value in it
+
+ADD_RUN = """
+INSERT INTO run (started_at, elapsed_s, requests, stopped) VALUES (:started_at, :elapsed_s, :requests, '')
+"""
+"""Adds a run that no source has: of the plan of parts."""
+
+FORGET = "DELETE FROM pulse;\nDELETE FROM note"
+"""Drops what goes by numbers of runs, which a merge changes."""

@@ -89,8 +89,8 @@ class MergedManifest:
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @classmethod
-    def new(cls, home: Path, base: Path | None, **meta: str | int) -> Self:
-        """Begin one: as a copy of a folder's manifest, or empty; `meta` is set in it."""
+    def new(cls, home: Path, base: Path | None, meta: Mapping[str, Any], runs: Sequence[Any] = ()) -> Self:
+        """Begin one: as a copy of a folder's manifest, or empty but for runs; `meta` is set in it."""
         if base is None:
             Manifest.create(home, **meta).close()
         else:
@@ -101,6 +101,7 @@ class MergedManifest:
         with made._transaction() as db:
             made._set(**meta)
             db.execute("DELETE FROM meta WHERE name = 'low_water'")
+            db.executemany(sql.ADD_RUN, runs)
         return made
 
     @property
@@ -282,8 +283,7 @@ class MergedManifest:
             columns = _columns(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
-            for of_one_folder in ("pulse", "note"):  # they go by numbers of runs, which change here
-                db.execute(f"DELETE FROM {of_one_folder}")  # noqa: S608 - our names
+            _run_all(db, sql.FORGET)
             db.execute(f"INSERT INTO run ({columns}) SELECT {columns} FROM runs ORDER BY rowid")  # noqa: S608
             db.execute("DROP TABLE runs")
             db.execute("DELETE FROM meta WHERE name = ?", (STATE,))

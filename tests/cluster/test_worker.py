@@ -1,0 +1,61 @@
+"""Tasks as a worker runs them, with a board that always grants."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from parts_made import make_parts
+
+from psfharvest import FolderRefused, Limits, Query, blocking
+from psfharvest.cluster.order import Order
+from psfharvest.cluster.tasks import PartTask
+from psfharvest.cluster.worker import _run
+from psfharvest.simulator import Simulator
+from psfharvest.store.folder import Settings
+from psfharvest.store.lock import folder_lock
+
+
+def order_of(simulator: Simulator, folder: Path) -> Order:
+    return Order(folder, Settings("shards"), "file", simulator.url, Limits(), None, 40)
+
+
+def test_a_part_whose_folder_looks_held_is_waited_for(simulator: Simulator, tmp_path: Path) -> None:
+    """By the lease of a process of another machine that was killed: the board has given the part away since."""
+    parts = make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
+    task = PartTask(order_of(simulator, tmp_path / "stars"), 0)
+    task.folder.mkdir(parents=True)
+    ended = 0
+
+    with ExitStack() as held:
+        held.enter_context(folder_lock(task.folder))
+
+        def say(**said: Any) -> dict[str, Any]:
+            nonlocal ended
+            ended += said["is_done"]
+            if ended == 2:
+                held.close()
+            return {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
+
+        report = anyio.run(_run, task, say, "a worker")
+    assert ended == 3
+    assert (parts[0].n, 0) == (report.done, report.pending)
+
+
+def test_a_part_of_another_harvest_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+    """Nobody holds it, also at a second look: to wait would change nothing."""
+    make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
+    task = PartTask(order_of(simulator, tmp_path / "stars"), 0)
+    with blocking.Archive(simulator.url) as archive:
+        other = Query("IR", limit=30)
+        archive.harvest(other, task.folder, suffixes=["flt"], sink="shards", max_bytes=1, progress=False)
+
+    def say(**said: Any) -> dict[str, Any]:
+        del said
+        return {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
+
+    with pytest.raises(FolderRefused):
+        anyio.run(_run, task, say, "a worker")
