@@ -28,14 +28,7 @@ from psfharvest.cluster.local import OWN
 from psfharvest.cluster.order import Order
 from psfharvest.cluster.tasks import PartTask, PlanTask, Watch, plan_list, planned_targets
 from psfharvest.cluster.worker import Task, run_task
-from psfharvest.core.errors import (
-    ArchiveDown,
-    BadInput,
-    FolderRefused,
-    LocalError,
-    PsfharvestError,
-    SinkError,
-)  # fmt: skip
+from psfharvest.core.errors import ArchiveDown, BadInput, FolderRefused, LocalError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
 from psfharvest.run.targets import What
 from psfharvest.store import parts as in_parts
@@ -105,16 +98,12 @@ class Head:
     _words: str = ""
 
     async def run(self, targets: list[PlannedTarget]) -> Report | None:
-        """Plan, work the parts off that are not finished, merge them; return the account, None where nothing is."""
-        folder = self.order.folder
+        """Plan, work the parts off, merge them; return the account, None where there is nothing to harvest."""
         await self._open_board()
         try:
             if (plan := await self._planned(targets)) is None:
                 return None
-            begun = await anyio.to_thread.run_sync(in_parts.begun, folder, plan)
-            parts = [PartTask(self.order, n) for n in range(len(plan.parts))]
-            left = [n for n in begun if not await anyio.to_thread.run_sync(self._is_finished, n)]
-            await self._work_off([part for part in parts if part.number in left or part.number not in begun])
+            await self._work_off([PartTask(self.order, n) for n in range(len(plan.parts))])
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
                 if self._left or self._flying:
@@ -198,12 +187,6 @@ class Head:
         if deaths >= DEATHS_MAX:
             self._stop("local_error", f"{task.folder}: its task died {deaths} times without advancing: {words}")
         self._left.append(task)
-
-    def _is_finished(self, n: int) -> bool:
-        try:
-            return in_parts.is_finished(in_parts.folder_of(self.order.folder, n))
-        except PsfharvestError:  # merged by another head just now: its task finds that and ends
-            return False
 
     def _stop(self, word: str, words: str) -> None:
         if not self._stopped:

@@ -86,10 +86,7 @@ def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | 
     if is_file and not Path(address).is_file():
         raise BadInput(f"--dask {address}: there is no such file; 'dask scheduler --scheduler-file' makes it")
     try:
-        if is_file:
-            client = connect(scheduler_file=address, timeout=CONNECT_S)
-        else:
-            client = connect(address, timeout=CONNECT_S)
+        client = connect(**{"scheduler_file" if is_file else "address": address}, timeout=CONNECT_S)
     except ValueError as error:
         raise BadInput(f"--dask {address}: an address like tcp://host:8786 or a scheduler's JSON file") from error
     except OSError as error:

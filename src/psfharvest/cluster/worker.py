@@ -124,10 +124,12 @@ class _Holder:
     _is_fenced: bool = False
 
     async def work(self) -> Report | None:
-        """Wait until nobody else has the task, and do it; None: begin anew as another holder."""
+        """Wait until nobody else has the task, and do it, unless it is done; None: begin anew as another holder."""
+        if (found := await anyio.to_thread.run_sync(self.task.found)) is not None:
+            return found
         try:
             first = await self._begin()
-            found = await anyio.to_thread.run_sync(self.task.found)
+            found = await anyio.to_thread.run_sync(self.task.found)  # another may have done it meanwhile
             return await self._work(first) if found is None else found
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
