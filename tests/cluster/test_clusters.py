@@ -185,14 +185,6 @@ def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, 
     assert (5, asked, asked) == (status.account["total"], status.account["requests"], run.account["requests"])
 
 
-def test_an_outage_that_workers_meet_is_told(psfharvest, simulator: Simulator) -> None:
-    """Also while the plan is made, of which there is no progress else."""
-    env = {"PSFHARVEST_ARCHIVE": simulator.url}
-    simulator.faults = [Fault("outage", seconds=8)]
-    run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
-    assert (0, True) == (run.status, "archive down since" in run.err), run.err
-
-
 def test_a_terminated_harvest_gives_the_sum_of_its_parts(simulator: Simulator, tmp_path: Path) -> None:
     """As ``status`` does, after workers of its own that are busy; the same command continues."""
     folder = tmp_path / "stars"
