@@ -24,22 +24,30 @@ class IdleConnections:
     """The sockets that libcurl has lost interest in, the longest idle first."""
 
     def __init__(self) -> None:
+        self._idle: dict[int, None] = {}
         self._inodes: dict[int, int] = {}
         self._shut_at: deque[float] = deque()
 
     def add(self, fd: int) -> None:
         """Add a socket that libcurl no longer watches."""
-        with suppress(OSError):
-            self._inodes[fd] = os.fstat(fd).st_ino
+        if fd not in self._inodes:
+            try:
+                self._inodes[fd] = os.fstat(fd).st_ino
+            except OSError:  # closed already
+                return
+        self._idle[fd] = None
 
-    def discard(self, fd: int) -> None:
-        """Remove a socket that libcurl watches again."""
-        self._inodes.pop(fd, None)
+    def discard(self, fd: int, *, is_same: bool) -> None:
+        """Remove a socket that libcurl watches again; `is_same` where it is proven to be the one that was added."""
+        self._idle.pop(fd, None)
+        if not is_same:
+            self._inodes.pop(fd, None)
 
     def shrink(self, connections: int, in_use: Collection[int], now: float) -> None:
         """Close the longest idle ones, until they and those in use are at most so many."""
-        idle = [fd for fd in self._inodes if fd not in in_use]
+        idle = [fd for fd in self._idle if fd not in in_use]
         for fd in idle[: max(0, len(in_use) + len(idle) - connections)]:
+            del self._idle[fd]
             _shut_down(fd, self._inodes.pop(fd))
             self._shut_at.append(now)
 

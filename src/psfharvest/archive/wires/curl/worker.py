@@ -63,7 +63,6 @@ class CurlThread:
         self._settling: list[tuple[int, Callable[[], object]]] = []
         self._multi: Any = None
         self._poller = make_poller()
-        self._watched: set[int] = set()
         self._idle = IdleConnections()
         self._active: dict[Any, Transfer] = {}
         self._spare: list[Transfer] = []
@@ -163,7 +162,7 @@ class CurlThread:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._set_limit(self._limit)
-        self._poller.register(self._commands.fileno(), 1)
+        self._poller.watch(self._commands.fileno(), pycurl.POLL_IN)
 
     def _turn(self) -> None:
         self._commands.run_all()
@@ -429,17 +428,10 @@ class CurlThread:
     def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
         """Watch a socket as libcurl asks."""
         if what in _NO_INTEREST:
-            # Of a socket that nobody reads not even a hang-up is wanted: it would be reported without end.
-            if fd in self._watched:
-                self._watched.discard(fd)
-                self._poller.unregister(fd)
+            if self._poller.rest(fd):
                 self._idle.add(fd)
-        elif fd in self._watched:
-            self._poller.modify(fd, what)
         else:
-            self._idle.discard(fd)
-            self._watched.add(fd)
-            self._poller.register(fd, what)
+            self._idle.discard(fd, is_same=self._poller.watch(fd, what))
 
     def _on_timer(self, timeout_ms: int) -> None:
         self._timer_at = math.inf if timeout_ms < 0 else monotonic() + timeout_ms / 1000
