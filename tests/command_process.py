@@ -8,6 +8,7 @@ instead (`harness.command`).
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import runpy
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _CLI = Path(__file__).parents[1] / "src/psfharvest/cli"
+_PIPE_BYTES = 2**20
+"""Room of the pipe at standard input."""
 _PRELOAD = [
     *("psfharvest.client", "psfharvest.blocking", "psfharvest.store.readers.reader", "psfharvest.simulator"),
     *("astropy.table", "astropy.io.fits", "pyarrow.parquet", "pycurl"),
@@ -26,15 +29,18 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(_PRELOAD)
 
 
-def _run_here(words: Sequence[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
+def _run_here(words: Sequence[str], cwd: str, env: dict[str, str], stdin: bytes, out: str, err: str) -> None:
     """Be the command, within a fork."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    empty, end = os.pipe()
+    given, end = os.pipe()
+    fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    os.set_blocking(end, False)
+    assert os.write(end, stdin) == len(stdin), "too long for the pipe"
     os.close(end)
-    os.dup2(empty, 0)
-    os.close(empty)
+    os.dup2(given, 0)
+    os.close(given)
     for number, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
@@ -47,21 +53,21 @@ def _run_here(words: Sequence[str], cwd: str, env: dict[str, str], out: str, err
 
 
 def start(
-    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path
+    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path, stdin: str = ""
 ) -> multiprocessing.process.BaseProcess:
     """Start the command once, and return its process; it writes to the files ``out`` and ``err`` in `scratch`."""
     process = _server.Process(
-        target=_run_here, args=(list(words), str(cwd), env, f"{scratch}/out", f"{scratch}/err")
+        target=_run_here, args=(list(words), str(cwd), env, stdin.encode(), f"{scratch}/out", f"{scratch}/err")
     )
     process.start()
     return process
 
 
 def run(
-    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path, timeout_s: float
+    words: Sequence[str], *, cwd: Path, env: dict[str, str], scratch: Path, timeout_s: float, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """
-    Run the command once; its standard input is empty.
+    Run the command once.
 
     Parameters
     ----------
@@ -73,9 +79,11 @@ def run(
         An existing folder, apart from `cwd`, for what it writes to its outputs.
     timeout_s
         A command that takes longer is killed, and the test fails.
+    stdin
+        What its standard input, a pipe, holds.
     """
     out, err = scratch / "out", scratch / "err"
-    process = start(words, cwd=cwd, env=env, scratch=scratch)
+    process = start(words, cwd=cwd, env=env, scratch=scratch, stdin=stdin)
     process.join(timeout_s)
     if process.exitcode is None:
         process.kill()

@@ -1,11 +1,10 @@
-"""Fixtures for all tests: both event loops, one simulated archive a module; distribution over workers."""
+"""Fixtures for all tests: the event loops, one simulated archive a module; what was left out of a run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 import command_process
 import sampling
-from harness import Run, command
+from harness import Run
 from psfharvest.simulator import Settings, Simulator
 
 settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -88,9 +87,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"left out: {n} browser tests, since Chromium is not installed")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.campaign)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run a test on both event loops."""
+    """Run a test on both event loops, the second in the campaign; engine and archive have both in either."""
     return str(request.param)
 
 
@@ -110,26 +109,18 @@ def simulator(_shared_simulator: Simulator) -> Simulator:
 
 @pytest.fixture
 def psfharvest(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Run the command in a folder of its own, as a user would; with standard input, by a fresh interpreter."""
+    """Run the command in a folder of its own, as a user would; `stdin` comes from a pipe."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSFHARVEST_", "MAST_"))}
     scratch = tmp_path_factory.mktemp("outputs")
 
-    def run(*words: str | Path, env: dict[str, str] | None = None, stdin: str | None = None) -> Run:
-        whole = {**clean, **(env or {})}
-        if stdin is None:
-            done = command_process.run(
-                [*map(str, words)], cwd=tmp_path, env=whole, scratch=scratch, timeout_s=TIMEOUT_S
-            )
-            return Run(done)
-        done = subprocess.run(
-            command(*words),
+    def run(*words: str | Path, env: dict[str, str] | None = None, stdin: str = "") -> Run:
+        done = command_process.run(
+            [*map(str, words)],
             cwd=tmp_path,
-            env=whole,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
+            env={**clean, **(env or {})},
+            scratch=scratch,
+            timeout_s=TIMEOUT_S,
+            stdin=stdin,
         )
         return Run(done)
 

@@ -2,7 +2,8 @@
 The default run's sample of each matrix: of a test with several parameters, as many cases as show each value once.
 
 The other cases get the marker ``campaign``. ``@pytest.mark.sample(n)`` leaves `n` cases, evenly spread, also of one
-parameter's values. Cases that are named on the command line are a matrix of their own: each runs by its name.
+parameter's values; in the folders of `CASES_MAX`, where a case costs a harvest or a process, so many are the rule.
+Cases that are named on the command line are a matrix of their own: each runs by its name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pytest
+
+CASES_MAX = {"cluster": 2, "doctor": 3, "faces": 3, "metrics": 2, "serve": 3, "store": 3, "whole": 3}
+"""Cases of one test in the default run, by folder."""
 
 
 def examples(n: int) -> int:
@@ -30,7 +34,7 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
         key = item.path, item.cls, item.originalname
         matrices[key].append(item)
         marker = item.get_closest_marker("sample")
-        limits[key] = None if marker is None else marker.args[0]
+        limits[key] = CASES_MAX.get(item.path.parent.name) if marker is None else marker.args[0]
     for key, cases in matrices.items():
         chosen = sample([_values(item) for item in cases], limits[key])
         for n, item in enumerate(cases):

@@ -1,4 +1,4 @@
-"""The control request of the fetcher of single files: a broken transfer is asked for once more, an answer is not."""
+"""The control request of the fetcher of files: a broken transfer is asked for once more, an answer is not."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ def states(folder: Path) -> set[str]:
     return {row["state"] for row in rows_of(folder)}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("via", ["file", "bundle"])
 def test_a_check_that_refuses_all_stops_the_run(psfharvest, simulator: Simulator, tmp_path: Path, via: str) -> None:
     """Status 75 after few requests, nothing is a verdict; the words name rule, what came, and what lets it pass."""
@@ -208,6 +209,7 @@ async def test_nothing_but_bad_ones_left(simulator: Simulator, tmp_path: Path) -
     assert (3, first.failed) == (again.exit_status, again.failed)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 @pytest.mark.parametrize(("oddity", "words"), [("name_suffix", ()), ("", ("--accept", "wrong_shape"))])
 def test_a_lost_manifest(psfharvest, tmp_path: Path, sink: str, oddity: str, words: tuple[str, ...]) -> None:

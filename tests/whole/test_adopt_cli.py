@@ -50,6 +50,7 @@ def write_list(path: Path, uris: list[str]) -> Path:
     return path
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", sampled(SINKS, ["tree", "parquet"]))
 def test_lost_damaged_adopted_and_gone_on(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """The broken are told with status 3 and fetched by resume; the harvest's own command knows the folder again."""
@@ -100,6 +101,7 @@ def test_lost_damaged_adopted_and_gone_on(simulator: Simulator, psfharvest, tmp_
     assert (2, True) == (other.status, "--extend" in other.err)
 
 
+@pytest.mark.campaign
 def test_a_query_is_added_to_an_adopted_list(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """With --extend, the query that the folder was harvested by finds its cutouts done, and asks for the rest."""
     archive = ["--archive", simulator.url, "--quiet", "--json"]
@@ -177,6 +179,7 @@ def test_what_the_published_module_left_is_adopted_with_a_list(
     assert 20 == check_every_file(folder, simulator)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("origin", ["the archive's", "the notebook's"])
 def test_an_extracted_bundle_is_adopted_by_its_own_page(
     here: Path, simulator: Simulator, psfharvest, origin: str
@@ -249,6 +252,7 @@ def test_killed_in_the_middle(simulator: Simulator, psfharvest, tmp_path: Path, 
     assert not (tmp_path / "d/.adopting").exists()
 
 
+@pytest.mark.campaign
 def test_kills_at_any_moment(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """Wherever the kills fall, there is no manifest or a whole one, and every cutout stays as it was."""
     draw = random.Random(7)
@@ -275,6 +279,7 @@ def test_kills_at_any_moment(simulator: Simulator, psfharvest, tmp_path: Path) -
     assert 300 == check_every_file(tmp_path / "d", simulator)
 
 
+@pytest.mark.campaign
 def test_an_interrupt_leaves_the_way_on(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """Ctrl-C ends it with status 130 and without a manifest; the same command does it later."""
     words = ["harvest", "d", "IR", "--limit", "30", "--suffix", "flt", "--sink", "shards"]
@@ -315,6 +320,7 @@ def test_refusals_have_status_2_and_change_nothing(simulator: Simulator, psfharv
     assert before == [path for path in sorted(tmp_path.rglob("*")) if path.name[-4:] not in ("-shm", "-wal")]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("trouble", ["a file in the way", "a full disk"])
 def test_local_trouble_has_status_74_and_loses_nothing(
     simulator: Simulator, psfharvest, tmp_path: Path, trouble: str
@@ -387,6 +393,7 @@ def measured(folder: Path) -> dict[str, tuple]:
     return {row["uri"]: tuple(row[name] for name in MEASURED if name in table.colnames) for row in table}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", sampled(SINKS, ["tree"]))
 def test_the_catalogue_gives_what_a_list_does_not(
     simulator: Simulator, psfharvest, tmp_path: Path, sink: str
@@ -413,6 +420,7 @@ def test_the_catalogue_gives_what_a_list_does_not(
     assert 0 == psfharvest("verify", "d", "--quiet").status
 
 
+@pytest.mark.campaign
 def test_the_catalogue_is_asked_on_where_it_was_cut_off(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """The archive goes down between two questions: 75, what came is kept, the same command asks for the rest."""
     archive = ["--archive", simulator.url, "--quiet"]

@@ -43,6 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
+@pytest.mark.sample(100)
 @pytest.mark.parametrize("combination", sampled(COMBINATIONS, DEFAULT), ids=str)
 def test_deaths_at_every_point_and_anywhere(world: World, tmp_path: Path, combination: Combination) -> None:
     """Each point is met and survived; in the end all is done, whole, verified, and nothing is asked again."""
@@ -53,6 +54,7 @@ def test_deaths_at_every_point_and_anywhere(world: World, tmp_path: Path, combin
     assert len(points) + n_random(combination) <= score.kills
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["shards"]))
 def test_deaths_amid_damaged_bundles(world: World, tmp_path: Path, sink: str) -> None:
     """Where every other bundle is damaged, no death leaves a false cutout claimed or under its name."""
@@ -70,6 +72,7 @@ def test_every_point_is_tried_and_the_deaths_are_many() -> None:
     assert 500 <= len(tried) + sum(n_random(combination) for combination in COMBINATIONS)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", sampled(["files", "shards"], ["files"]))
 def test_a_death_costs_no_more_than_is_promised(world: World, tmp_path: Path, sink: str) -> None:
     """Killed when most is fetched, a life has claimed all but connections + 512 cutouts of what it asked for."""

@@ -51,6 +51,7 @@ def is_told(trial: Trial, *words: str) -> bool:
     return re.search(rf"^(Sink|Manifest)Error: .*({'|'.join(words)})", trial.log(), re.MULTILINE) is not None
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 @pytest.mark.parametrize("source", sampled(["list", "query"], ["query"]))
 def test_files_that_may_not_grow(world: World, tmp_path: Path, sink: str, source: str) -> None:
@@ -66,6 +67,7 @@ def test_files_that_may_not_grow(world: World, tmp_path: Path, sink: str, source
     assert stops > 3
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_disk_that_fills_up(world: World, tmp_path: Path, sink: str) -> None:
     """The same with a real disk, where one can be had; elsewhere with files that may not grow."""

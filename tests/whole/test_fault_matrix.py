@@ -97,6 +97,7 @@ def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
     assert min(n_covered.values()) >= 5
 
 
+@pytest.mark.sample(1000)
 @pytest.mark.parametrize("spot", sampled(SPOTS, COVERING), ids=str)
 def test_fault(matrix: Matrix, spot: Spot) -> None:
     """State, reason, attempts and requests are the row's; nothing wrong is kept, and nobody else is harmed."""

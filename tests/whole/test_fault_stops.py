@@ -159,6 +159,7 @@ STOPS = {
 }
 
 
+@pytest.mark.sample(2)
 @may_leave_sockets
 @pytest.mark.parametrize("name", sampled(STOPS, ["refused", "untrusted", "503 to all", "429, come back tomorrow"]))
 async def test_a_stop_leaves_work_that_goes_on(
@@ -199,6 +200,7 @@ REASONS = {
 }
 
 
+@pytest.mark.sample(2)
 @may_leave_sockets
 @pytest.mark.parametrize("name", sampled(REASONS, ["no such name", "refused", "expired"]))
 async def test_what_was_lost_is_called_by_its_name(
@@ -242,6 +244,7 @@ async def test_an_outage_in_the_middle(context: ssl.SSLContext, tmp_path: Path) 
             assert N == check_every_file(tmp_path / wire, simulator)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("code", [302, 307, 308])
 async def test_a_redirect_to_another_host_takes_no_token_along(
     code: int, context: ssl.SSLContext, tmp_path: Path
@@ -332,7 +335,7 @@ ALWAYS = ["503", "ERROR 0", "closed", "cut", "HTML", "no status"]
 """Lasting faults of the default run; the others spoil one answer there."""
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, QUERY_FAULTS.keys() - ALWAYS))
 async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str) -> None:
     """Each question of a query is answered badly once; the next answer counts, and nothing is missing."""
@@ -350,7 +353,7 @@ async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext,
         assert 12 == check_every_file(tmp_path / wire, catalogue)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, ALWAYS))
 async def test_a_query_fails_always(
     catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str

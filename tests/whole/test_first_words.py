@@ -94,6 +94,7 @@ def test_no_colour_without_a_terminal(psfharvest) -> None:
     assert "\x1b" not in psfharvest("status", "nowhere", env={"TERM": "xterm", "FORCE_COLOR": "1"}).err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("verb", ["harvest", "resume"])
 def test_a_finished_folder_that_cannot_be_written(psfharvest, env, tmp_path: Path, verb: str) -> None:
     """Nothing is left to do, so the status is 0, with a word about the folder; with work left it is 74."""

@@ -53,6 +53,7 @@ def test_the_notebooks_query(simulator: Simulator, psfharvest) -> None:
     assert sum(line.strip() != "" for line in table.out.splitlines()[2:]) == 6
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("detector", ["UVIS", "IR", "WFPC2"])
 async def test_every_detector_by_api(simulator: Simulator, tmp_path: Path, detector: str) -> None:
     """All suffixes of a detector are harvested, saturated sources at 101 pixels."""
@@ -268,6 +269,7 @@ def test_missing_and_failed_are_told_with_their_reasons(simulator: Simulator, ps
 ENDS = [("hang_up", "curl"), ("reset", "httpx"), ("hang_up", "httpx"), ("reset", "curl")]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind_and_wire", sampled(ENDS, ENDS[:2]), ids="-".join)
 async def test_every_request_is_counted(tmp_path: Path, kind_and_wire: tuple[str, str]) -> None:
     """A connection that dies costs a request, and an attempt unless the wire repeated the request by itself."""
@@ -290,6 +292,7 @@ async def test_every_request_is_counted(tmp_path: Path, kind_and_wire: tuple[str
     assert {"reset"} == set(report.retried)
 
 
+@pytest.mark.campaign
 def test_status_while_another_process_harvests(psfharvest, tmp_path: Path) -> None:
     """The account can be read at any time, a second harvester is told who holds the folder."""
     with Simulator(Settings(sources=2000, latency_s=0.05)) as simulator:
@@ -341,6 +344,7 @@ def test_limit_is_the_lowest_ids(simulator: Simulator, psfharvest, tmp_path: Pat
     assert lowest == [int(x) for x in (tmp_path / "t.csv").read_text().split()[1:]]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
 def test_tables_in_every_format(simulator: Simulator, psfharvest, tmp_path: Path, ending: str) -> None:
     """A table is read back by astropy from each format."""

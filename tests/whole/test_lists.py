@@ -46,7 +46,7 @@ WAYS = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("script", WAYS.values(), ids=WAYS)
 def test_what_is_no_file_is_read_once(script: str, simulator: Simulator, tmp_path: Path, uris: list[str]) -> None:
     """Whatever stands behind the name of the list, each of its lines is asked for."""
@@ -100,6 +100,7 @@ ENCODINGS: dict[str, tuple[Callable[[str], bytes], str]] = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("encode", "name"), ENCODINGS.values(), ids=ENCODINGS)
 @pytest.mark.parametrize("door", sampled(["list", "-", "/dev/stdin"], ["-"]))
 def test_other_encodings_are_refused_by_name(
@@ -127,6 +128,7 @@ NEWLINES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", NEWLINES.values(), ids=NEWLINES)
 @pytest.mark.parametrize("door", sampled(["list", "-"], ["list"]))
 def test_newlines_of_every_system(simulator: Simulator, tmp_path: Path, uris: list[str], write, door: str) -> None:

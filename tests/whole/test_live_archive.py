@@ -85,7 +85,7 @@ ENDS = {
 }
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in ENDS), ("500", 1), ("404", 32)])
 async def test_bad_cutouts_do_not_stop_a_live_archive(
     simulator: Simulator, tmp_path: Path, name: str, connections: int
@@ -188,7 +188,7 @@ def from_now_on(name: str, n: int) -> Fault:
     return Fault(**fields | {"service": "file", "start": n})
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in UNIFORM), ("500", 1), ("404", 32)])
 async def test_an_archive_that_answers_all_in_one_wrong_way_gives_no_verdict(
     simulator: Simulator, tmp_path: Path, name: str, connections: int
@@ -209,6 +209,7 @@ async def test_an_archive_that_answers_all_in_one_wrong_way_gives_no_verdict(
     assert {1} == {row["attempts"] for row in rows_of(tmp_path / "h")}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["404", "503", "a page"])
 async def test_an_outage_that_passes_costs_nothing(simulator: Simulator, tmp_path: Path, name: str) -> None:
     """After a second of wrong answers the run goes on by itself: all done, one attempt each, but for the probes."""
@@ -227,6 +228,7 @@ async def test_an_outage_that_passes_costs_nothing(simulator: Simulator, tmp_pat
     assert {1} == {row["attempts"] for row in rows_of(tmp_path / "h")}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["404", "503", "a page"])
 async def test_a_stream_meets_the_outage_as_an_error(simulator: Simulator, name: str) -> None:
     """Nothing of it is called missing or failed."""

@@ -124,6 +124,7 @@ def harvested(made: dict[str, Path], simulator: Simulator, tmp_path: Path):
     return put
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_folders_become_one(harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str) -> None:
     """Everything counts once; either harvest is recognised and sends no request for a cutout."""
@@ -153,6 +154,7 @@ def test_two_folders_become_one(harvested, simulator: Simulator, psfharvest, tmp
     assert not simulator.requests
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_into_a_harvest_folder_and_again(
     harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str
@@ -172,6 +174,7 @@ def test_into_a_harvest_folder_and_again(
     assert len(a | b) + 30 == check(tmp_path / "b", simulator, psfharvest)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_convert(harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str, sink: str) -> None:

@@ -97,6 +97,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("kind", "verb"), NOW)
 def test_killed_anywhere_it_goes_on(
     made: Callable[[str], Path], tmp_path: Path, scratch: Path, kind: str, verb: str

@@ -75,6 +75,7 @@ def test_fetch_refuses_a_part_of_a_datauri(
     assert (2, True, []) == (run.status, words in run.err, list(tmp_path.iterdir()))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "name", ["mast:HST/product/x", "mast:HST/get?name=y", "mast:HST/x.fits", "mast:HST/x.tar.gz"]
 )
@@ -87,6 +88,7 @@ def test_a_sentence_is_no_file(psfharvest, tmp_path: Path, sentences: str, name:
     assert b"dataset parameter is required" == (tmp_path / "x.txt").read_bytes()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("n_cut", [1, 10, 80, 110])
 def test_a_stream_cut_within_a_line(
     psfharvest, simulator: Simulator, tmp_path: Path, uris: list[str], n_cut: int
@@ -104,6 +106,7 @@ def test_a_stream_cut_within_a_line(
     assert 1 == again.account["requests"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("door", ["file", "-"])
 def test_tails_behind_the_name(
     psfharvest, simulator: Simulator, tmp_path: Path, uris: list[str], door: str
@@ -121,6 +124,7 @@ def test_tails_behind_the_name(
     assert [True] * 3 == [f"line {n}: " in d and "behind the file name" in d for n, d in enumerate(details, 1)]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 def test_two_spellings_are_one_cutout(
     psfharvest, simulator: Simulator, tmp_path: Path, uris: list[str], spell

@@ -33,6 +33,7 @@ def cut(simulator: Simulator, sink: str, folder: Path, *more: str, seed: int, cu
     return found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["shards", "files", "parquet"])
 def test_what_was_claimed_is_there(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """At seeded moments of a harvest, whichever unsynced writes and names the disk had kept."""

@@ -72,6 +72,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(simulator: Simulator, psfharvest, tmp_path: Path, name: str) -> None:
     """The status is 2, standard error names the way out, and no file appears."""
@@ -127,6 +128,7 @@ def test_a_layout_of_a_folder_without_files(
     assert 0 == psfharvest(*words, env=env).status
 
 
+@pytest.mark.campaign
 def test_a_full_disk_is_74_and_the_same_command_continues(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """When storage fails the run stops with the account, and goes on once there is room."""
     words = ["harvest", "d", "UVIS", "--limit", "300", "--suffix", "flt", "--archive", simulator.url, "--json"]

@@ -114,6 +114,7 @@ def test_query_as_json_lines(psfharvest, env) -> None:
     assert [["qfit", "id"]] * 2 == [list(json.loads(line)) for line in chosen.out.splitlines()]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_a_table_fits_the_terminal(env, tmp_path: Path, width: int) -> None:
     """On a terminal no line is wider, and the columns left out are told of."""
@@ -124,6 +125,7 @@ def test_a_table_fits_the_terminal(env, tmp_path: Path, width: int) -> None:
     assert all(len(line) < width for line in table[:6])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [0, 1, 20, 40, 80])
 def test_the_bar_fits_the_terminal_and_ends_in_the_final_state(env, tmp_path: Path, width: int) -> None:
     """Every frame is narrower than the terminal, counts come first, and the last frame is the end."""
@@ -145,6 +147,7 @@ def test_lines_without_a_terminal_carry_their_time(psfharvest, env) -> None:
     assert "25 of 25 (100.0 %)" in run.err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "words", [["count", "UVIS"], ["query", "UVIS"], ["harvest", "d", "UVIS", "--suffix", "flt"]], ids=" ".join
 )
@@ -158,6 +161,7 @@ def test_an_archive_that_does_not_answer_is_told_early(psfharvest, words: list[s
     assert "until" in first
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
 @pytest.mark.parametrize(
     "words",

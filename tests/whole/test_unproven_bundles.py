@@ -23,6 +23,7 @@ from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Progress
 from psfharvest.show.progress import Reporter
 from psfharvest.simulator import Fault, Settings, Simulator
+from sampling import examples
 
 N = 200
 QUERY = Query("UVIS", limit=N)
@@ -34,6 +35,7 @@ CHILD = """
 import os, sys
 from psfharvest import Archive, Limits, Query
 from psfharvest.cli import loop
+from sampling import examples
 
 url, sink, signum, n = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 sent = []
@@ -112,6 +114,7 @@ def n_readable(folder: Path, sink: str) -> int:
     return len(found)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 @pytest.mark.parametrize(
     ("scheme", "signum"), [("http", signal.SIGKILL), ("http", signal.SIGINT), ("https", signal.SIGKILL)]
@@ -144,6 +147,7 @@ def test_a_stop_before_the_checksum_claims_nothing(
     assert not [path.name for path in (tmp_path / "home").glob(".*") if path.is_dir() and any(path.iterdir())]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 def test_an_interrupt_keeps_what_came_over_tls(
     https: Simulator, ca_file: Path, tmp_path: Path, psfharvest, sink: str
@@ -190,7 +194,7 @@ async def stop_when(simulator: Simulator, folder: Path, sink: str, n_arrived: in
         ]
     ),
 )
-@settings(max_examples=8)
+@settings(max_examples=examples(25))
 def test_after_any_stop_what_is_done_is_true(http: Simulator, sink: str, n_arrived: int, fault: Fault) -> None:
     """Cancelled at any number of arrivals, amid any damage, a run has claimed nothing but the truth."""
     http.faults = [fault]

@@ -77,6 +77,7 @@ async def settled(simulator: Simulator) -> int:
     return n
 
 
+@pytest.mark.sample(1)
 async def test_single_requests_beside_a_stream(archive: Archive, slow: Simulator) -> None:
     """A fetch beside a stream that keeps every connection busy comes within a few of the stream's cutouts."""
     uris = await uris_of(archive, 400)
@@ -106,6 +107,7 @@ async def test_single_requests_beside_a_stream(archive: Archive, slow: Simulator
     assert slow.peak_in_flight == 4
 
 
+@pytest.mark.sample(1)
 async def test_a_second_stream_has_its_part(archive: Archive) -> None:
     """Of two streams each gets about as much as the other, though the first was there long before."""
     first, second = await uris_of(archive, 400), await uris_of(archive, 60, "IR")
@@ -127,6 +129,7 @@ async def test_a_second_stream_has_its_part(archive: Archive) -> None:
     assert seen[0] < 40 + 60 * 2.5
 
 
+@pytest.mark.campaign
 async def test_single_requests_beside_a_harvest_with_bundles(slow: Simulator, tmp_path: Path) -> None:
     """Once a fetch has come, bundles leave one connection free, so that the next ones come at once."""
     with Simulator(Settings(sources=3000, latency_s=0.02, bundle_latency_s_per_cutout=0.005)) as simulator:
@@ -196,6 +199,7 @@ async def test_a_call_that_leaves_takes_its_request_back(slow: Simulator) -> Non
             await client.aclose()
 
 
+@pytest.mark.sample(1)
 async def test_calls_that_leave_cost_few_requests(archive: Archive, slow: Simulator) -> None:
     """Where half of the callers leave in the middle, requests are a tenth more than what was delivered, at most."""
     uris = await uris_of(archive, 240)
@@ -252,6 +256,7 @@ async def test_each_call_has_its_own_end(archive: Archive, slow: Simulator) -> N
     assert 1 == ends.count(CutoutMissing)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ahead", [None, 1, 5])
 async def test_a_stream_runs_ahead_as_far_as_asked(archive: Archive, slow: Simulator, ahead: int | None) -> None:
     """A break after one cutout has cost that one and what was ahead of it; by default two a connection."""
@@ -326,6 +331,7 @@ async def test_each_call_bears_an_outage_for_its_own_time(slow: Simulator) -> No
             assert uris[0] == (await archive.fetch(uris[0])).uri
 
 
+@pytest.mark.sample(1)
 async def test_a_thousand_calls_are_one_request_each(archive: Archive, slow: Simulator) -> None:
     """Many calls at once cost one request each, on as many connections as are allowed."""
     uris = await uris_of(archive, 300)
@@ -338,6 +344,7 @@ async def test_a_thousand_calls_are_one_request_each(archive: Archive, slow: Sim
     assert 4 == slow.peak_in_flight
 
 
+@pytest.mark.sample(1)
 async def test_a_verdict_does_not_wait_for_a_request_that_stalls(archive: Archive, slow: Simulator) -> None:
     """Whether a caller still waits for the one that stalls, or has left."""
     slow.faults = [Fault("stall", service="file", match="stalls")]
