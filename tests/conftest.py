@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -38,6 +39,23 @@ _without_browser = pytest.StashKey[int]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_left_out] = 0
     config.stash[_without_browser] = 0
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two processors: a third of the time tests wait for servers, processes and deadlines."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without garbage collection, and keep what then exists out of each later one: it stays anyway."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers

@@ -185,6 +185,7 @@ def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, 
     assert (5, asked, asked) == (status.account["total"], status.account["requests"], run.account["requests"])
 
 
+@pytest.mark.campaign
 def test_a_terminated_harvest_gives_the_sum_of_its_parts(simulator: Simulator, tmp_path: Path) -> None:
     """As ``status`` does, after workers of its own that are busy; the same command continues."""
     folder = tmp_path / "stars"

@@ -241,6 +241,7 @@ def test_through_a_proxy(cache: Path, psfharvest, simulator: Simulator, tmp_path
     assert all(target.startswith(simulator.url) for target in proxy.targets)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["nowhere.invalid", "127.0.0.1"])
 @pytest.mark.parametrize("words", [(), ("--quick",)])
 def test_without_a_network(cache: Path, psfharvest, where: str, words: tuple[str, ...]) -> None:

@@ -245,6 +245,7 @@ else:
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("where", ["plain", "inside"])
 @pytest.mark.parametrize("work", ["harvest", "stream"])
 def test_an_interrupt_ends_the_work_and_it_can_go_on(tmp_path: Path, work: str, where: str) -> None:

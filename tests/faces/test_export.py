@@ -113,6 +113,7 @@ def test_polars_reads_it(stars: Harvest, parquet: Path) -> None:
     assert stars.select(size_px=51).table()["id"].tolist() == frame["id"].to_list()
 
 
+@pytest.mark.campaign
 def test_datasets_reads_it(stars: Harvest, tmp_path: Path) -> None:
     """Hugging Face datasets load it and give batches of arrays."""
     export(stars, tmp_path / "small.parquet", sizes=[51])
@@ -222,6 +223,7 @@ def test_the_command_says_what_it_wrote(psfharvest, folder: Path, tmp_path: Path
     assert "" == psfharvest("export", folder, "stars.npz", "--quiet").err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ending", [".parquet", ".zarr", ".npz"])
 def test_a_full_disk_is_told_and_leaves_nothing(folder: Path, tmp_path: Path, ending: str) -> None:
     """Status 74, and neither a half export nor a leftover; the one before is still there."""

@@ -44,7 +44,7 @@ def colours(path: Path) -> set[tuple[int, ...]]:
     return {(c >> 16, c >> 8 & 255, c & 255) for c in packed.tolist()}
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("n", [1, 2, 6, 24, 60])
 @pytest.mark.parametrize("stretch", ["log", "asinh", "linear"])
 def test_sheets_of_a_harvest(folder: Path, tmp_path: Path, n: int, stretch: str) -> None:
@@ -72,7 +72,7 @@ def test_a_single_cutout_has_a_bar_with_its_values(folder: Path) -> None:
     assert cutout.file_name.split("_")[0] in figure.axes[0].get_title()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("shape", [(51, 51), (101, 101), (1, 1), (3, 40)])
 def test_what_is_no_number_has_its_own_shade(tmp_path: Path, shape: tuple[int, int]) -> None:
     """NaN is blue grey, which no other pixel is, neither page nor black; alone and on a sheet."""

@@ -65,6 +65,7 @@ def evil_names(outside: Path) -> bytes:
     )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("sink", SINKS)
 def test_names_that_lead_anywhere(tmp_path: Path, sink: str, *, is_packed: bool) -> None:
@@ -130,6 +131,7 @@ anyio.run(run, *sys.argv[1:])
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "sink"), list(zip(BOMBS, (*SINKS, "files"), strict=True)))
 def test_bundles_that_grow(tmp_path: Path, name: str, sink: str) -> None:
     """A bundle that expands without end is left, memory stays small, and the run ends with a whole account."""

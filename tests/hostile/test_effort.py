@@ -24,6 +24,7 @@ def ends() -> dict[str, dict[str, int]]:
     return found
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", list(HEAVY))
 def test_effort_is_in_proportion(ends: dict[str, dict[str, int]], name: str) -> None:
     """It ends within its minute of processor time, which once was many, and within a few times its input."""

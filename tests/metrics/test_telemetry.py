@@ -27,6 +27,7 @@ def ran(simulator: Simulator, folder: Path, backend: str, whose: str) -> dict[st
     return found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("whose", ["ours", "own"])
 def test_metrics_and_spans(simulator: Simulator, tmp_path: Path, backend: str, whose: str) -> None:
@@ -91,6 +92,7 @@ print(sorted(n for n in sys.modules if n.startswith(("opentelemetry.sdk", "opent
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("before", "loaded"),
     [("", []), ("import opentelemetry.trace", ["psfharvest.metrics.telemetry"])],

@@ -277,12 +277,14 @@ def die_at_points(base: Path, sink: str, what: str, *, n_kills: int, seed: int) 
         shutil.rmtree(home)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 def test_killed_at_some_points(tmp_path: Path, sink: str) -> None:
     """Until the last rename the folders are as they were; afterwards everything is there, once."""
     die_at_points(tmp_path, sink, "merge", n_kills=2, seed=len(sink))
 
 
+@pytest.mark.campaign
 def test_converting_killed_at_some_points(tmp_path: Path) -> None:
     """A conversion goes on after a death, too."""
     die_at_points(tmp_path, "files", "shards", n_kills=1, seed=1)

@@ -227,6 +227,7 @@ with ExitStack() as stack:
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", sampled(["tree", "shards", "parquet"], ["shards"]))
 def test_killed_in_the_middle(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """A kill behind the first checkpoint leaves no manifest; the next adopt goes on, and all is counted."""
