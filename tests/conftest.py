@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,27 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 _left_out = pytest.StashKey[int]()
 _without_browser = pytest.StashKey[int]()
+_too_late = pytest.StashKey[int]()
+_ends_at = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--within", type=float, metavar="MINUTES", help="begin no test later than so long after the start")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_left_out] = 0
-    config.stash[_without_browser] = 0
+    config.stash[_left_out] = config.stash[_without_browser] = config.stash[_too_late] = 0
+    minutes = config.getoption("--within")
+    config.stash[_ends_at] = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Pass over a test that would begin too late; the end of the run says how many."""
+    if time.monotonic() < item.config.stash[_ends_at]:
+        return None
+    item.config.stash[_too_late] += 1
+    return True
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -73,11 +91,12 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the number of tests left out from a worker to the process that reports."""
+    """Hand the numbers of tests left out from a worker to the process that reports."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = session.config.stash[_left_out]
         output["without_browser"] = session.config.stash[_without_browser]
+        output["too_late"] = session.config.stash[_too_late]
 
 
 class _FromWorkers:
@@ -89,6 +108,7 @@ class _FromWorkers:
     def pytest_testnodedown(self, node: Any) -> None:
         self._config.stash[_left_out] = node.workeroutput["left_out"]
         self._config.stash[_without_browser] = node.workeroutput["without_browser"]
+        self._config.stash[_too_late] += node.workeroutput["too_late"]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -103,6 +123,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"left out: {n} long tests; run them with: {again}")
     if n := config.stash[_without_browser]:
         terminalreporter.write_line(f"left out: {n} browser tests, since Chromium is not installed")
+    if n := config.stash[_too_late]:
+        minutes = config.getoption("--within")
+        terminalreporter.write_line(f"left out: {n} tests that would have begun after {minutes:g} minutes")
 
 
 @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.campaign)])

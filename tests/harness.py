@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,10 @@ from psfharvest.simulator import Simulator
 from psfharvest.store.readers.reader import Reader
 
 
+SUMS_S = 0.06
+"""What the work of `slowness` takes on a processor of 2020."""
+
+
 class Run:
     """A finished command: its exit status, both outputs, and the JSON object at the end of the first."""
 
@@ -43,6 +48,15 @@ class Run:
         found = json.loads(self.out.splitlines()[-1])
         assert isinstance(found, dict)
         return found
+
+
+@cache
+def slowness() -> float:
+    """Return how many times longer than on a quiet machine a piece of work takes here and now: 1 to 10."""
+    began_s = time.perf_counter()
+    for _ in range(20):
+        sum(range(100_000))
+    return min(10.0, max(1.0, (time.perf_counter() - began_s) / SUMS_S))
 
 
 def sampled(values: Iterable[Any], now: Collection[Any]) -> list[Any]:

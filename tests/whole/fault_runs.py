@@ -23,10 +23,10 @@ from psfharvest.simulator.http.record import Seen
 from whole.fault_table import ATTEMPTS, Case
 
 BATCH_SIZE = 12
-"""Harvests that work; those that wait for a deadline are beside them."""
+"""Harvests that work at a time; as many that mostly wait, for a deadline of their own, are beside them."""
 N_GOOD = 3
 STEP = N_GOOD + 1
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 """A harvest that takes longer hangs."""
 POLICY = RetryPolicy(attempts=ATTEMPTS, first_delay_s=0.01, max_delay_s=0.02, patience_s=60)
 _AT = {"good": ("ibc302ioq", 99.4127), "absent": ("ibc399zzq", 99.4127), "off": ("ibc302ioq", -9000.5)}
@@ -106,11 +106,10 @@ def run_all(simulator: Simulator, spots: Sequence[Spot], base: Path) -> dict[Spo
 
 
 async def _run_all(simulator: Simulator, runs: Sequence[Run]) -> None:
-    room = anyio.CapacityLimiter(BATCH_SIZE)
+    rooms = {is_slow: anyio.CapacityLimiter(BATCH_SIZE) for is_slow in (False, True)}
     async with anyio.create_task_group() as group:
         for run in runs:
-            is_slow = run.spot.case.row.is_slow
-            group.start_soon(_run_one, simulator, run, anyio.CapacityLimiter(1) if is_slow else room)
+            group.start_soon(_run_one, simulator, run, rooms[run.spot.case.row.is_slow])
 
 
 async def _run_one(simulator: Simulator, run: Run, room: anyio.CapacityLimiter) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
+from harness import slowness
 from psfharvest.simulator import Fault
 
 ATTEMPTS = 3
@@ -75,7 +76,7 @@ class Row:
     @property
     def is_slow(self) -> bool:
         """Whether it mostly waits."""
-        return self.waits_s > 0 or self.total_timeout_s < 60
+        return self.waits_s > 0 or self.timeout_s != Row.timeout_s or self.total_timeout_s != Row.total_timeout_s
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,8 @@ def loop(name: str, code: int) -> Row:
     return replace(row, ends=row.ends | {(way, ONCE): End(requests=2) for way in BOTH})
 
 
-SILENT = {"timeout_s": 3.0, "total_timeout_s": 30.0}
-DROPS = {"total_timeout_s": 3.0}
+SILENT = {"timeout_s": 3.0 * slowness(), "total_timeout_s": 30.0 * slowness()}
+DROPS = {"total_timeout_s": 3.0 * slowness()}
 RUINED = frozenset({"reset", "protocol"})
 
 BROKEN = [

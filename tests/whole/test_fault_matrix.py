@@ -98,6 +98,7 @@ def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
 
 
 @pytest.mark.sample(1000)
+@pytest.mark.timeout(1800)  # the first of a wire and way waits for all of them
 @pytest.mark.parametrize("spot", sampled(SPOTS, COVERING), ids=str)
 def test_fault(matrix: Matrix, spot: Spot) -> None:
     """State, reason, attempts and requests are the row's; nothing wrong is kept, and nobody else is harmed."""
