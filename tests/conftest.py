@@ -41,7 +41,7 @@ _ends_at = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--within", type=float, metavar="MINUTES", help="begin no test later than so long after the start")
+    parser.addoption("--within", type=float, metavar="MINUTES", help="begin no test later than that")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,7 +29,6 @@ from psfharvest.core.fits import datauri
 from psfharvest.simulator import Simulator
 from psfharvest.store.readers.reader import Reader
 
-
 SUMS_S = 0.06
 """What the work of `slowness` takes on a processor of 2020."""
 

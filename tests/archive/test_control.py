@@ -10,7 +10,7 @@ from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.model import Failure, Item, Limits, Reason, RetryPolicy
-from psfharvest.engine.traffic import Traffic
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.simulator import Fault, Simulator
 
 URI = (
@@ -38,22 +38,22 @@ async def test_a_broken_transfer_is_asked_for_once_more(
     """Only what broke twice, or was answered, is the control's answer; each request is counted."""
     simulator.faults = faults
     limits = Limits()
-    traffic = Traffic(limits, RetryPolicy(), is_public=False)
+    limiter = ArchiveLimiter(limits, RetryPolicy(), is_public=False)
     wire = make()
 
     async def count() -> Failure | None:
         raise AssertionError("a cutout is known to be good")
 
     try:
-        fetcher = FileFetcher(wire, traffic, Endpoints(simulator.url), limits, count=count)
+        fetcher = FileFetcher(wire, limiter, Endpoints(simulator.url), limits, count=count)
         fetcher.know_good([Item(1, URI, URI.removeprefix("mast:"), 11, "ibc302ioq")])
-        traffic.doubt()
-        traffic.begin_turn()
-        assert traffic.takes_control()
+        limiter.doubt()
+        limiter.begin_turn()
+        assert limiter.takes_control()
         failure = await fetcher.control()
-        traffic.controlled(failure)
+        limiter.controlled(failure)
     finally:
         await wire.aclose()
 
     assert reason == (failure and failure.reason)
-    assert n_requests == simulator.count("file") == traffic.requests
+    assert n_requests == simulator.count("file") == limiter.requests

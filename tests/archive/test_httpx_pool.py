@@ -91,6 +91,7 @@ async def test_cancellations_leave_every_slot_free(server: WireServer, library: 
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
 async def test_two_thousand_cancellations_leave_every_slot_free(server: WireServer, library: str) -> None:
     """The same, 2,000 times."""

@@ -58,6 +58,7 @@ def harvest(url: str, folder: Path, client, what=QUERY, **more):
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_a_cluster_harvests_what_one_process_does(simulator: Simulator, tmp_path: Path, cluster) -> None:
     """States and bytes are those of a local run, within one ceiling, also where cutouts fail; then it is whole."""
     simulator.faults = [
@@ -80,6 +81,7 @@ def test_a_cluster_harvests_what_one_process_does(simulator: Simulator, tmp_path
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_a_list_is_harvested_in_parts(simulator: Simulator, tmp_path: Path, cluster) -> None:
     """Doubles, equal file names and bad lines are what they are in one folder."""
     folder = tmp_path / "stars"
@@ -186,6 +188,7 @@ def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, 
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_a_terminated_harvest_gives_the_sum_of_its_parts(simulator: Simulator, tmp_path: Path) -> None:
     """As ``status`` does, after workers of its own that are busy; the same command continues."""
     folder = tmp_path / "stars"

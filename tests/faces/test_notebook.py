@@ -167,6 +167,7 @@ def test_the_published_notebook_runs_with_its_import_changed(
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_an_interrupt_of_the_kernel_stops_a_pool_and_the_next_call_continues(tmp_path: Path) -> None:
     """In the middle of 5,000 cutouts the kernel is interrupted: no request follows, and the next call finishes."""

@@ -130,6 +130,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 @pytest.mark.parametrize(("n_stars", "outage_s"), [(600, 4), pytest.param(5000, 30, marks=pytest.mark.campaign)])
 def test_a_live_harvest_is_followed_to_its_end(tmp_path: Path, open_page, n_stars: int, outage_s: float) -> None:
     """While another process harvests through an outage, the page shows what ``status --json`` says."""
@@ -199,6 +200,7 @@ def test_a_drawn_pixel_is_the_files(open_page, url: str, stars: Path) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_eight_tabs_and_an_interrupt(open_page, browser: Browser, stars: Path) -> None:
     """Eight tabs of one browser load, and do not hold up the end of the service."""
     with served(stars) as (address, process):
@@ -329,6 +331,7 @@ def test_a_box_in_the_plot_selects(open_page, url: str, stars: Path) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) -> None:
     """Whatever a catalogue row or a failure holds is shown as it is written, and never becomes part of the page."""
     folder = tmp_path / "stars"
@@ -355,6 +358,7 @@ def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) 
 
 
 @pytest.mark.campaign
+@pytest.mark.quiet
 def test_several_harvests_under_one_page(open_page, stars: Path, tmp_path: Path, psfharvest, simulator) -> None:
     """Another harvest is chosen at the top, and has an address of its own."""
     words = ["harvest", tmp_path / "other", "IR", "--suffix", "flt", "--limit", "7", "--archive", simulator.url]
