@@ -65,6 +65,7 @@ DEFAULT = ["stream damaged", "foreign members", "parent", "no bundles here", "bo
 """The others are in the fault matrix of the default run, one cutout at a time."""
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", sampled(FAULTS, DEFAULT))
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_damage_ends_in_everything_done(simulator: Simulator, tmp_path: Path, name: str) -> None:
