@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.core.advice import repair
-from psfharvest.core.catalog.table_column import FILLERS
+from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import acceptance, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.store.column_types import ColumnTypes, column
+from psfharvest.store.column_types import ColumnTypes
+from psfharvest.store.read.column_builder import part_of
 from psfharvest.store.read.harvest import Harvest
-from psfharvest.store.read.search import FoundCutout
 from psfharvest.store.row_schema import SKY, sky_columns
 
 BATCH_SIZE = 256
@@ -27,22 +27,41 @@ LEFT_OUT = ("state", "location", "attempts", "reason", "detail", "quirk")
 """Columns that say how a cutout came, not what it is."""
 
 
+Values = tuple[NDArray[Any], NDArray[np.bool_] | None]
+"""Of a column: its values, and which of them are null."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportBatch:
     """
     Some cutouts of one size.
 
-    `rows` are metadata, one mapping a cutout; `headers` the header texts; `images` has shape ``(n, size, size)``.
+    `columns` has by name the values and which are null (None for none of them); `headers` are the header texts;
+    `images` has shape ``(n, size, size)``.
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    columns: Mapping[str, Values]
     headers: Sequence[str]
     images: NDArray[np.float32]
 
-    def column(self, name: str, kind: str) -> tuple[list[Any], list[bool]]:
+    def __len__(self) -> int:
+        return len(self.headers)
+
+    def column(self, name: str, kind: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return one metadata column as values of its kind (nulls are astroquery's fillers), and its null mask."""
-        values = column(self.rows, name, kind)
-        return [FILLERS[kind] if value is None else value for value in values], [value is None for value in values]
+        if name not in self.columns:
+            return np.array([FILLERS[kind]] * len(self)), np.ones(len(self), np.bool_)
+        values, nulls = self.columns[name]
+        values = as_array(values, kind)
+        if nulls is None:
+            return values, np.zeros(len(self), np.bool_)
+        if nulls.any():
+            if kind == "str":
+                values = np.where(nulls, "", values)
+            else:
+                values = values.copy()
+                values[nulls] = FILLERS[kind]
+        return values, nulls
 
 
 class Content:
@@ -119,49 +138,83 @@ class Content:
         LocalError
             When a cutout is not where the manifest says, or is not of that size.
         """
-        rows: list[Mapping[str, Any]] = []
-        headers: list[str] = []
-        images: list[NDArray[np.float32]] = []
         total = sum(self.counts.values())
-        for chosen, found in self._found(size):
-            raw = chosen.read(found).raw
-            header, image = pixels.parts(raw, datauri.parts_of(found.ours["uri"]))
-            if image is not None and found.ours["quirk"] == acceptance.WRONG_SHAPE:
-                image = pixels.framed(image, size)
-            if image is None or image.shape != (size, size):
-                raise LocalError(
-                    f"{found.ours['uri']}: no image of {size} x {size} px; run: {repair(chosen.folder)}"
+        for harvest, page, n in self._pages(size):
+            chosen = {name: page[name] for name in page if name not in LEFT_OUT}
+            where = [page[name][0].tolist() for name in ("uri", "location", "size_bytes")]
+            quirks = page["quirk"][0].tolist() if "quirk" in page else [""] * n
+            for start in range(0, n, BATCH_SIZE):
+                part = slice(start, min(start + BATCH_SIZE, n))
+                read = [
+                    self._read(harvest, uri, location, size_bytes, quirk, size)
+                    for uri, location, size_bytes, quirk in zip(
+                        *(values[part] for values in where), quirks[part], strict=True
+                    )
+                ]
+                columns = {name: _cut(values, part) for name, values in chosen.items()}
+                if self._with_sky:
+                    columns |= _sky_columns([cutout.uri for cutout in read], [cutout.raw for cutout in read])
+                self._n_read += len(read)
+                self._progress(self._n_read, total)
+                yield ExportBatch(
+                    columns, [cutout.header for cutout in read], np.stack([cutout.image for cutout in read])
                 )
-            sky = sky_columns(Cutout(found.ours["uri"], raw)) if self._with_sky else {}
-            rows.append({**self._row(chosen, found), **sky})
-            headers.append(header)
-            images.append(image)
-            if len(rows) == BATCH_SIZE:
-                yield self._batch(rows, headers, images, total)
-                rows, headers, images = [], [], []
-        if rows:
-            yield self._batch(rows, headers, images, total)
 
-    def _batch(self, rows: Any, headers: Any, images: Any, total: int) -> ExportBatch:
-        self._n_read += len(rows)
-        self._progress(self._n_read, total)
-        return ExportBatch(rows, headers, np.stack(images))
+    def _read(
+        self, harvest: Harvest, uri: str, location: str, size_bytes: int, quirk: str, size: int
+    ) -> _ReadCutout:
+        raw = harvest.stored_bytes(location, size_bytes)
+        header, image = pixels.plain_parts(raw, size) or pixels.parts(raw, datauri.parts_of(uri))
+        if image is not None and quirk == acceptance.WRONG_SHAPE:
+            image = pixels.framed(image, size)
+        if image is None or image.shape != (size, size):
+            raise LocalError(f"{uri}: no image of {size} x {size} px; run: {repair(harvest.folder)}")
+        return _ReadCutout(uri, raw, header, image)
 
     def _scan(self, size: int) -> None:
         kinds, longest = ColumnTypes(), 0
-        for chosen, found in self._found(size):
-            kinds.add(self._row(chosen, found))
-            longest = max(longest, found.ours["size_bytes"])
+        for _, page, n in self._pages(size):
+            kinds.count(n)
+            longest = max(longest, int(page["size_bytes"][0].max()))
+            for name in (name for name in page if name not in LEFT_OUT):
+                values, nulls = page[name]
+                n_values = n if nulls is None else n - int(nulls.sum())
+                types = {CASTS[_kind(values)]} if n_values else set()
+                kinds.see(name, types, n_values, _width(values))
         self._kinds[size] = kinds
         self._header_bytes[size] = max(80, longest - 4 * size * size)
 
-    def _found(self, size: int) -> Iterator[tuple[Harvest, FoundCutout]]:
+    def _pages(self, size: int) -> Iterator[tuple[Harvest, Mapping[str, Values], int]]:
+        """Yield all cutouts of one size, some thousand at once: their harvest, columns, and how many they are."""
         for harvest in self._harvests:
             chosen = harvest.select(size_px=size)
-            for found in chosen.rows():
-                yield chosen, found
+            for page in chosen.column_pages():
+                n = len(page["uri"][0])
+                if len(self._harvests) > 1:
+                    page["harvest"] = np.full(n, str(harvest.folder)), None
+                yield chosen, page, n
 
-    def _row(self, harvest: Harvest, found: FoundCutout) -> dict[str, Any]:
-        row = {**found.source, **found.ours}
-        where = {"harvest": str(harvest.folder)} if len(self._harvests) > 1 else {}
-        return {**{name: value for name, value in row.items() if name not in LEFT_OUT}, **where}
+
+class _ReadCutout(NamedTuple):
+    uri: str
+    raw: bytes
+    header: str
+    image: NDArray[np.float32]
+
+
+def _cut(values: Values, part: slice) -> Values:
+    return values[0][part], None if values[1] is None else values[1][part]
+
+
+def _sky_columns(uris: Sequence[str], bodies: Sequence[bytes]) -> dict[str, Values]:
+    found = [sky_columns(Cutout(uri, raw)) for uri, raw in zip(uris, bodies, strict=True)]
+    parts = {name: part_of([one[name] for one in found], kind) for name, kind in SKY.items()}
+    return {name: (part.values, part.mask) for name, part in parts.items()}
+
+
+def _kind(values: NDArray[Any]) -> str:
+    return {"i": "int", "f": "float", "b": "bool"}.get(values.dtype.kind, "str")
+
+
+def _width(values: NDArray[Any]) -> int:
+    return values.dtype.itemsize // 4 if values.dtype.kind == "U" else 1

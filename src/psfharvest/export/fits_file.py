@@ -67,16 +67,15 @@ def _write_images(file: IO[bytes], rows: IO[bytes], content: Content, size: int,
     dtype, kinds = _row(content, size), content.kinds(size)
     for batch in content.batches(size):
         file.write(batch.images.astype(">f4").tobytes())
-        records = np.zeros(len(batch.rows), _stored(dtype))
+        records = np.zeros(len(batch), _stored(dtype))
         for name, kind in kinds.items():
-            values, is_null = batch.column(name, kind)
-            mask = np.array(is_null, np.bool_)
+            values, mask = batch.column(name, kind)
             if kind == "str":
-                records[name] = [_ascii(value).encode() for value in values]
+                records[name] = np.char.encode(values, "ascii", "replace")
             elif kind == "bool":
-                records[name] = _LOGICAL[np.array(values, np.int64)]
+                records[name] = _LOGICAL[values.astype(np.int64)]
             else:
-                records[name] = np.where(mask, FILL_INT, np.array(values, np.int64)) if kind == "int" else values
+                records[name] = np.where(mask, FILL_INT, values) if kind == "int" else values
             if name + MASK in (dtype.names or ()):
                 records[name + MASK] = _LOGICAL[mask.astype(np.int64)]
         records["header"] = [_ascii(text).encode() for text in batch.headers]

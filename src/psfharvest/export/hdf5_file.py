@@ -43,7 +43,7 @@ def write(content: Content, out: Path) -> None:
             start = 0
             for batch in content.batches(size):
                 _fill(group, content.kinds(size), batch, start)
-                start += len(batch.rows)
+                start += len(batch)
         if len(content.counts) == 1:
             for name in group:
                 file[name] = group[name]  # a second name, no second copy
@@ -82,13 +82,13 @@ def _column(group: Any, name: str, n: int, dtype: Any) -> Any:
 
 
 def _fill(group: Any, kinds: dict[str, str], batch: ExportBatch, start: int) -> None:
-    rows = slice(start, start + len(batch.rows))
+    rows = slice(start, start + len(batch))
     group["images"][rows] = batch.images
     group["header"][rows] = list(batch.headers)
     for name, kind in kinds.items():
         values, is_null = batch.column(name, kind)
         if kind == "int":
-            values = [FILL_INT if null else value for value, null in zip(values, is_null, strict=True)]
-        group[name][rows] = values if kind == "str" else np.array(values, _DTYPES[kind])
+            values = np.where(is_null, FILL_INT, values)
+        group[name][rows] = values.astype(object) if kind == "str" else values
         if name + MASK in group:
-            group[name + MASK][rows] = np.array(is_null, np.bool_)
+            group[name + MASK][rows] = is_null

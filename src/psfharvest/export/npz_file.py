@@ -33,7 +33,7 @@ def write(content: Content, out: Path) -> None:
     OSError
         When it cannot be written.
     """
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True, compresslevel=1) as archive:
         about = np.array(json.dumps(content.provenance))
         with _member(archive, "provenance", about.dtype, ()) as member:
             member.write(about.tobytes())
@@ -58,7 +58,7 @@ def _write(
     with _member(archive, f"{prefix}images", np.dtype("<f4"), (content.counts[size], size, size)) as member:
         for batch in content.batches(size):
             member.write(batch.images.astype("<f4", copy=False).tobytes())
-            records = np.zeros(len(batch.rows), row)
+            records = np.zeros(len(batch), row)
             for name, kind in kinds.items():
                 records[name], is_null = batch.column(name, kind)
                 if content.has_null(size, name):

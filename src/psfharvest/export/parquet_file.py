@@ -41,9 +41,9 @@ def write(content: Content, out: Path) -> None:
     with arrow.writer(out, schema) as writer:
         for size in sizes:
             for batch in content.batches(size):
-                rows = [{**row, "header": header} for row, header in zip(batch.rows, batch.headers, strict=True)]
+                columns = {name: batch.column(name, kind) for name, kind in kinds.items()}
                 images = {
-                    name: batch.images if s == size else np.full((len(rows), s, s), np.nan, np.float32)
+                    name: batch.images if s == size else np.full((len(batch), s, s), np.nan, np.float32)
                     for s, name in names.items()
                 }
-                writer.write_table(arrow.table(schema, rows, images))
+                writer.write_table(arrow.table_of_columns(schema, columns, batch.headers, images))

@@ -95,11 +95,11 @@ def _part(batch: ExportBatch, name: str, kinds: dict[str, str]) -> Any:
         return np.array(batch.headers, dtype=object)
     if name not in kinds:
         column = name.removesuffix(MASK)
-        return np.array(batch.column(column, kinds[column])[1], np.bool_)
+        return batch.column(column, kinds[column])[1]
     values, is_null = batch.column(name, kinds[name])
     if kinds[name] == "int":
-        return np.where(is_null, FILL_INT, np.array(values, np.int64))
-    return np.array(values, dtype=object if kinds[name] == "str" else _DTYPES[kinds[name]])
+        return np.where(is_null, FILL_INT, values)
+    return values.astype(object) if kinds[name] == "str" else values
 
 
 def _images(group: Any, n: int, size: int) -> Any:

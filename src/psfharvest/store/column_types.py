@@ -64,11 +64,20 @@ class ColumnTypes:
             if isinstance(value, str) and len(value) > seen.width:
                 seen.width = len(value)
 
-    def see(self, name: str, types: Iterable[type]) -> None:
-        """Take the types of a column's values, nulls left out, into account; for `all` and `kind`."""
+    def see(self, name: str, types: Iterable[type], n_values: int = 0, width: int = 1) -> None:
+        """
+        Take values of a column into account: their types, how many they are, and the longest text's characters.
+
+        `count` says how many rows they are of; without it, and `n_values`, `has_null` knows nothing of them.
+        """
         seen = self._seen.setdefault(name, ObservedTypes())
-        self._n_seen.setdefault(name, 0)
+        self._n_seen[name] = self._n_seen.get(name, 0) + n_values
         seen.types.update(types)
+        seen.width = max(seen.width, width)
+
+    def count(self, n_rows: int) -> None:
+        """Take note of rows whose columns are seen."""
+        self._n_rows += n_rows
 
     def all(self) -> dict[str, str]:
         """Return ``str``, ``int``, ``float`` or ``bool`` for each column."""

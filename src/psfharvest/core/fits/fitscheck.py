@@ -215,6 +215,16 @@ def _is_plain_image(body: bytes, size_px: int) -> bool:
     return len(body) == _padded(end + CARD) + _padded(4 * size_px * size_px)
 
 
+def plain_image(body: bytes, size_px: int) -> Hdu | None:
+    """Return the one image of a file as fitscut sends it when all is well; None for any other, which is walked."""
+    if not _is_plain_image(body, size_px):
+        return None
+    end = _header_end(body, 0)
+    if isinstance(end, Rejection):
+        return None
+    return Hdu(body[:end], -32, (size_px, size_px), _padded(end + CARD), 4 * size_px * size_px, len(body))
+
+
 def _padded(size: int) -> int:
     return (size + BLOCK - 1) // BLOCK * BLOCK
 

@@ -49,6 +49,12 @@ def parts(raw: bytes, asked: CutoutURI | None = None) -> tuple[str, NDArray[floa
     return unit.header.decode("latin-1"), pixels
 
 
+def plain_parts(raw: bytes, size_px: int) -> tuple[str, NDArray[float32]] | None:
+    """Return what `parts` does for a file without any quirk and of the side that was asked for, or None."""
+    unit = fitscheck.plain_image(raw, size_px)
+    return None if unit is None else (unit.header.decode("latin-1"), _pixels(raw, unit))
+
+
 def crop_offset(unit: fitscheck.Hdu, asked: CutoutURI) -> tuple[int, int] | None:
     """Return where ``(x, y)`` in the frame that was asked for a crop's first pixel stands, or None for no crop."""
     if unit.shape == (asked.size_px, asked.size_px):

@@ -8,6 +8,7 @@ look-up distortions, whose tables a cutout lacks (see `Cutout.wcs`).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -27,8 +28,7 @@ _WANTED = re.compile(
     r"|[AB]_ORDER|[AB]_\d_\d"
 )
 _ODD = re.compile(r"(PV\d+_|CROTA|PROJP|WCSDIM|PC0|CD0)")
-_FIRST = frozenset("CLEABRPW")
-_SIDES = (("A", 0), ("B", 1))
+_ODD_USE = "?"
 _D_EXPONENT = str.maketrans("D", "E")
 """FITS allows an exponent of double precision: standard 4.0, section 4.2.4."""
 
@@ -107,16 +107,24 @@ def _spread(bits: int) -> int:
 def _cards(header: str) -> dict[str, str] | None:
     """Return the cards of the WCS, values as text; None where there is one that `_tan_sip` knows nothing of."""
     found: dict[str, str] = {}
-    for start in range(0, len(header), 80):
-        if header[start] not in _FIRST:
-            continue
-        name = header[start : start + 8].rstrip()
-        if _ODD.match(name):
+    names = [header[start : start + 8] for start in range(0, len(header), 80)]
+    for at, use in enumerate(map(_use_of, names)):
+        if use == _ODD_USE:
             return None
-        if _WANTED.fullmatch(name) and header[start + 8] == "=":
-            value = header[start + 10 : start + 80]
-            found[name] = value.split("'")[1].rstrip() if "'" in value else value.partition("/")[0].strip()
+        if use is None or header[80 * at + 8] != "=":
+            continue
+        value = header[80 * at + 10 : 80 * at + 80]
+        found[use] = value.split("'")[1].rstrip() if "'" in value else value.partition("/")[0].strip()
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _use_of(keyword: str) -> str | None:
+    """Return a keyword of the WCS without its blanks, `_ODD_USE` for one that changes it, None for any other."""
+    name = keyword.rstrip()
+    if _ODD.match(name):
+        return _ODD_USE
+    return name if _WANTED.fullmatch(name) else None
 
 
 def _is_plain(cards: Mapping[str, str]) -> bool:
@@ -138,14 +146,9 @@ def _tan_sip(cards: Mapping[str, str], x: float, y: float) -> Place:
 
     u, v = x - value("CRPIX1", 0.0), y - value("CRPIX2", 0.0)
     if cards["CTYPE1"].endswith("-SIP"):
-        shift = [0.0, 0.0]
-        for letter, axis in _SIDES:
-            order = int(value(f"{letter}_ORDER", 0))
-            for p in range(order + 1):
-                for q in range(order + 1 - p):
-                    factor = value(f"{letter}_{p}_{q}", 0.0)
-                    shift[axis] += factor * u**p * v**q if factor else 0.0
-        u, v = u + shift[0], v + shift[1]
+        given = tuple((name, text) for name, text in cards.items() if name[1] == "_")
+        shifts = [math.fsum(factor * u**p * v**q for p, q, factor in terms) for terms in _sip_terms(given)]
+        u, v = u + shifts[0], v + shifts[1]
     xi, eta = (
         math.radians(
             value(f"CD{i}_1", 0.0) * u + value(f"CD{i}_2", 0.0) * v
@@ -158,6 +161,22 @@ def _tan_sip(cards: Mapping[str, str], x: float, y: float) -> Place:
     below = math.cos(dec) - eta * math.sin(dec)
     at_dec = math.atan2(math.sin(dec) + eta * math.cos(dec), math.hypot(xi, below))
     return Place(math.degrees(ra + math.atan2(xi, below)) % 360.0, math.degrees(at_dec))
+
+
+@functools.lru_cache(maxsize=64)
+def _sip_terms(cards: tuple[tuple[str, str], ...]) -> tuple[list[tuple[int, int, float]], ...]:
+    """Return the terms of both polynomials, powers and factor; an exposure's cutouts have the same."""
+    numbers = {name: float(text.translate(_D_EXPONENT)) for name, text in cards}
+    terms: dict[str, list[tuple[int, int, float]]] = {}
+    for letter in "AB":
+        order = int(numbers.get(f"{letter}_ORDER", 0))
+        terms[letter] = [
+            (p, q, factor)
+            for p in range(order + 1)
+            for q in range(order + 1 - p)
+            if (factor := numbers.get(f"{letter}_{p}_{q}", 0.0))
+        ]
+    return terms["A"], terms["B"]
 
 
 def _by_astropy(cutout: Cutout, center: tuple[float, float]) -> Place | None:

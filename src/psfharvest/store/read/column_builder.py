@@ -88,15 +88,23 @@ class ColumnBuilder:
             self._put_numbers(start, part)
         self._end = start + n
 
-    def column(self, name: str, kind: str, n_rows: int) -> MaskedColumn:
-        """Return the column, of as many rows as there were in the end; the numbers' array is given away."""
+    def arrays(self, kind: str, n_rows: int) -> tuple[NDArray[Any], Mask | None]:
+        """
+        Return values and nulls (None where there are none), of as many rows as there were in the end.
+
+        What stands for a null is the kind's filler. The numbers' array is given away.
+        """
         self._n_rows, self._nulls = n_rows, None if self._nulls is None else self._nulls[:n_rows]
         self._close(n_rows)
         data = self._data(kind)
         if self._nulls is not None:
             data[self._nulls] = FILLERS[kind]
-        is_null = False if kind == "float" or self._nulls is None else self._nulls
-        return masked_column(name, data, is_null, *about(name))
+        return data, self._nulls
+
+    def column(self, name: str, kind: str, n_rows: int) -> MaskedColumn:
+        """Return the column of a table; null floats are NaN and not masked."""
+        data, nulls = self.arrays(kind, n_rows)
+        return masked_column(name, data, False if kind == "float" or nulls is None else nulls, *about(name))
 
     def _put_numbers(self, start: int, part: ColumnPart) -> None:
         first, end, array = self._numbers[-1] if self._numbers else (0, -1, None)

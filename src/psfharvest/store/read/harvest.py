@@ -51,6 +51,7 @@ class Page(Protocol):
     def _repr_html_(self) -> str: ...
 
 
+PAGE_ROWS = 4096
 PICTURES = 12
 PICTURE_PX = 76
 
@@ -265,7 +266,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         LocalError
             When its bytes are not where the manifest says.
         """
-        raw = self._bytes(found.ours["location"], found.ours["size_bytes"])
+        raw = self.stored_bytes(found.ours["location"], found.ours["size_bytes"])
         return Cutout(found.ours["uri"], raw, found.source)
 
     def show(self, *, height: int = 720) -> Page:
@@ -336,7 +337,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         """Yield the cutouts with these numbers, as far as they are done, without their catalogue rows."""
         manifest, _ = self._open()
         for _, uri, location, size_bytes in search.places(manifest, numbers):
-            yield Cutout(uri, self._bytes(location, size_bytes))
+            yield Cutout(uri, self.stored_bytes(location, size_bytes))
 
     def cutouts(self, numbers: Numbers) -> list[Cutout]:
         """Return the cutouts with these numbers, as far as they are done."""
@@ -348,16 +349,39 @@ class Harvest(Analysis, Sequence[Cutout]):
         """Return done cutouts, by their numbers, as a harvest of its own."""
         return self._view(members, members)
 
-    def _bytes(self, location: str | None, size_bytes: int) -> bytes:
+    def column_pages(self) -> Iterator[dict[str, tuple[NDArray[Any], NDArray[Any] | None]]]:
+        """
+        Yield what is known of the done cutouts, in the order of asking, some thousand at once.
+
+        Each page has, by column, the values and which of them are null: None for none of them. A column without a
+        value on a page may be absent from it. What stands for a null is as in `table`.
+        """
+        from psfharvest.store.read.tables import TableBuilder  # noqa: PLC0415 - heavy
+
+        for numbers in self._done_runs().pieces(PAGE_ROWS):
+            builder = TableBuilder(None, len(numbers))
+            builder.add_page(self._open()[0], numbers)
+            yield builder.arrays()
+
+    def stored_bytes(self, location: str | None, size_bytes: int) -> bytes:
+        """
+        Return the bytes of a cutout, as its `location` and `size_bytes` say where they are.
+
+        Raises
+        ------
+        LocalError
+            When they are not there.
+        """
         if location is None:
             raise LocalError(f"{self._folder}: a cutout was taken back meanwhile; make a new Harvest")
-        words = f"{self._folder / location}: "
         try:
             raw = self._open()[1].read(location, size_bytes)
         except OSError as error:
-            raise LocalError(f"{words}{error.strerror or error}; run: {repair(self._folder)}") from error
+            words = f"{self._folder / location}: {error.strerror or error}"
+            raise LocalError(f"{words}; run: {repair(self._folder)}") from error
         if len(raw) != size_bytes:
-            raise LocalError(f"{words}{len(raw)} of {size_bytes} bytes; run: {repair(self._folder)}")
+            words = f"{self._folder / location}: {len(raw)} of {size_bytes} bytes"
+            raise LocalError(f"{words}; run: {repair(self._folder)}")
         return raw
 
     def _place(self, found: search.FoundCutout) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.table_column import CASTS
@@ -82,7 +83,7 @@ class TableBuilder:
             When a wanted column never came.
         """
         self._pack()
-        kinds = {**dict.fromkeys(OURS, "str"), **_KINDS} | self._kinds.all()
+        kinds = self._all_kinds()
         names = [name for name in kinds if name not in OURS] + list(OURS)
         for name in self._wanted or ():
             if name not in kinds:
@@ -92,6 +93,15 @@ class TableBuilder:
             builder = self._columns.pop(name, None) or ColumnBuilder(self._n_max)
             made.add_column(builder.column(name, kinds[name], self._n_packed), copy=False)
         return made
+
+    def arrays(self) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """Return the columns that have come: the values of each, and which of them are null (None: none)."""
+        self._pack()
+        kinds = self._all_kinds()
+        return {name: self._columns.pop(name).arrays(kinds[name], self._n_packed) for name in [*self._columns]}
+
+    def _all_kinds(self) -> dict[str, str]:
+        return {**dict.fromkeys(OURS, "str"), **_KINDS} | self._kinds.all()
 
     def _is_wanted(self, name: str) -> bool:
         return self._wanted is None or name in self._wanted
@@ -129,7 +139,7 @@ class TableBuilder:
             part = _ours_part(values, _KINDS.get(name, "str"))
             if not part.is_null:
                 self._kinds.see(name, {CASTS[_KINDS.get(name, "str")]})
-                self._put(name, start, part)
+            self._put(name, start, part)
         if "detector" in names:
             for piece in found:
                 if piece.layout is not None:

@@ -18,6 +18,7 @@ from psfharvest.filesystem import extras
 from psfharvest.store import column_types as types
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
     from numpy import float32
@@ -144,6 +145,40 @@ def table(
             kind = next((k for k, name in _ARROW.items() if getattr(pa, name)() == field.type), None)
             values = [row.get(field.name) for row in rows] if kind is None else types.column(rows, field.name, kind)
             arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def table_of_columns(
+    schema: pa.Schema,
+    columns: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]],
+    headers: Sequence[str],
+    images: Mapping[str, NDArray[float32]],
+) -> pa.Table:
+    """
+    Return columns as a table of that schema.
+
+    Parameters
+    ----------
+    columns
+        Metadata by name: values, and which of them are null.
+    headers
+        The header texts.
+    images
+        Pixels by column name, shape ``(n, ny, nx)``.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
+
+    arrays = []
+    for field in schema:
+        if field.name in images:
+            arrays.append(_lists(field.type, images[field.name]))
+        elif field.name == HEADER:
+            arrays.append(pa.array(headers, field.type))
+        elif field.name in columns:
+            values, nulls = columns[field.name]
+            arrays.append(pa.array(values, field.type, mask=nulls))
+        else:
+            arrays.append(pa.array(columns[field.name.removesuffix(MASK)][1], field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
