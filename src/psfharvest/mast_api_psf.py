@@ -22,7 +22,7 @@ from psfharvest.core.catalog.detectors import detector as known_detector
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, BadURI
 from psfharvest.core.fits import datauri, keys
-from psfharvest.core.model import Limits, Progress, Reason
+from psfharvest.core.model import Limits, Progress
 from psfharvest.notebook import arguments, bundlefile, dated, tablerows, verdict
 from psfharvest.show.progress import bar
 
@@ -358,7 +358,7 @@ def extract_cutouts_pool(
         base, uri = datauri.from_data_url(url)
         hosts.setdefault(base, {}).setdefault(uri, []).append(place)
     found: list[Any] = [None] * len(urls)
-    reasons: Counter[Reason] = Counter()
+    reasons: Counter[str] = Counter()
     lost = 0
     with bar(len(urls)) as shown:
         for base, wanted in hosts.items():

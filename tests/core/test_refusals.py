@@ -9,10 +9,10 @@ from psfharvest.core.policy.refusals import (
     LEARNT_AFTER,
     PRODUCTS_MAX,
     VERDICTS_MAX,
-    Absences,
+    NoProductVerdicts,
     Refusals,
+    may_mean_absent,
     product_of,
-    says_none,
 )
 
 
@@ -79,7 +79,7 @@ def absent(one: Item) -> Outcome:
 
 def test_a_cutout_refutes_the_verdicts_on_its_product() -> None:
     """Those not recorded yet, and those that are: once each; never another product's, or another verdict."""
-    refusals, absences = Refusals(), Absences()
+    refusals, absences = Refusals(), NoProductVerdicts()
     verdicts = [absent(item(n)) for n in range(3)]
     other, gone = absent(item(7, suffix="flt")), Outcome(item(8), State.MISSING, 1, reason=Reason.NOT_FOUND)
     assert (verdicts, []) == refusals.standing(verdicts)
@@ -95,7 +95,7 @@ def test_a_cutout_refutes_the_verdicts_on_its_product() -> None:
 
 def test_verdicts_that_can_be_refuted_are_bounded() -> None:
     """The oldest products are forgotten first."""
-    absences = Absences()
+    absences = NoProductVerdicts()
     absences.recorded(absent(item(n, root=f"i{n:08}")) for n in range(VERDICTS_MAX + 1))
 
     assert not absences.recorded([Outcome(item(0, root="i00000000"), State.DONE, 1)])
@@ -120,13 +120,16 @@ def test_one_cutout_asked_often_is_one_cutout() -> None:
         (text("HTTP 500: Internal Server Error", Reason.SERVER_ERROR), False),
         (text("HTTP 500", Reason.SERVER_ERROR), False),
         (text("Bad Gateway."), False),
+        (text("HTTP 401: log in to read this product", Reason.UNAUTHORIZED), False),
+        (text("HTTP 403: this product is not public", Reason.FORBIDDEN), False),
+        (text("HTTP 429: quota of this product used up", Reason.RATE_LIMITED), False),
         (text("no such file", Reason.HTML_PAGE, is_text=False), False),
         (text("51x50 instead of 51x51", Reason.WRONG_SHAPE, is_text=False), False),
     ],
 )
 def test_only_words_can_say_that_there_is_none(failure: Failure, speaks: bool) -> None:
-    """A status phrase, a web page or a check of ours says nothing of a product."""
-    assert speaks is says_none(failure)
+    """A status phrase, a web page, a check of ours and an answer that concerns who asks say nothing of it."""
+    assert speaks is may_mean_absent(failure)
 
 
 def test_an_outages_answers_are_forgotten() -> None:

@@ -26,6 +26,8 @@ from astropy.table import QTable, Table
 from harness import check_every_file, rows_of
 from psfharvest import ArchiveDown, BadQuery, BadURI, CutoutFailed, CutoutMissing, Query, blocking, mast_api_psf
 from psfharvest.core.fits import datauri
+from psfharvest.core.model import State
+from psfharvest.core.reasons import MISSING
 from psfharvest.simulator import Fault, Settings, Simulator
 
 COLUMNS = ["id", "rootname", "filter", "x_cal", "y_cal", "x_raw", "y_raw", "chip", "qfit", "subarray"]
@@ -435,6 +437,23 @@ def test_an_archive_that_goes_down_is_told_and_the_same_call_continues(uris: lis
     stopped = Report(6, 2, 0, 0, 4, 100, 1.0, 3, stopped="archive_down", notes=("out of reach",))
     with pytest.raises(ArchiveDown, match="2 of 6 cutouts are in F, and the same call continues"):
         verdict.judge_report(stopped, "F")
+
+
+@pytest.mark.parametrize("reason", sorted(MISSING))
+def test_every_reason_of_a_missing_cutout_is_a_missing_cutout(reason: str) -> None:
+    """The notebook's functions raise what `Archive.fetch` raises."""
+    from psfharvest.notebook import verdict
+
+    with pytest.raises(CutoutMissing):
+        verdict.judge({State.MISSING: 2}, {reason: 2}, "")
+
+
+def test_a_reason_of_a_newer_version_is_no_error_of_its_own() -> None:
+    """A folder that a newer version has written may hold reasons that this one does not know."""
+    from psfharvest.notebook import verdict
+
+    with pytest.raises(CutoutFailed, match="2 from_the_future"):
+        verdict.judge({State.FAILED: 2}, {"from_the_future": 2}, "")
 
 
 def settled(simulator: Simulator) -> int:

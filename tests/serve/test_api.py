@@ -20,6 +20,8 @@ from serving import N_STARS, client_of
 
 from harness import rows_of, stored_bytes
 from psfharvest import Harvest
+from psfharvest.core.exit_status import BY_STOP
+from psfharvest.serve.live import STOPPED
 
 
 async def get(client: httpx.AsyncClient, address: str, **parameters: object) -> dict:
@@ -278,3 +280,8 @@ async def test_a_folder_that_goes_away(tmp_path: Path, stars: Path) -> None:
     assert {503} == {answer.status_code for answer in gone}
     assert all("has no manifest.sqlite" in answer.json()["error"] for answer in gone)
     assert 'psfharvest_up{harvest="d"} 0\n' in up
+
+
+def test_every_way_to_stop_has_a_sentence() -> None:
+    """The page says in words why the last run stopped, whichever way that was."""
+    assert set(BY_STOP) <= set(STOPPED)

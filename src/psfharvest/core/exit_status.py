@@ -42,6 +42,7 @@ BY_STOP: Mapping[str, ExitStatus] = {
     "archive_down": ExitStatus.PENDING,
     "all_refused": ExitStatus.PENDING,
     "max_bytes": ExitStatus.PENDING,
+    "scheduler_gone": ExitStatus.PENDING,
 }
 """Statuses by what a report calls the reason why it stopped."""
 

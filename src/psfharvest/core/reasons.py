@@ -1,4 +1,4 @@
-"""Reasons why a cutout is not there, and what can be done about each."""
+"""Reasons why a cutout is not there: what follows from each, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ class Reason(StrEnum):
     NOT_IN_BUNDLE = "not_in_bundle"
     BAD_URI = "bad_uri"
 
+
+MISSING = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.NO_PRODUCT})
+"""The archive has no such cutout: the state is ``missing``; of all other reasons it is ``failed``."""
+FINAL = MISSING | {Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.BAD_URI}
+"""Another request would meet the same; after all others it is tried again."""
+ACCESS = frozenset({Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.RATE_LIMITED})
+"""They concern who asks, whatever the answer's text: nothing follows for the product."""
+DIRECT = (
+    MISSING
+    | {Reason.UNAUTHORIZED, Reason.FORBIDDEN}
+    | {Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.TRAILING_BYTES, Reason.WRONG_SHAPE}
+    | {Reason.WRONG_SOURCE, Reason.TOO_LARGE, Reason.WRONG_KIND}
+)
+"""They concern the cutout that was asked for: only a series of them speaks against the archive."""
 
 REMEDY: Mapping[Reason, str] = {
     Reason.NOT_FOUND: "the archive has no such product; ask for another suffix",

@@ -426,7 +426,7 @@ class ArchiveLimiter:
     @asynccontextmanager
     async def turn(self, patience_s: float, begin_turn: Callable[[], object] | None = None) -> AsyncIterator[None]:
         """
-        Wait until one more request may be sent; its end must be reported by one of the three methods above.
+        Wait until one more request may be sent; its end must be reported by `succeeded`, `failed` or `unsent`.
 
         Each turn of the wait begins with `begin_turn`, the limiter's own where none is given.
 

@@ -12,23 +12,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from psfharvest.core.model import Item, Outcome, Reason
+from psfharvest.core.model import Item, Outcome
+from psfharvest.core.reasons import DIRECT
 
 DIRECT_MAX = 10
-"""So many direct verdicts (404, a refused body) without a good answer behind them need a control request."""
-_DIRECT = frozenset(
-    {
-        *(Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.NO_PRODUCT),
-        *(Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.TRAILING_BYTES, Reason.WRONG_SHAPE),
-        *(Reason.WRONG_SOURCE, Reason.TOO_LARGE, Reason.WRONG_KIND),
-    }
-)
-"""Answers that speak about what was asked, one by one: only a streak of them speaks against the archive."""
+"""So many refusals of single cutouts (404, a refused body) without a later good answer need a control request."""
 
 
 class OutageLedger:
     """
-    Failures without proof yet that the archive lived, in two generations.
+    Verdicts that no later good answer has confirmed yet: an older and a newer batch.
 
     The older one waits for a proof that is under way: for any of the requests sent after it (its witnesses), or for
     the control request. The newer one came later and waits for the next proof.
@@ -60,7 +53,7 @@ class OutageLedger:
     def needs_control(self) -> bool:
         """True when what is held may not stand without a proof that the archive lives."""
         held = [*self._older, *self._newer]
-        return len(held) >= DIRECT_MAX or any(outcome.reason not in _DIRECT for outcome in held)
+        return len(held) >= DIRECT_MAX or any(outcome.reason not in DIRECT for outcome in held)
 
     def charge(self, number: int, n: int = 1) -> None:
         """Note attempts charged to an item."""
@@ -73,7 +66,7 @@ class OutageLedger:
     def sent(self, items: Iterable[Item]) -> None:
         """Note items sent: a good answer to one of them proves that the archive lived after what is held."""
         if (self._newer or self._charged_newer) and not self._witnesses and not self.is_controlled:
-            self._age()
+            self._promote()
             self._witnesses.update(item.number for item in items)
 
     def came(self, number: int) -> list[Outcome]:
@@ -87,11 +80,11 @@ class OutageLedger:
         """Note an item that did not come: it proves nothing."""
         self._witnesses.discard(number)
         if not self._witnesses and not self.is_controlled:
-            self._rejuvenate()
+            self._demote()
 
     def control_begun(self) -> None:
         """Note a control request sent: it speaks for all that was held until now."""
-        self._age()
+        self._promote()
         self._witnesses.clear()
         self.is_controlled = True
 
@@ -105,7 +98,7 @@ class OutageLedger:
     def outage(self, n_outages: int) -> list[Outcome]:
         """Return all verdicts held, taken back: each with its item as it was before the attempts charged."""
         self.n_outages = n_outages
-        self._age()
+        self._promote()
         self._witnesses.clear()
         self.is_controlled = False
         held, self._older = self._older, []
@@ -119,7 +112,7 @@ class OutageLedger:
 
     def settle(self) -> list[Outcome]:
         """Return all verdicts held: they stand without a proof, and so do the charged attempts."""
-        self._age()
+        self._promote()
         return self._settle_older()
 
     def attempts_after(self, item: Item) -> int:
@@ -131,13 +124,13 @@ class OutageLedger:
         refund = self._refunds.pop(item.number, 0)
         return item._replace(attempts=max(0, item.attempts - refund)) if refund else item
 
-    def _age(self) -> None:
+    def _promote(self) -> None:
         self._older += self._newer
         self._charged_older += self._charged_newer
         self._newer = []
         self._charged_newer.clear()
 
-    def _rejuvenate(self) -> None:
+    def _demote(self) -> None:
         if self._older or self._charged_older:
             self._newer = self._older + self._newer
             self._charged_newer += self._charged_older

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from psfharvest.core.model import Report
-from psfharvest.core.reasons import REMEDY, Reason
+from psfharvest.core.reasons import remedy
 from psfharvest.events import model
 from psfharvest.events.model import Event
 
@@ -42,10 +42,7 @@ class Narrator:
     def _first_of_each_reason(self, event: Event) -> list[Sentence]:
         if isinstance(event, model.Settled):
             new = [(reason, uri) for reason, uri in event.examples.items() if self._is_new(event, reason)]
-            return [
-                Sentence(logging.WARNING, f"first {reason}: {uri} ({REMEDY[Reason(reason)]})")
-                for reason, uri in new
-            ]
+            return [Sentence(logging.WARNING, f"first {reason}: {uri} ({remedy(reason)})") for reason, uri in new]
         if isinstance(event, model.Retried) and self._is_new(event, event.reason):
             return [Sentence(logging.INFO, f"first {event.reason} that is tried again: {event.example}")]
         return []

@@ -8,12 +8,10 @@ from typing import Any
 
 from psfharvest.core.errors import ArchiveDown, ArchiveError, CutoutFailed, CutoutMissing
 from psfharvest.core.model import Outcome, Report, State
-from psfharvest.core.reasons import REMEDY, Reason
-
-_GONE = {Reason.NOT_FOUND, Reason.OFF_DETECTOR}
+from psfharvest.core.reasons import MISSING, Reason, remedy
 
 
-def reasons_of(failures: Iterable[Outcome]) -> Counter[Reason]:
+def reasons_of(failures: Iterable[Outcome]) -> Counter[str]:
     """Return how often each reason stands behind what did not come."""
     return Counter(outcome.reason or Reason.HTTP_ERROR for outcome in failures)
 
@@ -23,7 +21,7 @@ def n_lost(states: Mapping[State, int]) -> int:
     return states.get(State.MISSING, 0) + states.get(State.FAILED, 0)
 
 
-def judge(states: Mapping[State, int], reasons: Mapping[Reason, int], hint: str) -> str:
+def judge(states: Mapping[State, int], reasons: Mapping[str, int], hint: str) -> str:
     """
     Return what there is to warn of, or nothing.
 
@@ -56,20 +54,19 @@ def judge_report(report: Report, folder: str) -> str:
             reason="archive_down",
         )
     states = {State.DONE: report.done, State.MISSING: report.missing, State.FAILED: report.failed}
-    reasons = {Reason(reason): n for reason, n in report.reasons.items()}
     again = "; the same call asks for the failed ones again" if report.failed else ""
-    return judge(states, reasons, f"the manifest in {folder} tells which{again}")
+    return judge(states, report.reasons, f"the manifest in {folder} tells which{again}")
 
 
-def error(lost: int, total: int, reasons: Mapping[Reason, int], cutouts: list[Any] | None = None) -> ArchiveError:
+def error(lost: int, total: int, reasons: Mapping[str, int], cutouts: list[Any] | None = None) -> ArchiveError:
     """Return the error of cutouts that did not come; its `cutouts` are those that did, where they are asked for."""
-    kind = CutoutMissing if set(reasons) <= _GONE else CutoutFailed
+    kind = CutoutMissing if set(reasons) <= MISSING else CutoutFailed
     made: ArchiveError = kind(_words(lost, total, reasons), reason=str(next(iter(reasons), "")))
     if cutouts is not None:
         made.cutouts = cutouts  # type: ignore[attr-defined]  # promised by extract_cutouts_pool alone
     return made
 
 
-def _words(lost: int, total: int, reasons: Mapping[Reason, int]) -> str:
-    why = "; ".join(f"{n} {reason} ({REMEDY[reason]})" for reason, n in reasons.items())
+def _words(lost: int, total: int, reasons: Mapping[str, int]) -> str:
+    why = "; ".join(f"{n} {reason} ({remedy(reason)})" for reason, n in reasons.items())
     return f"{lost} of {total} cutouts did not come: {why}"

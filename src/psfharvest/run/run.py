@@ -25,7 +25,7 @@ from psfharvest.core.model import (
     State,
     WantedURI,
 )
-from psfharvest.core.policy.refusals import Absences
+from psfharvest.core.policy.refusals import NoProductVerdicts
 from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
@@ -134,7 +134,7 @@ class Run:
     _targets: TargetReader = field(init=False)
     _chronicle: Chronicle = field(init=False)
     _known: list[Target] = field(default_factory=list)
-    _absences: Absences = field(default_factory=Absences)
+    _no_product: NoProductVerdicts = field(default_factory=NoProductVerdicts)
     _run: int = 0
     _is_over: bool = False
     _started_at: float = 0.0
@@ -274,7 +274,7 @@ class Run:
         stored += [Stored(o) for o in outcomes if o.state is not State.DONE]
         with self.manifest.transaction():
             self.manifest.record(stored)
-            refuted = self._absences.recorded(outcomes)
+            refuted = self._no_product.recorded(outcomes)
             self.manifest.retract(refuted)
             self.manifest.set(**self.sink.checkpoint(), **settings_of(self.suspicion))
             self._note_run()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from psfharvest.core.model import Report
-from psfharvest.core.reasons import REMEDY, Reason
+from psfharvest.core.reasons import remedy
 from psfharvest.store.manifest import history, targets
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.account import account_of
@@ -29,9 +29,12 @@ QUIET_S = 10.0
 """A run that is under way and settles nothing for so long is said to give nothing."""
 STOPPED = {
     "interrupted": "The last run was interrupted; the same command continues.",
+    "hung_up": "The terminal of the last run went away; the same command continues.",
     "terminated": "The last run was terminated; the same command continues.",
     "local_error": "The last run stopped since local storage failed (disk full, or not writable).",
     "all_refused": "The last run stopped since one check refused all that came; its note says what lets it pass.",
+    "max_bytes": "The last run reached its --max-bytes; the same command with a larger one continues.",
+    "scheduler_gone": "The cluster's scheduler did not answer; the same command continues.",
     "archive_down": "The last run stopped since the archive stayed out of reach; the same command continues.",
     "": "",
 }
@@ -101,7 +104,7 @@ class Live:
                 {
                     "reason": reason,
                     "n": n,
-                    "remedy": REMEDY[Reason(reason)] if reason in set(Reason) else "",
+                    "remedy": remedy(reason),
                     "example": examples.get(reason, ""),
                 }
                 for reason, n in sorted(state.report.reasons.items(), key=lambda pair: -pair[1])

@@ -1,7 +1,7 @@
 """
 What the simulated archive is like: one frozen value, read by everything and changed by nothing.
 
-Whatever PROTOCOL leaves open about the real archive is a field here, so that a client can be run against
+Whatever is not known of the real archive is a field here, so that a client can be run against
 every answer.
 """
 
@@ -50,7 +50,7 @@ class Settings:
     chip_json: Literal["string", "number"] = "string"
     """The JSON type of ``chip`` and ``mtflag`` values; the field's declared type is string in both cases."""
 
-    # Geometry of raw frames, in pixels (PROTOCOL knows UVIS chip 2 only)
+    # Geometry of raw frames, in pixels (of the archive only those of UVIS chip 2 are known)
     raw_rows_below_chip1: int = 19
     """Rows before the first light-sensitive one in a raw UVIS chip 1 frame."""
     raw_border_ir: int = 5

@@ -1,8 +1,9 @@
 """
 Parsing of an answer of the query service; every value is checked.
 
-The ``type`` of a field does not bind its values (PROTOCOL 1.3), and names of types, the case of the status and the
-name of a count are not known for sure: each is read by what it must mean, and refused only where it means nothing.
+The ``type`` of a field does not bind its values (floats come as strings, integers as floats), and names of types,
+the case of the status and the name of a count are not known for sure: each is read by what it must mean, and
+refused only where it means nothing.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MAX_COUNTS = 200
 MAX_PASSES = 3
 """How often a result that can only be read page by page is read, as long as rows are lacking."""
 MAX_RESULT_ROWS = 500_000
-"""More is not served of any one result (PROTOCOL 1.4)."""
+"""The most rows that the query service gives of one result, as its clients document it."""
 
 
 class PartRows(NamedTuple):

@@ -42,7 +42,7 @@ class Detector:
     instrument: str
     """``WFC3`` or ``WFPC2``; with ``PSF`` appended it names the folder, at the archive and here."""
     service: str
-    """The Mashup service that answers queries (PROTOCOL: ``*.Filtered``)."""
+    """The Mashup service that answers queries (its name ends in ``.Filtered``)."""
     suffixes: tuple[str, ...]
     filter_column: str
     lacks: frozenset[str] = frozenset()

@@ -21,7 +21,7 @@ CARD = 80
 MAX_HEADER_BLOCKS = 1000
 MAX_EXTENSIONS = 1000
 OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
-"""fitscut's words where a cutout lies wholly outside the image (PROTOCOL 3.3)."""
+"""fitscut's words where a cutout lies wholly outside the image (from its source)."""
 
 _END = b"END" + b" " * 77
 _INTEGER = re.compile(rb"= +([+-]?[0-9]{1,18})(?:[ /].*)?", re.DOTALL)

@@ -4,8 +4,8 @@ Memory of refusals: which answers are final because they have come before.
 The same answer (status and content) twice for one cutout is final. The same text for many cutouts of one product
 (a rootname and a suffix) is the archive's form of "there is none": further cutouts that meet it are settled by
 one request. That a product does not exist is concluded only from a text that says something, and only of a product
-that has given no cutout: a status phrase or a web page settles a cutout as failed, which another run asks again.
-A cutout that comes later refutes what was concluded of its product.
+that has given no cutout: a status phrase, a web page, or an answer that concerns who asks (401, 403, 429) settles a
+cutout as failed, which another run asks again. A cutout that comes later refutes what was concluded of its product.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Any
 
 from psfharvest.core.model import Failure, Item, Outcome, Reason, State
+from psfharvest.core.reasons import ACCESS
 
 LEARNT_AFTER = 20
 """Different cutouts of one product that met the same text."""
@@ -57,7 +58,7 @@ class Refusals:
         if not failure.fingerprint:
             return failure
         is_learnt = self._learn(item, failure)
-        if is_learnt and says_none(failure) and product_of(item) not in self._given:
+        if is_learnt and may_mean_absent(failure) and product_of(item) not in self._given:
             return failure._replace(reason=Reason.NO_PRODUCT, is_final=True)
         return failure._replace(is_final=is_learnt or item.refusal == failure.fingerprint)
 
@@ -87,7 +88,7 @@ class Refusals:
         return len(met) >= LEARNT_AFTER
 
 
-class Absences:
+class NoProductVerdicts:
     """Verdicts `no_product` that a run has recorded, by product, until a cutout of the product comes."""
 
     def __init__(self) -> None:
@@ -118,8 +119,14 @@ def product_of(item: Item) -> str:
     return f"{item.rootname}_{item.key.rsplit('_', 2)[-2]}" if item.key.count("_") > 1 else item.rootname
 
 
-def says_none(failure: Failure) -> bool:
-    """Return True for a text that can mean "there is none": words of the archive's own, not a status's phrase."""
+def may_mean_absent(failure: Failure) -> bool:
+    """
+    Return True for a text that can mean that there is no such product.
+
+    It is in words of the archive's own, not a status's phrase, and does not concern who asks.
+    """
+    if failure.reason in ACCESS:
+        return False
     words = _STATUS.sub("", failure.detail, count=1).strip(" .").casefold()
     return failure.is_text and bool(words) and words not in _PHRASES
 

@@ -1,5 +1,5 @@
 """
-What to do after a failed request: try again after a delay, give up, or believe that there is nothing.
+Decide what follows a failed request: retry after a delay, fail, or mark as missing.
 
 The arithmetic of the back-off is tenacity's; the draw comes in as an argument, so that a decision is a value.
 """
@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 import tenacity
 
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy, State
+from psfharvest.core.reasons import FINAL, MISSING
 
 MAX_SLEEP_S = 600.0
 """No single wait is longer; an archive that asks for more is taken to be down."""
-
-MISSING = frozenset({Reason.NOT_FOUND, Reason.OFF_DETECTOR, Reason.NO_PRODUCT})
-FINAL = frozenset({Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.BAD_URI})
 
 _BY_STATUS = {
     401: Reason.UNAUTHORIZED,

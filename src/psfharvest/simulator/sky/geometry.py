@@ -1,8 +1,8 @@
 """
 Frames: how large each detector's images are, and where a pixel of one frame lies in another.
 
-The law is PROTOCOL's: calibrated positions are 0-based in their extension; UVIS chip 1 sits on top of chip
-2 in the stacked frame of ``psf_y_center``; raw frames add prescan and overscan.
+As the archive's notebook computes them: calibrated positions are 0-based in their extension; UVIS chip 1 sits on
+top of chip 2 in the stacked frame of ``psf_y_center``; raw frames add prescan and overscan.
 """
 
 from collections.abc import Callable
