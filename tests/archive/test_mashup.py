@@ -157,6 +157,7 @@ async def test_a_page_of_one_row(plain):
     assert len(wanted) == len(parts)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cap", [1, 30, 500])
 async def test_an_archive_that_gives_less_than_it_counts(start, cap):
     """Whatever cap on rows an archive turns out to have, and hides, every source comes all the same."""
@@ -427,6 +428,7 @@ async def test_a_query_can_be_left(start):
             assert scope.cancelled_caught
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # thousands of questions
 async def test_an_id_counted_but_not_given_ends_the_query(start):
     """An archive that counts what it never gives is not believed, and not asked for ever."""

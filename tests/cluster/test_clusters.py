@@ -173,6 +173,7 @@ def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) ->
         assert (2, True) == (refused.status, allowed in refused.err), address
 
 
+@pytest.mark.campaign
 def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, simulator: Simulator) -> None:
     """While that starts, no archive is said to be silent; the folder's account has the counts of the plan, too."""
     simulator.forget()

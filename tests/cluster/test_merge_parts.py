@@ -218,6 +218,7 @@ def test_parts_with_work_left_are_refused_unless_partial(simulator: Simulator, t
     assert (0, 90) == (report.exit_status, report.done)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["shards", "parquet"])
 def test_a_merged_folder_is_an_ordinary_one(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """The same command asks for nothing; what it holds is what a local harvest of the query holds."""

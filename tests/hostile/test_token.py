@@ -83,6 +83,7 @@ def knows(seen: Seen) -> bool:
 # Where it goes.
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("via", "words", "env"), [("file", ["--token", TOKEN], {}), ("bundle", [], {"MAST_API_TOKEN": TOKEN})]
 )

@@ -255,7 +255,7 @@ def test_keyboard_only(open_page, url: str) -> None:
     assert "where=state%3Ddone" in page.url
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -274,6 +274,7 @@ def test_accessible_and_within_the_width(open_page, url: str, view: str, scheme:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.campaign
 def test_the_state_is_in_the_address(open_page, url: str) -> None:
     """A filter, a sort and a star of its own come back after a reload, and go with the back button."""
     page = open_page(f"{url}#view=stars")
@@ -301,6 +302,7 @@ def test_the_state_is_in_the_address(open_page, url: str) -> None:
     assert ".select(filter=['F606W', 'F814W'])" in code
 
 
+@pytest.mark.campaign
 def test_what_cannot_be_asked_is_said(open_page, url: str) -> None:
     """A filter that cannot be read is answered in words beside it."""
     page = open_page(f"{url}#view=progress", may_fail=True)
@@ -312,6 +314,7 @@ def test_what_cannot_be_asked_is_said(open_page, url: str) -> None:
     until(page, "document.getElementById('found').textContent.includes('did you mean qfit')")
 
 
+@pytest.mark.campaign
 def test_a_box_in_the_plot_selects(open_page, url: str, stars: Path) -> None:
     """A box dragged over the plot gives the stars within it."""
     page = open_page(f"{url}#view=plot")
