@@ -6,8 +6,6 @@ from urllib.parse import quote, quote_plus
 import httpx
 import numpy as np
 import pytest
-from astroquery.exceptions import RemoteServiceError
-from astroquery.mast.discovery_portal import PortalAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -266,8 +264,10 @@ def test_executing_until_polled_enough(start):
     assert (one, two) == (["EXECUTING", "EXECUTING", "COMPLETE", "COMPLETE"], "EXECUTING")
 
 
-def portal(asker) -> PortalAPI:
+def portal(asker):
     """Point astroquery at a simulator."""
+    from astroquery.mast.discovery_portal import PortalAPI  # seconds, which no other worker has to pay
+
     api = PortalAPI()
     api.MAST_REQUEST_URL = f"{asker.sim.url}/api/v0/invoke"
     api.COLUMNS_CONFIG_URL = f"{asker.sim.url}/portal/Mashup/Mashup.asmx/columnsconfig"
@@ -293,6 +293,8 @@ def test_astroquery_gets_the_same_rows(start):
 
 def test_astroquery_hears_errors(plain):
     """astroquery raises the archive's words."""
+    from astroquery.exceptions import RemoteServiceError
+
     api = portal(plain)
     with pytest.raises(RemoteServiceError, match="Invalid column name 'xyz'"):
         api.service_request("Mast.Catalogs.Filtered.Wfc3Psf.Ir", {"columns": "xyz", "filters": []})
