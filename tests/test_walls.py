@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "archive": {"archive", "core", "engine", "events", "version"},
     "store": {"core", "filesystem", "store", "version"},
     "run": {"archive", "core", "engine", "events", "filesystem", "run", "store", "version"},
-    "cluster": {"archive", "cluster", "core", "events", "filesystem", "run", "store"},
+    "cluster": {"archive", "cluster", "core", "events", "filesystem", "run", "store", "version"},
     "client": {"archive", "cluster", "core", "engine", "events", "filesystem", "metrics", "run", "show", "store"},
     "concurrency": {"core"},
     "blocking": {"archive", "client", "concurrency", "core", "engine", "events", "run", "show"},

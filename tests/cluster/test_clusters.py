@@ -17,7 +17,7 @@ from parts_made import QUERY as PLANNED
 from parts_made import make_parts, states_of
 from stage import Head
 
-from psfharvest import Archive, BadInput, Limits, Query
+from psfharvest import Archive, BadInput, Limits, Query, events
 from psfharvest.simulator import Fault, Simulator
 from psfharvest.store import parts
 from psfharvest.store.manifest.place import is_in_parts
@@ -65,7 +65,13 @@ def test_a_cluster_harvests_what_one_process_does(simulator: Simulator, tmp_path
         Fault("status", code=404, service="file", rate=0.04),
         Fault("truncate", service="file", rate=0.1, times=1),
     ]
-    report = harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"])
+    seen: list[events.Event] = []
+    report = harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"], events=seen.append)
+    settled = [event for event in seen if isinstance(event, events.Settled)]
+    assert (report.done, report.missing, report.failed) == tuple(
+        sum(getattr(event, name) for event in settled) for name in ("done", "missing", "failed")
+    )
+    assert (events.Started, events.Ended) == (type(seen[0]), type(seen[-1]))
     assert (240, 0, True) == (report.total, report.pending, report.is_fully_asked)
     assert simulator.peak_connections <= CEILING
     assert (report.done, 0, 0) == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,5 +55,6 @@ async def on_cluster(
 
     folder = job.folder.absolute()
     order = Order(folder, job.settings, job.via, endpoints.base, limits, retry, part_rows, job.accept)
-    report = await harvest_in_parts(client, endpoints, order, what, suffixes, job.progress, **sizes)
+    with closing(job.session.hub.voice(listener=job.events)) as voice:
+        report = await harvest_in_parts(client, endpoints, order, what, suffixes, job.progress, voice, **sizes)
     return await job.harvest(what, suffixes, extend=False, part=None, **sizes) if report is None else report

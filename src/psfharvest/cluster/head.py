@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import LONG_PATIENCE_S
+from psfharvest.cluster.announcer import Announcer
 from psfharvest.cluster.board import Board
 from psfharvest.cluster.local import OWN
 from psfharvest.cluster.order import Order
@@ -30,11 +31,12 @@ from psfharvest.cluster.tasks import PartTask, PlanTask, Watch, plan_list, plann
 from psfharvest.cluster.worker import Task, run_task
 from psfharvest.core.errors import ArchiveDown, BadInput, FolderRefused, LocalError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
+from psfharvest.events.hub import Voice
 from psfharvest.run.targets import What
 from psfharvest.store import parts as in_parts
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.lock import holder
-from psfharvest.store.manifest.place import PARTS_NAME
+from psfharvest.store.manifest.place import PARTS_NAME, is_in_parts
 from psfharvest.store.merge_parts import merge_parts
 from psfharvest.store.parts import Plan, PlannedTarget
 from psfharvest.store.read.account import account
@@ -55,7 +57,7 @@ COUNTED = ("total", "done", "missing", "failed", "bytes", "requests")
 
 async def harvest_in_parts(
     client: Any, archive: Endpoints, order: Order, what: What | Path, suffixes: Sequence[str], watch: Watch | None,
-    **sizes: int,
+    voice: Voice, **sizes: int,
 ) -> Report | None:  # fmt: skip
     """
     Harvest in parts on a cluster, and merge them; None where there is nothing to do in parts.
@@ -73,7 +75,8 @@ async def harvest_in_parts(
         return None  # it is merged: what is left of it is an ordinary harvest
     order.check()
     targets = await planned_targets(what, suffixes, **sizes)
-    return await Head(client, archive, order, watch).run(targets)
+    before = await anyio.to_thread.run_sync(in_parts.summed, order.folder) if is_in_parts(order.folder) else None
+    return await Head(client, archive, order, watch, Announcer(voice, before)).run(targets)
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class Head:
     archive: Endpoints
     order: Order
     watch: Watch | None
+    announcer: Announcer
     _plan: Plan | None = None
     _began_at: float = field(default_factory=time.monotonic)
     _flying: dict[Task, Any] = field(default_factory=dict)
@@ -103,6 +107,15 @@ class Head:
         try:
             if (plan := await self._planned(targets)) is None:
                 return None
+            self.announcer.started(
+                folder=str(self.order.folder),
+                archive=self.archive.root,
+                sink=plan.sink,
+                via=self.order.via,
+                expected=plan.n_cutouts,
+                pending=0,
+                connections=self._ceiling,
+            )
             await self._work_off([PartTask(self.order, n) for n in range(len(plan.parts))])
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
@@ -113,7 +126,13 @@ class Head:
                         await self._call(future.cancel)
         if not self._stopped:
             await self._merge()
-        return await anyio.to_thread.run_sync(self._report)
+        report = await anyio.to_thread.run_sync(self._report)
+        self.announcer.ended(report)
+        if self._stopped == "local_error":
+            error = SinkError(self._words)
+            error.report = report
+            raise error
+        return report
 
     async def _planned(self, targets: list[PlannedTarget]) -> Plan | None:
         """Return the folder's plan, made now where it has none; None where there is nothing to harvest."""
@@ -226,8 +245,11 @@ class Head:
         self._seen_at, self._n_threads = self._looked_at, seen["threads"]
         if not seen["trouble"]:
             self._up_at = self._looked_at
-        if self.watch is not None and (self._plan is not None or seen["trouble"]):
-            self.watch(self._progress(seen["come"], seen["in_use"], seen["trouble"]))
+        if self._plan is not None or seen["trouble"]:
+            progress = self._progress(seen["come"], seen["in_use"], seen["trouble"])
+            self.announcer.progress(progress)
+            if self.watch is not None:
+                self.watch(progress)
 
     async def _ask(self) -> dict[str, Any] | None:
         said = {"ceiling": self._ceiling, "per_second": self.order.limits.max_per_second}
@@ -271,18 +293,13 @@ class Head:
     def _report(self) -> Report:
         folder = self.order.folder
         report = account(folder) if is_harvest(folder) else in_parts.summed(folder)
-        report = replace(
+        return replace(
             report,
             requests=self._done["requests"],
             elapsed_s=time.monotonic() - self._began_at,
             stopped=self._stopped,
             notes=(self._words,) if self._words else (),
         )
-        if self._stopped == "local_error":
-            error = SinkError(self._words)
-            error.report = report
-            raise error
-        return report
 
     async def _say(self, word: str, **said: Any) -> dict[str, Any] | None:
         try:
