@@ -75,6 +75,22 @@ def test_the_last_look_is_the_last_shown(stream) -> None:
     assert "100" in out.getvalue().strip().split("\r")[-1].split("\n")[-1]
 
 
+@pytest.mark.parametrize("outage", ["", WORDS], ids=["up", "down"])
+@pytest.mark.parametrize("per_look", [0, 1])
+@pytest.mark.parametrize("first_s", [0, 1000])
+def test_lines_of_a_run_in_trouble_come_each_second(first_s: int, outage: str, per_look: int) -> None:
+    """So do those of its first minute; a long run that comes on well writes fewer, for the sake of its log."""
+    out = io.StringIO()
+    now_s = 0.0
+    with Reporter(out, now=lambda: now_s) as reporter:
+        for n in range(30):
+            now_s = float(n)
+            reporter(look(n * per_look, 100, first_s + now_s, outage=outage))
+
+    n_lines = 30 if first_s == 0 or per_look == 0 or outage else 6
+    assert n_lines <= out.getvalue().count("\n") <= n_lines + 1
+
+
 def test_the_rate_forgets_a_pause() -> None:
     """Time left follows the last half minute, not the whole run."""
     rate = Rate()

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TextIO, TypeVar
 
 from psfharvest.core.model import Progress
@@ -19,6 +19,9 @@ from psfharvest.show.durations import clock, iso, time_of_day
 from psfharvest.show.unbreakable import UnbreakableStream
 
 LINE_EVERY_S = 5.0
+"""Between two lines of a run that is well under way."""
+SOON_EVERY_S, SOON_S = 0.9, 60.0
+"""Between two lines of a run that has just begun, or to which nothing comes: never silent for two seconds."""
 DEFAULT_WIDTH = 80
 BAR_WIDTH = 24
 MIN_BAR_WIDTH = 6
@@ -35,9 +38,13 @@ class Reporter:
         Where to; the bar is drawn when it is a terminal.
     is_quiet
         Whether to show nothing at all.
+    now
+        A clock, in seconds, that never goes back.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, is_quiet: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, is_quiet: bool = False, now: Callable[[], float] = time.monotonic
+    ) -> None:
         found = stream or sys.stderr
         self._is_quiet = is_quiet or found is None  # a daemon may have no standard error at all
         self._stream = UnbreakableStream(found)
@@ -45,7 +52,8 @@ class Reporter:
         self._rate = Rate()
         self._last: Progress | None = None
         self._shown: Progress | None = None
-        self._shown_at = float("-inf")
+        self._shown_at = 0.0
+        self._now = now
         self._drawn_chars = 0
         self._outage = ""
 
@@ -68,7 +76,7 @@ class Reporter:
         if is_news and self._is_terminal:
             self._interject(outage_words(progress) if progress.outage else "the archive answers again")
         self._outage = progress.outage
-        if self._is_terminal or is_news or time.monotonic() - self._shown_at >= LINE_EVERY_S:
+        if self._is_terminal or is_news or self._is_due(progress):
             self._show(progress)
 
     @property
@@ -86,8 +94,15 @@ class Reporter:
         left = f", {clock(left_s)} left" if left_s is not None else ""
         return f"{n_settled:,} of {total:,}{share}, {self._rate.per_second:.1f}/s, {_in_words(progress)}{left}"
 
+    def _is_due(self, progress: Progress) -> bool:
+        if self._shown is None:
+            return True
+        is_stalled = bool(progress.outage) or settled(progress) == settled(self._shown)
+        pause_s = SOON_EVERY_S if is_stalled or progress.elapsed_s < SOON_S else LINE_EVERY_S
+        return self._now() - self._shown_at >= pause_s
+
     def _show(self, progress: Progress) -> None:
-        self._shown, self._shown_at = progress, time.monotonic()
+        self._shown, self._shown_at = progress, self._now()
         if not self._is_terminal:
             self._write(f"psfharvest: {iso(time.time())} {self.line(progress)}\n")
             return
