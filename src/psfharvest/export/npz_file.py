@@ -19,8 +19,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.export.content import BATCH_SIZE, MASK, Content
+from psfharvest.export.content import MASK, Content
 
+COPY_BYTES = 2**22
 _DTYPES = {"int": "<i8", "float": "<f8", "bool": "?"}
 
 
@@ -82,7 +83,7 @@ def _waiting(out: Path) -> IO[bytes]:
 
 def _stretches(waiting: IO[bytes], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     waiting.seek(0)
-    while piece := waiting.read(dtype.itemsize * BATCH_SIZE * 16):
+    while piece := waiting.read(dtype.itemsize * max(1, COPY_BYTES // dtype.itemsize)):
         yield np.frombuffer(piece, dtype)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from psfharvest.export.content import BATCH_SIZE, MASK, Content, ExportBatch
 from psfharvest.store.column_types import about as column_about
@@ -67,21 +68,24 @@ class _Column:
     def __init__(self, array: Any, at_once: int) -> None:
         self._array = array
         self._at_once = at_once
-        self._parts: list[Any] = []
+        self._buffer: NDArray[Any] | None = None
         self._n = 0
         self._start = 0
 
-    def add(self, part: Any) -> None:
-        self._parts.append(part)
-        self._n += len(part)
-        while self._n >= self._at_once:
-            whole = np.concatenate(self._parts)
-            self._put(whole[: self._at_once])
-            self._parts, self._n = [whole[self._at_once :]], self._n - self._at_once
+    def add(self, part: NDArray[Any]) -> None:
+        if self._buffer is None:
+            self._buffer = np.empty((self._at_once, *part.shape[1:]), part.dtype)
+        while len(part):
+            some, part = np.split(part, [self._at_once - self._n])
+            self._buffer[self._n : self._n + len(some)] = some
+            self._n += len(some)
+            if self._n == self._at_once:
+                self.flush()
 
     def flush(self) -> None:
-        if self._n:
-            self._put(np.concatenate(self._parts))
+        if self._n and self._buffer is not None:
+            self._put(self._buffer[: self._n])
+            self._n = 0
 
     def _put(self, values: Any) -> None:
         self._array[self._start : self._start + len(values)] = values
