@@ -1,8 +1,10 @@
 """
-Files, bundles and auto side by side, on an archive with the real one's latencies.
+Files, bundles and auto side by side, at three kinds of archive.
 
-Usage: latencies.py [N]. The simulator answers a single cutout after 0.3 s, and a bundle after 0.03 s a member: that
-is what is known of MAST (a few tenths of a second; a bundle of 1,000 in about 30 s). Six connections, as there.
+Usage: latencies.py [N…]. The simulator answers a single cutout after one time, and a bundle after that and another
+time for each of its members. Slow singles: what is known of MAST (a few tenths of a second; a bundle of 1,000 in
+about 30 s). Fast singles: a mirror nearby. Slow bundles: an archive that packs them in longer than it serves files.
+Six connections, as at MAST.
 """
 
 from __future__ import annotations
@@ -17,18 +19,13 @@ import anyio
 from psfharvest import Archive, Limits, Query
 from psfharvest.simulator import Settings, Simulator
 
-SINGLE_S, MEMBER_S, CONNECTIONS = 0.3, 0.03, 6
+CONNECTIONS = 6
+KINDS = {"slow singles": (0.3, 0.03), "fast singles": (0.01, 0.03), "slow bundles": (0.1, 0.5)}
+"""Seconds for a single, and seconds for each member of a bundle beside them."""
 
 
-async def harvest(url: str, via: str, n: int) -> str:
-    """
-    Harvest `n` cutouts in one way.
-
-    Returns
-    -------
-    str
-        A row of the table.
-    """
+async def harvest(url: str, via: str, n: int) -> tuple[float, int, int]:
+    """Harvest `n` cutouts in one way; return cutouts a second, requests, and what was done."""
     async with Archive(url, limits=Limits(max_connections=CONNECTIONS)) as archive:
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
@@ -36,17 +33,26 @@ async def harvest(url: str, via: str, n: int) -> str:
                 Query("UVIS", limit=n), Path(folder) / "d", suffixes=["flt"], sink="shards", via=via
             )
             elapsed_s = time.monotonic() - began
-    return f"| {via} | {report.done / elapsed_s:.1f} | {report.requests} | {report.done} of {n} |"
+    return report.done / elapsed_s, report.requests, report.done
 
 
-def main(n: int) -> None:
+def main(*numbers: int) -> None:
     """Print the table."""
-    settings = Settings(latency_s=SINGLE_S, bundle_latency_s_per_cutout=MEMBER_S)
-    print("| via | cutouts/s | requests | done |\n|---|---:|---:|---:|")
-    with Simulator(settings) as simulator:
-        for via in ("file", "bundle", "auto"):
-            print(anyio.run(harvest, simulator.url, via, n), flush=True)
+    print("| archive | cutouts | via | cutouts/s | requests | of the better way |\n|---|---:|---|---:|---:|---:|")
+    for kind, (single_s, member_s) in KINDS.items():
+        settings = Settings(latency_s=single_s, bundle_latency_s_per_cutout=member_s)
+        with Simulator(settings) as simulator:
+            for n in numbers:
+                better = 0.0
+                for via in ("file", "bundle", "auto"):
+                    if kind == "slow bundles" and via == "bundle":
+                        continue  # minutes of waiting for what is known
+                    per_s, requests, done = anyio.run(harvest, simulator.url, via, n)
+                    better = max(better, per_s if via != "auto" else 0.0)
+                    words = f"{per_s / better:.2f}" if via == "auto" else ""
+                    words += "" if done == n else f" ({done} done)"
+                    print(f"| {kind} | {n:,} | {via} | {per_s:.1f} | {requests} | {words} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000)
+    main(*(int(word) for word in sys.argv[1:] or ("3000",)))

@@ -107,6 +107,21 @@ async def test_auto_takes_bundles_where_files_are_slow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_auto_abandons_bundles_that_take_longer_than_files(tmp_path: Path) -> None:
+    """Where bundles are slow, those on trial are given up; their cutouts come singly, uncharged."""
+    settings = Settings(sources=4000, latency_s=0.1, bundle_latency_s_per_cutout=30.0)
+    with Simulator(settings) as simulator:
+        async with Archive(simulator.url, limits=Limits(max_connections=6)) as archive:
+            report = await archive.harvest(Query("UVIS", limit=400), tmp_path, suffixes=["flt"])
+
+        assert (400, 0, {}) == (report.done, report.exit_status, dict(report.retried))
+        assert (400, 0) == (report.via["files"], report.via["bundled_cutouts"])
+        assert 1 <= simulator.count("bundle") <= 4
+        assert "less by bundles" in report.via["why"]
+        assert {1} == {row["attempts"] for row in rows_of(tmp_path)}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_auto_goes_back_to_files_when_bundles_fail(tmp_path: Path) -> None:
     """A host that offers no bundles is harvested by files, and every cutout is charged for files only."""
     with Simulator(Settings(sources=4000, latency_s=0.1)) as simulator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import anyio
@@ -109,7 +110,8 @@ class RoutedFetcher:
         """Return how many more items it would take now."""
         held = self.held()
         if not self._wants_bundles():
-            return max(0, self._files.room() - held)
+            n_trials, size = self._trials_due()
+            return max(0, self._files.room() + n_trials * size - held)
         wanted = self._size() * max(1, self._limiter.allowance())
         return max(0, wanted - held)
 
@@ -145,10 +147,12 @@ class RoutedFetcher:
         self._files.know_good(items)
 
     def next_change_s(self) -> float | None:
-        """Return when a bundle that is not full stops waiting for more."""
-        if not (self._first or self._again) or not self._limiter.allowance():
-            return None
-        return max(0.0, self._gathering_since + GATHER_S - anyio.current_time())
+        """Return when a bundle that is not full stops waiting for more, or one on trial has taken too long."""
+        now = anyio.current_time()
+        left_s = self._bundles.trial_left_s(now)
+        if (self._first or self._again) and self._limiter.allowance():
+            left_s = min(left_s, self._gathering_since + GATHER_S - now)
+        return None if left_s == inf else max(0.0, left_s)
 
     def _size(self) -> int:
         """Return what the next bundle should hold: near the end less, so that all connections end together."""
@@ -158,11 +162,30 @@ class RoutedFetcher:
     def _wants_bundles(self) -> bool:
         return self._route.wants_bundles(self._n_waiting())
 
+    def _trials_due(self) -> tuple[int, int]:
+        """Return how many bundles should go on trial now, and how many cutouts each should hold."""
+        wanted, size = self._route.trial(self._n_waiting())
+        return max(0, wanted - self._bundles.n_trials), size
+
+    def _launch_trials(self) -> None:
+        n_trials, size = self._trials_due()
+        if n_trials:
+            again = [item for item in self._singles if item.attempts]
+            fresh = deque(item for item in self._singles if not item.attempts)
+            while n_trials and len(fresh) >= size and self._files.room():
+                again_by_name: deque[Item] = deque()
+                self._bundles.start(_distinct(fresh, size, again_by_name), is_trial=True)
+                again += again_by_name
+                n_trials -= 1
+            self._singles = deque([*again, *fresh])
+
     def _launch(self) -> None:
+        self._bundles.end_trials(anyio.current_time())
         if not self._wants_bundles():
             self._singles.extendleft(reversed([*self._again, *self._first]))
             self._again.clear()
             self._first.clear()
+            self._launch_trials()
         self._tell_way()
         self._launch_singles()
         is_due = anyio.current_time() - self._gathering_since >= GATHER_S
@@ -177,6 +200,7 @@ class RoutedFetcher:
         """Announce it when cutouts travel in another way than before."""
         before, self._way = self._way, "bundle" if self._wants_bundles() else "file"
         if before and before != self._way:
+            self._files.recall()  # what waits in the wire goes the new way
             self._limiter.emit(Switched, before=before, after=self._way, why=self._route.why())
 
     def _launch_singles(self) -> None:

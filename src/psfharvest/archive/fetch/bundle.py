@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, TypeVar
 
 import anyio
@@ -71,6 +72,9 @@ class _Bundle:
     absent: dict[str, Item]
     arrived: Arrivals
     started_at: float
+    is_trial: bool = False
+    """It shows whether bundles are worth while, and may be abandoned."""
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     is_tls: bool = False
     """Each byte was checked by TLS: what arrived whole has as much evidence as a file of its own would have."""
     is_proven: bool = False
@@ -129,6 +133,7 @@ class BundleFetcher:
             total_timeout_s=None,
         )
         self._under_way: list[_Bundle] = []
+        self._trials: list[_Bundle] = []
         self._outbox: deque[Delivery] = deque()
         self._taken = anyio.Event()
         self._error: Exception | None = None
@@ -163,7 +168,24 @@ class BundleFetcher:
         """Return how many items were handed on and not yet taken."""
         return len(self._outbox)
 
-    def start(self, items: Sequence[Item]) -> None:
+    @property
+    def n_trials(self) -> int:
+        """Bundles on trial that are still to come."""
+        return len(self._trials)
+
+    def trial_left_s(self, now: float) -> float:
+        """Return when the next bundle on trial is to be abandoned, in seconds; endless without one."""
+        return min(
+            (b.started_at + self._route.trial_limit_s(len(b.items)) - now for b in self._trials), default=inf
+        )
+
+    def end_trials(self, now: float) -> None:
+        """Abandon bundles on trial that have taken too long; their items are asked for again, uncharged."""
+        for bundle in self._trials:
+            if now - bundle.started_at >= self._route.trial_limit_s(len(bundle.items)):
+                bundle.scope.cancel()
+
+    def start(self, items: Sequence[Item], *, is_trial: bool = False) -> None:
         """Ask for items, no two of which have one file name, in one bundle."""
         if not items:
             return
@@ -171,8 +193,10 @@ class BundleFetcher:
         self.bundles += 1
         arrived = Arrivals(self._staging.begin(), self._memory_bytes)
         by_name = {datauri.file_name(item.uri): item for item in items}
-        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time())
+        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time(), is_trial)
         self._under_way.append(bundle)
+        if is_trial:
+            self._trials.append(bundle)
         self._group.start_soon(self._run, bundle)
 
     def take(self) -> list[Delivery]:
@@ -216,9 +240,16 @@ class BundleFetcher:
     async def _run(self, bundle: _Bundle) -> None:
         is_reported = False
         try:
-            failure = await self._stream(bundle)
-            is_reported = True
-            self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
+            failure: Failure | None = None
+            with bundle.scope:
+                failure = await self._stream(bundle)
+            if bundle.is_trial:
+                self._trials.remove(bundle)
+            if bundle.scope.cancelled_caught:
+                self._give_back(bundle)
+            else:
+                is_reported = True
+                self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
             await self._hand_on(bundle)
             self._under_way.remove(bundle)
         except Exception as error:  # noqa: BLE001 - raised by take(), without an exception group
@@ -365,6 +396,17 @@ class BundleFetcher:
                 )
                 bundle.arrived.add(Delivery(item, None, failure=why, is_lost=is_lost))
         bundle.absent.clear()
+
+    def _give_back(self, bundle: _Bundle) -> None:
+        """Let the items of a bundle that was abandoned be asked for again; what came over TLS is kept."""
+        self._route.abandoned()
+        bundle.is_proven = bundle.is_tls
+        items = list(bundle.absent.values())
+        if not bundle.is_proven:
+            items += [delivery.item for delivery in bundle.arrived.clear()]
+        bundle.absent.clear()
+        for item in items:
+            bundle.arrived.add(Delivery(item, None))
 
     def _revoke(self, bundle: _Bundle, why: Failure) -> None:
         """Let nothing count that has arrived: each cutout is asked for again, and charged one attempt."""

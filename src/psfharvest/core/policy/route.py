@@ -2,7 +2,10 @@
 Single files or bundles? Decided by the number of cutouts and by what both were measured to give.
 
 The measure is cutouts a second and connection, since connections are what an archive grants sparingly. Singles are
-tried first, for they are needed to compare; where one is answered at once, bundles have nothing to win.
+measured first; where one is answered at once, bundles have nothing to win. Else a few small bundles are tried while
+singles go on. A trial costs a fixed part of the work at most: it is abandoned once its cutouts could have come
+singly in the time that it has taken. A trial that lost is repeated with a larger bundle, since bundles may have a
+fixed cost, and after so many more singles that the trials together stay a small part of the work.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIN_CUTOUTS = 200
-"""Fewer waiting ones are not worth a bundle."""
-MIN_SINGLES = 24
-"""Single answers before the first judgement."""
+"""Fewer waiting ones are not worth a trial."""
+MIN_SINGLES = 6
+"""Single answers before the first judgement: one on each connection."""
 AT_ONCE_S = 0.05
 """A single that takes no longer leaves nothing to win."""
 GAIN = 1.2
@@ -20,10 +23,19 @@ GAIN = 1.2
 MIN_SIZE, FIRST_SIZE, MAX_SIZE = 50, 100, 2000
 BUNDLE_TARGET_S = 25.0
 """What a bundle should take: a kill costs all of it, since nothing is claimed before its end is verified."""
-TRY_AGAIN_AFTER = 5000
-"""Singles between two trials of a bundle that lost."""
+FIRST_TRIALS = 3
+"""Bundles of the first trial."""
+TRIAL_MIN_SIZE = 10
+TRIAL_SHARE = 100
+"""A bundle of the first trial holds this part of what waits."""
+TRIAL_GROWTH = 4
+"""By what a trial is larger than the one before, which lost."""
+TRY_AGAIN_AFTER = 40
+"""Singles before a trial that follows one that lost, for each cutout in its bundle."""
 BAD_BUNDLES = 3
 """Bundles in a row that gave nothing: then none for a while."""
+NONE_FOR = 5000
+"""Singles before bundles are tried again that gave nothing."""
 
 
 @dataclass(slots=True)
@@ -49,7 +61,12 @@ class Route:
     _singles: int = 0
     _bundles: int = 0
     _bad: int = 0
-    _tried_at: int = 0
+    _n_lost: int = 0
+    """Trials that lost."""
+    _trial_base: int = 0
+    """The size of the first trial's bundles."""
+    _try_at: int = 0
+    """Number of singles before which no bundle is tried."""
 
     def wants_bundles(self, n_waiting: int) -> bool:
         """Return True when the next cutouts should travel in a bundle."""
@@ -57,11 +74,25 @@ class Route:
             return False
         if self.via == "bundle":
             return True
-        if n_waiting < MIN_CUTOUTS or self._singles < MIN_SINGLES or self.single_s <= AT_ONCE_S:
-            return False
-        if self._bad >= BAD_BUNDLES or (self._bundles and not self._is_better()):
-            return self._singles - self._tried_at >= TRY_AGAIN_AFTER
-        return True
+        return n_waiting >= MIN_SIZE and self._is_better()
+
+    def trial(self, n_waiting: int) -> tuple[int, int]:
+        """Return how many bundles should be on trial beside the singles, and how many cutouts each should hold."""
+        if self.via != "auto" or not self.is_offered or n_waiting < MIN_CUTOUTS or self._is_better():
+            return 0, 0
+        if self._singles < max(MIN_SINGLES, self._try_at) or self.single_s <= AT_ONCE_S:
+            return 0, 0
+        if not self._n_lost:
+            self._trial_base = min(FIRST_SIZE, max(TRIAL_MIN_SIZE, n_waiting // TRIAL_SHARE))
+        return 1 if self._n_lost else FIRST_TRIALS, self._trial_size()
+
+    def trial_limit_s(self, n_cutouts: int) -> float:
+        """Return for how long a bundle on trial may take: as long as its cutouts would take singly."""
+        return 0.0 if self.single_s <= AT_ONCE_S else n_cutouts * self.single_s
+
+    def abandoned(self) -> None:
+        """Take account of a bundle on trial that was given up."""
+        self._lose()
 
     def single(self, n: int, mean_s: float) -> None:
         """Take account of `n` single answers."""
@@ -73,7 +104,6 @@ class Route:
     def bundle(self, n_cutouts: int, elapsed_s: float) -> None:
         """Take account of a bundle that gave `n_cutouts` in `elapsed_s`."""
         self._bundles += 1
-        self._tried_at = self._singles
         self._bad = 0 if n_cutouts else self._bad + 1
         if not n_cutouts:
             self.size = max(MIN_SIZE, self.size // 2)
@@ -82,11 +112,13 @@ class Route:
         if n_cutouts:
             wanted = self.bundled_per_s * BUNDLE_TARGET_S
             self.size = int(min(MAX_SIZE, 2 * self.size, max(MIN_SIZE, wanted)))
+        self._note_result()
 
     def too_large(self) -> None:
         """Take account of a bundle that the archive found too large."""
         self.size = max(MIN_SIZE, self.size // 2)
         self._bad += 1
+        self._note_result()
 
     def why(self) -> str:
         """Return the reason of the present choice, for people."""
@@ -99,7 +131,26 @@ class Route:
         )
         if self._bundles:
             return f"{single}, {self.bundled_per_s:.1f}/s by bundles"
-        return single
+        return f"{single}, less by bundles" if self._n_lost else single
 
     def _is_better(self) -> bool:
-        return self.bundled_per_s * self.single_s > GAIN
+        is_proven = self._bundles > 0 and self._bad < BAD_BUNDLES
+        return is_proven and self.single_s > AT_ONCE_S and self.bundled_per_s * self.single_s > GAIN
+
+    def _note_result(self) -> None:
+        if self._bad >= BAD_BUNDLES:
+            self._try_at = self._singles + NONE_FOR
+            self._bad = 0 if self.via == "auto" else self._bad
+            self.bundled_per_s = 0.0
+        elif not self._is_better():
+            self._lose()
+
+    def _lose(self) -> None:
+        """Put the next trial off; the bundles of one trial lose once."""
+        if self._singles >= self._try_at:
+            self._n_lost += 1
+            self._try_at = self._singles + TRY_AGAIN_AFTER * self._trial_size()
+
+    def _trial_size(self) -> int:
+        base = self._trial_base or TRIAL_MIN_SIZE
+        return int(min(MAX_SIZE, base * TRIAL_GROWTH**self._n_lost))
