@@ -19,19 +19,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-try:
-    from isal import isal_zlib as zlib  # a third faster on what bundles hold
-except ImportError:
-    import zlib  # type: ignore[no-redef]
-
 from psfharvest.archive.endpoints import Endpoints, quoted, without
 from psfharvest.archive.fetch.arrivals import Arrivals
+from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
 from psfharvest.archive.fetch.verify import deliver, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.core import bundle_page
@@ -40,13 +36,11 @@ from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Rea
 from psfharvest.core.policy.retry import answered_at, classify_status
 from psfharvest.core.policy.route import MIN_SIZE, Route
 from psfharvest.core.ports import HostLimiter, Staging
-from psfharvest.core.tar import Member, TarDamaged, TarWalk
+from psfharvest.core.tar import Member, TarWalk
 from psfharvest.events.histogram import Histogram
 from psfharvest.events.model import Bundled
 
 BUNDLE_TIMEOUT_S = 60.0
-INFLATE_AT_ONCE = 256 * 1024
-"""Inflated bytes handled in one go: a gzip that expands without end is bounded by this."""
 OUTBOX_MAX = 128
 """Proven cutouts handed on and not yet taken; the rest of their bundle waits on the disk."""
 DISK_THREADS = 2
@@ -55,13 +49,10 @@ MEMORY_BYTES = 2**20
 MAX_PAGE_BYTES = 2**20
 MAX_STREAM_FACTOR = 2
 """A bundle may hold this many times what its cutouts can come to, at most."""
-GZIP_MEMBER_BYTES = 2**16
-"""What a further gzip member counts for, though it be empty."""
 NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
 """The archive will not make bundles: singles tell what it says of each cutout."""
 TOO_LARGE = frozenset({413, 414})
 T = TypeVar("T")
-_DAMAGE: tuple[type[Exception], ...] = (TarDamaged, zlib.error)  # type: ignore[assignment]  # isal types it as a value
 
 
 @dataclass(slots=True)
@@ -293,14 +284,14 @@ class BundleFetcher:
     async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
         caps = [max_body_bytes(item, self._max_body_bytes) for item in bundle.items]
         walk = TarWalk(max(caps), lambda name: _base(name) in bundle.absent or _is_page(name))
-        inflate = _Inflate(MAX_STREAM_FACTOR * (sum(caps) + MAX_PAGE_BYTES), lambda: walk.is_ended)
+        inflate = Inflate(MAX_STREAM_FACTOR * (sum(caps) + MAX_PAGE_BYTES), lambda: walk.is_ended)
         try:
             async for chunk in stream.chunks():
                 await self._feed(chunk, inflate, walk, bundle)
                 bundle.is_proven = walk.is_ended and inflate.is_checked
                 if inflate.n_behind > MAX_PAGE_BYTES:
                     break  # all is there; what goes on and on behind it is nobody's
-        except _DAMAGE as error:
+        except DAMAGE as error:
             why = Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
             self._revoke(bundle, why)
             return why
@@ -312,7 +303,7 @@ class BundleFetcher:
             return Failure(Reason.TRUNCATED, "the bundle ended without its end mark")
         return None
 
-    async def _feed(self, chunk: bytes, inflate: _Inflate, walk: TarWalk, bundle: _Bundle) -> None:
+    async def _feed(self, chunk: bytes, inflate: Inflate, walk: TarWalk, bundle: _Bundle) -> None:
         for piece in inflate.pieces(chunk):
             for member in walk.feed(piece):
                 self._receive(member, bundle)
@@ -412,55 +403,6 @@ class BundleFetcher:
         """Let nothing count that has arrived: each cutout is asked for again, and charged one attempt."""
         for delivery in bundle.arrived.clear():
             bundle.arrived.add(Delivery(delivery.item, None, failure=why))
-
-
-class _Inflate:
-    """Inflate a gzip stream (or pass a plain tar through) in pieces of bounded size, until the tar is over."""
-
-    def __init__(self, max_bytes: int, is_over: Callable[[], bool]) -> None:
-        self.n_behind = 0
-        """Bytes that came behind the end."""
-        self._inflater: Any = None
-        self._is_plain = False
-        self._left = max_bytes
-        self._is_over = is_over
-
-    @property
-    def is_whole(self) -> bool:
-        """True where the stream may end."""
-        return self._is_plain or self._inflater is None or self._inflater.eof
-
-    @property
-    def is_checked(self) -> bool:
-        """True where a gzip stream has ended, and its checksum was right."""
-        return self._inflater is not None and self._inflater.eof
-
-    def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what a chunk inflates to."""
-        if self._is_over() and self.is_whole:
-            self.n_behind += len(chunk)
-            return
-        if self._inflater is None and not self._is_plain:
-            self._is_plain = not chunk.startswith(b"\x1f")
-            self._inflater = None if self._is_plain else zlib.decompressobj(wbits=31)
-        if self._inflater is None:
-            yield from self._counted(chunk)
-            return
-        while chunk:
-            if self._inflater.eof:
-                if self._is_over() or not chunk.startswith(b"\x1f\x8b"):
-                    self.n_behind += len(chunk)
-                    return
-                self._inflater = zlib.decompressobj(wbits=31)
-                self._left -= GZIP_MEMBER_BYTES
-            yield from self._counted(self._inflater.decompress(chunk, INFLATE_AT_ONCE))
-            chunk = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
-
-    def _counted(self, piece: bytes) -> Iterator[bytes]:
-        self._left -= len(piece)
-        if self._left < 0:
-            raise TarDamaged("it expands past all that was asked for")
-        yield piece
 
 
 def _base(name: str) -> str:
