@@ -99,6 +99,40 @@ def test_a_journal_that_cannot_be_read_is_refused_in_words(folder: Path) -> None
         account(folder)
 
 
+def test_a_lost_journal_is_told(folder: Path) -> None:
+    """A killed harvest's folder without its journal: each account says that it may be an old one."""
+    die_after_writing(folder)
+    for side in ("-wal", "-shm"):
+        (folder / f"{MANIFEST_NAME}{side}").unlink()
+
+    with read_only(folder):
+        assert [True] == [f"{MANIFEST_NAME} lacks its journal" in note for note in account(folder).notes]
+    for _ in range(2):  # the first look leaves an empty journal behind
+        report = account(folder)
+        assert report.total == 100
+        assert "the account may be an old one" in " ".join(report.notes)
+    with Manifest.open(folder) as manifest:
+        assert "the account may be an old one" in manifest.note
+    assert account(folder).notes == ()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_journal_that_is_there_or_was_folded_in_is_no_doubt(folder: Path, is_killed: bool) -> None:
+    """After a clean end, also of a reader's; while a harvest writes; after a kill."""
+    assert account(folder).notes == ()
+    with Manifest.open(folder) as manifest:
+        assert (manifest.note, account(folder).notes) == ("", ())
+    if is_killed:
+        die_after_writing(folder)
+    for _ in range(2):
+        assert account(folder).notes == ()
+    with Manifest.open(folder) as manifest:
+        assert manifest.note == ""
+    for side in ("-wal", "-shm"):
+        (folder / f"{MANIFEST_NAME}{side}").unlink(missing_ok=True)
+    assert account(folder).notes == ()
+
+
 def test_a_transaction_that_was_cut_off_is_rolled_back_where_nobody_may_write(folder: Path) -> None:
     """A file without WAL has half a transaction in it after a death; its journal takes that back."""
     hot = folder / "hot"

@@ -51,6 +51,8 @@ class Opened(NamedTuple):
     copy: snapshot.Copy | None = None
     is_unshared: bool = False
     """Whether it is kept without shared memory; see `UNSHARED`."""
+    doubt: str = ""
+    """Why the account may be an old one, or nothing; see `WRITER`."""
 
 
 UNSHARED = "unshared"
@@ -59,6 +61,13 @@ The setting of a manifest whose writer keeps the journal's index in its own memo
 
 That is a part's on a cluster, where the folder may be on a network file system: no ``-shm`` file is ever mapped. At
 rest it has no journal; while it is written, readers take a copy.
+"""
+
+WRITER = "writer"
+"""
+The setting that stands in the file itself, beside its journal, while a writer has it open.
+
+Where it is left over and there is no journal, that was lost: a killed run's folder was copied without it, say.
 """
 
 
@@ -114,8 +123,12 @@ def to_write(at: Place, *, durable: bool) -> Opened:
                 raise
             opened = Opened(_opened_alone(at), _alone_note(at, missing))
         try:
+            opened = opened._replace(doubt=_doubt(at, opened.db))
             opened.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             migrate.migrate(opened.db)
+            if not opened.note:
+                opened.db.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (WRITER,))
+                opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except BaseException:
             opened.db.close()
             raise
@@ -141,12 +154,14 @@ def to_read(at: Place) -> Opened:
                 raise
             opened = _read_apart(at, error)
         opened.db.execute("PRAGMA query_only = 1")
-        return opened
+        return opened._replace(doubt=_doubt(at, opened.db))
 
 
 def close_writer(opened: Opened) -> None:
     """Fold the journal into the file, so that the file alone tells all, and close it."""
     db = opened.db
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
     with contextlib.suppress(sqlite3.Error):
         if opened.note or opened.is_unshared:
             db.execute("PRAGMA journal_mode = DELETE")
@@ -187,6 +202,22 @@ def damaged(at: Place, words: str) -> ManifestError:
     """Return the error of a manifest that holds what it cannot hold."""
     remedy = f"move it away, and 'psfharvest adopt {at.folder}' makes it anew from what is stored"
     return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
+
+
+def _doubt(at: Place, db: PatientConnection) -> str:
+    """Return why the account may be an old one, or nothing."""
+    # twice: between the two looks a writer may have ended, and folded its journal in
+    if not _is_marked(db) or snapshot.has_journal(at) or not _is_marked(db):
+        return ""
+    return (
+        f"{at.path} lacks its journal, {at.side('-wal').name}: a run was killed, or was under way when the folder "
+        "was copied, and the account may be an old one; put the journal beside it, or go on: what is not known to "
+        "be stored is asked for again"
+    )
+
+
+def _is_marked(db: PatientConnection) -> bool:
+    return db.execute("SELECT 1 FROM meta WHERE name = ?", (WRITER,)).fetchone() is not None
 
 
 def _set_wal(db: PatientConnection) -> None:

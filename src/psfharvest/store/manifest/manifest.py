@@ -112,8 +112,8 @@ class Manifest:
 
     @property
     def note(self) -> str:
-        """What the user should know of how the manifest is kept, or nothing."""
-        return self._opened.note
+        """What the user should know of how the manifest is kept, or of its account; or nothing."""
+        return "; ".join(filter(None, (self._opened.note, self._opened.doubt)))
 
     def stop_waiting(self) -> None:
         """Stop waiting for what another program has locked, since the run is stopping; from any thread."""

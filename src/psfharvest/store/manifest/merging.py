@@ -450,13 +450,10 @@ def close_for_good(at: Place) -> None:
     ManifestError
         When another program uses it.
     """
-    opened = database.to_write(at, durable=True)
-    with database.translated(at):
-        try:
-            opened.db.lock_wait_s = IN_USE_WAIT_S
-            opened.db.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            opened.db.close()
+    with database.translated(at), contextlib.closing(database.to_write(at, durable=True).db) as db:
+        db.lock_wait_s = IN_USE_WAIT_S
+        db.execute("DELETE FROM meta WHERE name = ?", (database.WRITER,))
+        db.execute("PRAGMA journal_mode = DELETE")
 
 
 def _copy(folder: Path, target: Path) -> None:

@@ -68,4 +68,5 @@ def _report(manifest: Manifest, runs: list[dict[str, Any]], stopped: str) -> Rep
         stopped=stopped,
         is_fully_asked=all(target.is_complete for target in everything),
         lacking=sum(targets.n_lacking(manifest, target) for target in everything),
+        notes=tuple(filter(None, [manifest.note])),
     )
