@@ -141,6 +141,7 @@ def test_words(word, criterion):
      ("", "write column=value"), ("filter= ", "write column=value"), ("qfit=..", "at least one end"),
      ("filter=F606W,,F814W", "empty value between commas"), ("filter=,", "empty value between commas"),
      ("qfit=a..b", "a number or open"), ("qfit=1..2..3", "a number or open"), ("qfit=nan..1", "cannot be nan"),
+     ("qfit=inf", "finite"), ("psf_flux=1,nan", "finite"), ("id=1e999", "a whole number"),
      ("qfit=1..0", "the lower end comes first"), ("psf_fulx=0", "did you mean psf_flux"),
      ("q fit=0", "did you mean qfit"), ("filter_2=F606W", "only for WFPC2; use filter")],
 )  # fmt: skip
@@ -219,8 +220,9 @@ def test_a_pair_is_a_closed_range(pair, low, high):
 @pytest.mark.parametrize(
     "value",
     [[], (), (1,), (1, 2, 3), (2, 1), ("a", 1), (float("nan"), 1), float("nan"), float("inf"), None, b"F606W",
-     pytest.param((10**400, None), id="huge"), pytest.param(object(), id="object"), [None], [[1]], np.ma.masked,
-     np.array(["a", None], dtype=object)],
+     pytest.param((10**400, None), id="huge"), pytest.param(10**400, id="huge one"), "1e999", ["0.1", "nan"],
+     pytest.param([1, 10**400], id="huge in a list"), pytest.param(object(), id="object"), [None], [[1]],
+     np.ma.masked, np.array(["a", None], dtype=object)],
     ids=repr,
 )  # fmt: skip
 def test_values_that_cannot_be(value):
@@ -231,7 +233,10 @@ def test_values_that_cannot_be(value):
     assert caught.value.field == "qfit"
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, True, "5", "many", float("nan"), float("inf"), [], None])
+@pytest.mark.parametrize(
+    "limit",
+    [-1, 1.5, True, "5", "many", float("nan"), float("inf"), 1e300, pytest.param(10**400, id="huge"), [], None],
+)
 def test_limits(limit):
     """A limit is a whole number, 0 or more, or None; anything else is bad input."""
     if limit is None:

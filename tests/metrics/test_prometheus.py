@@ -242,7 +242,9 @@ def test_a_port_in_use_is_bad_input(psfharvest, simulator: Simulator, tmp_path: 
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("word", ["x", "-1", "70000", ":80", "", "host:"])
+@pytest.mark.parametrize(
+    "word", ["x", "-1", "70000", ":80", "", "host:", "9" * 5000], ids=lambda word: f"{word[:8]} of {len(word)}"
+)
 def test_what_is_no_port_is_bad_input(psfharvest, simulator: Simulator, tmp_path: Path, word: str) -> None:
     """Status 2, with what is allowed."""
     run = psfharvest("resume", "d", "--archive", simulator.url, "--metrics-port", word)

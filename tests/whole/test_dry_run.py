@@ -80,7 +80,9 @@ def test_max_bytes_stops_cleanly(psfharvest, env, sink: str, via: str) -> None:
     assert "resume d" in stopped.err
 
 
-@pytest.mark.parametrize("word", ["-1", "many", "1X", ""])
+@pytest.mark.parametrize(
+    "word", ["-1", "many", "1X", "", "inf", "9" * 400, "9999999999T"], ids=lambda word: f"{word[:8]} of {len(word)}"
+)
 def test_max_bytes_is_a_size(psfharvest, env, word: str) -> None:
     """Another word is refused with what is allowed."""
     run = psfharvest("harvest", "d", "UVIS", "--suffix", "flt", "--max-bytes", word, env=env)

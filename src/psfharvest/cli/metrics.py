@@ -35,7 +35,7 @@ class _Place(click.ParamType[Place]):
         """Return the place that a word writes, or fail with what is allowed."""
         host, colon, port = str(value).rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if colon else LOOPBACK
-        if not (host and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        if not (host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
             self.fail(
                 f"{value!r}: a port from 0 to 65535 is allowed (0 takes a free one), or HOST:PORT such as "
                 "0.0.0.0:9100, which other machines reach.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -161,9 +162,10 @@ class _Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes that a word writes."""
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)b?", str(value).strip().lower())
-        if found is None:
+        size_bytes = float(found[1]) * self._UNITS[found[2]] if found else math.inf
+        if size_bytes not in ranges.STORED_BYTES._replace(is_whole=False):
             self.fail(f"{value!r}: a number of bytes is allowed, for example 500M, 2.5G or 1T.", param, ctx)
-        return int(float(found[1]) * self._UNITS[found[2]])
+        return int(size_bytes)
 
 
 max_bytes_option = click.option(

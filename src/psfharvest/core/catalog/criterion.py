@@ -273,6 +273,16 @@ def _end(column: str, end: Any, outward: float) -> float | None:
     return int(end) if hasattr(end, "__index__") else _plain(number)
 
 
+def _is_beyond_all(value: str | float) -> bool:
+    """Return whether a value is a number that no column can hold: infinite, not a number, or too large."""
+    try:
+        return not math.isfinite(float(value))
+    except OverflowError:
+        return True
+    except ValueError:
+        return False
+
+
 def _plain(number: float) -> float:
     return int(number) if number == int(number) and abs(number) < 2**53 else number
 
@@ -282,9 +292,10 @@ def _text(column: str, value: Any) -> str:
     plain = item() if callable(item) and getattr(value, "mask", None) is None else value
     if isinstance(plain, bool):
         return str(int(plain))
-    if isinstance(plain, (str, int)) or (isinstance(plain, float) and math.isfinite(plain)):
-        return _CASES.get(column, str)(str(plain))
     entry = known.COLUMNS.get(column)
+    is_number = isinstance(plain, (int, float)) or (entry is not None and entry.kind != "str")
+    if isinstance(plain, (str, int, float)) and not (is_number and _is_beyond_all(plain)):
+        return _CASES.get(column, str)(str(plain))
     kind = _KINDS[entry.kind] if entry is not None else "a text or a finite number"
     more = f" ({entry.description})" if entry is not None else ""
     raise BadQuery(f"{column}={value!r}: {kind} is allowed{more}; a list is any of, a pair a range", field=column)

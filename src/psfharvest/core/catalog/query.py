@@ -198,7 +198,7 @@ def _limit(limit: int | None) -> int | None:
     if limit is None:
         return None
     try:
-        is_count = not isinstance(limit, bool) and int(limit) == limit and limit >= 0
+        is_count = not isinstance(limit, bool) and int(limit) == limit and 0 <= limit < 2**63
     except (TypeError, ValueError, OverflowError):
         is_count = False
     if not is_count:

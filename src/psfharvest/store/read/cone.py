@@ -49,7 +49,7 @@ def _pieces(harvest: Harvest, center: sky.Place, radius_deg: float) -> Iterator[
 def _degrees(name: str, value: Any, low: float, high: float) -> float:
     try:
         number = float(value.to_value("deg")) if hasattr(value, "to_value") else float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"{name} is {value!r}: an angle in degrees, or an astropy quantity, is allowed") from error
     if not (math.isfinite(number) and low <= number <= high):
         raise BadInput(f"{name} is {number} degrees: {low} to {high} is allowed")
