@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from psfharvest.store.recover.adopt import Adopted, AdoptProgress, UriList
 
 LINES_SHOWN = 20
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 2.0
 
 
 @click.command()

@@ -19,7 +19,7 @@ from psfharvest.store.sink_kinds import SINK_KINDS
 if TYPE_CHECKING:
     from psfharvest.store.merge import Step
 
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 2.0
 
 
 @click.command(name="merge")
