@@ -45,6 +45,8 @@ PAGE_ROWS = 60
 LATENCY_S = 0.05
 TIMEOUT_S = 1.0
 """How long no byte may come; some stops are longer."""
+HANG_S = 360.0
+"""A harvest that takes longer hangs; half of it is its patience, which a slow machine may need for a restart."""
 STOP_S = (0.2, 1.8)
 PAUSE_S = (0.0, 0.4)
 """Between two events of a run."""
@@ -138,13 +140,13 @@ class Stage:
             "folder": str(folder), "url": f"http://127.0.0.1:{self._port}", "log": str(self._scratch / "log"),
             "wire": wire, "sink": sink, "via": way, "list": str(self._world.list) if source == "list" else None,
             "rolls": False, "x_max": X_MAX, "page_rows": PAGE_ROWS, "timeout_s": TIMEOUT_S,
-            "patience_s": PATIENCE_S - 30, **self._set_clock("harvester", 0),
+            "patience_s": HANG_S / 2, **self._set_clock("harvester", 0),
         }  # fmt: skip
         self._begin_archive(day.skew_s)
         try:
             number = self._world.zygote.begin(life)
             n_met = self._meet(day.events, number)
-            status = self._world.zygote.wait(number)
+            status = self._world.zygote.wait(number, HANG_S)
             log = Path(life["log"]).read_text()
             assert status == 0, f"seed {day.seed}, {day.combination}: status {status}\n{log}"
             assert "Traceback" not in log, log
