@@ -16,9 +16,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import LocalCluster
-from stage import CLAIMED_AT_ONCE, Finished, Head, figures
+from stage import CLAIMED_AT_ONCE, Finished, Head, figures, pids_at_work
 
+from psfharvest.cluster.local import RESTART_S
 from psfharvest.simulator import Fault, Settings, Simulator
 
 
@@ -56,6 +58,7 @@ def main() -> int:
     words.add_argument("--fault", action="append", default=[])
     words.add_argument("--timeout", type=float, default=3600.0)
     given = words.parse_args()
+    dask.config.set({"distributed.deploy.lost-worker-timeout": RESTART_S})
     draw = random.Random(given.seed)
     sources = max(2000, int(given.cutouts * 2.6))
     part_rows = given.part_rows or max(50, given.cutouts // (3 * given.workers))
@@ -83,16 +86,18 @@ def main() -> int:
         try:
             while head.is_running() and time.monotonic() < began_at + given.timeout:
                 finished.look()
-                if len(killed) < len(marks) and simulator.count("file") >= marks[len(killed)]:
-                    alive = {nanny.pid for nanny in cluster.workers.values() if nanny.pid} - killed
-                    if alive:
-                        pid = draw.choice(sorted(alive))
-                        os.kill(pid, signal.SIGKILL)
-                        killed.add(pid)
+                alive = sorted(pids_at_work(cluster) - killed)
+                if alive and len(killed) < len(marks) and simulator.count("file") >= marks[len(killed)]:
+                    pid = draw.choice(alive)
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
                 time.sleep(0.2)
             status, account, err = head.end(60)
         finally:
             head.kill()
+        if not (folder / "manifest.sqlite").exists():
+            sys.stderr.write(f"not merged: status {status}, {len(killed)} kills, {account}\n{err}")
+            return 1
         n_requests = simulator.count("file")
         found = {
             "seed": given.seed, "status": status, "kills": len(killed), "account": account,

@@ -91,6 +91,12 @@ class Processes:
             kill_tree(process)
 
 
+def pids_at_work(cluster: Any) -> set[int]:
+    """Return the workers that a local cluster has; Dask gives up one that is killed before it has registered."""
+    known = set(cluster.scheduler.workers)
+    return {nanny.pid for nanny in cluster.workers.values() if nanny.pid and nanny.worker_address in known}
+
+
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and what it has started, the youngest first."""
     for pid in reversed(descendants(process.pid)):

@@ -15,9 +15,10 @@ import anyio
 import pytest
 from parts_made import QUERY as PLANNED
 from parts_made import make_parts, states_of
-from stage import Head
+from stage import Head, pids_at_work
 
 from psfharvest import Archive, BadInput, Limits, Query, events
+from psfharvest.cluster.local import RESTART_S
 from psfharvest.simulator import Fault, Simulator
 from psfharvest.store import parts
 from psfharvest.store.manifest.place import is_in_parts
@@ -34,8 +35,10 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator:
     """Return two workers of one thread each, and a client."""
+    import dask
     from distributed import Client, LocalCluster
 
+    dask.config.set({"distributed.deploy.lost-worker-timeout": RESTART_S})
     with (
         LocalCluster(
             name="psfharvest-tests",
@@ -124,9 +127,9 @@ def test_workers_that_are_killed_lose_nothing(simulator: Simulator, tmp_path: Pa
         deadline = time.monotonic() + 60
         while n_killed < 2 and time.monotonic() < deadline:
             if simulator.count("file") > 40 * (n_killed + 1):
-                pids = [nanny.pid for nanny in cluster.cluster.workers.values() if nanny.pid]
-                with suppress(ProcessLookupError):
-                    os.kill(pids[n_killed % len(pids)], signal.SIGKILL)
+                pids = sorted(pids_at_work(cluster.cluster))
+                with suppress(ProcessLookupError, IndexError):
+                    os.kill(pids[-1], signal.SIGKILL)
                     n_killed += 1
             time.sleep(0.05)
 
@@ -192,6 +195,15 @@ def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, 
     assert asked > simulator.count("file") + 1
     status = psfharvest("status", "stars", "--json")
     assert (5, asked, asked) == (status.account["total"], status.account["requests"], run.account["requests"])
+
+
+@pytest.mark.campaign
+def test_an_outage_that_workers_meet_is_told(psfharvest, simulator: Simulator) -> None:
+    """Also while the plan is made, of which there is no progress else."""
+    env = {"PSFHARVEST_ARCHIVE": simulator.url}
+    simulator.faults = [Fault("outage", seconds=8)]
+    run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
+    assert (0, True) == (run.status, "archive down since" in run.err), run.err
 
 
 @pytest.mark.campaign

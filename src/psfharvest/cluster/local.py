@@ -18,6 +18,8 @@ from psfharvest.filesystem import extras
 
 CONNECT_S = 30.0
 CLOSE_S = 10.0
+RESTART_S = "10 minutes"
+"""How long a killed worker may take to come back: Dask gives one up for good after 15 s."""
 OWN = "psfharvest-"
 """How the name of a cluster begins that was made for one harvest."""
 
@@ -66,12 +68,14 @@ def _kill_workers(cluster: Any) -> None:
 
 
 def _opened(stack: ExitStack, address: Any, n_workers: int | None, token: str | None) -> Any:
+    import dask  # noqa: PLC0415
     import distributed  # noqa: PLC0415 - takes half a second
 
     connect: Callable[..., Any] = distributed.Client
     if address is None:
         if token:
             os.environ["MAST_API_TOKEN"] = token  # the workers are our children
+        dask.config.set({"distributed.deploy.lost-worker-timeout": RESTART_S})
         make: Callable[..., Any] = distributed.LocalCluster
         cluster = make(
             name=f"{OWN}{os.getpid()}",

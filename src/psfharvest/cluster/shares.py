@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from psfharvest.core.policy.fair import fair_parts
 
-TTL_S = 4.0
+TTL_S = 8.0
 """A holder without a good answer for three quarters of this ends its work; after all of it, it has ended."""
 DOWN_PAUSE_S = 2.0
 """For how long others hold at each asking while one holder probes an archive that is down."""

@@ -38,14 +38,17 @@ from psfharvest.store.lease import STALE_S
 from psfharvest.store.lock import holder as holder_of
 
 ASK_EVERY_S = 1.0
+ANSWER_S = 2.0
+"""An answer that takes longer is none: a busy scheduler, or a machine that does more than it can."""
 FENCE = 0.75
 """Of `ttl_s`: without a good answer for so long a holder ends its run."""
 SILENCE_MAX_S = 120.0
 """A task that has waited so long for any answer fails; the cluster runs it elsewhere."""
 HELD_MAX_S = STALE_S + 30.0
 """For how long a part's folder may look held: by the lease of a process of another machine that was killed."""
-CLOSING_S = 1.0
-"""Deadline of the message that a holder is done."""
+CLOSING_S = 4.0
+"""Deadline of the message that a holder is done: without it nobody else gets the part while this process lives."""
+AGAIN_S = 0.1
 
 Task = PlanTask | PartTask
 Say = Callable[..., dict[str, Any] | None]
@@ -73,7 +76,7 @@ def run_task(task: Task) -> Report:
     def say(**said: Any) -> dict[str, Any] | None:
         try:
             call = worker.scheduler.psfharvest_board
-            answer = sync(worker.loop, call, callback_timeout=ASK_EVERY_S, archive=root, **said)
+            answer = sync(worker.loop, call, callback_timeout=ANSWER_S, archive=root, **said)
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return None
         return answer if isinstance(answer, dict) and "word" in answer else None
@@ -133,7 +136,10 @@ class _Holder:
             return await self._work(first) if found is None else found
         finally:
             with anyio.move_on_after(CLOSING_S, shield=True):
-                await self._ask(is_done=True)
+                for _ in range(round(CLOSING_S / AGAIN_S)):
+                    if await self._ask(is_done=True) is not None:
+                        break
+                    await anyio.sleep(AGAIN_S)
 
     async def _begin(self) -> dict[str, Any]:
         while time.monotonic() < self._answered_at + SILENCE_MAX_S:
