@@ -15,7 +15,7 @@ import anyio
 import pytest
 from parts_made import QUERY as PLANNED
 from parts_made import make_parts, states_of
-from stage import Head, pids_at_work
+from stage import Head, Processes, pids_at_work
 
 from psfharvest import Archive, BadInput, Limits, Query, events
 from psfharvest.cluster.local import RESTART_S
@@ -204,6 +204,22 @@ def test_an_outage_that_workers_meet_is_told(psfharvest, simulator: Simulator) -
     simulator.faults = [Fault("outage", seconds=8)]
     run = psfharvest("harvest", "stars", "UVIS", "--suffix", "flc", "--limit", "5", "--workers", "1", env=env)
     assert (0, True) == (run.status, "archive down since" in run.err), run.err
+
+
+@pytest.mark.campaign
+def test_a_cluster_without_workers_is_told_and_waited_for(simulator: Simulator, tmp_path: Path) -> None:
+    """It goes on once a batch system has started one."""
+    processes = Processes(tmp_path, 0)
+    head = Head(tmp_path / "stars", str(processes.file), simulator.url, 20, CEILING, 60)
+    try:
+        assert head.process.stderr is not None
+        assert "the cluster has no workers" in head.process.stderr.readline()
+        processes.workers.append(processes.add_worker(tmp_path))
+        status, said, _ = head.end(120)
+    finally:
+        head.kill()
+        processes.kill()
+    assert (0, 20) == (status, said["done"])
 
 
 @pytest.mark.campaign

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 import uuid
 from collections import Counter, deque
@@ -47,11 +48,14 @@ CALL_S = 5.0
 """Deadline of one message to the scheduler."""
 GONE_S = 30.0
 """A scheduler that has not answered for so long is gone."""
+WORKLESS_S = 10.0
+"""A cluster that has had no workers for so long is told of."""
 DEATHS_MAX = 3
 """Deaths of a part's tasks in a row, without one more cutout of it, that end the harvest."""
 CLOSING_S = 1.0
 """Deadline of the messages that a head sends while it ends."""
 
+_log = logging.getLogger("psfharvest")
 COUNTED = ("total", "done", "missing", "failed", "bytes", "requests")
 
 
@@ -98,6 +102,7 @@ class Head:
     _seen_at: float = field(default_factory=time.monotonic)
     _looked_at: float = -LOOK_S
     _up_at: float = field(default_factory=time.monotonic)
+    _manned_at: float = field(default_factory=time.monotonic)
     _stopped: str = ""
     _words: str = ""
 
@@ -243,6 +248,11 @@ class Head:
                     await self._call(self.client.register_plugin, Board())
             return
         self._seen_at, self._n_threads = self._looked_at, seen["threads"]
+        if self._n_threads:
+            self._manned_at = self._looked_at
+        elif self._looked_at > self._manned_at + WORKLESS_S:
+            self._manned_at = float("inf")  # it is said once
+            _log.warning("the cluster has no workers; the harvest goes on once it has some")
         if not seen["trouble"]:
             self._up_at = self._looked_at
         if self._plan is not None or seen["trouble"]:
