@@ -248,11 +248,7 @@ class Head:
                     await self._call(self.client.register_plugin, Board())
             return
         self._seen_at, self._n_threads = self._looked_at, seen["threads"]
-        if self._n_threads:
-            self._manned_at = self._looked_at
-        elif self._looked_at > self._manned_at + WORKLESS_S:
-            self._manned_at = float("inf")  # it is said once
-            _log.warning("the cluster has no workers; the harvest goes on once it has some")
+        self._note_workers()
         if not seen["trouble"]:
             self._up_at = self._looked_at
         if self._plan is not None or seen["trouble"]:
@@ -260,6 +256,13 @@ class Head:
             self.announcer.progress(progress)
             if self.watch is not None:
                 self.watch(progress)
+
+    def _note_workers(self) -> None:
+        if self._n_threads:
+            self._manned_at = self._looked_at
+        elif self._looked_at > self._manned_at + WORKLESS_S:
+            self._manned_at = float("inf")  # it is said once
+            _log.warning("the cluster has no workers; the harvest goes on once it has some")
 
     async def _ask(self) -> dict[str, Any] | None:
         said = {"ceiling": self._ceiling, "per_second": self.order.limits.max_per_second}
