@@ -353,7 +353,7 @@ class Archive:
         session = self._open()
         singles = session.singles(item_of, acceptance.checked(accept) | session.known_names)
         with fetch_span(uri):
-            return results.cutout_of(await results.in_time(singles.fetch(uri), uri, deadline_s))
+            return results.cutout_of(await singles.fetch(uri, deadline_s))
 
     async def harvest(
         self,

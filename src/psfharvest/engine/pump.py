@@ -96,6 +96,8 @@ class Pump:
         A source of random numbers in ``[0, 1)``.
     suspicion
         Examines checks of ours that refuse all; None: each item is on its own.
+    fresh_max
+        With so many items at hand no more are taken from the source.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Pump:
         hold_s: float = math.inf,
         jitter: Callable[[], float] = random.random,
         suspicion: Suspicion | None = None,
+        fresh_max: int = FRESH_MAX,
     ) -> None:
         self.retried: Counter[Reason] = Counter()
         """Transient trouble met so far, by reason."""
@@ -125,6 +128,7 @@ class Pump:
         self._hold = math.inf, hold_s  # since when a verdict is held, and for how long it may be
         self._jitter = jitter
         self._fresh: deque[Item] = deque()
+        self._fresh_max = fresh_max
         self._retries: list[tuple[float, int, Item]] = []
         self._sent = self._writing = 0
         self._ready: list[Outcome] = []
@@ -136,6 +140,7 @@ class Pump:
         self._gaps_s = 0.0
         self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
         self._unwanted: set[int] = set()  # numbers of items that nobody waits for any more
+        self._is_recall_due = False
         self._is_fed = self._has_room = False
         self._error: Exception | None = None
         self._began_at = 0.0
@@ -186,7 +191,7 @@ class Pump:
     def discard(self, number: int) -> None:
         """Forget an item: it is not sent if it has not been, and not tried again."""
         self._unwanted.add(number)
-        self._fetcher.recall()
+        self._is_recall_due = True  # once a turn, however many leave
         self.wake()
 
     def refetch(self, items: Sequence[Item], reason: Reason = Reason.NO_PRODUCT) -> None:
@@ -199,11 +204,11 @@ class Pump:
         try:
             async with closing(source):
                 async for batch in source:
-                    while len(self._fresh) >= FRESH_MAX:
-                        self._signals.room = anyio.Event()
-                        await self._signals.room.wait()
                     self._fresh.extend(batch)
                     self.wake()
+                    while len(self._fresh) >= self._fresh_max:  # the source chooses what is next as late as may be
+                        self._signals.room = anyio.Event()
+                        await self._signals.room.wait()
         except LocalError as error:
             self._stop(error, scope)
         except Exception as error:  # noqa: BLE001 - raised by run(), once what the source gave is kept
@@ -252,6 +257,9 @@ class Pump:
             self._signals.woken = anyio.Event()
             now = self._share.begin_turn()  # the one look at the clock: a second one could contradict it
             self._notice_gap()
+            if self._is_recall_due:
+                self._is_recall_due = False
+                self._fetcher.recall()
             self._judge_all(now)
             if self._share.takes_control():
                 group.start_soon(self._send_control, group.cancel_scope)
@@ -342,6 +350,7 @@ class Pump:
     def _judge_new(self, now: float) -> None:
         deliveries = self._fetcher.take(is_behind=self._is_behind())
         self._sent -= len(deliveries)
+        unsent: list[Item] = []
         for delivery in deliveries:
             item = delivery.item
             if item.number in self._unwanted:
@@ -367,8 +376,9 @@ class Pump:
             else:
                 self._ledger.failed(item.number)
                 if not self._examiner.dropped(item):
-                    self._fresh.appendleft(item)
+                    unsent.append(item)
             self._n_interrupted = max(0, self._n_interrupted - 1)
+        self._fresh.extendleft(reversed(unsent))
 
     def _judge_failure(
         self, delivery: Delivery, failure: Failure, now: float, *, is_examined: bool = False
@@ -429,7 +439,7 @@ class Pump:
             self._ledger.sent(batch)
             self._fetcher.submit(batch)
         self._has_room = len(batch) < room
-        if len(self._fresh) < FRESH_MAX // 2:
+        if len(self._fresh) < max(1, self._fresh_max // 2):
             self._signals.room.set()
 
     def _admit_probe(self) -> None:

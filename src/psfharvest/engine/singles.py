@@ -3,26 +3,27 @@ Single requests of all callers of one archive, through one pump.
 
 A caller waits for an outcome; the pump asks the archive. Callers that ask for the same dataURI at the same time
 share one request. A caller that leaves before its request was sent takes it back; a request that was sent goes on,
-and its answer is dropped when nobody waits for it any more.
+and its answer is dropped when nobody waits for it any more. Who has the earliest deadline is served first.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
-from psfharvest.core.errors import ArchiveDown
-from psfharvest.core.model import Item, Outcome, RetryPolicy
+from psfharvest.core.errors import ArchiveDown, DeadlinePassed
+from psfharvest.core.model import Item, Outcome, Reason, RetryPolicy
+from psfharvest.core.policy.deadlines import DeadlineQueue
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
 
-BATCH_SIZE = 64
-"""Callers whose items are made in one go, so that a thousand that come at once do not hold the event loop up."""
+BATCH_SIZE = 32
+"""Items made in one go, so that a thousand callers at once do not hold the event loop up; the pump asks for few."""
 HOLD_S = 2.0
 """How long a verdict such as 404 waits for another answer, which shows that the archive lives."""
 IDLE_S = 5.0
@@ -34,9 +35,13 @@ StartTask = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
 class _Flight:
     """One dataURI under way, and the callers that wait for it."""
 
+    __slots__ = ("callers", "due_at", "number", "uri")
+
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.callers: set[_Caller] = set()
+        self.due_at = -math.inf
+        """Until when its answer is of use to the most patient caller."""
+        self.callers: list[_Caller] = []
         self.number = 0
         """Its item's number, once the pump has it."""
 
@@ -94,43 +99,58 @@ class SingleRequests:
         self._by_number: dict[int, _Flight] = {}
         self._callers: dict[_Caller, None] = {}
         """Those that wait, the longest waiting first."""
-        self._new: deque[_Flight] = deque()
+        self._new: DeadlineQueue[_Flight] = DeadlineQueue()
         self._news = anyio.Event()
         self._n_items = 0
         self._pump: Pump | None = None
         self._scope: anyio.CancelScope | None = None
         self._ended = anyio.Event()
 
-    async def fetch(self, uri: str) -> Outcome:
+    async def fetch(self, uri: str, deadline_s: float | None = None) -> Outcome:
         """
         Return what becomes of one dataURI.
 
         Raises
         ------
+        DeadlinePassed
+            When that is not known after `deadline_s`.
         ArchiveDown
             When an outage outlasted the patience from the time of this call, or its tries to connect are used up.
         Exception
             What `make_item` raised for it, or what ended the pump.
         """
-        flight = self._flights.get(uri)
-        if flight is None:
-            flight = self._flights[uri] = _Flight(uri)
-            self._new.append(flight)
-            self._news.set()
-        caller = _Caller(flight, self._share.failed_connections)
-        flight.callers.add(caller)
-        self._callers[caller] = None
+        due_at = self._share.now() + (math.inf if deadline_s is None else deadline_s)
+        caller = self._join(uri, due_at)
         if self._scope is None:
             self._start()
         try:
-            await caller.ended.wait()
+            if deadline_s is None:
+                await caller.ended.wait()
+            else:
+                with anyio.CancelScope(deadline=due_at):
+                    await caller.ended.wait()
         finally:
             if caller in self._callers:
                 self._leave(caller)
         if caller.error is not None:
             raise caller.error
-        assert caller.outcome is not None  # noqa: S101 - one of both ends the wait
+        if caller.outcome is None:
+            raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
         return caller.outcome
+
+    def _join(self, uri: str, due_at: float) -> _Caller:
+        """Return a new caller, of the request for its dataURI that is under way where there is one."""
+        flight = self._flights.get(uri)
+        if flight is None:
+            flight = self._flights[uri] = _Flight(uri)
+        caller = _Caller(flight, self._share.failed_connections)
+        flight.callers.append(caller)
+        flight.due_at = max(flight.due_at, due_at)
+        self._callers[caller] = None
+        if not flight.number:
+            self._new.put(flight, due_at, self._share.now())
+            self._news.set()
+        return caller
 
     async def aclose(self, error: Exception) -> None:
         """End the pump, and wait for its end; those that wait get the error."""
@@ -148,6 +168,8 @@ class SingleRequests:
             flight = self._by_number.pop(outcome.item.number, None)
             if flight is not None:
                 self._end(flight, outcome, None)
+        if self._new:
+            self._news.set()
 
     def _start(self) -> None:
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
@@ -166,6 +188,7 @@ class SingleRequests:
                     gather_s=0.0,
                     patience_left_s=self._patience_left_s,
                     hold_s=HOLD_S,
+                    fresh_max=BATCH_SIZE,
                 )
                 await self._pump.run(self._items())
         except Exception as raised:  # noqa: BLE001 - raised to everybody that waits
@@ -181,28 +204,42 @@ class SingleRequests:
 
     def _restart(self) -> None:
         """Go on with another pump: callers have come while this one ended."""
-        self._new = deque(self._flights.values())
+        for flight in self._by_number.values():
+            flight.number = 0
+            self._new.put(flight, flight.due_at, self._share.now())
         self._by_number.clear()
         self._start()
 
     async def _items(self) -> AsyncIterator[Sequence[Item]]:
         while True:
-            if not self._new:
-                self._news = anyio.Event()
-                with anyio.move_on_after(IDLE_S) as wait:
-                    await self._news.wait()
-                if wait.cancelled_caught and not self._callers:
-                    return
-            items = [item for flight in self._next_flights() if (item := self._item_of(flight)) is not None]
+            self._news = anyio.Event()
+            flights = self._next_flights()
+            items = [item for flight in flights if (item := self._item_of(flight)) is not None]
             if items:
                 yield items
+            if flights:
+                await anyio.lowlevel.checkpoint()
+                continue
+            with anyio.move_on_after(IDLE_S) as wait:
+                await self._news.wait()
+            if wait.cancelled_caught and not self._callers:
+                return
 
     def _next_flights(self) -> list[_Flight]:
-        return [self._new.popleft() for _ in range(min(BATCH_SIZE, len(self._new)))]
+        """Return whose turn it is; those whose deadline cannot be kept wait while others are under way."""
+        share = self._share
+        n_before, now = share.need, share.now()
+        flights: list[_Flight] = []
+        while len(flights) < BATCH_SIZE:
+            n_before += 1
+            answer_s = share.quick_s * max(1.0, n_before / max(1, share.connections))
+            flight = self._new.take(now + answer_s, is_idle=n_before == 1)
+            if flight is None:
+                break
+            flights.append(flight)
+        return flights
 
     def _item_of(self, flight: _Flight) -> Item | None:
-        if not flight.callers:
-            return None
         self._n_items += 1
         try:
             item = self._make_item(self._n_items, flight.uri)
@@ -217,14 +254,16 @@ class SingleRequests:
         """Let a caller go; its flight, too, when it was the last one."""
         flight = caller.flight
         del self._callers[caller]
-        flight.callers.discard(caller)
+        flight.callers.remove(caller)
         if not flight.callers:
             del self._flights[flight.uri]
+            self._new.discard(flight)
             if self._by_number.pop(flight.number, None) is not None and self._pump is not None:
                 self._pump.discard(flight.number)
 
     def _end(self, flight: _Flight, outcome: Outcome | None, error: Exception | None) -> None:
         self._flights.pop(flight.uri, None)
+        self._new.discard(flight)
         for caller in flight.callers:
             del self._callers[caller]
             caller.outcome, caller.error = outcome, error

@@ -9,6 +9,7 @@ from psfharvest.events.hub import Hub
 from psfharvest.metrics.limiter import Limiter
 
 _API = ("opentelemetry.metrics", "opentelemetry.trace")
+_NOTHING = nullcontext()
 
 
 def observe(hub: Hub, limiter: Limiter, url: str, *, is_own_wire: bool) -> None:
@@ -35,7 +36,7 @@ def observe(hub: Hub, limiter: Limiter, url: str, *, is_own_wire: bool) -> None:
 def fetch_span(uri: str) -> AbstractContextManager[object]:
     """Return the span of one single request, or a context that does nothing."""
     if not is_used():
-        return nullcontext()
+        return _NOTHING
     from psfharvest.metrics import telemetry  # noqa: PLC0415 - as above
 
     return telemetry.fetch_span(uri)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence, Sized
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
@@ -20,9 +20,9 @@ from psfharvest.archive.session import load_modules
 from psfharvest.core import ranges
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import CutoutFailed, CutoutMissing, DeadlinePassed
+from psfharvest.core.errors import CutoutFailed, CutoutMissing
 from psfharvest.core.fits.cutout import Cutout
-from psfharvest.core.model import Limits, Outcome, Progress, Reason, Report, State, Tally
+from psfharvest.core.model import Limits, Outcome, Progress, Report, State, Tally
 from psfharvest.core.names import DetectorName
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import connection_slots, open_limit
@@ -51,15 +51,6 @@ def prepared(root: str, client: Any) -> Learnt:
     """Return what is known of an archive, with the modules imported that a session needs; call it off the loop."""
     load_modules(client)
     return learnt_cache.read(root)
-
-
-async def in_time(work: Coroutine[Any, Any, Outcome], uri: str, deadline_s: float | None) -> Outcome:
-    """Await a single request; raise `DeadlinePassed` once that has taken `deadline_s`."""
-    if deadline_s is None:
-        return await work
-    with anyio.move_on_after(deadline_s):
-        return await work
-    raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
 
 
 async def explained(work: Awaitable[Report], folder: Path) -> Report:

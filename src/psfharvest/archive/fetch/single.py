@@ -90,7 +90,10 @@ class FileFetcher:
 
     def room(self) -> int:
         """Return how many requests may start now."""
-        return self._limiter.allowance(self._wire.depth)
+        depth = self._wire.depth
+        if self._is_urgent:  # one to follow a connection: what waits in the wire no longer goes by its deadline
+            depth = min(depth, self._limiter.connections)
+        return self._limiter.allowance(depth)
 
     def is_busy(self) -> bool:
         """Return True while a request is under way."""
