@@ -87,14 +87,16 @@ async def test_of_too_many_with_a_deadline_all_come_that_can() -> None:
         assert len(made.fetcher.asked) - 1 <= 8 * CONNECTIONS + BATCH_SIZE
 
 
-async def test_the_earliest_deadline_goes_first() -> None:
-    """Those in a hurry overtake hundreds that came before them and are not."""
+@pytest.mark.parametrize("is_own_scope", [False, True])
+async def test_the_earliest_deadline_goes_first(is_own_scope: bool) -> None:
+    """Those in a hurry overtake hundreds that came before them and are not; a scope's deadline is one, too."""
     async with bench(4) as made:
         came: list[str] = []
 
         async def hurried(k: int) -> None:
-            await made.singles.fetch(f"h{k}", 1.5)
-            came.append(f"h{k}")
+            with anyio.move_on_after(1.5 if is_own_scope else None):
+                await made.singles.fetch(f"h{k}", None if is_own_scope else 1.5)
+                came.append(f"h{k}")
 
         async with anyio.create_task_group() as group:
             for k in range(400):

@@ -119,8 +119,10 @@ class SingleRequests:
         Exception
             What `make_item` raised for it, or what ended the pump.
         """
-        due_at = self._share.now() + (math.inf if deadline_s is None else deadline_s)
-        caller = self._join(uri, due_at)
+        due_at = math.inf if deadline_s is None else self._share.now() + deadline_s
+        caller = self._join(
+            uri, min(due_at, anyio.current_effective_deadline())
+        )  # of the scopes that it is called in
         if self._scope is None:
             self._start()
         try:

@@ -118,7 +118,7 @@ export function chart(place, options, data) {
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { stroke: colour("--rule"), width: 1 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
   place.replaceChildren();
   if (data[0].length < 2) {
-    place.append(el("p", { class: "quiet" }, "Nothing to draw yet."));
+    place.append(el("p", { class: "quiet" }, "Too few samples to draw."));
     return { destroy() {} };
   }
   const size = { width: Math.max(place.clientWidth, 120), height: Math.max(place.clientHeight - 4, 80) };
