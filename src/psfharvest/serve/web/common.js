@@ -123,5 +123,5 @@ export function chart(place, options, data) {
   }
   const size = { width: Math.max(place.clientWidth, 120), height: Math.max(place.clientHeight - 4, 80) };
   const { axes = [{}, {}], ...rest } = options(colour);
-  return new window.uPlot({ ...size, legend: { show: false }, padding: [8, 28, 0, 0], ...rest, axes: axes.map((one) => ({ ...axis, ...one })) }, data, place);
+  return new window.uPlot({ ...size, legend: { show: false }, padding: [8, 40, 0, 0], ...rest, axes: axes.map((one) => ({ ...axis, ...one })) }, data, place);
 }

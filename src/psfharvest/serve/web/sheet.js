@@ -13,6 +13,9 @@ let answer = null;
 
 /** Show the page of the selection that this state asks for. */
 export async function show(s, total) {
+  const isTable = s.as === "table";
+  $("sheet").hidden = $("look").hidden = isTable;
+  $("tablebox").hidden = !isTable;
   const wanted = JSON.stringify([selection(s), s.at]);
   if (wanted !== shownFor) {
     const signal = next();
@@ -33,9 +36,7 @@ export async function show(s, total) {
   }
   asking.found(answer, total);
   pager(s);
-  $("sheet").hidden = s.as !== "pictures";
-  $("tablebox").hidden = s.as !== "table";
-  if (s.as === "table") fillTable(s);
+  if (isTable) fillTable(s);
   else draw(s);
 }
 
