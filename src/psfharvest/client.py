@@ -323,9 +323,9 @@ class Archive:
         """
         Return one cutout.
 
-        Single requests go before streams and harvests; among them, the earliest deadline goes first: `deadline_s`,
-        or that of an anyio cancel scope around the call. Calls for the same dataURI at the same time share one
-        request; a call that is cancelled before its request was sent takes it back.
+        Single requests go before streams and harvests; among them, the earliest `deadline_s` goes first. Calls for
+        the same dataURI at the same time share one request; a call that is cancelled before its request was sent
+        takes it back.
 
         Parameters
         ----------

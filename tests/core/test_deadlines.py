@@ -25,7 +25,7 @@ def test_each_comes_once_by_its_deadline(dues: list[float], left: set[int], answ
     """What can be answered in time comes first and in order; nothing discarded comes; late ones at rest."""
     queue: DeadlineQueue[int] = DeadlineQueue()
     for n, due_at in enumerate(dues):
-        queue.put(n, due_at, 0.0)
+        queue.put(n, due_at, due_at, 0.0)
     for n in left:
         queue.discard(n)
     kept = [n for n in range(len(dues)) if n not in left]
@@ -41,19 +41,29 @@ def test_each_comes_once_by_its_deadline(dues: list[float], left: set[int], answ
 def test_without_a_deadline_nobody_waits_for_ever() -> None:
     """Who came a minute ago without a deadline goes before those that come now with one."""
     queue: DeadlineQueue[str] = DeadlineQueue()
-    queue.put("unhurried", math.inf, 0.0)
-    queue.put("early", 10.0, 0.0)
-    queue.put("late comer", UNHURRIED_S + 10.0, UNHURRIED_S)
+    queue.put("unhurried", math.inf, math.inf, 0.0)
+    queue.put("early", 10.0, 10.0, 0.0)
+    queue.put("late comer", UNHURRIED_S + 10.0, math.inf, UNHURRIED_S)
     assert ["early", "unhurried", "late comer"] == [queue.take(0.0, is_idle=False) for _ in range(3)]
 
 
 def test_one_more_caller_changes_the_turn() -> None:
     """A second caller with an earlier deadline brings it forward; the more patient one keeps it worth a request."""
     queue: DeadlineQueue[str] = DeadlineQueue()
-    queue.put("both", 50.0, 0.0)
-    queue.put("other", 20.0, 0.0)
-    queue.put("both", 10.0, 0.0)
+    queue.put("both", 50.0, 50.0, 0.0)
+    queue.put("other", 20.0, 20.0, 0.0)
+    queue.put("both", 10.0, 10.0, 0.0)
     assert ["both", "other", None] == [queue.take(15.0, is_idle=False) for _ in range(3)]
+
+
+def test_a_patient_caller_rescues_what_seemed_late() -> None:
+    """Whoever joins a request that nobody could wait for any more, and waits, has a turn."""
+    queue: DeadlineQueue[str] = DeadlineQueue()
+    queue.put("joined", 1.0, 1.0, 0.0)
+    assert queue.take(5.0, is_idle=False) is None
+    queue.put("joined", math.inf, math.inf, 0.0)
+    assert queue.take(5.0, is_idle=False) == "joined"
+    assert queue.take(5.0, is_idle=True) is None
 
 
 @given(st.integers(0, 500))
@@ -61,6 +71,6 @@ def test_what_left_takes_no_room(n: int) -> None:
     """Callers that come and leave while nothing is sent leave nothing behind that grows."""
     queue: DeadlineQueue[int] = DeadlineQueue()
     for number in range(n):
-        queue.put(number, 1.0, 0.0)
+        queue.put(number, 1.0, 1.0, 0.0)
         queue.discard(number)
     assert len(queue._order) <= COMPACT_MIN + 2

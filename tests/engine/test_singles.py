@@ -87,16 +87,14 @@ async def test_of_too_many_with_a_deadline_all_come_that_can() -> None:
         assert len(made.fetcher.asked) - 1 <= 8 * CONNECTIONS + BATCH_SIZE
 
 
-@pytest.mark.parametrize("is_own_scope", [False, True])
-async def test_the_earliest_deadline_goes_first(is_own_scope: bool) -> None:
-    """Those in a hurry overtake hundreds that came before them and are not; a scope's deadline is one, too."""
+async def test_the_earliest_deadline_goes_first() -> None:
+    """Those in a hurry overtake hundreds that came before them and are not."""
     async with bench(4) as made:
         came: list[str] = []
 
         async def hurried(k: int) -> None:
-            with anyio.move_on_after(1.5 if is_own_scope else None):
-                await made.singles.fetch(f"h{k}", None if is_own_scope else 1.5)
-                came.append(f"h{k}")
+            await made.singles.fetch(f"h{k}", 1.5)
+            came.append(f"h{k}")
 
         async with anyio.create_task_group() as group:
             for k in range(400):
@@ -106,13 +104,19 @@ async def test_the_earliest_deadline_goes_first(is_own_scope: bool) -> None:
             assert len(came) == 16
 
 
-async def test_a_deadline_that_cannot_be_kept_takes_no_connection() -> None:
-    """Hundreds of hopeless calls before it cost a call with time not one round."""
+@pytest.mark.parametrize("is_scopes", [False, True])
+async def test_a_deadline_that_cannot_be_kept_takes_no_connection(is_scopes: bool) -> None:
+    """Hundreds of hopeless calls before it cost a call with time no round; a scope's end is a deadline, too."""
+
+    async def hopeless(made: Bench, uri: str) -> None:
+        with anyio.move_on_after(TAKES_S / 2 if is_scopes else None):
+            await made.fetch(uri, None if is_scopes else TAKES_S / 2)
+
     async with bench(1) as made:
         with anyio.fail_after(4 * TAKES_S):
             async with anyio.create_task_group() as group:
                 for k in range(300):
-                    group.start_soon(made.fetch, f"u{k}", TAKES_S / 2)
+                    group.start_soon(hopeless, made, f"u{k}")
                 await made.fetch("patient", 3 * TAKES_S)
         assert made.n_came == 2
         assert len(made.fetcher.asked) <= 4

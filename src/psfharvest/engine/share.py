@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 REFUSED_AGAIN_S = 0.05
 """How soon a user asks again whose turn it was not, though a request might have started."""
-QUICK_PART, QUICK_GAIN = 0.9, 0.05
-"""What part of a mean time an answer takes at least, and how fast that is forgotten when answers take longer."""
+ANSWER_GAIN = 0.2
+"""How much the last answers weigh in the time that an answer takes."""
 
 
 class Share:
@@ -48,8 +47,8 @@ class Share:
         """Requests sent so far."""
         self.in_flight = 0
         """Requests handed over and not yet answered."""
-        self.quick_s = 0.0
-        """What an answer takes at least, nearly: below the lowest recent mean."""
+        self.answer_s = 0.0
+        """How long answers took lately, in the mean."""
         self.n_waiting = 0
         """Items that it would send if it could; kept by its pump."""
         self.served_at = 0
@@ -203,8 +202,8 @@ class Share:
     def succeeded(self, n: int, mean_s: float) -> None:
         """Count requests answered well."""
         self.in_flight -= n
-        least_s, known_s = QUICK_PART * mean_s, self.quick_s or math.inf
-        self.quick_s = least_s if least_s <= known_s else known_s + QUICK_GAIN * (least_s - known_s)
+        if n:
+            self.answer_s += (ANSWER_GAIN if self.answer_s else 1.0) * (mean_s - self.answer_s)
         self.limiter.succeeded(n, mean_s, self)
 
     def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:

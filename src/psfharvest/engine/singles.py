@@ -35,11 +35,11 @@ StartTask = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
 class _Flight:
     """One dataURI under way, and the callers that wait for it."""
 
-    __slots__ = ("callers", "due_at", "number", "uri")
+    __slots__ = ("callers", "leaves_at", "number", "uri")
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.due_at = -math.inf
+        self.leaves_at = -math.inf
         """Until when its answer is of use to the most patient caller."""
         self.callers: list[_Caller] = []
         self.number = 0
@@ -120,9 +120,7 @@ class SingleRequests:
             What `make_item` raised for it, or what ended the pump.
         """
         due_at = math.inf if deadline_s is None else self._share.now() + deadline_s
-        caller = self._join(
-            uri, min(due_at, anyio.current_effective_deadline())
-        )  # of the scopes that it is called in
+        caller = self._join(uri, due_at, min(due_at, anyio.current_effective_deadline()))
         if self._scope is None:
             self._start()
         try:
@@ -140,17 +138,17 @@ class SingleRequests:
             raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
         return caller.outcome
 
-    def _join(self, uri: str, due_at: float) -> _Caller:
+    def _join(self, uri: str, due_at: float, leaves_at: float) -> _Caller:
         """Return a new caller, of the request for its dataURI that is under way where there is one."""
         flight = self._flights.get(uri)
         if flight is None:
             flight = self._flights[uri] = _Flight(uri)
         caller = _Caller(flight, self._share.failed_connections)
         flight.callers.append(caller)
-        flight.due_at = max(flight.due_at, due_at)
+        flight.leaves_at = max(flight.leaves_at, leaves_at)
         self._callers[caller] = None
         if not flight.number:
-            self._new.put(flight, due_at, self._share.now())
+            self._new.put(flight, due_at, leaves_at, self._share.now())
             self._news.set()
         return caller
 
@@ -208,7 +206,7 @@ class SingleRequests:
         """Go on with another pump: callers have come while this one ended."""
         for flight in self._by_number.values():
             flight.number = 0
-            self._new.put(flight, flight.due_at, self._share.now())
+            self._new.put(flight, flight.leaves_at, flight.leaves_at, self._share.now())
         self._by_number.clear()
         self._start()
 
@@ -234,8 +232,8 @@ class SingleRequests:
         flights: list[_Flight] = []
         while len(flights) < BATCH_SIZE:
             n_before += 1
-            answer_s = share.quick_s * max(1.0, n_before / max(1, share.connections))
-            flight = self._new.take(now + answer_s, is_idle=n_before == 1)
+            wait_s = share.answer_s * max(1.0, n_before / max(1, share.connections))
+            flight = self._new.take(now + wait_s, is_idle=n_before == 1)
             if flight is None:
                 break
             flights.append(flight)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -20,33 +19,32 @@ class DeadlineQueue(Generic[Waiting]):
 
     def __init__(self) -> None:
         self._order: list[tuple[float, int, Waiting]] = []
-        self._late: deque[Waiting] = deque()  # in the order of their deadlines, which could not be kept
+        self._late: list[tuple[float, int, Waiting]] = []  # who would have left before: the most patient first
         self._due: dict[Waiting, tuple[float, float]] = {}
-        """The earliest and the latest deadline of each that waits."""
+        """The earliest deadline of each that waits, and until when an answer is of use."""
         self._n_put = 0
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def put(self, waiting: Waiting, due_at: float, now: float) -> None:
+    def put(self, waiting: Waiting, due_at: float, leaves_at: float, now: float) -> None:
         """
         Let something wait, or hear of one more who waits for it.
 
-        Its turn goes by the earliest of its deadlines; as long as the latest can be kept, it is worth a request.
+        Its turn goes by the earliest deadline; as long as somebody will still be there, it is worth a request.
 
         Parameters
         ----------
         waiting
             What is to be sent.
-        due_at, now
-            Until when its answer is of use, or infinity, and what time it is.
+        due_at, leaves_at, now
+            By when its answer is asked for, or infinity; until when it is of use; and what time it is.
         """
         first_at = min(due_at, now + UNHURRIED_S)
         known = self._due.get(waiting)
-        self._due[waiting] = (
-            (first_at, due_at) if known is None else (min(first_at, known[0]), max(due_at, known[1]))
-        )
-        if known is None or first_at < known[0]:
+        last_at = leaves_at if known is None else max(leaves_at, known[1])
+        self._due[waiting] = (first_at if known is None else min(first_at, known[0])), last_at
+        if known is None or first_at < known[0] or leaves_at > known[1]:
             self._n_put += 1
             heapq.heappush(self._order, (first_at, self._n_put, waiting))
 
@@ -65,23 +63,23 @@ class DeadlineQueue(Generic[Waiting]):
         answered_at
             When it would be answered, at the earliest.
         is_idle
-            Whether nothing else is under way: then also what seems to come late is tried, the last deadline first.
+            Whether nothing else is under way: then also what seems to come late is tried, the most patient first.
         """
         while self._order:
-            waiting = heapq.heappop(self._order)[2]
+            _, n_put, waiting = heapq.heappop(self._order)
             due = self._due.get(waiting)
             if due is None:
                 continue
             if due[1] >= answered_at:
                 del self._due[waiting]
                 return waiting
-            self._late.append(waiting)
+            heapq.heappush(self._late, (-due[1], n_put, waiting))
         while self._late:
-            waiting = self._late[-1]
+            waiting = self._late[0][2]
             due = self._due.get(waiting)
             if due is not None and due[1] < answered_at and not is_idle:
                 return None
-            self._late.pop()
+            heapq.heappop(self._late)
             if due is not None:
                 del self._due[waiting]
                 return waiting
