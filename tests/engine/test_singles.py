@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from fakes import FakeFetcher
 from psfharvest.core.errors import DeadlinePassed
 from psfharvest.core.model import Item, Limits, RetryPolicy
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.engine.singles import BATCH_SIZE, SingleRequests
-from psfharvest.engine.traffic import Traffic
 
 TAKES_S = 0.05
 CONNECTIONS = 32
@@ -40,8 +40,8 @@ class Bench:
     """The single requests of an archive that answers after `TAKES_S`."""
 
     def __init__(self, start: Callable[..., object], connections: int) -> None:
-        traffic = Traffic(Limits(max_connections=connections), RetryPolicy(), is_public=False)
-        share = traffic.share(is_urgent=True)
+        limiter = ArchiveLimiter(Limits(max_connections=connections), RetryPolicy(), is_public=False)
+        share = limiter.share(is_urgent=True)
         self.fetcher = CountedFetcher(share, lambda item, nth: b"body", TAKES_S)
         self.n_made = 0
         self.n_came = 0
