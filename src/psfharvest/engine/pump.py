@@ -13,7 +13,6 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import anyio
@@ -31,6 +30,7 @@ from psfharvest.engine.archive_limiter import TICK_S
 from psfharvest.engine.examiner import Examiner
 from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.share import Share
+from psfharvest.engine.signals import Signals
 from psfharvest.events.model import Retried
 
 UNCLAIMED_MAX = 512
@@ -54,20 +54,6 @@ class _Trouble(NamedTuple):
     n: int
     delay_s: float
     example: str
-
-
-@dataclass(slots=True)
-class _Signals:
-    """Events between the pump's tasks; each is replaced by a new one where it is waited for."""
-
-    woken: anyio.Event = field(default_factory=anyio.Event)
-    """A turn is due."""
-    room: anyio.Event = field(default_factory=anyio.Event)
-    """More items can be taken from the source."""
-    to_write: anyio.Event = field(default_factory=anyio.Event)
-    """Outcomes are ready to be kept."""
-    enough: anyio.Event = field(default_factory=anyio.Event)
-    """They are enough for a batch."""
 
 
 class Pump:
@@ -144,7 +130,7 @@ class Pump:
         self._is_fed = self._has_room = False
         self._error: Exception | None = None
         self._began_at = 0.0
-        self._signals = _Signals()
+        self._signals = Signals()
 
     @property
     def waiting(self) -> int:
