@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,9 +80,13 @@ def archive(simulator: Simulator) -> Iterator[str]:
 
         def _forward(self, body: bytes | None) -> None:
             path = self.path.replace("ACSPSF", "WFC3PSF")
-            with urllib.request.urlopen(simulator.url + path, body) as answer:
+            try:
+                answer = urllib.request.urlopen(simulator.url + path, body)
+            except urllib.error.HTTPError as error:
+                answer = error
+            with answer:
                 found = answer.read()
-            self.send_response(200)
+            self.send_response(answer.status)
             self.send_header("Content-Length", str(len(found)))
             self.end_headers()
             self.wfile.write(found)
@@ -125,6 +130,9 @@ def test_a_new_detector_is_one_entry(archive: str, tmp_path: Path) -> None:
     assert {"ACSPSF"} == {p.name for p in (tmp_path / "d").iterdir() if p.is_dir() and p.name[0] != "."}
     assert (20, 0) == ((found := command("verify", "d"))["ok"], found["strays"])
 
+    regions = run("-c", "import psfharvest; print(len(list(psfharvest.Harvest('d').groups(region=(2, 2)))))")
+    assert 1 <= int(regions.stdout) <= 4, regions.stderr
+
     (tmp_path / "uris.txt").write_text("".join(f"{row['uri']}\n" for row in rows_of(tmp_path / "d")))
     for path in (tmp_path / "d").glob("manifest.sqlite*"):
         path.unlink()
@@ -135,6 +143,14 @@ def test_a_new_detector_is_one_entry(archive: str, tmp_path: Path) -> None:
     found = json.loads(read.stdout)
     assert (20, ["ACS"], "electron", True) == (found["n"], found["detectors"], found["unit"], found["url"])
     assert found["sigma"] >= 4.0
+
+    examined = run("-m", "psfharvest", "doctor", "ACS", "--json")
+    assert "Traceback" not in examined.stderr, examined.stderr
+    checks = {check["name"]: check["verdict"] for check in json.loads(examined.stdout.splitlines()[-1])["checks"]}
+    assert "as expected" == checks["columns ACS"], checks
+    completed = run("-c", "from psfharvest.cli import complete; print(complete._columns('ACS'))")
+    assert "'filter'" in completed.stdout
+    assert "filter_1" not in completed.stdout
 
     for name, hint in (("ASC", "did you mean ACS?"), ("hrc", "write ACS (one of UVIS, IR, WFPC2, ACS)")):
         refused = run("-m", "psfharvest", "count", name)

@@ -65,11 +65,10 @@ def _criteria(detector: str, before: Sequence[str], incomplete: str) -> list[Com
 
 def _columns(detector: str) -> list[str]:
     from psfharvest.core.catalog.columns import COLUMNS  # noqa: PLC0415
+    from psfharvest.core.catalog.detectors import DETECTORS  # noqa: PLC0415
 
     name = detector.strip().upper()
-    return [
-        column.name for column in COLUMNS.values() if name in column.only or name not in ("UVIS", "IR", "WFPC2")
-    ]
+    return [column.name for column in COLUMNS.values() if name in column.only or name not in DETECTORS]
 
 
 def _values(detector: str, column: str) -> list[str]:

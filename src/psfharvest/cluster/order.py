@@ -8,6 +8,7 @@ from pathlib import Path
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
 from psfharvest.store.folder import Settings, refuse_dangling
+from psfharvest.store.sink_kinds import SINK_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Order:
                 "sink 'files' does not go with a cluster: merging would rename every file; "
                 "choose sink='shards' or sink='parquet'"
             )
+        if self.settings.sink is not None and SINK_KINDS[self.settings.sink].open_merged is None:
+            raise BadInput(f"sink {self.settings.sink!r} cannot be merged, so it does not go with a cluster")
         if self.settings.layout is not None:
             raise BadInput("layout goes with sink 'files', and that not with a cluster: leave it away")
         if self.settings.shard_bytes is not None and self.settings.sink not in (None, "shards"):

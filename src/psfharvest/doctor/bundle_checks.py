@@ -14,7 +14,7 @@ from psfharvest.core.errors import BadURI
 from psfharvest.core.fits import datauri, filekinds, names
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.doctor.check import CheckResult, adapted, of_deviations, report
-from psfharvest.doctor.cutout_checks import NO_EXPOSURE, item_of
+from psfharvest.doctor.cutout_checks import item_of
 from psfharvest.doctor.reply import Reply
 from psfharvest.doctor.visit import Visit
 
@@ -36,7 +36,7 @@ async def small_bundle(visit: Visit) -> CheckResult:
     uris = _uris(visit, N_SMALL - 1)
     if not uris:
         return report("no source to ask for", None)
-    absent = uris[0]._replace(rootname=NO_EXPOSURE[visit.main.instrument])
+    absent = uris[0]._replace(rootname=visit.main.absent_rootname)
     reply = await _bundle(visit, [*uris, absent])
     unpacked = await anyio.to_thread.run_sync(_unpack, reply)
     if isinstance(unpacked, str):
@@ -82,7 +82,7 @@ async def large_bundle(visit: Visit) -> CheckResult:
 def _uris(visit: Visit, n: int) -> list[CutoutURI]:
     """Return dataURIs of the main database: the star of the other checks first, then others of the sample."""
     detector: Detector = visit.main
-    suffix = detector.suffixes[1]
+    suffix = detector.calibrated_suffix
     first = visit.uri(detector, suffix)
     found: dict[str, CutoutURI] = {} if first is None else {first.file_name: first}
     for row in [*visit.rows.get(detector.name, []), *visit.six]:

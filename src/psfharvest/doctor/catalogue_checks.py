@@ -26,9 +26,7 @@ N_SAMPLE = 100
 N_LARGE = 5000
 NARROW_PX = 0.005
 """Half the width of a stripe that holds some hundred of a database's tens of millions of sources."""
-WIDTH_PX = {"UVIS": 4096.0, "IR": 1014.0, "WFPC2": 800.0}
 _TYPES = frozenset({"string", "int", "float", "boolean"})
-_CHIPS = {"UVIS": {"1", "2"}, "IR": {"1"}, "WFPC2": {"1", "2", "3", "4"}}
 
 
 def notebook_query() -> list[Criterion]:
@@ -197,8 +195,9 @@ async def large_page(visit: Visit) -> CheckResult:
     whole, answer = await _counted(visit, [])
     if not whole:
         return report(answer.error or "the database is empty", answer.reply)
-    width = min(WIDTH_PX[visit.main.name], WIDTH_PX[visit.main.name] * N_LARGE / whole * 0.8)
-    start = WIDTH_PX[visit.main.name] * 0.4 if width < WIDTH_PX[visit.main.name] * 0.5 else 0.0
+    frame = float(visit.main.full_frame_px)
+    width = min(frame, frame * N_LARGE / whole * 0.8)
+    start = frame * 0.4 if width < frame * 0.5 else 0.0
     criteria: list[Criterion] = [Between("psf_x_center", round(start, 2), round(start + width, 2))]
     total, answer = await _counted(visit, criteria)
     if not total:
@@ -237,7 +236,7 @@ async def unique_ids(visit: Visit) -> CheckResult:
 
 async def _sample(visit: Visit, detector: Detector, names: str) -> QueryReply:
     """Return some rows, from a stripe of positions: a query of a whole database of this size is never answered."""
-    middle = WIDTH_PX[detector.name] / 2
+    middle = detector.full_frame_px / 2
     halves_px = (NARROW_PX, middle / 20) if visit.requester.endpoints.is_public else (middle, NARROW_PX)
     for half in halves_px:
         criteria = [Between("psf_x_center", middle - half, middle + half)]
@@ -330,7 +329,7 @@ def _value_deviations(answer: QueryReply, found: list[dict[str, Any]], detector:
         if any(text != text.strip() for text in texts if text.strip()):
             deviations.append(f"{name} is padded with blanks")
         if name == "chip":
-            usual = {*_CHIPS[detector.name], ""}
+            usual = {*detector.chips, ""}
             odd = {
                 repr(v)[:20] for v in values if v is not None and not (isinstance(v, str) and v.strip() in usual)
             }

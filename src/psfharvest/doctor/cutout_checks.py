@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
-NO_EXPOSURE = {"WFC3": "izzz00zzq", "WFPC2": "uzzz0000m"}
-"""Names that no exposure has."""
 MAX_OFFSET_PX = 1.5
 SEARCHED_PX = 6
 """The star is looked for so far around the centre."""
@@ -38,7 +36,7 @@ async def by_file(visit: Visit, detector: Detector, suffix: str) -> CheckResult:
 
 async def data_url(visit: Visit) -> CheckResult:
     """Get the same star at its dataURL, and compare the pixels."""
-    uri = visit.uri(visit.main, visit.main.suffixes[1])
+    uri = visit.uri(visit.main, visit.main.calibrated_suffix)
     if uri is None:
         return report("no source to ask for", None)
     url = visit.requester.endpoints.quoted_data_url(str(uri))
@@ -79,7 +77,7 @@ async def chip_1(visit: Visit) -> CheckResult:
 
 async def near_edge(visit: Visit) -> CheckResult:
     """Get a cutout whose centre is five pixels from the detector's edge."""
-    uri = visit.uri(visit.main, visit.main.suffixes[1], x="5.0")
+    uri = visit.uri(visit.main, visit.main.calibrated_suffix, x="5.0")
     if uri is None:
         return report("no source to ask for", None)
     reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
@@ -88,7 +86,7 @@ async def near_edge(visit: Visit) -> CheckResult:
 
 async def off_detector(visit: Visit) -> CheckResult:
     """Ask for a cutout wholly outside the detector."""
-    uri = visit.uri(visit.main, visit.main.suffixes[1], x="-5000.0")
+    uri = visit.uri(visit.main, visit.main.calibrated_suffix, x="-5000.0")
     if uri is None:
         return report("no source to ask for", None)
     reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
@@ -101,7 +99,7 @@ async def off_detector(visit: Visit) -> CheckResult:
 
 async def made_up(visit: Visit) -> CheckResult:
     """Ask for an exposure that does not exist."""
-    uri = visit.uri(visit.main, visit.main.suffixes[1], rootname=NO_EXPOSURE[visit.main.instrument])
+    uri = visit.uri(visit.main, visit.main.calibrated_suffix, rootname=visit.main.absent_rootname)
     if uri is None:
         return report("no source to ask for", None)
     reply = await visit.get(visit.requester.endpoints.file_url(str(uri)))
@@ -119,7 +117,7 @@ async def no_product(visit: Visit) -> CheckResult:
 
 async def twice(visit: Visit) -> CheckResult:
     """Get the same cutout again, and compare the bytes."""
-    uri = visit.uri(visit.main, visit.main.suffixes[1])
+    uri = visit.uri(visit.main, visit.main.calibrated_suffix)
     first = visit.bodies.get(str(uri))
     if uri is None or first is None:
         return report("no cutout to get again", None)

@@ -26,9 +26,10 @@ class CheckEntry(NamedTuple):
 
 FIRST = (
     CheckEntry("count", catalogue_checks.count, True),
-    CheckEntry("columns UVIS", partial(catalogue_checks.columns, detector=UVIS), True, "UVIS"),
-    CheckEntry("columns IR", partial(catalogue_checks.columns, detector=IR), True, "IR"),
-    CheckEntry("columns WFPC2", partial(catalogue_checks.columns, detector=WFPC2), True, "WFPC2"),
+    *(
+        CheckEntry(f"columns {name}", partial(catalogue_checks.columns, detector=detector), True, name)
+        for name, detector in DETECTORS.items()
+    ),
     CheckEntry("six rows", catalogue_checks.six_rows, True),
 )
 """Made one after the other: the others use what they give."""

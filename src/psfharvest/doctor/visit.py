@@ -158,7 +158,7 @@ def _is_buildable(row: Mapping[str, Any], detector: Detector) -> bool:
 
 
 def _is_quiet(row: Mapping[str, Any], detector: Detector) -> bool:
-    nx, ny = {"UVIS": (4096, 2051), "IR": (1014, 1014)}.get(detector.name, (800, 800))
+    nx, ny = detector.full_frame_px, detector.chip_rows_px
     x, y = _number(row, "x_cal"), _number(row, "y_cal")
     is_within = EDGE_PX < x < nx - EDGE_PX and EDGE_PX < y < ny - EDGE_PX
     return is_within and _number(row, "qfit") > 0 and not _number(row, "n_sat_pixels")

@@ -74,6 +74,21 @@ class Detector:
     def __repr__(self) -> str:
         return f"<Detector {self.name}>"
 
+    @property
+    def chip_rows_px(self) -> int:
+        """Rows of one chip's calibrated image; chips that share a full frame lie one above the other."""
+        return self.full_frame_px // len(self.full_frame_extensions or (1,))
+
+    @property
+    def calibrated_suffix(self) -> str:
+        """The first suffix that is not raw, where there is one."""
+        return self.suffixes[min(1, len(self.suffixes) - 1)]
+
+    @property
+    def absent_rootname(self) -> str:
+        """A name of the right form that no exposure has."""
+        return f"{self.rootname_initial}zzz00zzq"
+
     def check_suffixes(self, suffixes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         """
         Return the suffixes, each once, in the order given.

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from psfharvest.core.catalog.detectors import DETECTORS, UVIS
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
     from psfharvest.store.read.harvest import Harvest
 
-FRAME_PX = {"UVIS": 4096, "IR": 1014, "WFPC2": 800}
-"""Side of the field on which ``psf_x_center`` and ``psf_y_center`` are counted; of one chip on WFPC2."""
 REGION = "region"
 
 
@@ -52,7 +51,7 @@ def groups(harvest: Harvest, columns: Sequence[str], bins: Mapping[str, Any]) ->
 
 def grid_centers(shape: tuple[int, int], detector: str) -> dict[tuple[int, int], tuple[float, float]]:
     """Return the middle ``(x, y)`` of each cell ``(column, row)`` of a grid over a detector, 0-based pixels."""
-    side = FRAME_PX[detector]
+    side = DETECTORS[detector].full_frame_px
     return {
         (i, j): ((i + 0.5) * side / shape[0] - 0.5, (j + 0.5) * side / shape[1] - 0.5)
         for j in range(shape[1])
@@ -108,7 +107,7 @@ def _edges(name: str, wanted: Any, values: NDArray[np.float64]) -> NDArray[np.fl
 
 def _by_region(harvest: Harvest, wanted: Any) -> tuple[NDArray[np.int64], list[Any]]:
     columns, rows = grid_shape(wanted)
-    side = np.array([FRAME_PX.get(name or "", 4096) for name in _column(harvest, "detector")], np.float64)
+    side = np.array([_side_px(name) for name in _column(harvest, "detector")], np.float64)
     cells = []
     for name, n in (("psf_x_center", columns), ("psf_y_center", rows)):
         values = np.array([math.nan if v is None else v for v in _column(harvest, name)], np.float64)
@@ -129,3 +128,8 @@ def _column(harvest: Harvest, name: str) -> list[Any]:
     if values and all(value is None for value in values):
         harvest[:0].table([name])  # an unknown name is refused there, with those that are there
     return [None if value is None or value != value else value for value in values]  # noqa: PLR0124 - NaN
+
+
+def _side_px(name: str | None) -> int:
+    """Return the side of the field on which centres are counted; of one chip on WFPC2."""
+    return DETECTORS.get(name or "", UVIS).full_frame_px
