@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-CASES_MAX = {"cluster": 2, "doctor": 3, "faces": 3, "metrics": 2, "serve": 3, "store": 3, "whole": 3}
+CASES_MAX = {"cluster": 2, "doctor": 2, "faces": 2, "metrics": 2, "serve": 2, "store": 2, "whole": 2}
 """Cases of one test in the default run, by folder."""
 
 

@@ -50,6 +50,7 @@ def test_the_shell_session_runs(simulator: Simulator, psfharvest) -> None:
         assert 0 == run.status, (line, run.err)
 
 
+@pytest.mark.campaign
 def test_reading_back_and_what_follows_a_long_harvest_run(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """README's example of reading back, and its commands for long harvests, run on what the session leaves."""
     env = {"PSFHARVEST_ARCHIVE": simulator.url}

@@ -84,6 +84,7 @@ async def check_slots(server: WireServer, library: str, n: int) -> None:
         await settled(pool)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
 async def test_cancellations_leave_every_slot_free(server: WireServer, library: str) -> None:
     """However many callers leave, and whenever, the pool's slots and the server's sockets come back."""

@@ -179,6 +179,7 @@ async def test_an_http2_connection_that_speaks_while_idle(tmp_path: Path, monkey
         assert server.n_pongs >= 4
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("n", [1000, pytest.param(10_000, marks=pytest.mark.campaign)])
 async def test_many_connects(n: int) -> None:
     """Connections that end after each answer, names that resolve to nothing and kept ones leave no descriptor."""

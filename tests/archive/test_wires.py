@@ -461,6 +461,7 @@ class WireTests:
 
         assert server.accepted == 5
 
+    @pytest.mark.sample(1)
     async def test_many_requests_over_few_connections(self, any_server: WireServer) -> None:
         """Each of 600 requests is answered once, and there are never more connections than allowed."""
         requests = [Request(any_server.url(f"/ok?n={n}"), tag=n) for n in range(600)]
@@ -472,6 +473,7 @@ class WireTests:
         assert len(any_server.seen) == 600
         assert 1 < any_server.peak <= 8
 
+    @pytest.mark.sample(1)
     async def test_good_and_bad_together(self, server: WireServer) -> None:
         """Each answer in a mixed lot is its own request's."""
         wanted = {

@@ -111,6 +111,7 @@ async def test_an_outage_is_no_verdict(simulator: Simulator) -> None:
     assert diagnosis.exit_status == 3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("place", ["body", "header", "status"])
 def test_no_token_in_the_file(cache: Path, psfharvest, tmp_path: Path, place: str) -> None:
     """An archive that gives the token back, wherever, does not bring it into the file, the output or the cache."""

@@ -129,6 +129,7 @@ def test_a_forgotten_archive_takes_its_thread_along(simulator: Simulator) -> Non
     assert not thread.is_alive()
 
 
+@pytest.mark.campaign
 def test_a_slow_reader_is_waited_for(simulator: Simulator) -> None:
     """A stream fetches ahead by a bounded number, and goes on when it is read."""
     uris = uris_of(simulator, 2000)

@@ -169,6 +169,7 @@ def test_npz_is_plain_numpy(stars: Harvest, tmp_path: Path) -> None:
         assert header == one["header"][1].decode()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("ending", [".parquet", ".zarr", ".npz"])
 def test_an_export_takes_the_place_of_the_last(stars: Harvest, tmp_path: Path, ending: str) -> None:
     """What stood there before is replaced, and nothing else is left; a selection is exported alone."""
@@ -223,7 +224,7 @@ def test_the_command_says_what_it_wrote(psfharvest, folder: Path, tmp_path: Path
     assert "" == psfharvest("export", folder, "stars.npz", "--quiet").err
 
 
-@pytest.mark.sample(1)
+@pytest.mark.campaign
 @pytest.mark.parametrize("ending", [".parquet", ".zarr", ".npz"])
 def test_a_full_disk_is_told_and_leaves_nothing(folder: Path, tmp_path: Path, ending: str) -> None:
     """Status 74, and neither a half export nor a leftover; the one before is still there."""

@@ -489,7 +489,7 @@ print(work(), flush=True)
 """
 
 
-@pytest.mark.sample(1)
+@pytest.mark.campaign
 @pytest.mark.parametrize("work", ["pool", "bundle", "extract"])
 def test_an_interrupt_is_heard_and_the_same_call_continues(tmp_path: Path, work: str) -> None:
     """A real SIGINT is a KeyboardInterrupt; no request follows; a pool goes on with its folder."""

@@ -175,6 +175,7 @@ def test_the_thumbnail_is_the_image(tmp_path: Path) -> None:
     assert max(imread(io.BytesIO(png(np.zeros((3000, 10), np.float32)))).shape[:2]) <= 512
 
 
+@pytest.mark.campaign
 def test_the_command_draws_folders_and_files(psfharvest, folder: Path, tmp_path: Path) -> None:
     """A harvest, a folder of files and files alone; what was drawn is said on standard error."""
     first = Harvest(folder)[0]

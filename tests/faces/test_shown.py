@@ -156,7 +156,7 @@ else:
 """
 
 
-@pytest.mark.sample(1)
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("verb", "words"),
     [("harvest", " of 300 stored; run the same again to go on"), ("stream", " cutouts had come"), ("count", "")],

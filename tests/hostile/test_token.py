@@ -307,6 +307,7 @@ LOUD = """
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 def test_it_is_in_no_file_and_no_output(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """After a harvest with failures, with all loggers on, neither the folder nor what was printed holds it."""

@@ -125,6 +125,7 @@ def check_sound(folder: Path) -> None:
     assert not {"adopting"} & settled
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lost_manifest_is_what_it_was(stores: Path, simulator: Simulator, tmp_path: Path, kind: str) -> None:
     """Places, sizes, hashes and catalogue rows come back; no cutout is touched, none is asked for again."""
@@ -210,6 +211,7 @@ def test_a_changed_pixel_is_beyond_a_look_at_the_structure(
     assert rows[0]["sha256"] != by_uri(folder, "sha256")[rows[0]["uri"]][0]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("name", "offset", "n_asked"),
     [("truncated body", 3000, 60), ("header", -512 + 10, 60), ("note", 20160 + (-20160 % 512) + 520, 59)],
@@ -343,6 +345,7 @@ def uris(simulator: Simulator) -> list[str]:
         return [str(datauri.build(dict(zip(rows.colnames, row, strict=True)), UVIS, "flt")) for row in rows]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("torn", [0, 700, 25_000])
 def test_a_journal_that_no_file_came_of_is_adopted(
     simulator: Simulator, tmp_path: Path, uris: list[str], torn: int
@@ -668,6 +671,7 @@ class Stopped(Exception):
     """Raised in the middle of it."""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["tree", "shards"])
 def test_what_was_stopped_goes_on(simulator: Simulator, tmp_path: Path, kind: str) -> None:
     """What was looked at before is not looked at again, and the account is that of one try."""

@@ -77,6 +77,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("error", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL"])
 def test_a_harvest_without_locks(simulator: Simulator, env: dict[str, str], tmp_path: Path, error: str) -> None:
     """It runs, says once what stands in for the lock, leaves no lease behind, and goes on after a kill."""

@@ -55,6 +55,7 @@ def uris(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.sample(1)
 def test_a_sequence_of_cutouts(stars: Harvest) -> None:
     """Length, iteration, indexes from both ends and slices agree with the manifest."""
     wanted = uris(stars.folder)
@@ -199,6 +200,7 @@ def width_px(image: np.ndarray) -> float:
     return float(np.mean(widths))
 
 
+@pytest.mark.sample(1)
 def test_epsf_stars_weigh_bad_pixels_nothing(stars: Harvest) -> None:
     """NaN and saturated pixels have weight 0, and the centre is the catalogue's, to a fraction of a pixel."""
     bright = stars.select(size=101, suffix="flt")[:4]
@@ -265,6 +267,7 @@ def test_good_pixels_and_sky_of_odd_images() -> None:
     assert 0.0 == border_median(np.full((5, 5), np.nan, np.float32))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 async def test_an_unfinished_harvest_counts_what_is_done(simulator: Simulator, tmp_path: Path, sink: str) -> None:
     """Missing ones are in the table with their reason, and neither in the length nor in the stack."""
@@ -367,6 +370,7 @@ def _length_and_first(stars: Harvest) -> tuple[int, str]:
     return len(stars), stars[0].uri
 
 
+@pytest.mark.sample(1)
 def test_a_view_travels_to_another_process(stars: Harvest) -> None:
     """It pickles and survives a fork, as loaders of training data need; files are opened anew."""
     view = stars.select(suffix="flt")

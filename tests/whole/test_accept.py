@@ -72,6 +72,7 @@ def test_what_is_accepted_is_kept_with_the_folder(psfharvest, simulator: Simulat
     assert "accepted: wrong_shape" in psfharvest("status", "stars").out
 
 
+@pytest.mark.campaign
 def test_what_is_accepted_is_kept_by_merge_and_convert(psfharvest, simulator: Simulator, tmp_path: Path) -> None:
     """The new folder passes what one of the old ones did, and needs no --accept to go on."""
     simulator.faults = OTHER_SHAPE
@@ -89,6 +90,7 @@ def test_what_is_accepted_is_kept_by_merge_and_convert(psfharvest, simulator: Si
         assert run.account["quirks"] == {"wrong_shape": run.account["total"]}
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("via", ["file", "bundle"])
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_that_differ_in_one_way_each_time_are_the_archives_own(

@@ -45,6 +45,7 @@ def test_columns_fit_the_terminal(psfharvest, width: str) -> None:
     assert max(map(len, run.out.splitlines())) < int(width)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("words", "hints"),
     [(["UVIS", "filter=F606"], ["no source matches", "no filter F606", "near: F606W"]),
@@ -73,6 +74,7 @@ def test_a_harvest_without_a_match_says_why(simulator: Simulator, psfharvest) ->
     assert "near: F606W" in run.err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("words", "hints"),
     [(["UVIS", "n_sat_pixels=many"], ["Conversion failed", "n_sat_pixels=many", "a whole number"]),

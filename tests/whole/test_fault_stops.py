@@ -159,7 +159,7 @@ STOPS = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @may_leave_sockets
 @pytest.mark.parametrize("name", sampled(STOPS, ["refused", "untrusted", "503 to all", "429, come back tomorrow"]))
 async def test_a_stop_leaves_work_that_goes_on(
@@ -200,7 +200,7 @@ REASONS = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @may_leave_sockets
 @pytest.mark.parametrize("name", sampled(REASONS, ["no such name", "refused", "expired"]))
 async def test_what_was_lost_is_called_by_its_name(
@@ -335,7 +335,7 @@ ALWAYS = ["503", "ERROR 0", "closed", "cut", "HTML", "no status"]
 """Lasting faults of the default run; the others spoil one answer there."""
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, QUERY_FAULTS.keys() - ALWAYS))
 async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str) -> None:
     """Each question of a query is answered badly once; the next answer counts, and nothing is missing."""
@@ -353,7 +353,7 @@ async def test_a_query_fails_once(catalogue: Simulator, context: ssl.SSLContext,
         assert 12 == check_every_file(tmp_path / wire, catalogue)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", sampled(QUERY_FAULTS, ALWAYS))
 async def test_a_query_fails_always(
     catalogue: Simulator, context: ssl.SSLContext, tmp_path: Path, name: str

@@ -312,6 +312,7 @@ def test_status_while_another_process_harvests(psfharvest, tmp_path: Path) -> No
     assert (busy.returncode, psfharvest("status", "d", "--json").account["done"]) == (0, 400)
 
 
+@pytest.mark.campaign
 def test_past_the_archives_limits(tmp_path: Path, psfharvest) -> None:
     """With a small page and a still smaller cap of the archive's, all rows come, each once."""
     with Simulator(Settings(sources=5000, seed=3, max_answer_rows=150)) as simulator:

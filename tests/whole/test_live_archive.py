@@ -85,7 +85,7 @@ ENDS = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in ENDS), ("500", 1), ("404", 32)])
 async def test_bad_cutouts_do_not_stop_a_live_archive(
     simulator: Simulator, tmp_path: Path, name: str, connections: int
@@ -113,6 +113,7 @@ async def test_bad_cutouts_do_not_stop_a_live_archive(
     assert not (is_learnt and state == "failed") or again.requests <= 60 + 8, "what was known bad is asked once"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("connections", [1, 6, 32])
 @pytest.mark.parametrize("sink", ["files", "parquet"])
 async def test_a_product_that_gives_a_cutout_is_not_absent(
@@ -188,7 +189,7 @@ def from_now_on(name: str, n: int) -> Fault:
     return Fault(**fields | {"service": "file", "start": n})
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("name", "connections"), [*((name, 6) for name in UNIFORM), ("500", 1), ("404", 32)])
 async def test_an_archive_that_answers_all_in_one_wrong_way_gives_no_verdict(
     simulator: Simulator, tmp_path: Path, name: str, connections: int
@@ -209,7 +210,7 @@ async def test_an_archive_that_answers_all_in_one_wrong_way_gives_no_verdict(
     assert {1} == {row["attempts"] for row in rows_of(tmp_path / "h")}
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["404", "503", "a page"])
 async def test_an_outage_that_passes_costs_nothing(simulator: Simulator, tmp_path: Path, name: str) -> None:
     """After a second of wrong answers the run goes on by itself: all done, one attempt each, but for the probes."""

@@ -124,7 +124,7 @@ def harvested(made: dict[str, Path], simulator: Simulator, tmp_path: Path):
     return put
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_folders_become_one(harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str) -> None:
     """Everything counts once; either harvest is recognised and sends no request for a cutout."""
@@ -154,7 +154,7 @@ def test_two_folders_become_one(harvested, simulator: Simulator, psfharvest, tmp
     assert not simulator.requests
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_into_a_harvest_folder_and_again(
     harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str
@@ -174,7 +174,7 @@ def test_into_a_harvest_folder_and_again(
     assert len(a | b) + 30 == check(tmp_path / "b", simulator, psfharvest)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_convert(harvested, simulator: Simulator, psfharvest, tmp_path: Path, kind: str, sink: str) -> None:
@@ -246,6 +246,7 @@ def test_pending_work_is_refused_unless_wanted(simulator: Simulator, psfharvest,
     check(tmp_path / "c", simulator, psfharvest)
 
 
+@pytest.mark.campaign
 def test_one_name_for_two_cutouts(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     """Two sizes of one source bear one file name: merged, both are there under names of their own."""
     for kind, (sink, layout) in KINDS.items():

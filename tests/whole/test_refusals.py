@@ -112,6 +112,7 @@ def test_another_harvest_on_the_same_folder(simulator: Simulator, psfharvest, tm
     assert simulator.count("any") == more.account["requests"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", ["shards", "parquet"])
 @pytest.mark.parametrize("layout", ["tree", "flat"])
 def test_a_layout_of_a_folder_without_files(
