@@ -56,6 +56,7 @@ def main() -> None:
 @main.command("rows")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=0.1), help="What the large run of a client takes, about.")
 @click.option("--python", default=sys.executable, help="Interpreter that has the peers written in Python.")
 @click.option(
     "--image",
@@ -65,7 +66,15 @@ def main() -> None:
     help="Where the image of the fresh ext4 lies: on a disk that sets the pace, or in memory (/dev/shm).",
 )
 @shared
-def rows(names: tuple[str, ...], rounds: int, python: str, image: Path, quick: bool, output: Path) -> None:
+def rows(
+    names: tuple[str, ...],
+    rounds: int,
+    seconds: float | None,
+    python: str,
+    image: Path,
+    quick: bool,
+    output: Path,
+) -> None:
     """
     Run the rows of the table: this project and its peers, in turns, on one server.
 
@@ -76,11 +85,12 @@ def rows(names: tuple[str, ...], rounds: int, python: str, image: Path, quick: b
     python -m benchmarks rows loopback-ext4 tls-ext4 --rounds 5
     python -m benchmarks rows --quick --python ~/peers/bin/python
     """
-    known = [*(scenario.name for scenario in table.SCENARIOS), "startup", "query"]
+    known = [*(scenario.name for scenario in table.SCENARIOS), "startup", "query", "astroquery"]
     if unknown := set(names) - set(known):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: known are {', '.join(known)}")
     chosen = names or tuple(known)
-    effort = table.Effort(0.4, 8, rounds, image) if quick else table.Effort(4.0, 40, rounds, image)
+    usual_s, waves = (0.4, 8) if quick else (4.0, 40)
+    effort = table.Effort(seconds or usual_s, waves, rounds, image)
     found = _head("quick" if quick else "full", rounds)
     outcomes = [table.play(one, effort, python, _tell) for one in table.SCENARIOS if one.name in chosen]
     found["scenarios"] = [report.outcome(one) for one in outcomes]
@@ -88,6 +98,8 @@ def rows(names: tuple[str, ...], rounds: int, python: str, image: Path, quick: b
         found["startup"] = query.startup()
     if "query" in chosen:
         found["query"] = query.play(20_000 if quick else 1_000_000, _tell)
+    if "astroquery" in chosen:
+        found["astroquery"] = query.beside_astroquery(python, _tell)
     found["targets"] = report.targets(outcomes)
     _write(found, output, "table")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +35,16 @@ def describe() -> dict[str, str | int]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({_build()})",
     }
+
+
+def _build() -> str:
+    """Return where this interpreter comes from: built without optimisation it takes a tenth more CPU a cutout."""
+    if sys.base_prefix == "/usr":
+        return "the system's own"
+    is_optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+    return f"built {'with' if is_optimised else 'without'} --enable-optimizations"
 
 
 def first_line(*command: str) -> str | None:

@@ -8,6 +8,7 @@ starts. Those that are not installed are named as absent, never left out silentl
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -72,6 +73,7 @@ def everyone(python: str) -> list[Client]:
         Client("psfharvest, shards", _own_version(), _ours("shards"), 16_000, in_manifest),
         Client("psfharvest, files", _own_version(), _ours("files"), 9_000, in_manifest_and_files),
         Client("curl --parallel", _version("curl", "--version", word=1), _curl, 10_000, as_files),
+        Client("curl, sha256sum, check", _version("curl", "--version", word=1), _curl_and_check, 5_000, as_files),
         Client("wget2", _version("wget2", "--version", word=2), _wget2, 7_000, as_files),
         Client("aria2c", _version("aria2c", "--version", word=2), _aria2c, 4_500, as_files),
         Client("aiohttp", _module(python, "aiohttp"), _script(python, "with_aiohttp.py"), 5_000, as_files),
@@ -204,6 +206,17 @@ def _curl(job: Job) -> list[str]:
     parallel = ["--parallel", "--parallel-max", str(job.connections)]
     trust = ["--cacert", str(job.server.ca)] if job.server.ca else []
     return ["curl", "--disable", "--silent", "--show-error", "--fail", *parallel, *trust, "--config", str(config)]
+
+
+def _curl_and_check(job: Job) -> list[str]:
+    """
+    Return what does by hand what one of our harvests promises: curl, checksums of all, a look at each header.
+
+    The checksums are kept; nothing of it is durable, and it cannot be resumed.
+    """
+    script = 'find "$1" -type f -print0 | xargs -0 sha256sum > "$2" && exec "$3" -I -S "$4" "$1"'
+    words = ["sh", str(job.out), str(job.desk / "sums"), sys.executable, str(CLIENTS / "check_fits.py")]
+    return ["sh", "-c", f"{shlex.join(_curl(job))} && {script}", *words]
 
 
 def _aria2c(job: Job) -> list[str]:

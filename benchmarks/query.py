@@ -20,6 +20,9 @@ from psfharvest.simulator import Settings, Simulator
 UVIS_SHARE = 0.4
 """Of the simulator's sources."""
 STARTS = 7
+TURNS = 3
+ONE_ANSWER = 49_000
+"""Sources of a query that the archive answers in one piece, of 50,000 rows at most."""
 _TIMEOUT_S = 900.0
 
 
@@ -55,6 +58,45 @@ def play(n_sources: int, tell: Callable[[str], None]) -> dict[str, Any]:
         tell(f"a query: the simulator, {n_sources:,} UVIS sources")
         with tempfile.TemporaryDirectory(prefix="psfharvest-desk-") as name:
             return _rows(simulator, Path(name), cores.client) | _lead(simulator, Path(name), cores.client)
+
+
+def beside_astroquery(python: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """
+    Write one whole answer of the archive as CSV, by turns with this program and with astroquery.
+
+    Parameters
+    ----------
+    python
+        The interpreter that has astroquery.
+    tell
+        Receives progress.
+    """
+    if machine.first_line(python, "-c", "import importlib.metadata as m; print(m.version('astroquery'))") is None:
+        return {"astroquery": "not installed"}
+    cores, found = machine.cores(), {}
+    settings = Settings(sources=round(ONE_ANSWER / UVIS_SHARE), static=True)
+    with server.pinned(cores.server), Simulator(settings) as simulator, tempfile.TemporaryDirectory() as name:
+        desk = Path(name)
+        script = str(peers.CLIENTS / "with_astroquery.py")
+        ours, theirs = desk / "ours.csv", desk / "theirs.csv"
+        at = ["--archive", simulator.url]
+        commands = {
+            "psfharvest query": [peers.own_command() or "psfharvest", "query", "UVIS", "-o", str(ours), *at],
+            "astroquery": [python, "-I", script, simulator.url, str(theirs)],
+        }
+        runs: dict[str, list[measure.Usage]] = {title: [] for title in commands}
+        for turn in range(TURNS):
+            tell(f"a query beside astroquery's: turn {turn + 1}")
+            for title, command in commands.items():
+                runs[title].append(measure.launch(command, desk, cores.client, _TIMEOUT_S, {}))
+        for title, path in (("psfharvest query", ours), ("astroquery", theirs)):
+            with path.open() as file:
+                found[f"{title}: rows"] = sum(1 for line in file if line[:1].isdigit())
+            for what, values in (("s", [u.wall_s for u in runs[title]]), ("CPU s", [u.cpu_s for u in runs[title]])):
+                words = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+                found[f"{title}: {what}"] = words
+            found[f"{title}: peak MB"] = round(statistics.median(u.peak_bytes for u in runs[title]) / 1e6)
+    return found
 
 
 def _rows(simulator: Simulator, desk: Path, core: int | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def outcome(found: Outcome) -> Plain:
         "place": found.place,
         "write_mb_per_s": round(found.write_mb_per_s),
         "connections": found.scenario.connections,
+        "file_cost": _file_cost(found.series),
         "clients": [_client(one, reference) for one in found.series],
         "absent": found.absent,
     }
@@ -66,6 +67,8 @@ def text(report: Mapping[str, Any]) -> str:
         parts.append(_facts("Start-up", report["startup"]))
     if report.get("query"):
         parts.append(_facts("A query", report["query"]))
+    if report.get("astroquery"):
+        parts.append(_facts("One answer of the catalogue as CSV, beside astroquery", report["astroquery"]))
     if report.get("targets"):
         parts.append(_targets_text(report["targets"]))
     if report.get("scale"):
@@ -91,6 +94,15 @@ def _client(one: Series, reference: Series | None) -> Plain:
         "rate_to_curl": _rounded(_quotient(one.per_s, reference.per_s if reference else None), 2),
         "faults": one.faults,
     }
+
+
+def _file_cost(series: Sequence[Series]) -> Plain | None:
+    """Return what a file costs `curl --parallel` in this place: no ratio to curl means anything without it."""
+    curl = next((one for one in series if one.client.name == CURL and one.per_s), None)
+    if curl is None or curl.spread is None:
+        return None
+    cost = {"median_us": curl.per_s, "lowest_us": curl.spread[1], "highest_us": curl.spread[0]}
+    return {name: _rounded(_quotient(1e6, per_s), 0) for name, per_s in cost.items()}
 
 
 def _target(target: Target, found: Outcome) -> Plain:
@@ -120,6 +132,9 @@ def _head(report: Mapping[str, Any]) -> str:
 def _outcome_text(found: Mapping[str, Any]) -> str:
     head = f"## {found['title']}\n\nServer: {found['server']}. Stored on {found['place']}, which takes "
     head += f"{found['write_mb_per_s']:,} MB/s durably."
+    if cost := found.get("file_cost"):
+        head += f" A file costs curl {cost['median_us']:.0f} µs here "
+        head += f"({cost['lowest_us']:.0f} to {cost['highest_us']:.0f})."
     if found["absent"]:
         head += f" Not installed: {', '.join(found['absent'])}."
     columns = ("client", "cutouts/s", "(lowest to highest)", "to curl", "CPU s/1,000", "peak MB", "server's core")

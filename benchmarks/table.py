@@ -19,7 +19,9 @@ from benchmarks.peers import Client
 SHARDS, FILES, BUNDLES = "psfharvest, shards", "psfharvest, files", "psfharvest, bundles"
 CURL_AND_TAR = "curl + tar"
 CURL, ARIA2C, PARFIVE, REQUESTS = "curl --parallel", "aria2c", "parfive", "requests + pool"
-ALL = (SHARDS, FILES, CURL, "wget2", ARIA2C, "aiohttp", PARFIVE, "httpx", REQUESTS)
+SAME_JOB = "curl, sha256sum, check"
+"""What has to be done by hand for what a harvest promises, timed together."""
+ALL = (SHARDS, FILES, CURL, SAME_JOB, "wget2", ARIA2C, "aiohttp", PARFIVE, "httpx", REQUESTS)
 LATENCY_S = 0.15
 STORED_BYTES = 21_000
 """What a cutout takes on a disk, at most: as a file, or in a shard with what stands beside it there."""
@@ -79,8 +81,18 @@ class Outcome:
 
 SCENARIOS = (
     Scenario("loopback-ext4", "loopback, 32 connections, fresh ext4", ALL),
-    Scenario("loopback-tmpfs", "loopback, 32 connections, in memory", (SHARDS, FILES, CURL, "aiohttp"), on="tmpfs"),
-    Scenario("tls-ext4", "loopback over TLS, 32 connections, fresh ext4", (SHARDS, FILES, CURL, ARIA2C), tls=True),
+    Scenario(
+        "loopback-tmpfs",
+        "loopback, 32 connections, in memory",
+        (SHARDS, FILES, CURL, SAME_JOB, "aiohttp"),
+        on="tmpfs",
+    ),
+    Scenario(
+        "tls-ext4",
+        "loopback over TLS, 32 connections, fresh ext4",
+        (SHARDS, FILES, CURL, SAME_JOB, ARIA2C),
+        tls=True,
+    ),
     *(
         Scenario(
             f"latency-{n}",
@@ -105,6 +117,10 @@ TARGETS = (
     Target("loopback-tmpfs", SHARDS, CURL, 1.2),
     Target("tls-ext4", SHARDS, CURL, 1.5),
     Target("loopback-ext4", FILES, CURL, 1.0),
+    Target("loopback-tmpfs", FILES, CURL, 0.75),
+    Target("tls-ext4", FILES, CURL, 1.0),
+    Target("loopback-ext4", FILES, SAME_JOB, 1.0),
+    Target("loopback-tmpfs", FILES, SAME_JOB, 1.0),
     Target("loopback-ext4", FILES, PARFIVE, 5.0),
     Target("loopback-ext4", FILES, ARIA2C, 3.0),
     Target("loopback-ext4", FILES, REQUESTS, 15.0),
