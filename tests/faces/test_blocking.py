@@ -11,13 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from harness import check_every_file, rows_of
 from psfharvest import ArchiveDown, BadInput, BadQuery, Cutout, Limits, Query, RetryPolicy, blocking
+from psfharvest.concurrency.background_loop import Background
 from psfharvest.simulator import Fault, Settings, Simulator
 
 NOTEBOOK = Query("UVIS", psf_x_center=(100, 102), psf_y_center=(100, 102), n_sat_pixels=0)
@@ -344,3 +346,19 @@ def test_no_interrupt_can_hit_the_first_import_of_numpy() -> None:
     code = "import sys, psfharvest.blocking; print('numpy' in sys.modules)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "True\n" == child.stdout
+
+
+def test_the_last_message_of_work_is_heard() -> None:
+    """However soon the work ends after it: a bar that was shown ends at the end."""
+    heard: list[int] = []
+
+    async def work(emit: Callable[[int], None]) -> None:
+        for n in range(3):
+            emit(n)
+
+    background = Background(nullcontext())
+    try:
+        background.begin(work).run(heard.append)
+    finally:
+        background.end()
+    assert 2 == heard[-1]

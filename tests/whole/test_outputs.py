@@ -134,10 +134,10 @@ def test_an_interrupt_that_python_drops_comes_again() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("words", ["query UVIS --limit 400", "--help", "harvest --help"])
 def test_a_reader_that_goes_early_is_no_trouble(archive: Simulator, tmp_path: Path, words: str) -> None:
-    """`| head` ends a command without a word."""
-    done = shell(f"psfharvest {words} | head -1", tmp_path, archive.url)
+    """It ends a command without a word: `true` is gone before there is anything to read."""
+    done = shell(f"psfharvest {words} | true", tmp_path, archive.url)
 
-    assert ("", 1) == (done.stderr, done.stdout.count("\n"))
+    assert ("", "") == (done.stderr, done.stdout)
 
 
 @pytest.mark.sample(1)

@@ -205,9 +205,14 @@ class Call(Generic[T]):
         self._ended.wait(timeout_s)
 
     def _newest(self) -> Any:
+        """Return the newest message; the last one before `END`, too, which comes with the next call."""
         message = self.take()
         while message is not END and not self._inbox.empty():
-            message = self._inbox.get()
+            following = self._inbox.get()
+            if following is END:
+                self._inbox.put(END)
+                break
+            message = following
         return message
 
     def _cancel_here(self) -> None:

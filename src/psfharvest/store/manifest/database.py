@@ -65,7 +65,7 @@ rest it has no journal; while it is written, readers take a copy.
 
 WRITER = "writer"
 """
-The setting that stands in the file itself, beside its journal, while a writer has it open.
+The setting that stands in the file itself, beside its journal, from a writer's first change until it closes.
 
 Where it is left over and there is no journal, that was lost: a killed run's folder was copied without it, say.
 """
@@ -126,9 +126,6 @@ def to_write(at: Place, *, durable: bool) -> Opened:
             opened = opened._replace(doubt=_doubt(at, opened.db))
             opened.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             migrate.migrate(opened.db)
-            if not opened.note:
-                opened.db.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (WRITER,))
-                opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except BaseException:
             opened.db.close()
             raise
@@ -155,6 +152,13 @@ def to_read(at: Place) -> Opened:
             opened = _read_apart(at, error)
         opened.db.execute("PRAGMA query_only = 1")
         return opened._replace(doubt=_doubt(at, opened.db))
+
+
+def mark_writer(opened: Opened) -> None:
+    """Note in the file itself that a writer has it open, before its first change; see `WRITER`."""
+    if not opened.note:
+        opened.db.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (WRITER,))
+        opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def close_writer(opened: Opened) -> None:

@@ -62,6 +62,7 @@ class Manifest:
         self._db = opened.db
         self._at = at
         self._is_writer = is_writer
+        self._is_marked = False
         self._held_up_bytes = 0
         self._rows = sources.Reader()
         self._counts = Counts()
@@ -403,6 +404,9 @@ class Manifest:
         before = (self._counts.copy(), self._next_item, self._next_source, self._low_water)
         try:
             with translated(self._at):
+                if not self._is_marked:
+                    database.mark_writer(self._opened)
+                    self._is_marked = True
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._save_counts()
