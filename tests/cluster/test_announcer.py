@@ -36,9 +36,14 @@ def test_sums_are_the_change_of_the_account(
     """A part whose worker died may seem to have less for a while, and an account may begin anywhere."""
     seen: list[events.Event] = []
     announcer = Announcer(Hub().voice(listener=seen.append), None if before is None else report_of(before))
+    announcer.ended(report_of(after))  # of what has not started: nothing
+    assert not seen
+    announcer.started(folder="d", archive="a", sink="shards", via="auto", expected=None, connections=2)
     for counts, outage in looks:
         announcer.progress(progress_of(counts, outage))
-    announcer.ended(report_of(after, {"not_found": 2}))
+    for _ in range(2):
+        announcer.ended(report_of(after, {"not_found": 2}))
+    assert [events.Ended] == [type(event) for event in seen if isinstance(event, events.Ended)]
 
     signs = {events.Settled: 1, events.TakenBack: -1}
     for name in COUNTS:

@@ -34,12 +34,15 @@ class Announcer:
         self._announced = {name: 0 if before is None else getattr(before, name) for name in COUNTS}
         self._reasons: dict[str, int] = {} if before is None else dict(before.reasons)
         self._rate = Rate()
+        self._pending = 0 if before is None else before.pending
         self._is_down = False
         self._outage_s = 0.0
+        self._is_under_way = False
 
-    def started(self, *, pending: int, **fields: Any) -> None:
+    def started(self, **fields: Any) -> None:
         """Announce that the parts are about to be worked off."""
-        self._voice.emit(events.Started, pending=pending, version=__version__, **fields)
+        self._is_under_way = True
+        self._voice.emit(events.Started, pending=self._pending, version=__version__, **fields)
 
     def progress(self, progress: Progress) -> None:
         """Announce what the parts have come to since the last call."""
@@ -68,7 +71,10 @@ class Announcer:
         )
 
     def ended(self, report: Report) -> None:
-        """Announce the end; reasons are known from the account of the whole."""
+        """Announce the end of what has started, once; reasons are known from the account of the whole."""
+        if not self._is_under_way:
+            return
+        self._is_under_way = False
         reasons = {reason: n - self._reasons.get(reason, 0) for reason, n in report.reasons.items()}
         self._settle({name: getattr(report, name) for name in COUNTS}, {r: n for r, n in reasons.items() if n > 0})
         self._voice.emit(events.Ended, report=report)

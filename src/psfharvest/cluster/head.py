@@ -80,7 +80,12 @@ async def harvest_in_parts(
     order.check()
     targets = await planned_targets(what, suffixes, **sizes)
     before = await anyio.to_thread.run_sync(in_parts.summed, order.folder) if is_in_parts(order.folder) else None
-    return await Head(client, archive, order, watch, Announcer(voice, before)).run(targets)
+    head = Head(client, archive, order, watch, Announcer(voice, before))
+    try:
+        return await head.run(targets)
+    except BaseException as error:
+        await head.failed(error)
+        raise
 
 
 @dataclass(slots=True)
@@ -118,7 +123,6 @@ class Head:
                 sink=plan.sink,
                 via=self.order.via,
                 expected=plan.n_cutouts,
-                pending=0,
                 connections=self._ceiling,
             )
             await self._work_off([PartTask(self.order, n) for n in range(len(plan.parts))])
@@ -138,6 +142,14 @@ class Head:
             error.report = report
             raise error
         return report
+
+    async def failed(self, error: BaseException) -> None:
+        """Announce the end of a harvest that was interrupted, or that an error has ended."""
+        is_interrupt = not isinstance(error, Exception)
+        word = "local_error" if isinstance(error, LocalError) else f"error ({type(error).__name__})"
+        self._stop("interrupted" if is_interrupt else word, "" if is_interrupt else str(error))
+        with anyio.move_on_after(CLOSING_S, shield=True), suppress(LocalError, BadInput):
+            self.announcer.ended(await anyio.to_thread.run_sync(self._report, abandon_on_cancel=True))
 
     async def _planned(self, targets: list[PlannedTarget]) -> Plan | None:
         """Return the folder's plan, made now where it has none; None where there is nothing to harvest."""
