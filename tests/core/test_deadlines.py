@@ -66,11 +66,29 @@ def test_a_patient_caller_rescues_what_seemed_late() -> None:
     assert queue.take(5.0, is_idle=True) is None
 
 
-@given(st.integers(0, 500))
-def test_what_left_takes_no_room(n: int) -> None:
-    """Callers that come and leave while nothing is sent leave nothing behind that grows."""
+@given(st.integers(0, 500), st.booleans())
+def test_what_left_takes_no_room(n: int, is_late: bool) -> None:
+    """Callers that come and leave while nothing is sent leave nothing behind that grows, put off or not."""
     queue: DeadlineQueue[int] = DeadlineQueue()
+    queue.put(-1, 3.0, 3.0, 0.0)
     for number in range(n):
         queue.put(number, 1.0, 1.0, 0.0)
+        if is_late:
+            assert queue.take(5.0, is_idle=False) is None
         queue.discard(number)
-    assert len(queue._order) <= COMPACT_MIN + 2
+    assert len(queue._order) + len(queue._late) <= COMPACT_MIN + 3
+    assert queue.take(5.0, is_idle=True) == -1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), DUE, st.booleans()), max_size=400))
+def test_many_callers_of_one_request_take_no_room(calls: list[tuple[int, float, bool]]) -> None:
+    """However callers join and leave requests, each waits once, and none is lost where stale entries are removed."""
+    queue: DeadlineQueue[int] = DeadlineQueue()
+    waiting = set()
+    for request, due_at, is_leaving in calls:
+        queue.put(request, due_at, due_at, 0.0)
+        waiting.add(request)
+        if is_leaving:
+            queue.discard(request)
+            waiting.discard(request)
+    assert sorted(taken(queue, 50.0, is_idle=True)) == sorted(waiting)

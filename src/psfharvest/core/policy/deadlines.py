@@ -1,4 +1,4 @@
-"""Requests in the order of their deadlines; one that would come too late takes no connection from the others."""
+"""Priority queue of requests, earliest deadline first; one that would be answered too late is put off."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 UNHURRIED_S = 60.0
-"""Who has no deadline is served as if this one: before long it goes before those that come with one."""
+"""Deadline assumed for a request that has none, so that requests with deadlines do not delay it for ever."""
 COMPACT_MIN = 64
-"""Discarded entries that may wait to be passed over, and as many as there are others."""
+"""Stale heap entries that are tolerated however few requests wait; see `DeadlineQueue.discard`."""
 
 Waiting = TypeVar("Waiting", bound=Hashable)
 
 
 class DeadlineQueue(Generic[Waiting]):
-    """What waits to be sent, the earliest deadline first; each change costs a logarithm of the length at most."""
+    """Requests that wait to be sent, the earliest deadline first; a change costs O(log n), amortised."""
 
     def __init__(self) -> None:
         self._order: list[tuple[float, int, Waiting]] = []
-        self._late: list[tuple[float, int, Waiting]] = []  # who would have left before: the most patient first
+        self._late: list[tuple[float, int, Waiting]] = []  # would be answered too late; the latest first
         self._due: dict[Waiting, tuple[float, float]] = {}
-        """The earliest deadline of each that waits, and until when an answer is of use."""
+        """Of each waiting request: its earliest deadline, and until when an answer is of use."""
         self._n_put = 0
 
     def __len__(self) -> int:
@@ -29,16 +29,16 @@ class DeadlineQueue(Generic[Waiting]):
 
     def put(self, waiting: Waiting, due_at: float, leaves_at: float, now: float) -> None:
         """
-        Let something wait, or hear of one more who waits for it.
+        Add a request, or one more caller of a request that waits.
 
-        Its turn goes by the earliest deadline; as long as somebody will still be there, it is worth a request.
+        The earliest deadline of its callers decides its turn; it is worth sending until the last one leaves.
 
         Parameters
         ----------
         waiting
-            What is to be sent.
+            The request.
         due_at, leaves_at, now
-            By when its answer is asked for, or infinity; until when it is of use; and what time it is.
+            The caller's deadline, or infinity; until when an answer is of use to it; and the present time.
         """
         first_at = min(due_at, now + UNHURRIED_S)
         known = self._due.get(waiting)
@@ -49,21 +49,21 @@ class DeadlineQueue(Generic[Waiting]):
             heapq.heappush(self._order, (first_at, self._n_put, waiting))
 
     def discard(self, waiting: Waiting) -> None:
-        """Let it wait no longer, if it does."""
-        if self._due.pop(waiting, None) is not None and len(self._order) > COMPACT_MIN + 2 * len(self):
-            self._order = [entry for entry in self._order if entry[2] in self._due]
-            heapq.heapify(self._order)
+        """Remove a request if it waits; its heap entries stay until they outnumber the requests by far."""
+        self._due.pop(waiting, None)
+        if len(self._order) + len(self._late) > COMPACT_MIN + 3 * len(self):
+            self._order, self._late = self._compacted(self._order), self._compacted(self._late)
 
     def take(self, answered_at: float, *, is_idle: bool) -> Waiting | None:
         """
-        Return what is to be sent next, or None where nothing waits that is worth a request now.
+        Return the request to send next, or None where none is worth sending now.
 
         Parameters
         ----------
         answered_at
-            When it would be answered, at the earliest.
+            When a request that is sent now would be answered, at the earliest.
         is_idle
-            Whether nothing else is under way: then also what seems to come late is tried, the most patient first.
+            Whether nothing else is under way: then one that seems too late is tried, too, the latest deadline first.
         """
         while self._order:
             _, n_put, waiting = heapq.heappop(self._order)
@@ -84,3 +84,8 @@ class DeadlineQueue(Generic[Waiting]):
                 del self._due[waiting]
                 return waiting
         return None
+
+    def _compacted(self, heap: list[tuple[float, int, Waiting]]) -> list[tuple[float, int, Waiting]]:
+        """Return a heap's entries of requests that wait, the first one of each; sorted, so that it is a heap."""
+        first = {entry[2]: entry for entry in sorted(heap, reverse=True) if entry[2] in self._due}
+        return sorted(first.values())
