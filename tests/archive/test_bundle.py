@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.fetch.bundle import BundleFetcher
+from psfharvest.archive.fetch.bundle import OUTBOX_MAX, BundleFetcher
 from psfharvest.archive.wires.base import Request
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
@@ -213,3 +214,43 @@ def test_the_body_is_what_was_asked(tmp_path: Path, bodies: dict[str, bytes]) ->
     path.write_bytes(bundle_of(bodies, 6))
     with tarfile.open(path) as tar:
         assert N == len(tar.getnames())
+
+
+class Silent(Replay):
+    """A wire that begins to answer, and sends nothing more."""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b""
+        await anyio.sleep_forever()
+
+
+async def test_an_abandoned_bundle_returns_its_connection_at_once(tmp_path: Path) -> None:
+    """It is neither waited for nor counted any more, though its items are taken later: each once, uncharged."""
+    limits = Limits()
+    limiter = ArchiveLimiter(limits, RetryPolicy(), is_public=False)
+    route = Route()
+    route.single(50, 0.3)
+    items = [Item(n, cutout_uri(n), f"key{n}", 11, "ibc302ioq") for n in range(2 * OUTBOX_MAX)]
+    with closing(StagingFolder(tmp_path)) as staging:
+        wire = Silent(b"", 1, is_tls=True)
+        fetcher = BundleFetcher(wire, limiter, Endpoints("http://127.0.0.1:9"), limits, route, staging)
+        async with fetcher.open(lambda: None):
+            fetcher.start(items, is_trial=True)
+            now = anyio.current_time()
+            limit_s = fetcher.trial_left_s(now)
+            assert 0 < limit_s <= 0.3 * len(items)
+            fetcher.end_trials(now)
+            assert fetcher.trial_left_s(now) == pytest.approx(limit_s)
+            fetcher.end_trials(now + limit_s + 1)
+            assert fetcher.trial_left_s(now) == math.inf
+            with anyio.fail_after(60):
+                while not fetcher.exposed():
+                    await anyio.lowlevel.checkpoint()
+                assert (0, 1, 0) == (limiter.in_flight, fetcher.under_way, fetcher.n_trials)
+                deliveries = fetcher.take()
+                while fetcher.under_way:
+                    await anyio.lowlevel.checkpoint()
+                    deliveries += fetcher.take()
+    assert items == [delivery.item for delivery in deliveries]
+    assert {(None, None)} == {(delivery.body, delivery.failure) for delivery in deliveries}
+    assert 1 == limiter.requests

@@ -82,7 +82,7 @@ def test_what_left_takes_no_room(n: int, is_late: bool) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), DUE, st.booleans()), max_size=400))
 def test_many_callers_of_one_request_take_no_room(calls: list[tuple[int, float, bool]]) -> None:
-    """However callers join and leave requests, each waits once, and none is lost where stale entries are removed."""
+    """However callers join and leave requests, each waits once, and none is lost with the stale entries."""
     queue: DeadlineQueue[int] = DeadlineQueue()
     waiting = set()
     for request, due_at, is_leaving in calls:

@@ -31,6 +31,7 @@ from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
 from psfharvest.archive.fetch.verify import deliver, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.core import bundle_page
+from psfharvest.core.aclosing import closing
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.policy.retry import answered_at, classify_status
@@ -64,7 +65,7 @@ class _Bundle:
     arrived: Arrivals
     started_at: float
     is_trial: bool = False
-    """It shows whether bundles are worth while, and may be abandoned."""
+    """It measures whether bundles are faster than single files, and may be abandoned."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     is_tls: bool = False
     """Each byte was checked by TLS: what arrived whole has as much evidence as a file of its own would have."""
@@ -165,10 +166,9 @@ class BundleFetcher:
         return len(self._trials)
 
     def trial_left_s(self, now: float) -> float:
-        """Return when the next bundle on trial is to be abandoned, in seconds; endless without one."""
-        return min(
-            (b.started_at + self._route.trial_limit_s(len(b.items)) - now for b in self._trials), default=inf
-        )
+        """Return in how many seconds the next bundle on trial is to be abandoned; infinity without one."""
+        under_way = (bundle for bundle in self._trials if not bundle.scope.cancel_called)
+        return min((b.started_at + self._route.trial_limit_s(len(b.items)) - now for b in under_way), default=inf)
 
     def end_trials(self, now: float) -> None:
         """Abandon bundles on trial that have taken too long; their items are asked for again, uncharged."""
@@ -236,10 +236,11 @@ class BundleFetcher:
                 failure = await self._stream(bundle)
             if bundle.is_trial:
                 self._trials.remove(bundle)
+            is_reported = True
             if bundle.scope.cancelled_caught:
+                self._limiter.dropped()
                 self._give_back(bundle)
             else:
-                is_reported = True
                 self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
             await self._hand_on(bundle)
             self._under_way.remove(bundle)
@@ -266,10 +267,11 @@ class BundleFetcher:
 
     async def _refusal(self, stream: Stream, n_asked: int) -> Failure:
         page = b""
-        async for chunk in stream.chunks():
-            page += chunk
-            if len(page) > MAX_PAGE_BYTES:
-                break
+        async with closing(stream.chunks()) as chunks:
+            async for chunk in chunks:
+                page += chunk
+                if len(page) > MAX_PAGE_BYTES:
+                    break
         if stream.status in NO_BUNDLES:
             self._route.is_offered = False
         elif stream.status in TOO_LARGE:
@@ -286,11 +288,12 @@ class BundleFetcher:
         walk = TarWalk(max(caps), lambda name: _base(name) in bundle.absent or _is_page(name))
         inflate = Inflate(MAX_STREAM_FACTOR * (sum(caps) + MAX_PAGE_BYTES), lambda: walk.is_ended)
         try:
-            async for chunk in stream.chunks():
-                await self._feed(chunk, inflate, walk, bundle)
-                bundle.is_proven = walk.is_ended and inflate.is_checked
-                if inflate.n_behind > MAX_PAGE_BYTES:
-                    break  # all is there; what goes on and on behind it is nobody's
+            async with closing(stream.chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._feed(chunk, inflate, walk, bundle)
+                    bundle.is_proven = walk.is_ended and inflate.is_checked
+                    if inflate.n_behind > MAX_PAGE_BYTES:
+                        break  # the tar is complete: what follows without end is not part of it
         except DAMAGE as error:
             why = Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
             self._revoke(bundle, why)

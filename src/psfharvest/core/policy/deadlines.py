@@ -63,7 +63,7 @@ class DeadlineQueue(Generic[Waiting]):
         answered_at
             When a request that is sent now would be answered, at the earliest.
         is_idle
-            Whether nothing else is under way: then one that seems too late is tried, too, the latest deadline first.
+            Whether nothing else is under way: then one that seems too late is tried, too: the most patient.
         """
         while self._order:
             _, n_put, waiting = heapq.heappop(self._order)
