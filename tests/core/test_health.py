@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
-from psfharvest.core.policy.health import APART_S, STREAK_MAX, STREAK_MIN, CircuitBreaker
+from psfharvest.core.policy.health import SIMULTANEOUS_S, STREAK_MAX, STREAK_MIN, CircuitBreaker
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from sampling import examples
 
@@ -274,7 +274,7 @@ def test_a_control_request_that_fails_otherwise_shows_no_outage(control: Failure
 def test_connections_that_fail_together_are_one_try() -> None:
     """Those of one moment count once, later ones again; none does once any connection has come about."""
     breaker = CircuitBreaker(RetryPolicy())
-    for now in (0.0, 0.0, APART_S / 2, APART_S, APART_S, 10.0):
+    for now in (0.0, 0.0, SIMULTANEOUS_S / 2, SIMULTANEOUS_S, SIMULTANEOUS_S, 10.0):
         breaker.failure(FAILURES["R"], "a", now, 0.5)
     assert 3 == breaker.failed_connections
 

@@ -236,7 +236,7 @@ class _Holder:
             "held": self._held,
             "is_done": is_done,
             "wanted": self.task.wanted,
-            "pause_s": 0.0 if limiter is None else max(0.0, limiter.told_until - limiter.now()),
+            "pause_s": 0.0 if limiter is None else max(0.0, limiter.retry_after_until - limiter.now()),
             "is_down": limiter is not None and limiter.is_down,
             "trouble": "" if limiter is None or limiter.lack else limiter.trouble,
             "come": self._come,

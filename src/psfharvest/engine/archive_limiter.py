@@ -99,7 +99,7 @@ class ArchiveLimiter:
         self.has_answered = False
         """Whether any request was answered well."""
         self._clock, self._draw, self._now = clock, draw, clock()
-        self._resumes_at = self.told_until = 0.0  # the latter by the archive's own word alone
+        self._resumes_at = self.retry_after_until = 0.0  # the latter as the archive's Retry-After asked
         self._number = self._waiting_turns = 0
         self._changed = anyio.Event()
 
@@ -369,9 +369,9 @@ class ArchiveLimiter:
         else:
             self.throttle.observe(1, 0, elapsed_s)
         if failure.reason is Reason.RATE_LIMITED:
-            told_s = min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S)
-            self.told_until = max(self.told_until, now + told_s)
-            self._resumes_at = max(self._resumes_at, self.told_until)
+            pause_s = min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S)
+            self.retry_after_until = max(self.retry_after_until, now + pause_s)
+            self._resumes_at = max(self._resumes_at, self.retry_after_until)
         is_lost = self.health.failure(failure, subject, now, self._draw())
         self.announce(by)
         return is_lost

@@ -17,8 +17,8 @@ from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
 from psfharvest.core.policy.retry import MAX_SLEEP_S, backoff_s
 
 UNREACHABLE_IN_A_ROW = 3
-APART_S = 0.2
-"""Requests without a connection that end within so short a time count as one: they were sent together."""
+SIMULTANEOUS_S = 0.2
+"""Failed connection attempts within this time count as one: they were sent at the same time."""
 STREAK_MIN = 10
 """Different subjects that fail in a row before a control request is sent."""
 STREAK_MAX = 160
@@ -176,7 +176,7 @@ class CircuitBreaker:
         if failure.evidence is Evidence.UNREACHABLE:
             self._unreachable += 1
             is_first = failure.reason in _NO_CONNECTION and not self.was_reached
-            if is_first and now - self._no_connection_at >= APART_S:
+            if is_first and now - self._no_connection_at >= SIMULTANEOUS_S:
                 self._no_connection += 1
                 self._no_connection_at = now
         else:

@@ -1,11 +1,11 @@
 """
-Single files or bundles? Decided by the number of cutouts and by what both were measured to give.
+Choice between single files and bundles, by the number of cutouts and the measured throughput of both.
 
-The measure is cutouts a second and connection, since connections are what an archive grants sparingly. Singles are
+The measure is cutouts per second and connection, since an archive limits the connections. Singles are
 measured first; where one is answered at once, bundles have nothing to win. Else a few small bundles are tried while
 singles go on. A trial costs a fixed part of the work at most: it is abandoned once its cutouts could have come
-singly in the time that it has taken. A trial that lost is repeated with a larger bundle, since bundles may have a
-fixed cost, and after so many more singles that the trials together stay a small part of the work.
+singly in the time that it has taken. A trial that was slower is repeated with a larger bundle, since bundles may
+have a fixed cost, and after so many more singles that the trials together stay a small part of the work.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ MIN_CUTOUTS = 200
 MIN_SINGLES = 6
 """Single answers before the first judgement: one on each connection."""
 AT_ONCE_S = 0.05
-"""A single that takes no longer leaves nothing to win."""
+"""Where a single file takes no longer, bundles are not tried: they cannot be faster."""
 GAIN = 1.2
-"""A bundle must be better by this factor."""
+"""Bundles are chosen when their throughput is higher by this factor."""
 MIN_SIZE, FIRST_SIZE, MAX_SIZE = 50, 100, 2000
 BUNDLE_TARGET_S = 25.0
-"""What a bundle should take: a kill costs all of it, since nothing is claimed before its end is verified."""
+"""How long a bundle should take: a kill loses all of it, since it is claimed only once its end is verified."""
 FIRST_TRIALS = 3
 """Bundles of the first trial."""
 TRIAL_MIN_SIZE = 10
 TRIAL_SHARE = 100
 """A bundle of the first trial holds this part of what waits."""
 TRIAL_GROWTH = 4
-"""By what a trial is larger than the one before, which lost."""
+"""Factor between the sizes of a trial that was slower than single files, and the next one."""
 TRY_AGAIN_AFTER = 40
-"""Singles before a trial that follows one that lost, for each cutout in its bundle."""
+"""Single files before the next trial, for each cutout in its bundle, where the last one was slower."""
 BAD_BUNDLES = 3
-"""Bundles in a row that gave nothing: then none for a while."""
+"""After so many bundles in a row without a cutout, none is sent for a while."""
 NONE_FOR = 5000
-"""Singles before bundles are tried again that gave nothing."""
+"""Single files before bundles are tried again after that."""
 
 
 @dataclass(slots=True)
 class Route:
     """
-    The choice, and what it rests on.
+    The choice between single files and bundles, and the measurements that it rests on.
 
     Parameters
     ----------
     via
-        ``auto``, ``file`` or ``bundle``: an order, or leave to choose.
+        ``file`` or ``bundle`` where the user fixed it, ``auto`` to choose by measurement.
     """
 
     via: str = "auto"
@@ -62,7 +62,7 @@ class Route:
     _bundles: int = 0
     _bad: int = 0
     _n_lost: int = 0
-    """Trials that lost."""
+    """Trials that were slower than single files."""
     _trial_base: int = 0
     """The size of the first trial's bundles."""
     _try_at: int = 0
@@ -121,7 +121,7 @@ class Route:
         self._note_result()
 
     def why(self) -> str:
-        """Return the reason of the present choice, for people."""
+        """Return the reason of the present choice, for reports."""
         if self.via != "auto":
             return f"--via {self.via}" + ("" if self.is_offered else ", but the archive offers no bundles")
         if not self.is_offered:
@@ -146,7 +146,7 @@ class Route:
             self._lose()
 
     def _lose(self) -> None:
-        """Put the next trial off; the bundles of one trial lose once."""
+        """Put the next trial off; several slow bundles of one trial count once."""
         if self._singles >= self._try_at:
             self._n_lost += 1
             self._try_at = self._singles + TRY_AGAIN_AFTER * self._trial_size()

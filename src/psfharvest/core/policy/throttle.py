@@ -1,10 +1,10 @@
 """
-How many connections may be in use: from what came back, never from hope.
+Adaptive limit of connections, from the answers of the archive.
 
-Additive increase, multiplicative decrease. Trouble (429, 5xx, time-outs, broken transfers) halves the figure, at
-most once in a round of answers; a calm round earns one connection back. An archive that answers ever more slowly
-is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the figure
-goes down by one in each round until that ends. Errors are fast, so they never count as speed.
+Additive increase, multiplicative decrease. Trouble (429, 5xx, time-outs, broken transfers) halves the limit, at
+most once in a round of answers; a round without trouble adds one connection. An archive that answers ever more
+slowly is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the
+limit goes down by one in each round until that ends. Trouble may come fast, so its time never counts as speed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 SLOW_FACTOR = 8.0
 """An answer this many times slower than the best rounds counts as overload."""
 FORGET = 1.002
-"""By how much the best round's time is let grow in each round: slowness becomes the measure only after hours."""
+"""Growth of the best time in each round: an archive that stays slow is the new norm only after hours."""
 SLOW_FLOOR_S = 2.0
-"""Below this, slowness is nobody's trouble."""
+"""Mean answers that take less never count as overload."""
 
 
 @dataclass(slots=True)
 class Throttle:
     """
-    The adaptive ceiling.
+    The adaptive limit of connections.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Throttle:
     _round_s: float = 0.0
     _best_s: float = float("inf")
     lowered: int = 0
-    """How often the figure was lowered."""
+    """How often the limit was lowered."""
 
     def __post_init__(self) -> None:
         self._limit = float(min(self.start, self.ceiling))
@@ -54,7 +54,7 @@ class Throttle:
         return max(1, int(self._limit))
 
     def set_ceiling(self, ceiling: int) -> None:
-        """Change the ceiling; what was at the old one follows it upwards, what was lowered earns its way."""
+        """Change the ceiling; a limit that was at the old one follows it, one that was lowered grows by rounds."""
         was_full = self._limit >= self.ceiling
         self.ceiling = ceiling
         self._limit = float(ceiling) if was_full else min(self._limit, float(ceiling))
