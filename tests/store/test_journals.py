@@ -133,6 +133,34 @@ def test_a_journal_that_is_there_or_was_folded_in_is_no_doubt(folder: Path, is_k
     assert account(folder).notes == ()
 
 
+def test_a_journal_that_was_emptied_at_work_is_no_doubt(folder: Path, tmp_path: Path) -> None:
+    """A writer that truncates a large journal and works on is no lost journal; what comes after it can be lost."""
+    wal = folder / f"{MANIFEST_NAME}-wal"
+    with Manifest.open(folder) as manifest:
+        with manifest.transaction() as db:
+            db.execute("CREATE TABLE ballast (b)")
+            db.execute("INSERT INTO ballast VALUES (zeroblob(40000000))")
+        assert wal.stat().st_size == 0
+        assert account(folder).notes == ()
+        claim(manifest, "late", 10)
+        assert account(folder).notes == ()
+        shutil.copy(folder / MANIFEST_NAME, tmp_path)
+    assert ["lacks its journal" in note for note in account(tmp_path).notes] == [True]
+
+
+def test_a_lost_journal_of_a_cluster_part_is_told(tmp_path: Path) -> None:
+    """Its manifest is read as a copy: with the journal that is no doubt, without it there is one."""
+    with Manifest.create(tmp_path, sink="shards", layout="tree", unshared=1) as manifest, manifest.transaction():
+        manifest.add([WantedURI("mast:early/0.fits")])
+    assert account(tmp_path).notes == ()
+    die_after_writing(tmp_path)
+    for _ in range(2):
+        report = account(tmp_path)
+        assert (51, ()) == (report.total, report.notes)
+    (tmp_path / f"{MANIFEST_NAME}-wal").unlink()
+    assert (1, [True]) == ((report := account(tmp_path)).total, ["lacks its journal" in n for n in report.notes])
+
+
 def test_a_transaction_that_was_cut_off_is_rolled_back_where_nobody_may_write(folder: Path) -> None:
     """A file without WAL has half a transaction in it after a death; its journal takes that back."""
     hot = folder / "hot"

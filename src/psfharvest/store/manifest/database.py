@@ -19,9 +19,9 @@ from psfharvest.store.manifest.place import Place
 
 UNFINISHED = ".growing"
 WAL_PAGES = 4000
-"""The journal is folded into the file at so many pages, 16 MB."""
+"""The WAL is checkpointed at so many pages, 16 MB."""
 WAL_BYTES_MAX = 32 * 2**20
-"""Above it the journal is folded in and cut by force, since somebody's long look holds it up."""
+"""Above it the WAL is checkpointed and truncated, since a long read transaction has kept it from being reused."""
 READER_LOCK_WAIT_S = 2.0
 """How long a reader waits for a lock before it reads a copy."""
 _EXCLUSIVE = "PRAGMA locking_mode = EXCLUSIVE"
@@ -111,6 +111,7 @@ def to_write(at: Place, *, durable: bool) -> Opened:
     """
     with translated(at):
         is_unshared = _is_unshared(at)
+        had_journal = snapshot.has_journal(at)  # without WAL, opening removes it
         first = _EXCLUSIVE if is_unshared else ""
         try:
             # where the file system has no locks, SQLite calls that locked: then there is nothing to wait for
@@ -123,7 +124,8 @@ def to_write(at: Place, *, durable: bool) -> Opened:
                 raise
             opened = Opened(_opened_alone(at), _alone_note(at, missing))
         try:
-            opened = opened._replace(doubt=_doubt(at, opened.db))
+            if not had_journal:
+                opened = opened._replace(doubt=_doubt(at, opened))
             opened.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             migrate.migrate(opened.db)
         except BaseException:
@@ -143,15 +145,16 @@ def to_read(at: Place) -> Opened:
     """
     with translated(at):
         if _is_unshared(at) and _has_wal(at):
-            return _read_copy(at)
-        try:
-            opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=READER_LOCK_WAIT_S))
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in snapshot.UNOPENED:
-                raise
-            opened = _read_apart(at, error)
+            opened = _read_copy(at)
+        else:
+            try:
+                opened = Opened(_opened(at, "ro", migrate.stand_in, lock_wait_s=READER_LOCK_WAIT_S))
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in snapshot.UNOPENED:
+                    raise
+                opened = _read_apart(at, error)
         opened.db.execute("PRAGMA query_only = 1")
-        return opened._replace(doubt=_doubt(at, opened.db))
+        return opened._replace(doubt=_doubt(at, opened))
 
 
 def mark_writer(opened: Opened) -> None:
@@ -161,22 +164,27 @@ def mark_writer(opened: Opened) -> None:
         opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
+def unmark_writer(opened: Opened) -> None:
+    """Remove the mark of `mark_writer`; before the WAL is emptied, since the mark without a WAL means a lost one."""
+    opened.db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
+
+
 def close_writer(opened: Opened) -> None:
-    """Fold the journal into the file, so that the file alone tells all, and close it."""
+    """Checkpoint the WAL and empty it, so that the file alone holds everything, and close it."""
     db = opened.db
     with contextlib.suppress(sqlite3.Error):
-        db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
+        unmark_writer(opened)
     with contextlib.suppress(sqlite3.Error):
         if opened.note or opened.is_unshared:
             db.execute("PRAGMA journal_mode = DELETE")
         else:
-            fold(db, patience_s=0.1 if db.is_stopping else 1.0)
+            truncate_wal(db, patience_s=0.1 if db.is_stopping else 1.0)
     with contextlib.suppress(sqlite3.Error):
         db.close()
 
 
-def fold(db: PatientConnection, *, patience_s: float) -> bool:
-    """Fold the journal into the file and cut it; return False when somebody's look at it holds that up."""
+def truncate_wal(db: PatientConnection, *, patience_s: float) -> bool:
+    """Checkpoint the WAL and truncate it to nothing; return False when another connection's read prevents that."""
     db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -208,11 +216,14 @@ def damaged(at: Place, words: str) -> ManifestError:
     return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
 
 
-def _doubt(at: Place, db: PatientConnection) -> str:
+def _doubt(at: Place, opened: Opened) -> str:
     """Return why the account may be an old one, or nothing."""
-    # twice: between the two looks a writer may have ended, and folded its journal in
-    if not _is_marked(db) or snapshot.has_journal(at) or not _is_marked(db):
-        return ""
+    # the journal after the mark, and both twice: between two looks a writer may begin, end, or empty its journal
+    for _ in range(2):
+        if not _is_marked(opened.db):
+            return ""
+        if snapshot.has_journal(at) if opened.copy is None else opened.copy.has_journal:
+            return ""
     return (
         f"{at.path} lacks its journal, {at.side('-wal').name}: a run was killed, or was under way when the folder "
         "was copied, and the account may be an old one; put the journal beside it, or go on: what is not known to "
@@ -269,9 +280,7 @@ def _read_copy(at: Place) -> Opened:
     copy = snapshot.copy_of(at)
     own = at._replace(path=copy.path)  # nobody else knows it: no locks are needed, which may be missing there, too
     vfs = _vfs(without_locks=True)
-    db = _opened(own, "rw", migrate.stand_in, vfs=vfs, first=_EXCLUSIVE)
-    db.execute("PRAGMA query_only = 1")
-    return Opened(db, copy=copy)
+    return Opened(_opened(own, "rw", migrate.stand_in, vfs=vfs, first=_EXCLUSIVE), copy=copy)
 
 
 def _is_unshared(at: Place) -> bool:

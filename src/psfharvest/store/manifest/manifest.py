@@ -1,9 +1,9 @@
 """
-The ledger: every asked cutout is in exactly one state, and the sum is always right.
+The manifest: a SQLite database in which every asked cutout is in exactly one state, with the counts of each.
 
 One writer; every change is one transaction that carries the counts with it, so that the account is read, never
 counted. Readers (another process's ``status``) may look at any time. They hold no transaction between two pages of
-rows, since the journal cannot be folded in, and grows, for as long as somebody reads.
+rows, since the WAL cannot be reused, and grows, while a read transaction is open.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Manifest:
             self._claimed = Counts(db.execute("SELECT state, reason, n, bytes FROM tally")).tally()
 
     def close(self) -> None:
-        """Close the file; a writer first folds the journal into it."""
+        """Close the file; a writer first checkpoints the WAL."""
         if self._is_writer:
             database.close_writer(self._opened)
         with contextlib.suppress(sqlite3.Error):
@@ -241,7 +241,7 @@ class Manifest:
             rows = db.execute(f"SELECT {', '.join(names)} FROM run ORDER BY n").fetchall()  # noqa: S608
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    # -- the ledger proper
+    # -- items and their outcomes
 
     def pending(
         self, after: int, limit: int, *, with_source: bool = False, among: Iterable[int] | None = None
@@ -425,7 +425,7 @@ class Manifest:
             raise
 
     def _bound_journal(self) -> None:
-        """Fold a journal in that somebody's long look holds up, each time that it has grown by so much again."""
+        """Truncate a WAL that a long read transaction has let grow; try again each time that it has grown by as much."""
         try:
             size_bytes = self._at.side("-wal").stat().st_size
         except OSError:
@@ -433,7 +433,9 @@ class Manifest:
         if size_bytes < self._held_up_bytes + database.WAL_BYTES_MAX:
             return
         with contextlib.suppress(sqlite3.Error):
-            self._held_up_bytes = 0 if database.fold(self._db, patience_s=0.05) else size_bytes
+            database.unmark_writer(self._opened)
+            self._is_marked = False  # the next transaction marks it again
+            self._held_up_bytes = 0 if database.truncate_wal(self._db, patience_s=0.05) else size_bytes
 
     def _see_changes(self) -> None:
         """Open a file anew that is read without locks and has changed since."""

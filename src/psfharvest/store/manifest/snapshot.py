@@ -47,13 +47,18 @@ class Copy:
         self.path = Path(home, "manifest.sqlite")
         self.signature = _copied(place, self.path)
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether a journal that held anything was copied with it."""
+        return _holds_journal(self.signature)
+
 
 _copies: weakref.WeakValueDictionary[tuple[Path, Signature], Copy] = weakref.WeakValueDictionary()
 
 
 def has_journal(place: Place) -> bool:
     """Return whether a journal beside the manifest holds anything."""
-    return any(size > 0 for _, _, size in _signature(place)[1:])
+    return _holds_journal(_signature(place))
 
 
 def signature(place: Place) -> Signature:
@@ -109,6 +114,10 @@ def _refuse_large(place: Place, size_bytes: int, home: Path) -> None:
             f"{place.path} can be read as a copy only, of {size_bytes / 1e6:,.0f} MB; {home.parent} has "
             f"{free_bytes / 1e6:,.0f} MB free: point TMPDIR to a larger folder, or {_remedy(place)}"
         )
+
+
+def _holds_journal(found: Signature) -> bool:
+    return any(size > 0 for _, _, size in found[1:])
 
 
 def _remedy(place: Place) -> str:
