@@ -69,7 +69,7 @@ class WantedURI(NamedTuple):
 
     uri: str
     source: int | None = None
-    """Which catalogue row it comes from: a number of the ledger's."""
+    """Number of its catalogue row in the manifest."""
     parts: CutoutURI | None = None
     """Its parts, where they are known already."""
 
@@ -99,7 +99,7 @@ class Item(NamedTuple):
     """One dataURI to fetch."""
 
     number: int
-    """Its row in the ledger, from 1; equal order is asking order."""
+    """Its row in the manifest, from 1, in the order of asking."""
     uri: str
     key: str
     """Our stable name: ``WFC3PSF/<file name>``, "/"-joined, safe on every file system."""

@@ -1,5 +1,5 @@
 """
-What is asked flows into the ledger, and on to the engine: a list's lines, a query's rows, a caller's stream.
+Record what is asked in the manifest and pass it to the engine: a list's lines, a query's rows, a caller's stream.
 
 Whatever was asked is on disk before it is fetched, so that memory stays flat and a killed run knows where it stood.
 """

@@ -65,7 +65,7 @@ async def explained(work: Awaitable[Report], folder: Path) -> Report:
 
 
 def origin_of(query: Query, archive: str, notes: Sequence[str], lacking: int) -> dict[str, Any]:
-    """Return where a table of catalogue rows comes from, under names that FITS headers hold, and what was odd."""
+    """Return the provenance of a table of catalogue rows, and its notes, under names that FITS headers can hold."""
     odd = {"notes": list(notes), "lacking": lacking} if notes or lacking else {}
     return {
         "query": shlex.join(query.words),

@@ -1,1 +1,1 @@
-"""The harvest folder: ledger, sinks, lock. Knows nothing of the archive."""
+"""The harvest folder: manifest, sinks, lock. Knows nothing of the archive."""

@@ -78,7 +78,7 @@ class Destination:
         return self.merged.close_shard()[0]
 
     def settle(self) -> None:
-        """Bring what a killed process has left to its claimed end, and close the sink."""
+        """Cut what a killed process left behind the claimed end of the shard or journal, and close the sink."""
         if self.merged.mark[1]:
             self.sink()
         self.close()

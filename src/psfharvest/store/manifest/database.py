@@ -164,27 +164,28 @@ def mark_writer(opened: Opened) -> None:
         opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def unmark_writer(opened: Opened) -> None:
-    """Remove the mark of `mark_writer`; before the WAL is emptied, since the mark without a WAL means a lost one."""
-    opened.db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
-
-
 def close_writer(opened: Opened) -> None:
     """Checkpoint the WAL and empty it, so that the file alone holds everything, and close it."""
     db = opened.db
     with contextlib.suppress(sqlite3.Error):
-        unmark_writer(opened)
+        _unmark_writer(db)
     with contextlib.suppress(sqlite3.Error):
         if opened.note or opened.is_unshared:
             db.execute("PRAGMA journal_mode = DELETE")
         else:
-            truncate_wal(db, patience_s=0.1 if db.is_stopping else 1.0)
+            truncate_wal(opened, patience_s=0.1 if db.is_stopping else 1.0)
     with contextlib.suppress(sqlite3.Error):
         db.close()
 
 
-def truncate_wal(db: PatientConnection, *, patience_s: float) -> bool:
-    """Checkpoint the WAL and truncate it to nothing; return False when another connection's read prevents that."""
+def truncate_wal(opened: Opened, *, patience_s: float) -> bool:
+    """
+    Checkpoint the WAL and truncate it to nothing; return False when another connection's read prevents that.
+
+    The mark of `mark_writer` is removed before, since beside an empty WAL it means a lost one: set it again.
+    """
+    db = opened.db
+    _unmark_writer(db)
     db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -229,6 +230,10 @@ def _doubt(at: Place, opened: Opened) -> str:
         "was copied, and the account may be an old one; put the journal beside it, or go on: what is not known to "
         "be stored is asked for again"
     )
+
+
+def _unmark_writer(db: PatientConnection) -> None:
+    db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
 
 
 def _is_marked(db: PatientConnection) -> bool:

@@ -29,7 +29,6 @@ from psfharvest.store.manifest.tally import ASKED, QUIRK, Counted, Counts
 
 __all__ = ["MANIFEST_NAME", "Claim", "Manifest", "Stored", "as_json", "now_text"]
 
-
 ROWS_AT_ONCE = 2000
 _OUTCOME = "n, state, size_bytes, sha256, attempts, shard, place, reason, detail, quirk"
 
@@ -425,7 +424,7 @@ class Manifest:
             raise
 
     def _bound_journal(self) -> None:
-        """Truncate a WAL that a long read transaction has let grow; try again each time that it has grown by as much."""
+        """Truncate a WAL that a long read has let grow, each time that it has grown by as much again."""
         try:
             size_bytes = self._at.side("-wal").stat().st_size
         except OSError:
@@ -433,9 +432,8 @@ class Manifest:
         if size_bytes < self._held_up_bytes + database.WAL_BYTES_MAX:
             return
         with contextlib.suppress(sqlite3.Error):
-            database.unmark_writer(self._opened)
-            self._is_marked = False  # the next transaction marks it again
-            self._held_up_bytes = 0 if database.truncate_wal(self._db, patience_s=0.05) else size_bytes
+            self._is_marked = False
+            self._held_up_bytes = 0 if database.truncate_wal(self._opened, patience_s=0.05) else size_bytes
 
     def _see_changes(self) -> None:
         """Open a file anew that is read without locks and has changed since."""

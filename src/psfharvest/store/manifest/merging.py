@@ -138,7 +138,7 @@ class MergedManifest:
         self.close()
 
     def close(self) -> None:
-        """Close the file; the journal is folded into it."""
+        """Close the file, once its WAL is checkpointed."""
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("DETACH s")
         database.close_writer(self._opened)

@@ -9,9 +9,9 @@ from typing import Self
 from psfharvest.core.model import State, Tally
 
 ASKED = "asked"
-"""Stands for all that was asked, beside the states."""
+"""The key of the number of all cutouts asked for, beside those of the states."""
 QUIRK = "quirk"
-"""Stands for done cutouts with a deviation that was accepted, by its name, beside the states."""
+"""The key of done cutouts with an accepted deviation, counted by its name; they are counted as done, too."""
 
 
 Counted = tuple[str, str]

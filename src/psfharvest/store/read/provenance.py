@@ -1,4 +1,4 @@
-"""Where a harvest comes from: what was asked of which archive, when, by which version, and what was odd in it."""
+"""Where a harvest comes from: what was asked of which archive, when, by which version; accepted deviations."""
 
 from __future__ import annotations
 

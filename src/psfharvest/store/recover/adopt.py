@@ -130,8 +130,8 @@ def adopt(
     kind = recognise(folder, any_files=listed is not None)
     if SINK_KINDS[kind.sink].units is None and listed is None:
         raise BadInput(
-            f"{folder} holds files, which do not tell their coordinates; give the list of their dataURIs: "
-            f"psfharvest adopt {folder} --uris FILE"
+            f"{folder} holds cutouts of sink {kind.sink!r}, which keeps no coordinates; give the list of their "
+            f"dataURIs: psfharvest adopt {folder} --uris FILE"
         )
     with folder_lock(folder):
         damage.refuse_sound(folder)

@@ -29,7 +29,7 @@ from psfharvest.store.recover.detect_layout import FolderLayout
 
 FOLDER = ".adopting"
 RECORD_BYTES = 2**24
-"""The ledger takes the sizes of bodies, not their bytes; this much is stood in for at once."""
+"""Upper limit of the placeholder bodies of one batch: the manifest takes only the sizes of bodies."""
 _STATE = "adopting"
 _BROKEN = "CREATE TABLE IF NOT EXISTS broken (n INTEGER PRIMARY KEY, problem TEXT NOT NULL, location TEXT NOT NULL)"
 _STILL = "NOT EXISTS (SELECT 1 FROM outcome WHERE outcome.n = broken.n)"
@@ -120,7 +120,7 @@ class ManifestBuilder:
             self.manifest.record([_stored(finding) for finding in group])
 
     def lose(self, locations: Iterable[str]) -> None:
-        """Note bytes that nobody can say anything of; within `step`."""
+        """Record locations of bytes that belong to no cutout that can be recognised; within `step`."""
         with self.manifest.connection() as db:
             for location in locations:
                 db.execute(

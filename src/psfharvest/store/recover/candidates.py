@@ -47,7 +47,7 @@ class CandidateBatch(NamedTuple):
     checkpoint: Mapping[str, int]
     """Where the sink goes on, were these the last."""
     lost: Sequence[str]
-    """Where bytes stand that nobody can say anything of."""
+    """Locations of bytes that belong to no cutout that can be recognised."""
 
 
 def shards(folder: Path, mark: Sequence[int]) -> Iterator[CandidateBatch]:

@@ -2,8 +2,9 @@
 Repair of a folder: broken claims are taken back, and shards and Parquet files made readable by their own readers.
 
 Files first, then claims: a death in between leaves broken claims, which the same call finds and takes back. What is
-whole stays where it is. Over dead bytes a shard gets a filler, a member of its own; what was lost at its end is cut
-off. In a Parquet file dead rows become null. A journal is cut at its first damage: no row behind that is sure.
+whole stays where it is. Damaged bytes within a shard are overwritten by a filler, a tar member of its own; at its
+end they are cut off. Damaged rows of a Parquet file become null. A journal is cut at its first damaged record: the
+place of those behind it is not certain.
 """
 
 from __future__ import annotations
