@@ -148,6 +148,35 @@ def test_a_journal_that_was_emptied_at_work_is_no_doubt(folder: Path, tmp_path: 
     assert ["lacks its journal" in note for note in account(tmp_path).notes] == [True]
 
 
+FILL_THE_DISK = """
+import resource, sys
+from pathlib import Path
+from psfharvest.core.errors import ManifestError
+from psfharvest.core.model import WantedURI
+from psfharvest.store.manifest.manifest import Manifest
+with Manifest.open(Path(sys.argv[1])) as manifest:
+    for k in range(60):
+        with manifest.transaction():
+            manifest.add([WantedURI(f"mast:late/{k}.fits")])
+    size_bytes = Path(f"{manifest.path}-wal").stat().st_size
+    assert size_bytes > 2 * manifest.path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+    try:
+        with manifest.transaction():
+            manifest.add([WantedURI("mast:more.fits")])
+        sys.exit("there was room")
+    except ManifestError:
+        pass
+"""
+
+
+def test_a_full_disk_is_no_lost_journal(folder: Path) -> None:
+    """Where the journal cannot grow, its writer still ends without a mark."""
+    subprocess.run([sys.executable, "-c", FILL_THE_DISK, str(folder)], check=True, timeout=60)
+    report = account(folder)
+    assert (160, ()) == (report.total, report.notes)
+
+
 def test_a_lost_journal_of_a_cluster_part_is_told(tmp_path: Path) -> None:
     """Its manifest is read as a copy: with the journal that is no doubt, without it there is one."""
     with Manifest.create(tmp_path, sink="shards", layout="tree", unshared=1) as manifest, manifest.transaction():

@@ -168,6 +168,7 @@ def close_writer(opened: Opened) -> None:
     """Checkpoint the WAL and empty it, so that the file alone holds everything, and close it."""
     db = opened.db
     with contextlib.suppress(sqlite3.Error):
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the WAL is written from its start then, also on a full disk
         _unmark_writer(db)
     with contextlib.suppress(sqlite3.Error):
         if opened.note or opened.is_unshared:
