@@ -228,6 +228,22 @@ async def test_a_trusted_certificate_is_no_trouble(
         assert [N] * 4 == [found.done for found in reports.values()]
 
 
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("words", [["count", "UVIS"], ["fetch", uri_of(1000)]], ids=["count", "fetch"])
+def test_plain_http_to_a_port_that_speaks_tls(psfharvest, authority: trustme.CA, words: list[str]) -> None:
+    """What may be the matter is said at once and at the end; until then the command is never silent."""
+    with certified(authority.issue_cert("127.0.0.1")) as simulator:
+        hint = f"if it speaks HTTPS, write {simulator.url}"
+        run = psfharvest(*words, "--archive", plain(simulator), "--patience", "6")
+        first, *more, last = run.err.splitlines()
+
+    assert 75 == run.status
+    assert f"cannot reach {plain(simulator)}" in first
+    assert hint in first
+    assert any("still waiting" in line for line in more), run.err
+    assert hint in last
+
+
 async def test_an_outage_in_the_middle(context: ssl.SSLContext, tmp_path: Path) -> None:
     """What was done before an outage stays done, what comes after it is pending; then the rest is asked for."""
     with Simulator(Settings(sources=0)) as simulator:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from psfharvest.cli.output import say
-from psfharvest.show.durations import time_of_day
+from psfharvest.show.durations import clock, time_of_day
 
 if TYPE_CHECKING:
     from psfharvest.client import Archive
 
 FIRST_S = 2.0
+AGAIN_S = 1.5
+"""A sentence that still holds is confirmed after that, at the next look: nothing is silent for more than 2 s."""
 LOOK_S = 0.5
 T = TypeVar("T")
 
@@ -55,17 +57,21 @@ async def speaking(
 
 
 async def _speak(archive: Archive, patience_s: float, is_heard: Callable[[], bool]) -> None:
-    began_s = time.time()
-    until = time_of_day(began_s + patience_s, began_s)
-    where = archive.endpoints.root
+    now_s, began = time.time(), time.monotonic()
+    until = time_of_day(now_s + patience_s, now_s)
     await anyio.sleep(FIRST_S)
-    said = ""
+    said, said_at = "", began
     while not is_heard():
-        outage = archive.outage
-        if outage and outage != said:
-            say(f"cannot reach {where} ({outage}); trying until {until}")
-            said = outage
-        elif not outage and not said and not archive.has_answered:
-            say(f"no answer from {where} yet; waiting until {until}")
-            said = "no answer"
+        sentence = _sentence(archive, until)
+        if sentence and (sentence != said or time.monotonic() - said_at >= AGAIN_S):
+            say(f"still waiting, for {clock(time.monotonic() - began)} by now" if sentence == said else sentence)
+            said, said_at = sentence, time.monotonic()
         await anyio.sleep(LOOK_S)
+
+
+def _sentence(archive: Archive, until: str) -> str:
+    """Return what is to be said of an archive now, or nothing."""
+    where, outage = archive.endpoints.root, archive.outage
+    if outage:
+        return f"cannot reach {where} ({outage}); trying until {until}"
+    return "" if archive.has_answered else f"no answer from {where} yet; waiting until {until}"

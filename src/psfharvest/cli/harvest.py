@@ -320,9 +320,8 @@ def _run(
             if not quiet:
                 say(cluster.words)
             async with cluster.connected(options["token"]) as client:
-                return await work(
-                    cluster=client
-                )  # its workers ask the archive, and their trouble is shown with theirs
+                # Its workers ask the archive, and what they meet is shown by the harvest's own progress.
+                return await work(cluster=client)
 
         try:
             report = loop.run(in_parts_or_not)

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from psfharvest.core.errors import ArchiveDown
-from psfharvest.core.model import Delivery, Failure, Item, Outcome, RetryPolicy
+from psfharvest.core.model import Delivery, Failure, Item, Outcome, Reason, RetryPolicy
 
 
 class Fetcher(Protocol):
@@ -173,6 +173,10 @@ class HostLimiter(Protocol):
 
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
         """Return the error of one who has used up the tries to connect since there were `n_before`, or None."""
+        ...
+
+    def explained(self, words: str, reason: Reason | None) -> str:
+        """Return words about a failure; with advice as long as no request was answered, where there is some."""
         ...
 
     def turn(self, patience_s: float) -> AbstractAsyncContextManager[None]:

@@ -109,14 +109,14 @@ class ArchiveLimiter:
         return self.health.is_down
 
     @property
-    def failed_connections(self) -> int:
-        """Requests that found no connection, before any ever did; see `CircuitBreaker.failed_connections`."""
-        return self.health.failed_connections
-
-    @property
     def trouble(self) -> str:
         """Why nothing comes: the archive's last words while it is down or has not answered yet; else nothing."""
-        return self.lack or (self.health.words if self.is_down or not self.has_answered else "")
+        return self.lack or (self.words if self.is_down or not self.has_answered else "")
+
+    @property
+    def words(self) -> str:
+        """The archive's last words about its trouble, explained."""
+        return self.explained(self.health.words, self.health.last_reason)
 
     @property
     def is_holding(self) -> bool:
@@ -310,9 +310,13 @@ class ArchiveLimiter:
             self.health.skip(gap_s)
         return now
 
+    def explained(self, words: str, reason: Reason | None) -> str:
+        """Return words about a failure; with advice as long as no request was answered, where there is some."""
+        return words if self.has_answered else given_up.with_hint(words, reason, self._where)
+
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
         """Return the error of one who has used up the tries to connect since there were `n_before`, or None."""
-        n = self.failed_connections - n_before
+        n = self.health.failed_connections - n_before
         if policy.connect_tries is None or n < policy.connect_tries:
             return None
         return given_up.unreached(self._where, self.health.words, n)
@@ -331,9 +335,8 @@ class ArchiveLimiter:
         left_s = self.health.gives_up_at(patience_s, since) - self._clock()
         if left_s > 0:
             return left_s
-        if self.health.is_banned:
-            raise given_up.banned(self.health.words)
-        raise given_up.out_of_reach(self.health.words, patience_s)
+        words = self.words
+        raise given_up.banned(words) if self.health.is_banned else given_up.out_of_reach(words, patience_s)
 
     def started(self, n: int = 1, by: Share | None = None) -> None:
         """Count requests handed over."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from psfharvest.core.errors import ArchiveDown
-from psfharvest.core.model import Failure, RetryPolicy
+from psfharvest.core.model import Failure, Reason, RetryPolicy
 from psfharvest.core.policy.throttle import Throttle
 from psfharvest.events.hub import Voice
 from psfharvest.events.model import Event
@@ -102,7 +102,7 @@ class Share:
     @property
     def failed_connections(self) -> int:
         """Requests that found no connection, before any ever did, by all users."""
-        return self.limiter.failed_connections
+        return self.limiter.health.failed_connections
 
     @property
     def is_holding(self) -> bool:
@@ -132,7 +132,7 @@ class Share:
     @property
     def outage_words(self) -> str:
         """What the archive last said of its trouble, while it is considered down; else nothing."""
-        return self.limiter.health.words if self.limiter.is_down else ""
+        return self.limiter.words if self.limiter.is_down else ""
 
     def allowance(self, ahead: int = 0) -> int:
         """Return how many requests it may hand over now; see `HostLimiter.allowance`."""
@@ -160,6 +160,10 @@ class Share:
         if self._ended_by is not None:
             raise self._ended_by
         return self.limiter.begin_turn()
+
+    def explained(self, words: str, reason: Reason | None) -> str:
+        """Return words about a failure, with advice where there is some; see `ArchiveLimiter.explained`."""
+        return self.limiter.explained(words, reason)
 
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
         """Return the error of one who has used up the tries to connect, or None; see `ArchiveLimiter.unreached`."""

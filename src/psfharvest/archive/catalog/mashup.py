@@ -318,10 +318,11 @@ class Mashup:
         unreached = self._unreached()
         if unreached is not None:
             return unreached
-        words = f"the archive did not answer the query: {trouble.failure.detail or trouble.failure.reason}"
-        is_elsewhere = trouble.failure.status in (404, 405, 501)
+        failure = trouble.failure
+        why = self._limiter.explained(failure.detail or failure.reason, failure.reason)
+        is_elsewhere = failure.status in (404, 405, 501)
         hint = f"is {self._template.url} an archive's address?" if is_elsewhere else "run again later"
-        return self.down(words, trouble.failure.reason, hint)
+        return self.down(f"the archive did not answer the query: {why}", failure.reason, hint)
 
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, _Trouble):

@@ -126,7 +126,7 @@ def failure_of_error(error: BaseException) -> Failure:
             break
     else:
         raise error
-    text = without_userinfo(str(error)) or type(error).__name__
+    text = without_userinfo(str(error)).removesuffix(".") or type(error).__name__
     if reason is Reason.REFUSED:
         reason = _connect_reason(error)
         text = _system_words(error) or text

@@ -6,6 +6,14 @@ from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Reason
 
 _REASON = "archive_down"
+_NO_HTTP = frozenset({Reason.RESET, Reason.PROTOCOL})
+
+
+def with_hint(words: str, reason: Reason | None, where: str) -> str:
+    """Return words about an archive that has never answered, with advice where plain HTTP may have met TLS."""
+    if reason not in _NO_HTTP or not where.startswith("http://"):
+        return words
+    return f"{words}; if it speaks HTTPS, write https://{where.removeprefix('http://')}"
 
 
 def banned(words: str) -> ArchiveDown:

@@ -40,6 +40,8 @@ class CircuitBreaker:
     """When the next probe is due, in an outage."""
     words: str = ""
     """The archive's last words about its trouble."""
+    last_reason: Reason | None = None
+    """Why the last request failed."""
     wants_control: bool = False
     """True while a control request is to be sent."""
     is_controlling: bool = False
@@ -58,8 +60,6 @@ class CircuitBreaker:
     """Different subjects that failed since the last good answer, or since the last control request."""
     _streak_max: int = STREAK_MIN
     _probes: int = 0
-    _last_reason: Reason | None = None
-    """Why the last request failed."""
 
     @property
     def is_down(self) -> bool:
@@ -100,7 +100,7 @@ class CircuitBreaker:
             True in an outage: this request says nothing about its subject.
         """
         self.words = failure.detail or failure.reason.value
-        self._last_reason = failure.reason
+        self.last_reason = failure.reason
         if self._first_trouble_at is None:
             self._first_trouble_at = now
         self._count(failure, subject, now)
@@ -161,9 +161,9 @@ class CircuitBreaker:
         """Return whether a failed control request shows an outage: a server error, or the same failure."""
         if failure.status == NOT_OFFERED:
             return False
-        if failure.evidence is not Evidence.ALIVE or failure.reason is self._last_reason:
+        if failure.evidence is not Evidence.ALIVE or failure.reason is self.last_reason:
             return True
-        return failure.reason in _REFUSED_BODY and self._last_reason in _REFUSED_BODY
+        return failure.reason in _REFUSED_BODY and self.last_reason in _REFUSED_BODY
 
     def _close(self) -> None:
         self.was_reached = True
