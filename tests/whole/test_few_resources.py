@@ -133,6 +133,27 @@ def test_what_is_merged_or_converted_into_a_link_to_nothing(
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("name", ["loop", "x" * 300], ids=["loop", "long"])
+def test_what_is_merged_or_converted_cannot_be_looked_at(
+    psfharvest, simulator: Simulator, tmp_path: Path, name: str
+) -> None:
+    """A link to itself, or a name that is too long, as source or target: 74 with the reason, no traceback."""
+    assert 0 == psfharvest(*words_of(simulator, "d", "files")).status
+    (tmp_path / "loop").symlink_to("loop")
+    for words in (
+        ["merge", name],
+        ["merge", "d", name],
+        ["merge", name, "into"],
+        ["convert", "d", name, "--sink", "shards"],
+        ["convert", name, "into", "--sink", "shards"],
+    ):
+        run = psfharvest(*words)
+        assert LOCAL == run.status, run.err
+        assert "symbolic links" in run.err or "too long" in run.err, run.err
+        assert "Traceback" not in run.err, run.err
+    assert not (tmp_path / "into").exists()
+
+
 @pytest.fixture
 def few_inodes(tmp_path: Path):
     """A disk with room for some bytes and 60 files, where the machine lets one be mounted; else None."""

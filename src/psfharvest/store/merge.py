@@ -272,11 +272,12 @@ def _held(source: Path) -> Iterator[None]:
 
 
 def _refuse_same(sources: Sequence[Path], into: Path) -> None:
-    seen: dict[Path, Path] = {into.resolve(): into}
+    seen = {os.path.realpath(into)}  # unlike `Path.resolve`, it takes a link to itself
     for source in sources:
-        if source.resolve() in seen:
+        place = os.path.realpath(source)
+        if place in seen:
             raise BadInput(f"{source} is given twice: name each folder once, and the target last")
-        seen[source.resolve()] = source
+        seen.add(place)
 
 
 def _sink_of(folder: Path) -> str:

@@ -128,7 +128,9 @@ def read_plan(folder: Path) -> Plan | None:
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}; make it readable, and run the same again") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{path} cannot be read ({error!r}); put back a copy of it, or merge what was harvested into a new "
             f"folder: psfharvest merge --partial {folder / PARTS_NAME}/[0-9]* INTO"
