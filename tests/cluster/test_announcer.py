@@ -41,6 +41,7 @@ def test_sums_are_the_change_of_the_account(
     announcer.started(folder="d", archive="a", sink="shards", via="auto", expected=None, connections=2)
     for counts, outage in looks:
         announcer.progress(progress_of(counts, outage))
+    assert not any(isinstance(event, events.TakenBack) for event in seen)
     for _ in range(2):
         announcer.ended(report_of(after, {"not_found": 2}))
     assert [events.Ended] == [type(event) for event in seen if isinstance(event, events.Ended)]

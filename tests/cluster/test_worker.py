@@ -10,13 +10,15 @@ import anyio
 import pytest
 from parts_made import make_parts
 
-from psfharvest import FolderRefused, Limits, Query, blocking
+from psfharvest import FolderRefused, Limits, Query, Report, blocking
 from psfharvest.cluster.order import Order
 from psfharvest.cluster.tasks import PartTask
-from psfharvest.cluster.worker import _run
+from psfharvest.cluster.worker import _run, _wake_all
 from psfharvest.simulator import Simulator
 from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
+
+GO: dict[str, Any] = {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
 
 
 def order_of(simulator: Simulator, folder: Path) -> Order:
@@ -38,7 +40,7 @@ def test_a_part_whose_folder_looks_held_is_waited_for(simulator: Simulator, tmp_
             ended += said["is_done"]
             if ended == 2:
                 held.close()
-            return {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
+            return GO
 
         report = anyio.run(_run, task, say, "a worker")
     assert ended == 3
@@ -53,9 +55,49 @@ def test_a_part_of_another_harvest_is_refused(simulator: Simulator, tmp_path: Pa
         other = Query("IR", limit=30)
         archive.harvest(other, task.folder, suffixes=["flt"], sink="shards", max_bytes=1, progress=False)
 
+    ended = 0
+
     def say(**said: Any) -> dict[str, Any]:
-        del said
-        return {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
+        nonlocal ended
+        ended += said["is_done"]
+        return GO
 
     with pytest.raises(FolderRefused):
         anyio.run(_run, task, say, "a worker")
+    assert 2 == ended
+
+
+def test_that_a_task_is_done_is_said_until_the_board_has_heard_it(simulator: Simulator, tmp_path: Path) -> None:
+    """Else nobody would get the part as long as this process lives."""
+    make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
+    answers: list[dict[str, Any] | None] = []
+
+    def say(**said: Any) -> dict[str, Any] | None:
+        if not said["is_done"]:
+            return GO
+        answers.append({**GO, "word": "over", "grant": 0} if len(answers) == 3 else None)
+        return answers[-1]
+
+    report = anyio.run(_run, PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
+    assert (4, 0) == (len(answers), report.pending)
+    assert answers[-1] is not None
+
+
+def test_a_holder_that_is_woken_asks_at_once(simulator: Simulator, tmp_path: Path) -> None:
+    """Two hundred times, which take minutes where it asks once a second."""
+    parts = make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
+    n_asked = 0
+
+    def say(**said: Any) -> dict[str, Any]:
+        nonlocal n_asked
+        del said
+        n_asked += 1
+        _wake_all()
+        return {**GO, "grant": 4 * (n_asked > 200)}
+
+    async def work() -> Report:
+        with anyio.fail_after(60):
+            return await _run(PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
+
+    report = anyio.run(work)
+    assert (parts[0].n, 0) == (report.done, report.pending)

@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
-from psfharvest.cluster.shares import TTL_S, Asking, Shares
+from psfharvest.cluster.shares import GO, TTL_S, Asking, Shares
 
 HANDLER = "psfharvest_board"
 NEWS = "psfharvest_news"
@@ -62,10 +62,12 @@ class Board(SchedulerPlugin):
             return {"threads": threads, "come": [n for n, _ in its], "trouble": trouble, "in_use": shares.in_use}
         come, trouble = said.pop("come"), said.pop("trouble")
         asking = Asking(**said)
-        self._come[asking.part] = come, trouble
-        if asking.is_done:
-            self._come.pop(asking.part, None)
+        is_of_holder = shares.is_holder(asking.holder)
         answer = shares.ask(asking, time.monotonic())
+        if answer.word == GO:  # who waits for the part knows nothing of it
+            self._come[asking.part] = come, trouble
+        elif asking.is_done and is_of_holder:
+            self._come.pop(asking.part, None)
         if shares.is_news and self._scheduler is not None:
             comms = self._scheduler.stream_comms
             for worker in shares.workers & comms.keys() - {asking.worker}:

@@ -114,6 +114,10 @@ class Shares:
         """Connections that are held or granted now."""
         return sum(holder.counted for holder in self._holders.values())
 
+    def is_holder(self, name: str) -> bool:
+        """Return whether it works on its part, or is to."""
+        return name in self._holders
+
     def ask(self, asking: Asking, now: float) -> Answer:
         """Record a holder's message, and return what it may do."""
         self._sweep(now)
