@@ -10,6 +10,7 @@ import anyio
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.wires.base import BrokenStream, Request
 from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.core.aclosing import closing
 from psfharvest.core.model import Evidence, Failure, Reason
 from psfharvest.doctor.reply import Reply
 from psfharvest.version import __version__
@@ -90,13 +91,15 @@ class Requester:
                     n_redirects=head.n_redirects,
                     first_byte_s=anyio.current_time() - began_at,
                 )
-                async for chunk in stream.chunks():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > MAX_BODY_BYTES:
-                        words = f"more than {MAX_BODY_BYTES} bytes"
-                        reply = reply._replace(failure=Failure(Reason.TOO_LARGE, words, evidence=Evidence.ALIVE))
-                        break
+                async with closing(stream.chunks()) as pieces:
+                    async for chunk in pieces:
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if size > MAX_BODY_BYTES:
+                            words = f"more than {MAX_BODY_BYTES} bytes"
+                            failure = Failure(Reason.TOO_LARGE, words, evidence=Evidence.ALIVE)
+                            reply = reply._replace(failure=failure)
+                            break
         except BrokenStream as broken:
             reply = reply._replace(failure=broken.failure)
         return reply._replace(body=b"".join(chunks))

@@ -1,4 +1,4 @@
-"""Examination of a check of ours that refuses all: a control request, one cutout asked for again, the end."""
+"""Examination of a check that refuses all cutouts: a control request, then one cutout again, then the run stops."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HOLD_S = 2.0
 
 class Examiner:
     """
-    The suspicion of a pump's checks, and what is done about it.
+    The examination of a suspect check, on behalf of a pump.
 
     Parameters
     ----------
     suspicion
-        What was refused so far; None: each item is on its own, and nothing is held back.
+        What was refused so far; None: nothing is held back, and each item is judged by itself.
     share
         The pump's share of the host's limiter.
     recall

@@ -3,7 +3,7 @@ Single requests of all callers of one archive, through one pump.
 
 A caller waits for an outcome; the pump asks the archive. Callers that ask for the same dataURI at the same time
 share one request. A caller that leaves before its request was sent takes it back; a request that was sent goes on,
-and its answer is dropped when nobody waits for it any more. Who has the earliest deadline is served first.
+and its answer is dropped when nobody waits for it any more. The earliest deadline is served first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from psfharvest.engine.share import Share
 BATCH_SIZE = 32
 """Items made in one go, so that a thousand callers at once do not hold the event loop up; the pump asks for few."""
 HOLD_S = 2.0
-"""How long a verdict such as 404 waits for another answer, which shows that the archive lives."""
+"""How long a refusal such as 404 is held back for a good answer, which shows that the archive works."""
 IDLE_S = 5.0
 """After so long without a caller the pump ends; the next caller starts another."""
 
@@ -226,7 +226,7 @@ class SingleRequests:
                 return
 
     def _next_flights(self) -> list[_Flight]:
-        """Return whose turn it is; those whose deadline cannot be kept wait while others are under way."""
+        """Return the next requests, by deadline; late ones are put off while others are under way."""
         share = self._share
         n_before, now = share.need, share.now()
         flights: list[_Flight] = []

@@ -1,4 +1,4 @@
-"""The fetcher behind ``--via``: it sends each item singly or in a bundle, as the route says, under one ceiling."""
+"""Fetcher that sends items singly or in bundles, as the route decides (``--via``), under one connection limit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from psfharvest.events.histogram import Histogram
 from psfharvest.events.model import Switched
 
 BUNDLES_AT_MOST = 2
-"""Bundles that one item travels in before it is asked for singly."""
+"""Bundles that are tried for one item before it is requested by itself."""
 GATHER_S = 0.25
 """How long a bundle that is not full waits for more."""
 RETRY_SHARE = 4
-"""What a bundle left out goes into one of a fourth of its size."""
+"""Items that were missing from a bundle go into one of a fourth of its size."""
 
 
 class RoutedFetcher:
@@ -123,8 +123,8 @@ class RoutedFetcher:
             if not self._first:
                 self._gathering_since = anyio.current_time()
             for item in items:
-                line = self._first if not item.attempts else self._again
-                (line if item.attempts < BUNDLES_AT_MOST else self._singles).append(item)
+                queue = self._first if not item.attempts else self._again
+                (queue if item.attempts < BUNDLES_AT_MOST else self._singles).append(item)
         self._launch()
 
     def take(self, *, is_behind: bool = False) -> list[Delivery]:
@@ -186,7 +186,7 @@ class RoutedFetcher:
             self._again.clear()
             self._first.clear()
             self._launch_trials()
-        self._tell_way()
+        self._note_switch()
         self._launch_singles()
         is_due = anyio.current_time() - self._gathering_since >= GATHER_S
         while self._again and self._limiter.allowance() and (is_due or len(self._again) >= MIN_SIZE):
@@ -196,11 +196,11 @@ class RoutedFetcher:
         while self._first and self._limiter.allowance() and (is_due or len(self._first) >= self._size()):
             self._bundles.start(_distinct(self._first, self._size(), self._singles))
 
-    def _tell_way(self) -> None:
-        """Announce it when cutouts travel in another way than before."""
+    def _note_switch(self) -> None:
+        """Emit an event, and recall what waits in the wire, when the choice has changed."""
         before, self._way = self._way, "bundle" if self._wants_bundles() else "file"
         if before and before != self._way:
-            self._files.recall()  # what waits in the wire goes the new way
+            self._files.recall()
             self._limiter.emit(Switched, before=before, after=self._way, why=self._route.why())
 
     def _launch_singles(self) -> None:
@@ -209,11 +209,11 @@ class RoutedFetcher:
             self._files.submit([self._singles.popleft() for _ in range(n)])
 
 
-def _distinct(line: deque[Item], n: int, singles: deque[Item]) -> list[Item]:
+def _distinct(queue: deque[Item], n: int, singles: deque[Item]) -> list[Item]:
     """Take up to `n` items of different file names; one that shares its name goes singly."""
     chosen: dict[str, Item] = {}
-    while line and len(chosen) < n:
-        item = line.popleft()
+    while queue and len(chosen) < n:
+        item = queue.popleft()
         name = datauri.file_name(item.uri)
         if name in chosen or "?" in name or not name:
             singles.append(item)

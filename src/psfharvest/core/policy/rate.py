@@ -1,4 +1,4 @@
-"""How many requests may start, so that no more are sent a second than was allowed."""
+"""Rate limiter: how many requests may start now under a limit of requests per second."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LEAST_BURST = 1.0
 @dataclass(slots=True)
 class Rate:
     """
-    A ceiling on requests a second; a tenth of a second's may start at once.
+    Limit of requests per second, with bursts of what a tenth of a second allows.
 
     Parameters
     ----------
     per_second
-        Requests a second; None is no ceiling.
+        Requests per second; None: no limit.
     """
 
     per_second: float | None

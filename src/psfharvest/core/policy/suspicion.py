@@ -1,12 +1,12 @@
 """
-Suspicion of our own checks: one that refuses the first cutouts of a database, while none has passed, may be wrong.
+Detection of validation checks that may be wrong: one that has refused every cutout of a database so far.
 
-What a check of ours refuses (not what the archive refuses) is held back, neither charged nor a verdict, as long as
-nothing of the same detector and suffix has come. A cutout that comes proves the check: what is held is judged as
-usual. So it is when nothing else is left to do: a small harvest ends with failures. But after `SUSPECT_AFTER`
-different ones the run stops, once the archive has answered a control request and one of those held was refused
-again. Where all of these headers name another exposure in one and the same way, that is how the archive writes
-names: it is accepted.
+A cutout that one of our checks refuses (not the archive) is held back as long as none of the same detector and
+suffix has passed: no attempt is charged, and it is not failed yet. The first that passes shows that the check is
+right, and those held back are judged as usual; so they are when nothing else is left to do, so that a small harvest
+ends with failures. After `SUSPECT_AFTER` different ones the run stops, once the archive has answered a control
+request and one of those held back was refused again. Where the headers of all of them name another exposure in one
+and the same way, the archive writes names like that: the difference is accepted.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from psfharvest.core.fits import acceptance, names
 from psfharvest.core.model import Delivery, Failure, Item, Reason
 
 SUSPECT_AFTER = 20
-"""Different cutouts that one check refuses, while none has passed."""
+"""So many different cutouts, all refused by one check, make it suspect."""
 PRODUCTS_MIN = 5
-"""So many exposures must be among them where something comes in place of files: one may have no such product."""
+"""They must be of so many exposures where pages or nothing come instead of files: one may have no such product."""
 HELD_MAX = 4096
 """Refused cutouts held back, at most; further ones are judged as usual."""
 _IN_PLACE = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.EMPTY})
-"""What comes in place of files."""
+"""Refusals of bodies that are no files at all."""
 
 
 class Scope(NamedTuple):
-    """What one check may be wrong about as a whole: a detector and a suffix."""
+    """A detector and a suffix: the cutouts that a wrong check would refuse all of."""
 
     detector: str
     suffix: str
