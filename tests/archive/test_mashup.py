@@ -54,7 +54,9 @@ def asking(sim: Simulator, policy: RetryPolicy = QUICK, **limits: Any) -> Abstra
         wire = HttpxWire(connections=4)
         try:
             caps = Limits(**limits)
-            yield Mashup(wire, ArchiveLimiter(caps, policy, is_public=False), Endpoints(sim.url), caps, policy)
+            yield Mashup(
+                wire, ArchiveLimiter(caps, policy, is_public=False).share(), Endpoints(sim.url), caps, policy
+            )
         finally:
             await wire.aclose()
 
