@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.cluster.order import Order
-from psfharvest.core.catalog.plan import ListPart, Part
+from psfharvest.core.catalog.plan import ListPart
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, PsfharvestError, SinkError
 from psfharvest.core.model import Progress, Report
@@ -124,10 +124,10 @@ class PartTask:
             its_list = list_place(order.folder, self.number)
             of_list = ListPart(planned.low, len(plan.parts), target.identity, target.spec["path"])
             return await job.harvest(its_list, (), extend=False, part=of_list, unsat_size_px=51, sat_size_px=101)
-        part, spec = Part(planned.low, planned.high, planned.n), target.spec
+        spec = target.spec
         sizes = {name: spec[name] for name in ("unsat_size_px", "sat_size_px")}
         query = Query.from_dict(spec["query"])
-        return await job.harvest(query, spec["suffixes"], extend=False, part=part, **sizes)
+        return await job.harvest(query, spec["suffixes"], extend=False, part=planned.part, **sizes)
 
 
 async def planned_targets(what: What | Path, suffixes: Sequence[str], **sizes: int) -> list[PlannedTarget]:

@@ -188,14 +188,7 @@ class Record:
                 self._weight -= self._entries.popleft().weight
 
     def count(self, service: str = "any") -> int:
-        """
-        Give the exact number of requests since the start or the last `forget`.
-
-        Parameters
-        ----------
-        service
-            ``file``, ``fitscut``, ``bundle``, ``query``, ``columns``, ``other`` or ``any``.
-        """
+        """Give the exact number of requests for a service since the start or the last `forget`."""
         with self._lock:
             return self._counts[service]
 
