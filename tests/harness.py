@@ -12,6 +12,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
 import time
 from collections.abc import Collection, Iterable
@@ -29,6 +30,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.simulator import Simulator
 from psfharvest.store.readers.reader import Reader
 
+HAS_TAR_FILTERS = hasattr(tarfile, "data_filter")
 SUMS_S = 0.06
 """What the work of `slowness` takes on a processor of 2020."""
 
@@ -47,6 +49,26 @@ class Run:
         found = json.loads(self.out.splitlines()[-1])
         assert isinstance(found, dict)
         return found
+
+
+def extract_all(tar: tarfile.TarFile, folder: Path = Path()) -> None:
+    """Extract a tar as the published notebook does: with the filter for data, which Python has from 3.11.4 on."""
+    if HAS_TAR_FILTERS:
+        tar.extractall(folder, filter="data")
+    else:
+        tar.extractall(folder)
+
+
+def is_refused(info: tarfile.TarInfo) -> bool:
+    """Return whether that filter refuses a member; on an older Python, whether by its rules it would."""
+    if not HAS_TAR_FILTERS:
+        is_outside = os.path.normpath(info.name.lstrip("/")).startswith("..")
+        return is_outside or not (info.isreg() or info.isdir())
+    try:
+        tarfile.data_filter(info, "/tmp/x")
+    except tarfile.FilterError:
+        return True
+    return False
 
 
 @cache

@@ -23,7 +23,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable, Table
 
-from harness import check_every_file, rows_of
+from harness import check_every_file, extract_all, rows_of
 from psfharvest import ArchiveDown, BadQuery, BadURI, CutoutFailed, CutoutMissing, Query, blocking, mast_api_psf
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import State
@@ -292,7 +292,7 @@ def test_a_bundle_is_as_the_notebook_opens_it(uris: list[str], simulator: Simula
     assert "b.tar.gz" == mast_api_psf.download_request_bundle(uris, filename="b.tar.gz")
     with tarfile.open("b.tar.gz", "r:gz") as tar:
         root = tar.getnames()[0]
-        tar.extractall(filter="data")
+        extract_all(tar)
     page = (here / root / "MANIFEST.HTML").read_text()
 
     assert POOL.fullmatch(f"{root}/WFC3PSF")
@@ -366,7 +366,7 @@ def test_no_two_jobs_share_a_folder(uris: list[str], here: Path) -> None:
             roots.append(tar.getnames()[0])
     for n in range(2):
         with tarfile.open(f"{n}.tar.gz") as tar:
-            tar.extractall(filter="data")
+            extract_all(tar)
     pools = [mast_api_psf.download_request_pool(uris[2:4]) for _ in range(3)]
     folders = [*(f"{root}/WFC3PSF" for root in roots), *pools]
 

@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from harness import check_every_file, rows_of
+from harness import HAS_TAR_FILTERS, check_every_file, rows_of
 from psfharvest.simulator import Settings, Simulator
 
 CELLS = [
@@ -67,6 +67,13 @@ with tarfile.open(filename_bundle, 'r:gz') as tar:
     path_mast = tar.getnames()[0]
     print(f'Path to MAST PSF Cutouts: {path_mast}')
     tar.extractall(filter='data')
+"""
+    if HAS_TAR_FILTERS
+    else """
+with tarfile.open(filename_bundle, 'r:gz') as tar:
+    path_mast = tar.getnames()[0]
+    print(f'Path to MAST PSF Cutouts: {path_mast}')
+    tar.extractall()
 """,
     "mast_api_psf.download_request_pool(dataURIs)",
     "dataURLs = mast_api_psf.convert_dataURIs_to_dataURLs(dataURIs)",

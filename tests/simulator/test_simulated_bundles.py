@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from harness import is_refused
 from psfharvest.simulator import Fault
 
 BROKEN = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -63,7 +64,8 @@ def test_tar_headers_are_sound(start, uris):
 
         assert root.isdir()
         assert (root.mode, first.mode, first.size) == (0o755, 0o644, 20_160)
-        assert tarfile.data_filter(first, "/tmp/x").name == first.name
+        assert not is_refused(first)
+        assert not first.name.startswith("/")
 
 
 def test_long_names_survive(start, uris):
@@ -231,12 +233,7 @@ def test_evil_member(start, uris, form):
     """A hostile member is there, and tarfile's data filter refuses all but the device's name and the size."""
     body = start(f"bundle_evil:{form}").bundle(uris).content
     found = list(heads(body))
-    refused = []
-    for info in found:
-        try:
-            tarfile.data_filter(info, "/tmp/x")
-        except tarfile.FilterError:
-            refused.append(info.name)
+    refused = [info.name for info in found if is_refused(info)]
     harmless = {"absolute", "nul", "huge"}  # the filter strips the slash, and knows neither NUL nor size
 
     assert (0 if form in harmless else 1) == len(refused)

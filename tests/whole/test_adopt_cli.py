@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import check_every_file, command, rows_of, sampled, stored_bytes
+from harness import check_every_file, command, extract_all, rows_of, sampled, stored_bytes
 from psfharvest import Harvest, Query, blocking, mast_api_psf
 from psfharvest.simulator import Fault, Simulator
 
@@ -194,7 +194,7 @@ def test_an_extracted_bundle_is_adopted_by_its_own_page(
         mast_api_psf.download_request_bundle(uris, "mastDownload.tar.gz")
     with tarfile.open("mastDownload.tar.gz") as tar:
         root = tar.getnames()[0]
-        tar.extractall(filter="data")
+        extract_all(tar)
     names = sorted(path.name for path in (here / root / "WFC3PSF").iterdir())
     (here / root / "WFC3PSF" / names[0]).write_bytes(PAGE)
     (here / root / "WFC3PSF" / names[1]).unlink()
