@@ -24,14 +24,14 @@ N_ROWS = 2400
 
 
 def rows(n: int, seed: int) -> Iterator[list[Any]]:
-    """Catalogue rows with nulls, texts of few and of many words, and a column that becomes text late."""
+    """Catalogue rows with nulls, -0.0, integers that no float holds, and a column that becomes text late."""
     draw = random.Random(seed)
     for k in range(n):
         x, y = round(draw.uniform(60, 1900), 4), round(draw.uniform(60, 1900), 4)
         yield [
-            10_000 * seed + k, f"ibe8{k % 7}2npq", draw.choice(["F606W", "F814W"]), "2", x, y,
+            2**54 + 10_000 * seed + k, f"ibe8{k % 7}2npq", draw.choice(["F606W", "F814W"]), "2", x, y,
             round(draw.lognormvariate(9, 2), 2), round(draw.random(), 3), None if draw.random() < 0.3 else k % 5,
-            None if k < 1500 else draw.random(), x + 24, y, x - 1, y - 1,
+            None if k < 1500 else -0.0 if k % 9 == 0 else draw.random(), x + 24, y, x - 1, y - 1,
             None if k < 900 else k / 2 if k < 2000 else f"word {k}", "" if k % 3 else None,
         ]  # fmt: skip
 
@@ -79,9 +79,9 @@ def stars(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 
 def same(value: Any, row: Any) -> bool:
-    """Return whether a column's value is a row's, which may be an integer among floats or texts."""
+    """Return whether a column's value is exactly a row's, which may be an integer among floats or texts."""
     if isinstance(value, float):
-        return (row is None and math.isnan(value)) or value == row
+        return repr(value) == repr(math.nan if row is None else float(row))
     return value == (str(row) if isinstance(value, str) and row is not None else row)
 
 
