@@ -155,6 +155,16 @@ async def test_a_sort_orders_all_rows(client: httpx.AsyncClient, column: str, or
     assert known == [row[column] for row in rows[: len(known)]]
 
 
+@pytest.mark.parametrize(("sort", "count"), [("", 3), ("qfit", 7), ("qfit", N_STARS)])
+async def test_some_columns_of_rows(client: httpx.AsyncClient, sort: str, count: int) -> None:
+    """Rows of chosen columns are those of whole rows without the others, wherever a column comes from."""
+    chosen = ["sky", "qfit", "filter", "id", "x_cal", "detector", "state", "uri"]
+    whole = await get(client, "/api/rows", sort=sort, count=count, at=0)
+    found = await get(client, "/api/rows", sort=sort, count=count, at=0, columns=",".join(chosen))
+
+    assert [{name: row[name] for name in ("n", *chosen)} for row in whole["rows"]] == found["rows"]
+
+
 async def test_a_page_behind_the_end_is_empty(client: httpx.AsyncClient) -> None:
     found = await get(client, "/api/rows", at=10**15)
 

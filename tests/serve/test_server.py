@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from serving import N_STARS, served
+
+from psfharvest.serve.notebook import show
 
 
 def test_the_first_line_is_the_address(stars: Path) -> None:
@@ -131,6 +135,28 @@ def test_it_ends_at_once_with_streams_and_idle_connections_open(stars: Path, sig
 
     assert 0 == status
     assert took_s < 10  # a hang, not a slow machine
+
+
+def test_answers_leave_at_once(stars: Path) -> None:
+    """The end of an answer does not wait for the client to acknowledge its start: on loopback that takes 40 ms."""
+    page = show(stars, 500, environment={})
+    try:
+        with httpx.Client(base_url=page.url) as client:
+            client.get("/healthz")
+            of_server = list(accepted(urlsplit(page.url).port))
+    finally:
+        page.close()
+
+    assert [1] == of_server
+
+
+def accepted(port: int) -> Iterator[int]:
+    """Yield TCP_NODELAY of each connection of this process to one of its own ports."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as found:
+            is_tcp = found.family in (socket.AF_INET, socket.AF_INET6)
+            if is_tcp and found.getsockname()[1] == port and found.getpeername():
+                yield found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_events_tell_of_a_change(stars: Path, tmp_path: Path, psfharvest, simulator) -> None:

@@ -71,7 +71,7 @@ def rows(manifest: Manifest, numbers: Numbers, columns: Sequence[str] | None = N
                 words = f"column {name[:60]!r} is not in this harvest: it has {', '.join(there)}"
                 raise BadQuery(words, field=name)
     ascending = np.sort(numbers)
-    found = {one.number: plain(one) for one in search.rows(manifest, ascending)}
+    found = {one.number: plain(one) for one in search.rows(manifest, ascending, columns)}
     all_rows = [{"n": int(n), **found[int(n)]} for n in numbers if int(n) in found]
     if columns is None:
         return all_rows

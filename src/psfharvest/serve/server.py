@@ -216,9 +216,11 @@ def _listening(address: Address) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
-        return socket.create_server(place[:2], family=family, backlog=BACKLOG)
+        listening = socket.create_server(place[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or error
         raise LocalError(
             f"cannot listen on {address.host}:{address.port}: {words}; choose another --host or --port"
         ) from error
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it: asyncio sets none
+    return listening

@@ -16,11 +16,11 @@ export async function show(s, total) {
   const isTable = s.as === "table";
   $("sheet").hidden = $("look").hidden = isTable;
   $("tablebox").hidden = !isTable;
-  const wanted = JSON.stringify([selection(s), s.at]);
+  const wanted = JSON.stringify([selection(s), s.at, isTable]);
   if (wanted !== shownFor) {
     const signal = next();
     try {
-      answer = await json("api/rows", { ...selection(s), at: s.at, count: COUNT }, signal);
+      answer = await json("api/rows", { ...selection(s), at: s.at, count: COUNT, columns: isTable ? "" : await labelled(s) }, signal);
       const numbers = answer.rows.filter((row) => row.state === "done").map((row) => row.n);
       const found = numbers.length ? tiles(await bytes("api/pixels", { harvest: s.h, n: numbers.join(",") }, signal)) : [];
       if (signal.aborted) return;
@@ -38,6 +38,12 @@ export async function show(s, total) {
   pager(s);
   if (isTable) fillTable(s);
   else draw(s);
+}
+
+/** Return the columns that the labels of pictures need: a page of a sort is read from as many blocks as it has rows. */
+async function labelled(s) {
+  const wanted = ["id", "filter", "filter_1", "state", "reason", s.sort];
+  return (await asking.columnsOfHarvest(s.h)).map((column) => column.name).filter((name) => wanted.includes(name)).join(",");
 }
 
 /** Forget what is shown, so that the next look asks again. */

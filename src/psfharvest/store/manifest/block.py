@@ -156,9 +156,10 @@ class Block:
             found = self._columns[index] = self._decoded(index)
         return found
 
-    def row(self, index: int) -> list[Any]:
-        """Return the values of one row."""
-        return [self.column(column).value(index) for column in range(len(self._entries))]
+    def row(self, index: int, columns: Iterable[int] | None = None) -> list[Any]:
+        """Return the values of one row: of all columns, or of some."""
+        chosen = range(len(self._entries)) if columns is None else columns
+        return [self.column(column).value(index) for column in chosen]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the values of all rows."""

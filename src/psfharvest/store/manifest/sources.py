@@ -17,7 +17,7 @@ import bisect
 import itertools
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.fits.datauri import CutoutURI
@@ -192,17 +192,18 @@ class Reader:
                     yield rows, slice(start, stop)
             at = end
 
-    def dicts(self, db: Connection, numbers: Sequence[int]) -> dict[int, tuple[str, dict[str, Any]]]:
-        """Return rows by number: each with its detector, its values by column."""
+    def dicts(
+        self, db: Connection, numbers: Sequence[int], names: Collection[str] | None = None
+    ) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Return rows by number: each with its detector, and its values by column: all, or those of `names`."""
         found: dict[int, tuple[str, dict[str, Any]]] = {}
         wanted = sorted(set(numbers))
         for rows, part in self.of(db, wanted):
-            block, names = rows.block, rows.layout.columns
+            columns, detector = rows.layout.columns, rows.layout.detector
             places = [number - rows.first for number in wanted[part]]
-            is_most = 4 * len(places) > block.n_rows
-            for place in places:
-                values = block.rows()[place] if is_most else block.row(place)
-                found[rows.first + place] = rows.layout.detector, dict(zip(names, values, strict=True))
+            chosen = [i for i, name in enumerate(columns) if names is None or name in names]
+            for place, values in zip(places, _values(rows.block, places, chosen), strict=True):
+                found[rows.first + place] = detector, {columns[i]: v for i, v in zip(chosen, values, strict=True)}
         return found
 
     def texts(self, db: Connection, numbers: Sequence[int]) -> dict[int, str]:
@@ -244,6 +245,16 @@ class Reader:
                 if made.end > low and first <= high:
                     yield made
             start += EARLIER_ROWS
+
+
+def _values(block: Block, places: Sequence[int], columns: Sequence[int]) -> list[Sequence[Any]]:
+    """Return the values of some rows: whole columns are decoded only where that is less work."""
+    if 4 * len(places) <= block.n_rows:
+        return [block.row(place, columns) for place in places]
+    if len(columns) == block.n_columns:
+        return [block.rows()[place] for place in places]
+    whole = [block.column(column).values() for column in columns]
+    return [[values[place] for values in whole] for place in places]
 
 
 def _place(numbers: Sequence[int] | NDArray[np.int64], number: int, low: int, high: int) -> int:

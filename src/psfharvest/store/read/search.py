@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -188,8 +188,15 @@ def places(manifest: Manifest, wanted: Numbers) -> list[tuple[int, str, str, int
         ).fetchall()
 
 
-def rows(manifest: Manifest, wanted: Numbers) -> list[FoundCutout]:
-    """Return all that is known of these cutouts, ascending by number."""
+def rows(manifest: Manifest, wanted: Numbers, names: Collection[str] | None = None) -> list[FoundCutout]:
+    """
+    Return what is known of these cutouts, ascending by number.
+
+    Parameters
+    ----------
+    names
+        Columns of the catalogue that are wanted; others may be left out. None is all.
+    """
     where, values = _among(wanted)
     with manifest.connection() as db:
         found = db.execute(
@@ -201,7 +208,7 @@ def rows(manifest: Manifest, wanted: Numbers) -> list[FoundCutout]:
             values,
         ).fetchall()
         with manifest.rows() as reader:
-            kept = reader.dicts(db, [row[-1] for row in found if row[-1] is not None])
+            kept = reader.dicts(db, [row[-1] for row in found if row[-1] is not None], names)
     return [_found(row[:-1], kept.get(row[-1])) for row in found]
 
 
