@@ -23,6 +23,7 @@ _PIPE_BYTES = 2**20
 _PRELOAD = [
     *("psfharvest.client", "psfharvest.blocking", "psfharvest.store.readers.reader", "psfharvest.simulator"),
     *("astropy.table", "astropy.io.fits", "pyarrow.parquet", "pycurl"),
+    *("anyio._backends._asyncio", "certifi", "encodings.idna", "httpcore", "httpx", "mimetypes"),
     *(f"psfharvest.cli.{path.stem}" for path in _CLI.glob("[a-z]*.py")),
 ]
 _server = multiprocessing.get_context("forkserver")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import webdataset
 
 from harness import rows_of
 from psfharvest.simulator import Simulator
@@ -17,6 +16,8 @@ QUERY = ("UVIS", "filter=F814W", "n_sat_pixels=0", "--suffix", "flc", "--sink", 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_small_harvest_has_a_shard_for_each_worker(psfharvest, simulator: Simulator, tmp_path: Path) -> None:
     """Each worker of a loader has its own shards; together they have every cutout once, typed alike."""
+    import webdataset  # here, since it imports torch where that is installed
+
     folder = tmp_path / "stars"
     words = ("harvest", folder, *QUERY, "--archive", simulator.url, "--quiet")
     first = psfharvest(*words, "--limit", 40, "--shard-bytes", 100_000, "--json")

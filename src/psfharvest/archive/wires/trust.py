@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def authorities(*, trust_env: bool = True) -> Authorities:
 
 def ssl_context(*, trust_env: bool = True) -> ssl.SSLContext:
     """
-    Return a context that trusts the same authorities.
+    Return a context that trusts the same authorities; those who ask share it.
 
     Raises
     ------
@@ -58,10 +59,17 @@ def ssl_context(*, trust_env: bool = True) -> ssl.SSLContext:
     """
     found = authorities(trust_env=trust_env)
     try:
-        return ssl.create_default_context(cafile=found.file, capath=found.folder)
+        return _context(found, Path(found.file).stat().st_mtime_ns if found.file else 0)
     except OSError as error:
         name = "SSL_CERT_FILE" if found.file else "SSL_CERT_DIR"
         raise BadInput(f"{name}={found.file or found.folder}: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=2)
+def _context(found: Authorities, changed_ns: int) -> ssl.SSLContext:
+    """Return one context as long as its file stays the same: to read that takes a twentieth of a second."""
+    del changed_ns
+    return ssl.create_default_context(cafile=found.file, capath=found.folder)
 
 
 def _certifi() -> str | None:
