@@ -145,6 +145,17 @@ def test_a_web_page_is_no_file(name, page):
     assert Reason.HTML_PAGE is flaw_of_file(page, name).reason
 
 
+@pytest.mark.parametrize(
+    "page", [b"<h1>502 Bad Gateway</h1>", b"\xef\xbb\xbf<center><b>down", b"\n<P class='e'>no"]
+)
+def test_a_piece_of_a_page_is_no_table(page):
+    """A message in HTML is none of the texts that a name tells, be it no whole page; a long text may be."""
+    for name in ("a.txt", "a.csv", "a.dat"):
+        assert Reason.HTML_PAGE is flaw_of_file(page, name).reason
+    assert None is flaw_of_file(page.ljust(MAX_SHORT_TEXT_BYTES + 1), "a.txt")
+    assert None is flaw_of_file(b"<pixels> are lower\n", "a.txt")
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.xml"])
 def test_a_sentence_is_neither_json_nor_xml(name):
     """What claims to be JSON or XML is."""

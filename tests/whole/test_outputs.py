@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -59,6 +60,59 @@ def test_a_broken_standard_error_changes_nothing(
     done = shell(f"psfharvest {HARVEST} {quiet} {stderr}", tmp_path, archive.url)
 
     assert (0, 30) == (done.returncode, json.loads(done.stdout)["done"])
+
+
+def fill(descriptor: int) -> None:
+    """Write to a pipe or terminal until it takes no more."""
+    os.set_blocking(descriptor, False)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while os.write(descriptor, b"x" * size):
+                pass
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("is_blocking", [True, False])
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "stopped terminal"])
+@pytest.mark.parametrize("words", [HARVEST, "count UVIS --json", "query UVIS --json", "nonsense"])
+def test_a_standard_error_that_nobody_reads_blocks_nothing(
+    archive: Simulator, tmp_path: Path, words: str, kind: str, is_blocking: bool
+) -> None:
+    """Messages that a pipe or terminal does not take are dropped; the work and its results go on."""
+    reader, writer = os.pipe() if kind == "pipe" else pty.openpty()
+    if kind == "stopped terminal":
+        termios.tcflow(writer, termios.TCOOFF)
+    else:
+        fill(writer)
+    os.set_blocking(writer, is_blocking)
+    done = subprocess.run(
+        command(*words.split()), cwd=tmp_path, env={**os.environ, "PSFHARVEST_ARCHIVE": archive.url},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=writer, timeout=90, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    os.close(reader)
+
+    assert done.returncode == (2 if words == "nonsense" else 0)
+    assert words == "nonsense" or json.loads(done.stdout.splitlines()[-1])
+
+
+def test_results_wait_for_a_reader_also_where_the_pipe_does_not(tmp_path: Path) -> None:
+    """Another process may have set a pipe not to block: a slow reader gets every byte nevertheless."""
+    whole = subprocess.run(command("columns", "--json"), capture_output=True, check=True, timeout=60).stdout
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    fill(writer)
+    with subprocess.Popen(
+        command("columns", "--json"), cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE
+    ) as busy:
+        os.close(writer)
+        time.sleep(0.5)
+        got = b"".join(iter(lambda: os.read(reader, 1000), b""))
+        os.close(reader)
+        err = busy.communicate(timeout=60)[1]
+
+    assert (0, b"") == (busy.returncode, err)
+    assert whole == got.lstrip(b"x")
 
 
 @pytest.mark.sample(1)

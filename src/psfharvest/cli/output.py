@@ -8,16 +8,18 @@ standard error; that it breaks is not noticed.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from psfharvest.core.advice import in_shell
 from psfharvest.core.errors import LocalError, PsfharvestError
+from psfharvest.filesystem.descriptor_writer import ResultFile
 from psfharvest.filesystem.standard import discard, open_missing
 from psfharvest.show.unbreakable import UnbreakableStream
 
@@ -40,12 +42,13 @@ def prepare() -> None:
     Make the standard streams safe for this process.
 
     Descriptors 0 to 2 that are closed are opened on nothing, so that no file of ours gets their numbers; texts that
-    the terminal's encoding lacks are escaped.
+    the terminal's encoding lacks are escaped. Results wait for their reader, messages do not.
     """
     open_missing()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout = _waiting(sys.stdout)
     sys.stderr = UnbreakableStream(sys.stderr)
 
 
@@ -116,6 +119,20 @@ def discard_output() -> None:
     """Drop what standard output still buffers, so that flushing it at exit raises nothing."""
     if sys.stdout is not None:
         discard(sys.stdout)
+
+
+def _waiting(stream: TextIO) -> TextIO:
+    """Return standard output as a stream that waits where its descriptor was set not to wait."""
+    if os.name == "nt" or not isinstance(stream, io.TextIOWrapper):
+        return stream
+    try:
+        stream.flush()
+        raw = ResultFile(stream.fileno())
+    except (OSError, ValueError):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering
+    )
 
 
 def _broken(error: Exception) -> BrokenOutput:

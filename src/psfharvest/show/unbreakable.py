@@ -1,15 +1,19 @@
-"""A text stream for messages to people: an error of writing to it ends the messages, never the work."""
+"""A text stream for messages to people: neither an error nor a wait of writing to it reaches the work."""
 
 from __future__ import annotations
 
+import io
+import os
 from typing import Any, TextIO
+
+from psfharvest.filesystem.descriptor_writer import MessageWriter
 
 
 class UnbreakableStream:
     """
-    Standard error that cannot fail: full, closed, or a terminal that has gone.
+    Standard error that cannot fail or block: full, closed, never read, or a terminal that has gone.
 
-    The first error makes it drop what is written from then on.
+    The first error makes it drop what is written from then on; what its reader does not take in time is dropped.
 
     Parameters
     ----------
@@ -19,12 +23,13 @@ class UnbreakableStream:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self._writer = _writer_of(stream)
 
     def write(self, text: str) -> int:
         """Write a text, or drop it; return its length either way."""
         if self._stream is not None:
             try:
-                self._stream.write(text)
+                self._put(self._stream, text)
             except (OSError, ValueError):
                 self._stream = None
         return len(text)
@@ -36,7 +41,7 @@ class UnbreakableStream:
 
     def flush(self) -> None:
         """Hand on what was written."""
-        if self._stream is not None:
+        if self._stream is not None and self._writer is None:
             try:
                 self._stream.flush()
             except (OSError, ValueError):
@@ -76,3 +81,20 @@ class UnbreakableStream:
         if self._stream is None:
             raise AttributeError(name)
         return getattr(self._stream, name)
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        if self._writer is None:
+            stream.write(text)
+        elif self._writer.is_ready():
+            stream.flush()  # what others wrote to it before
+            self._writer.write(text.encode(self.encoding, self.errors))
+
+
+def _writer_of(stream: TextIO | None) -> MessageWriter | None:
+    """Return a writer to a stream's descriptor that does not block; None where there is no such thing."""
+    if os.name == "nt" or not isinstance(stream, io.TextIOWrapper):
+        return None
+    try:
+        return MessageWriter(stream.fileno())
+    except (OSError, ValueError):
+        return None

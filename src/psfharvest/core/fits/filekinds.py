@@ -8,6 +8,7 @@ where it does not, a body is refused that looks like an error message: an HTML p
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from xml.parsers import expat
@@ -35,6 +36,10 @@ _TEXTS = (
 )  # fmt: skip
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_MAX_BYTES = 22 + 2**16
+_HTML_FRAGMENT = re.compile(
+    rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:h[1-6]|p|div|center|pre|table|font|span|br|hr|b|strong|meta|script|style)\b[^<>]*>"
+)
+"""How an error message of a server begins that is no whole page, such as ``<h1>502 Bad Gateway</h1>``."""
 _TEXT_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
 
 
@@ -86,7 +91,10 @@ def _tar_flaw(body: bytes) -> Rejection | None:
 
 
 def _text_flaw(body: bytes) -> Rejection | None:
-    return _html_flaw(body)
+    page = _html_flaw(body)
+    if page is None and len(body) <= MAX_SHORT_TEXT_BYTES and _HTML_FRAGMENT.match(body):
+        page = Rejection(Reason.HTML_PAGE, fitscheck.error_text(body))
+    return page
 
 
 def _html_file_flaw(body: bytes) -> Rejection | None:
