@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 import shlex
 
@@ -17,11 +18,20 @@ from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadQuery
 from psfharvest.store.manifest.targets import Target, describe
 
+
+def is_allowed(text: str) -> bool:
+    """Return whether a column of numbers may be compared with a text: it spells no inf, nan, or number as large."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return True
+
+
 NAMES = st.sampled_from(["UVIS", "IR", "WFPC2"])
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(-1e20, 1e20)
 VALUES = st.text(
     st.characters(codec="ascii", exclude_characters="=,.", exclude_categories=["Cc", "Zs"]), min_size=1
-)
+).filter(is_allowed)
 RANGES = st.tuples(st.none() | NUMBERS, st.none() | NUMBERS).filter(lambda p: None in p or p[0] <= p[1])
 CRITERIA = VALUES | NUMBERS | st.lists(VALUES | NUMBERS, min_size=1, max_size=4) | RANGES
 

@@ -251,7 +251,7 @@ def law_mashup(body: bytes) -> None:
 async def ask(body: bytes) -> None:
     """Ask for a count, and for rows."""
     limits, policy = Limits(timeout_s=0.001, page_rows=10), RetryPolicy(patience_s=0)
-    limiter = ArchiveLimiter(limits, policy, is_public=False)
+    limiter = ArchiveLimiter(limits, policy, is_public=False).share()
     mashup = Mashup(OneAnswer(body), limiter, Endpoints("http://127.0.0.1:9"), limits, policy)
     query = Query("UVIS", columns=["id"])
     for ask_for, what in ((mashup.count(query), int), (mashup.rows(query, WHOLE, 5, ["id"]), rows.Rows)):

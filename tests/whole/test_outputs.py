@@ -188,10 +188,11 @@ def test_an_interrupt_that_python_drops_comes_again() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("words", ["query UVIS --limit 400", "--help", "harvest --help"])
 def test_a_reader_that_goes_early_is_no_trouble(archive: Simulator, tmp_path: Path, words: str) -> None:
-    """It ends a command without a word: `true` is gone before there is anything to read."""
+    """It ends a command without a word of it: `true` is gone before there is anything to read."""
     done = shell(f"psfharvest {words} | true", tmp_path, archive.url)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("psfharvest: no answer from")]
 
-    assert ("", "") == (done.stderr, done.stdout)
+    assert ([], "") == (said, done.stdout)
 
 
 @pytest.mark.sample(1)
