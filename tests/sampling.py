@@ -3,24 +3,30 @@ The default run's sample of each matrix: of a test with several parameters, as m
 
 The other cases get the marker ``campaign``. ``@pytest.mark.sample(n)`` leaves `n` cases, evenly spread, also of one
 parameter's values; in the folders of `CASES_MAX`, where a case costs a harvest or a process, so many are the rule.
+In `WHOLE` a test has one case, of the two that are farthest apart: which one differs from test to test. In
+`archive` a test runs on one event loop, asyncio or trio in turn, except in the files of `BOTH_LOOPS`.
 Cases that are named on the command line are a matrix of their own: each runs by its name.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pytest
 
-CASES_MAX = {"cluster": 2, "doctor": 2, "faces": 2, "metrics": 2, "serve": 2, "store": 2, "whole": 2}
+WHOLE = "whole"
+CASES_MAX = {"cluster": 2, "doctor": 2, "faces": 2, "metrics": 2, "serve": 2, "store": 2, WHOLE: 2}
 """Cases of one test in the default run, by folder."""
+BOTH_LOOPS = {"test_httpx_pool.py", "test_split_wire.py", "test_stopped.py", "test_wires.py"}
+"""Of `archive`: what waits for sockets, and is cancelled there."""
 
 
 def examples(n: int) -> int:
-    """Return how many examples of a costly property are tried: a fifth of `n`, or all in the profile ``ci``."""
-    return n if os.environ.get("HYPOTHESIS_PROFILE") in ("ci", "deep") else max(5, n // 5)
+    """Return how many examples of a costly property are tried: a tenth of `n`, or all in the profile ``ci``."""
+    return n if os.environ.get("HYPOTHESIS_PROFILE") in ("ci", "deep") else max(5, n // 10)
 
 
 def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
@@ -35,11 +41,30 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
         matrices[key].append(item)
         marker = item.get_closest_marker("sample")
         limits[key] = CASES_MAX.get(item.path.parent.name) if marker is None else marker.args[0]
-    for key, cases in matrices.items():
+    for key, all_cases in matrices.items():
+        cases = _of_one_loop(all_cases)
         chosen = sample([_values(item) for item in cases], limits[key])
-        for n, item in enumerate(cases):
-            if n not in chosen:
+        if limits[key] == CASES_MAX[WHOLE] and cases[0].path.parent.name == WHOLE:
+            chosen = {sorted(chosen)[_turn(cases[0]) % len(chosen)]}
+        kept = {cases[n] for n in chosen}
+        for item in all_cases:
+            if item not in kept:
                 item.add_marker(pytest.mark.campaign)
+
+
+def _of_one_loop(cases: list[pytest.Function]) -> list[pytest.Function]:
+    """Return the cases of `archive` that run on the event loop whose turn it is; all of other folders."""
+    path = cases[0].path
+    loops = sorted({item.callspec.params.get("anyio_backend", "") for item in cases})
+    if path.parent.name != "archive" or path.name in BOTH_LOOPS or len(loops) < 2:
+        return cases
+    loop = loops[_turn(cases[0]) % 2]
+    return [item for item in cases if item.callspec.params["anyio_backend"] == loop]
+
+
+def _turn(item: pytest.Function) -> int:
+    """Return a number that is the test's own, the same in every process."""
+    return zlib.crc32(item.originalname.encode())
 
 
 def _values(item: pytest.Function) -> dict[str, int]:

@@ -139,6 +139,7 @@ async def test_a_test_transport_answers_queries(simulator: Simulator) -> None:
         assert await archive.count(Query("UVIS")) == 42
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("connections", [1, 3])
 async def test_one_ceiling_for_both(simulator: Simulator, tmp_path, connections: int) -> None:
     """A harvest with many parts, queried while cutouts come, stays within its connections."""

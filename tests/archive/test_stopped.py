@@ -51,6 +51,7 @@ def server() -> Iterator[WireServer]:
         yield found
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("wire", ["curl", "httpx"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_answers_that_came_while_it_was_stopped_count(server: WireServer, wire: str, backend: str) -> None:

@@ -117,6 +117,8 @@ def test_a_list_is_harvested_in_parts(simulator: Simulator, tmp_path: Path, clus
     assert [True] == [detail.startswith("line 152:") for detail in details]
 
 
+@pytest.mark.campaign
+@pytest.mark.quiet
 def test_workers_that_are_killed_lose_nothing(simulator: Simulator, tmp_path: Path, cluster) -> None:
     """Each kill costs its connections and 512 cutouts at most; the ceiling holds throughout."""
     folder = tmp_path / "stars"
@@ -182,7 +184,6 @@ def test_the_command_refuses_what_cannot_be(psfharvest, simulator: Simulator) ->
         assert (2, True) == (refused.status, allowed in refused.err), address
 
 
-@pytest.mark.campaign
 def test_the_command_counts_every_request_and_waits_for_the_cluster(psfharvest, simulator: Simulator) -> None:
     """While that starts, no archive is said to be silent; the folder's account has the counts of the plan, too."""
     simulator.forget()

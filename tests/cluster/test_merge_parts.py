@@ -97,6 +97,7 @@ def die_at_points(made: Path, home: Path, *, has_links: bool, n_kills: int, seed
         shutil.rmtree(folder)
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("has_links", [True, False])
 def test_killed_at_some_points(made: Path, tmp_path: Path, has_links: bool) -> None:

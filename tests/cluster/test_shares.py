@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from psfharvest.cluster.shares import GO, OVER, WAIT, Answer, Asking, Shares
+from sampling import examples
 
 CEILING = 12
 TTL_S = 4.0
@@ -338,6 +339,6 @@ class Boards(Cluster):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestCluster.settings = settings(max_examples=examples(60), stateful_step_count=60, deadline=None)
 TestBoards = Boards.TestCase
-TestBoards.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestBoards.settings = settings(max_examples=examples(60), stateful_step_count=60, deadline=None)

@@ -25,6 +25,7 @@ def order_of(simulator: Simulator, folder: Path) -> Order:
     return Order(folder, Settings("shards"), "file", simulator.url, Limits(), None, 40)
 
 
+@pytest.mark.campaign
 def test_a_part_whose_folder_looks_held_is_waited_for(simulator: Simulator, tmp_path: Path) -> None:
     """By the lease of a process of another machine that was killed: the board has given the part away since."""
     parts = make_parts(simulator.url, tmp_path / "stars", n_harvested=0)

@@ -93,6 +93,7 @@ def test_a_cutout_refutes_the_verdicts_on_its_product() -> None:
     assert [7] == absences.recorded([Outcome(item(9, suffix="flt"), State.DONE, 1)])
 
 
+@pytest.mark.campaign
 def test_verdicts_that_can_be_refuted_are_bounded() -> None:
     """The oldest products are forgotten first."""
     absences = NoProductVerdicts()

@@ -259,6 +259,7 @@ def test_without_a_network(cache: Path, psfharvest, where: str, words: tuple[str
     assert CONNECT_TIMEOUT_S < 5
 
 
+@pytest.mark.campaign
 async def test_a_host_that_does_not_answer_at_all(simulator: Simulator) -> None:
     """A network that swallows packets is given up after the first connection's deadline."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:

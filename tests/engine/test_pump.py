@@ -196,6 +196,7 @@ class TiringFetcher(FakeFetcher):
         """The time follows from the load."""
 
 
+@pytest.mark.campaign
 async def test_an_archive_that_tires_is_asked_for_less_until_it_recovers() -> None:
     """Answers that take ever longer lower the number of connections; when they are quick again, it comes back."""
     start = anyio.current_time()

@@ -201,6 +201,8 @@ def test_an_interrupt_of_the_kernel_stops_a_pool_and_the_next_call_continues(tmp
         assert 5000 == claimed(tmp_path) == len(list(tmp_path.glob(f"{only.name}/WFC3PSF/*")))
 
 
+@pytest.mark.campaign
+@pytest.mark.quiet
 def test_readmes_lines_run_in_a_kernel_and_an_interrupt_is_one_sentence(tmp_path: Path) -> None:
     """The stop button answers with how much is stored, in at most three frames of ours; the next call goes on."""
     (code,) = [

@@ -77,7 +77,7 @@ GREEDY: dict[str, Callable[[], tuple[Step, ...]]] = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", list(GREEDY))
 def test_greedy_bundles(tmp_path: Path, name: str) -> None:
     """With the limits as they are, the run ends in its minute of processor time, small, with a whole account."""

@@ -167,6 +167,7 @@ def test_answers_that_would_grow_in_memory_are_refused(name: str) -> None:
         rows_of(parse(json.dumps({"status": "COMPLETE"} | BOMBS[name], separators=(",", ":")).encode()))
 
 
+@pytest.mark.campaign
 def test_eighty_thousand_columns_with_their_values_are_read() -> None:
     """A table may be wide, where every value is there."""
     names = [f"c{n}" for n in range(80_000)]

@@ -43,10 +43,10 @@ READ_BACK = """(zoom) => {
   const found = [];
   for (let y = zoom >> 1; y < canvas.height; y += zoom)
     for (let x = zoom >> 1; x < canvas.width; x += zoom)
-      found.push(Array.from(data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 3)));
-  return found;
+      found.push(data.slice(4 * (y * canvas.width + x), 4 * (y * canvas.width + x) + 3).join(" "));
+  return found.join(" ");
 }"""
-"""The colour in the middle of each pixel of the big picture, row by row from the top."""
+"""The colour in the middle of each pixel of the big picture, row by row from the top, as one text."""
 MARKUP = '<img src=x onerror="document.title=1"><script>document.title=2</script>&amp;'
 
 
@@ -184,7 +184,7 @@ def test_a_drawn_pixel_is_the_files(open_page, url: str, stars: Path) -> None:
         until(page, "document.getElementById('big').getAttribute('aria-label')")
         zoom = 612 // max(image.shape)
         drawn = page.evaluate(READ_BACK, zoom)
-        got = np.array(drawn).reshape(*image.shape, 3)[::-1]
+        got = np.fromstring(drawn, int, sep=" ").reshape(*image.shape, 3)[::-1]
         low, high = np.nanmin(image), np.nanmax(image)
         expected = 255 * (image - low) / (high - low)
         is_nan = np.isnan(image)
@@ -255,6 +255,7 @@ def test_keyboard_only(open_page, url: str) -> None:
     assert "where=state%3Ddone" in page.url
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
@@ -379,6 +380,7 @@ def test_several_harvests_under_one_page(open_page, stars: Path, tmp_path: Path,
         assert page.locator("#title").inner_text() == "other"
 
 
+@pytest.mark.campaign
 def test_a_service_that_ends_is_said(open_page, stars: Path) -> None:
     """When the service goes away the page says so, and keeps what it shows."""
     with served(stars) as (address, process):

@@ -139,6 +139,7 @@ def test_wfpc2_has_no_flux_in_its_unit(stars: Harvest) -> None:
         stars.epsf(region=1)
 
 
+@pytest.mark.campaign
 def test_a_grid_of_epsfs_is_a_gridded_model(stars: Harvest) -> None:
     """Each cell is the ePSF of its own stars, at the cell's middle."""
     uvis = stars.select(filter="F814W", detector="UVIS", size_px=51, n_sat_pixels=0)

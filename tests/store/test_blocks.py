@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from psfharvest.store.manifest.block import Block, Column, encode
+from sampling import examples
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0.0, 0.1, 1e300, 5e-324, 2.0**53])
 DECIMALS = st.builds(lambda n, k: n / 10**k, st.integers(-(10**9), 10**9), st.integers(0, 6))
@@ -52,7 +53,7 @@ def far_apart_where_not_sampled() -> list[list[int]]:
     return near
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(rows=tables())
 @example(rows=far_apart_where_not_sampled())
 @example(rows=[[2**53 + 1, 0.5, -0.0], [-(2**63), 1, 0.0], [2**63, None, 1.25]])
@@ -99,7 +100,7 @@ def test_columns_like_a_catalogues_are_small() -> None:
     assert len(encode(rows, 7)) < 6 * len(rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(data=st.data())
 def test_a_changed_byte_is_never_read_as_a_value(data: st.DataObject) -> None:
     """Whatever byte is different, the block says that it is damaged; so does one that is cut off."""

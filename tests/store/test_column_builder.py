@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from psfharvest.core.catalog.table_column import CASTS, FILLERS
 from psfharvest.store.column_types import kind_of, wider
 from psfharvest.store.read.column_builder import ColumnBuilder, ColumnPart, constant, part_of
+from sampling import examples
 
 KINDS = {
     "int": st.integers(-(2**62), 2**62),
@@ -27,7 +28,7 @@ PARTS = st.sampled_from([*KINDS]).flatmap(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(parts=st.lists(PARTS, max_size=6), n_more=st.integers(0, 3))
 @example(parts=[("int", [1, None], 1), ("float", [0.5], 0), ("int", [3], 0)], n_more=2)
 @example(parts=[("str", [None, None], 0), ("int", [7], 0)], n_more=0)

@@ -261,6 +261,7 @@ def numbers_of_a_search(folder: Path, manifest: Manifest) -> Iterator[object]:
     yield from search.number_pages(manifest, "SELECT n FROM item i WHERE i.n > ? LIMIT ?", [], at_once=100)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("look", [audited, rows_of_a_harvest, numbers_of_a_search])
 def test_the_journal_stays_small_under_a_slow_reader(
     folder: Path, look: Callable[[Path, Manifest], Iterator[object]]
@@ -280,6 +281,7 @@ def test_the_journal_stays_small_under_a_slow_reader(
         next(slow)
 
 
+@pytest.mark.campaign
 def test_the_journal_is_cut_when_somebody_elses_long_look_ends(folder: Path) -> None:
     """Another program's transaction holds the journal up; once it has ended, the next claims fold it in."""
     wal = folder / f"{MANIFEST_NAME}-wal"

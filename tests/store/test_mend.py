@@ -195,6 +195,7 @@ def test_a_damaged_shard_is_mended_for_every_reader(made: dict[str, Path], tmp_p
     check_mended(folder, "shards")
 
 
+@pytest.mark.campaign
 @given(data=st.data())
 @settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_to_shards_is_mended(made: dict[str, Path], tmp_path: Path, data: st.DataObject) -> None:

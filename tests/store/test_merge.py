@@ -136,6 +136,7 @@ WISHES = st.lists(
 )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 @settings(max_examples=5)
 @given(wishes=WISHES, is_base=st.booleans(), other=st.sampled_from(SINKS))

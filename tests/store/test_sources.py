@@ -24,6 +24,7 @@ from psfharvest.store.manifest.block import Block, encode
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.conditions import Condition
+from sampling import examples
 
 ODD = [
     [1, 0.1, "a", None, True],
@@ -120,7 +121,7 @@ def batches(draw: st.DrawFn) -> list[list[int | None]]:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(asked=batches(), data=st.data())
 def test_stretches_say_what_each_item_says(asked: list[list[int | None]], data: st.DataObject) -> None:
     """However items come, a page of them is given the rows that stand in `item`."""
@@ -185,7 +186,7 @@ CRITERIA = st.builds(lambda v: AnyOf("id", tuple(v)), st.lists(WANTED, min_size=
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values=st.lists(VALUES, min_size=1, max_size=12), criterion=CRITERIA)
 @example(values=[0.30000000000000004, 0.5], criterion=AnyOf("id", ("0.3",)))
 @example(values=[2**53 + 1, 2**53], criterion=AnyOf("id", (str(2**53 + 1),)))

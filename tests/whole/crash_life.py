@@ -61,7 +61,8 @@ def query(x_max: float = 190) -> Query:
 def warm_up() -> None:
     """Import what lives will need, and start nothing."""
     for name in (
-        "anyio._backends._asyncio", "encodings.idna", "httpcore", "pandas", "pyarrow.parquet", "pycurl",
+        "anyio._backends._asyncio", "certifi", "encodings.idna", "httpcore", "httpx", "mimetypes", "pandas",
+        "pyarrow.parquet", "pycurl",
         "psfharvest.client", "psfharvest.archive.wires.curl", "psfharvest.show.progress",
         "psfharvest.store.read.account", "psfharvest.store.recover.audit", "psfharvest.store.read.search",
         "psfharvest.simulator", *(f"psfharvest.cli.{name}" for name in ("harvest", "simulate", "status", "verify")),

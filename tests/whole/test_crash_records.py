@@ -60,6 +60,7 @@ def stored_now(folder: Path, sink: str) -> dict[Path, bytes]:
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.fits" if sink == "files" else "*.tar")}
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_damaged_manifest_is_told_or_harmless(world: World, tmp_path: Path, sink: str) -> None:

@@ -153,6 +153,7 @@ def test_a_second_process_is_refused_and_harms_nothing(world: World, tmp_path: P
     trial.finish()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", sampled(SINKS, ["files", "shards"]))
 def test_two_at_once_on_a_new_folder(world: World, tmp_path: Path, sink: str) -> None:
     """Of two that begin together one harvests; the other is refused, or finds all done; none is fetched twice."""

@@ -26,7 +26,7 @@ from psfharvest.simulator import Settings, Simulator
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.recover import audit
 from whole.fault_runs import N_GOOD, Run, Spot, run_all
-from whole.fault_table import ALWAYS, BOTH, EVERYWHERE, cases
+from whole.fault_table import ALWAYS, BOTH, EVERYWHERE, ONCE, cases
 
 N = N_GOOD + 1
 SPOTS = [
@@ -46,14 +46,19 @@ def pairs_of(spot: Spot) -> list[tuple[tuple[str, str], ...]]:
 
 
 def covering(spots: Sequence[Spot]) -> set[Spot]:
-    """Select one spot for each row and way: always the one whose rarest pairs of settings were chosen least."""
+    """
+    Select one spot for each row and way: always the one whose rarest pairs of settings were chosen least.
+
+    What waits for a deadline waits for one only.
+    """
     candidates: dict[tuple[str, str], list[Spot]] = {}
     for spot in spots:
         candidates.setdefault((spot.case.row.name, spot.case.way), []).append(spot)
     n_chosen: Counter[tuple[tuple[str, str], ...]] = Counter()
     selected = set()
     for alike in candidates.values():
-        best = min(alike, key=lambda spot: sorted(n_chosen[pair] for pair in pairs_of(spot)))
+        short = [spot for spot in alike if spot.case.temper == ONCE or not spot.case.row.is_slow] or alike
+        best = min(short, key=lambda spot: sorted(n_chosen[pair] for pair in pairs_of(spot)))
         n_chosen.update(pairs_of(best))
         selected.add(best)
     return selected

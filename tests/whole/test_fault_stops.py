@@ -228,6 +228,7 @@ async def test_a_trusted_certificate_is_no_trouble(
         assert [N] * 4 == [found.done for found in reports.values()]
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("words", [["count", "UVIS"], ["fetch", uri_of(1000)]], ids=["count", "fetch"])
 def test_plain_http_to_a_port_that_speaks_tls(psfharvest, authority: trustme.CA, words: list[str]) -> None:

@@ -36,6 +36,7 @@ def words_of(simulator: Simulator, folder: str, sink: str) -> list[str]:
     return [*words, "--archive", simulator.url, "--json"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["shards"]))
 @pytest.mark.parametrize("n", sampled([6, 11, 14, 18, 22, 32, 48], [14, 32]))
 def test_a_low_limit_of_open_files(simulator: Simulator, tmp_path: Path, sink: str, n: int) -> None:
@@ -166,6 +167,7 @@ def few_inodes(tmp_path: Path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.campaign
 def test_no_inodes_are_told_apart_from_no_room(simulator: Simulator, tmp_path: Path, few_inodes) -> None:
     """Where bytes are free but no inodes, the message says so, and advises shards, which then work."""
     with pytest.raises(OSError, match="No space") as raised:

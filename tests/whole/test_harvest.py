@@ -376,6 +376,7 @@ def test_fetch_one(simulator: Simulator, psfharvest, tmp_path: Path) -> None:
     assert "not_found" in gone.err
 
 
+@pytest.mark.campaign
 def test_an_archive_that_is_down_is_75(psfharvest) -> None:
     """Nobody listens: the command gives up after its patience, with status 75 and nothing left behind."""
     nowhere = "http://127.0.0.1:9"

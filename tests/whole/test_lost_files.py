@@ -194,6 +194,7 @@ async def test_what_is_gone_comes_beside_what_is_new(simulator: Simulator, tmp_p
     check(tmp_path, simulator)
 
 
+@pytest.mark.campaign
 def test_the_command_says_so(simulator: Simulator, tmp_path: Path) -> None:
     """`resume` tells on standard error how many were gone."""
     command = [sys.executable, "-m", "psfharvest"]

@@ -127,6 +127,7 @@ async def test_requests_sent_together_are_one_try(simulator: Simulator) -> None:
     assert 200 == n_answered
 
 
+@pytest.mark.campaign
 async def test_a_later_call_tries_anew(tmp_path: Path) -> None:
     """After the error the network is mended: the next calls of the same `Archive` are answered."""
     with silent_port() as port:
@@ -147,6 +148,7 @@ def _any_uri(url: str) -> str:
         return str(next(cutouts).uri)
 
 
+@pytest.mark.campaign
 async def test_given_patience_is_kept(nowhere: str) -> None:
     """A policy of the caller's own is waited for to its end."""
     began_s = anyio.current_time()

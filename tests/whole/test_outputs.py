@@ -269,6 +269,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("name", "commands"),
     [(next(iter(POOR)), FEW), *(pytest.param(name, COMMANDS, marks=pytest.mark.campaign) for name in POOR)],

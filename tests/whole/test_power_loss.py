@@ -44,6 +44,7 @@ def test_what_was_claimed_is_there(simulator: Simulator, tmp_path: Path, sink: s
     assert found["claims"] >= 400
 
 
+@pytest.mark.campaign
 def test_the_harness_sees_what_was_not_synced(simulator: Simulator, tmp_path: Path) -> None:
     """Files that are claimed without a sync are lost in some of its images."""
     assert cut(simulator, "files", tmp_path / "stars", "unsynced", seed=1, cuts=12, n=400)["broken"]

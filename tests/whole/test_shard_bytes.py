@@ -13,6 +13,7 @@ from standard_readers import every_file_opens
 QUERY = ("UVIS", "filter=F814W", "n_sat_pixels=0", "--suffix", "flc", "--sink", "shards")
 
 
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_small_harvest_has_a_shard_for_each_worker(psfharvest, simulator: Simulator, tmp_path: Path) -> None:
     """Each worker of a loader has its own shards; together they have every cutout once, typed alike."""

@@ -67,6 +67,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+@pytest.mark.campaign
 def test_several_processes_and_a_kill(env: dict[str, str], simulator: Simulator) -> None:
     """Three programs that want 22 connections have ten together, each its part, also after one was killed."""
     endless = streaming(env, 10, 100_000)
@@ -84,6 +85,7 @@ def test_several_processes_and_a_kill(env: dict[str, str], simulator: Simulator)
         process.stdout.close()
 
 
+@pytest.mark.campaign
 def test_a_stopped_process_keeps_what_it_has(env: dict[str, str], simulator: Simulator) -> None:
     """Connections of a process that was stopped are open still: the others do with the rest."""
     stopped, other = streaming(env, 6, 100_000), streaming(env, 10, 150)

@@ -181,6 +181,7 @@ async def stop_when(simulator: Simulator, folder: Path, sink: str, n_arrived: in
             await archive.harvest(QUERY, folder, suffixes=["flt"], sink=sink, via="bundle", progress=watch)
 
 
+@pytest.mark.campaign
 @given(
     sink=st.sampled_from(SINKS),
     n_arrived=st.integers(1, N),

@@ -107,6 +107,7 @@ async def test_single_requests_beside_a_stream(archive: Archive, slow: Simulator
     assert slow.peak_in_flight == 4
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 async def test_a_second_stream_has_its_part(archive: Archive) -> None:
     """Of two streams each gets about as much as the other, though the first was there long before."""
@@ -256,6 +257,7 @@ async def test_each_call_has_its_own_end(archive: Archive, slow: Simulator) -> N
     assert 1 == ends.count(CutoutMissing)
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("ahead", [None, 1, 5])
 async def test_a_stream_runs_ahead_as_far_as_asked(archive: Archive, slow: Simulator, ahead: int | None) -> None:
@@ -344,6 +346,7 @@ async def test_a_thousand_calls_are_one_request_each(archive: Archive, slow: Sim
     assert 4 == slow.peak_in_flight
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 async def test_a_verdict_does_not_wait_for_a_request_that_stalls(archive: Archive, slow: Simulator) -> None:
     """Whether a caller still waits for the one that stalls, or has left."""
