@@ -7,6 +7,7 @@ import io
 import json
 import math
 import shlex
+import shutil
 import struct
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import N_STARS, client_of
 
 from harness import rows_of, stored_bytes
-from psfharvest import Harvest
+from psfharvest import BadInput, Harvest
 from psfharvest.core.exit_status import BY_STOP
 from psfharvest.serve.live import STOPPED
 
@@ -274,10 +275,27 @@ async def test_several_harvests(stars: Path, tmp_path: Path, psfharvest, simulat
     assert 'psfharvest_unavailable{harvest="stars",reason="not_found"} 2\n' in metrics
 
 
+async def test_folders_of_one_name(stars: Path, tmp_path: Path) -> None:
+    """Each is called by as much of its path as tells it apart: Prometheus takes no series twice."""
+    for place in ("a/stars", "b/stars", "b/other"):
+        shutil.copytree(stars, tmp_path / place)
+    folders = [tmp_path / "a/stars", tmp_path / "b/stars", tmp_path / "b/other"]
+    async with client_of(folders) as client:
+        account = await get(client, "/api/account", harvest=1)
+        export = await client.get("/api/export", params={"harvest": 1, "format": "txt"})
+        families = list(text_string_to_metric_families((await client.get("/metrics")).text))
+
+    assert ["a/stars", "b/stars", "other"] == [one["name"] for one in account["harvests"]]
+    assert "b/stars" == account["name"]
+    assert 'filename="b-stars.txt"' in export.headers["content-disposition"]
+    series = [(sample.name, *sorted(sample.labels.items())) for family in families for sample in family.samples]
+    assert len(series) == len(set(series))
+    with pytest.raises(BadInput, match="is given twice"):
+        client_of([stars, tmp_path, stars])
+
+
 async def test_a_folder_that_goes_away(tmp_path: Path, stars: Path) -> None:
     """While the manifest is gone every question says so; when it is back, answers come again."""
-    import shutil
-
     shutil.copytree(stars, tmp_path / "d")
     async with client_of(tmp_path / "d") as client:
         assert (await get(client, "/api/now"))["total"] == N_STARS

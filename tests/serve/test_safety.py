@@ -126,6 +126,8 @@ async def test_a_location_outside_the_folder_is_not_read(guarded: Path, tmp_path
         ("/api/rows?at=1&at=2", "at is given 2 times"),
         ("/api/rows?where=bogus=1", "column 'bogus' is not in this harvest"),
         ("/api/rows?where=qfit", "write column=value"),
+        ("/api/rows?where=qfit=abc", "qfit='abc': a number is allowed"),
+        ("/api/facets?column=sky&where=state=gone", "state='gone': one of pending, done"),
         ("/api/rows?where=qfit=1&where=qfit=2", "has two criteria"),
         ("/api/rows?sort=bogus", "column 'bogus' is not in this harvest"),
         ("/api/rows?sort=uri", "sort by another column"),
@@ -142,6 +144,12 @@ async def test_what_cannot_be_is_refused_in_words(client: httpx.AsyncClient, add
 
     assert 400 == answer.status_code
     assert words in answer.json()["error"]
+
+
+async def test_an_address_that_is_none(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/nothing")
+
+    assert (404, True) == (answer.status_code, "the page is at /" in answer.json()["error"])
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])

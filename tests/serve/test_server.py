@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -173,3 +174,60 @@ def test_events_tell_of_a_change(stars: Path, tmp_path: Path, psfharvest, simula
 
     assert '"done": 5' in first
     assert '"total": 9' in last
+
+
+def test_events_outlive_a_folder_that_goes_away(stars: Path, tmp_path: Path) -> None:
+    """The stream says so, and goes on when it is back."""
+    shutil.copytree(stars, tmp_path / "d")
+    with served(tmp_path / "d") as (url, _), httpx.stream("GET", f"{url}api/events", timeout=60) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith(("event: ", "data: ")))
+        first = next(lines), next(lines)
+        (tmp_path / "d" / "manifest.sqlite").rename(tmp_path / "away")
+        gone = next(lines), next(lines)
+        (tmp_path / "away").rename(tmp_path / "d" / "manifest.sqlite")
+        back = next(lines), next(lines)
+
+    assert ("event: trouble", True) == (gone[0], "has no manifest.sqlite" in gone[1])
+    assert "event: now" == first[0]
+    assert first == back
+
+
+def test_an_export_that_breaks_off_is_seen_to(psfharvest, tmp_path: Path) -> None:
+    """Its client gets an error, the log one line."""
+    listed = tmp_path / "uris.txt"
+    listed.write_text("".join(f"mast:WFC3PSF/a/{'b' * 300}/{n}.fits\n" for n in range(40_000)))
+    words = (
+        "harvest",
+        tmp_path / "d",
+        "--uris",
+        listed,
+        "--archive",
+        "http://127.0.0.1:1",
+        "--patience",
+        "0",
+        "--quiet",
+    )
+    assert 75 == psfharvest(*words).status
+    with served(tmp_path / "d") as (url, process), httpx.stream("GET", f"{url}api/export") as stream:
+        parts = stream.iter_raw()
+        next(parts)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(parts)
+        assert 0 == process.wait(timeout=30)
+        assert process.stderr is not None
+        said = process.stderr.read()
+
+    assert "/api/export breaks off: the service is ending" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0", "localhost", "127.0.0.2"])
+def test_what_is_printed_can_be_opened(stars: Path, host: str) -> None:
+    """Every address of this machine means those of both protocols."""
+    if ":" in host and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"
+    with served(stars, "--host", host) as (url, _):
+        reached = urlsplit(url)._replace(netloc=f"127.0.0.1:{urlsplit(url).port}").geturl()
+        for address in (url, reached) if host in ("::", "0.0.0.0") else (url,):
+            assert 200 == httpx.get(address, follow_redirects=True).status_code

@@ -129,6 +129,10 @@ def test_an_unknown_column_is_refused_with_the_known_ones(stars: Harvest) -> Non
         stars.select(qfitt=1)
     with pytest.raises(BadQuery, match="lower end comes first"):
         stars.select(qfit=(1, 0))
+    with pytest.raises(BadQuery, match="qfit='low': a number is allowed"):
+        stars.select(qfit=["low"])[:1]
+    with pytest.raises(BadQuery, match="state='gone': one of pending, done"):
+        stars.select(state="gone")[:1]
 
 
 def test_stack_lines_up_with_the_table(stars: Harvest) -> None:

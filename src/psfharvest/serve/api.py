@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from psfharvest.core.errors import BadInput
+from psfharvest.core.errors import BadInput, PsfharvestError
 from psfharvest.core.fits import datauri
 from psfharvest.core.fits import pixels as images
 from psfharvest.serve import export, parameters, pixels, rows, selection
@@ -175,7 +175,10 @@ class Api:
         formats = parameters.word(*export.KINDS)
         folder, given = self._read(request, **selection.PARAMETERS, format=Parameter(formats, "csv"))
         members = await folder.members(request, selection.of(given))
-        headers = {**NO_STORE, "content-disposition": attachment(f"{folder.name}.{given['format']}")}
+        headers = {
+            **NO_STORE,
+            "content-disposition": attachment(f"{folder.name.replace('/', '-')}.{given['format']}"),
+        }
         body = export.lines(folder, members, given["format"]) if request.method == "GET" else _nothing()
         return StreamingResponse(body, headers=headers, media_type=export.KINDS[given["format"]])
 
@@ -235,11 +238,16 @@ def _image_facts(stored: Stored) -> dict[str, Any]:
 async def _events(folder: Folder) -> AsyncIterator[str]:
     before = ""
     while not folder.stop.is_set():
-        now = await folder.quick.ask(folder.live.now)
-        version = version_of(now)
+        try:
+            now = await folder.quick.ask(folder.live.now)
+        except PsfharvestError as error:  # the manifest is gone or damaged, and may come back
+            event, said = "trouble", {"error": str(error)}
+        else:
+            event, said = "now", now
+        version = version_of(said)
         if version != before:
             before = version
-            yield f"event: now\nid: {version}\ndata: {json.dumps({'version': version, **now})}\n\n"
+            yield f"event: {event}\nid: {version}\ndata: {json.dumps({'version': version, **said})}\n\n"
         else:
             yield ": nothing new\n\n"
         await folder.stop.pause(EVENTS_EVERY_S)

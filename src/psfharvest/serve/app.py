@@ -25,7 +25,7 @@ from psfharvest.core.errors import (
 )  # fmt: skip
 from psfharvest.serve import metrics, parameters
 from psfharvest.serve.api import NO_STORE, Api, fits_response
-from psfharvest.serve.folder import Folder
+from psfharvest.serve.folder import Folder, names_of
 from psfharvest.serve.guard import Headers, refused
 from psfharvest.serve.parameters import Parameter
 from psfharvest.serve.static import StaticFile, static_files
@@ -66,6 +66,8 @@ def create_app(
     ------
     FolderRefused
         When a folder holds no harvest.
+    BadInput
+        When no folder is given, or one twice.
 
     Examples
     --------
@@ -76,7 +78,8 @@ def create_app(
     if not paths:
         raise BadInput("no folder is given; give the folder of a harvest")
     ending = stop or Stop()
-    folders = [Folder(Path(path), ending) for path in paths]
+    places = [Path(path) for path in paths]
+    folders = [Folder(path, ending, name) for path, name in zip(places, names_of(places), strict=True)]
     routes = [
         Route("/", _page),
         Route("/static/{name}", _static),
@@ -164,7 +167,8 @@ def _archive_error(error: ArchiveError | BadURI) -> Response:
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    return refused(error.status_code, str(error.detail), dict(error.headers or {}))
+    words = "there is nothing at this address; the page is at /" if error.status_code == 404 else str(error.detail)
+    return refused(error.status_code, words, dict(error.headers or {}))
 
 
 async def _our_error(_: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from functools import partial
 
+from psfharvest.core.errors import PsfharvestError
 from psfharvest.serve import rows
 from psfharvest.serve.folder import Folder
 from psfharvest.serve.orders import AnyNumbers
@@ -23,14 +24,33 @@ KINDS = {
 BATCH_SIZE = 512
 
 
+class Unfinished(Exception):
+    """Raised where a text breaks off that has begun: its client sees that it is not whole."""
+
+
 async def lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) -> AsyncIterator[str]:
-    """Yield the text of all members, in their order."""
+    """
+    Yield the text of all members, in their order.
+
+    Raises
+    ------
+    Unfinished
+        When the service ends, or the folder cannot be read any more.
+    """
+    try:
+        async for text in _lines(folder, members, kind):
+            yield text
+    except PsfharvestError as error:
+        raise Unfinished(str(error)) from error
+
+
+async def _lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) -> AsyncIterator[str]:
     columns = await folder.quick.ask(search.columns)
     if kind == "csv":
         yield _csv([columns])
     for at in range(0, len(members), BATCH_SIZE):
         if folder.stop.is_set():
-            raise ConnectionAbortedError("the service is ending")  # the client sees that the text is not whole
+            raise Unfinished("the service is ending")
         wanted = rows.numbers_at(members, at, BATCH_SIZE)
         only = ["uri"] if kind == "txt" else columns
         found = await folder.quick.ask(partial(rows.rows, numbers=wanted, columns=only))

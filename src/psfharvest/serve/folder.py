@@ -17,7 +17,7 @@ import anyio.to_thread
 import numpy as np
 from starlette.requests import Request
 
-from psfharvest.core.errors import LocalError
+from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import datauri
 from psfharvest.serve.live import Live
 from psfharvest.serve.orders import AnyNumbers, Orders, Selection
@@ -119,6 +119,8 @@ class Folder:
         The folder.
     stop
         Set when the service is ending.
+    name
+        What people call it.
 
     Raises
     ------
@@ -126,20 +128,16 @@ class Folder:
         When it holds no harvest.
     """
 
-    def __init__(self, path: Path, stop: Stop) -> None:
+    def __init__(self, path: Path, stop: Stop, name: str) -> None:
         place.existing(path)
         self.path = path
         self.stop = stop
+        self.name = name
         self.quick = Connection(path)
         self.slow = Connection(path)
         self.orders = Orders()
         self.live = Live()
         self._files = anyio.Lock()
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.path.absolute().name or str(self.path)
 
     async def members(self, request: Request, selection: Selection) -> AnyNumbers | IntervalSet:
         """
@@ -210,3 +208,26 @@ def read_within(reader: Reader, location: str, size_bytes: int) -> bytes:
     if len(raw) != size_bytes:
         raise LocalError(f"{location}: {len(raw)} of {size_bytes} bytes; run: psfharvest verify --repair")
     return raw
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """
+    Return a name for each folder: the end of its path, as long as it takes to tell it from the others.
+
+    Raises
+    ------
+    BadInput
+        When a folder is given twice.
+    """
+    real = [path.resolve() for path in paths]
+    for path, resolved in zip(paths, real, strict=True):
+        if real.count(resolved) > 1:
+            raise BadInput(f"{path} is given twice; give each folder once")
+    whole = [path.absolute().parts for path in paths]
+    return [_name(parts, [other for other in whole if other != parts]) for parts in whole]
+
+
+def _name(parts: Sequence[str], others: Sequence[Sequence[str]]) -> str:
+    lengths = range(1, len(parts))
+    alone = (n for n in lengths if all(other[-n:] != parts[-n:] for other in others))
+    return "/".join(parts[-next(alone, len(parts)) :]).replace("//", "/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import secrets
 import signal
 import socket
@@ -18,9 +19,11 @@ from urllib.parse import quote
 
 import anyio
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.serve.app import create_app
+from psfharvest.serve.export import Unfinished
 from psfharvest.serve.guard import Gate, Headers, Names
 from psfharvest.serve.stop import Stop
 
@@ -31,6 +34,7 @@ GRACE_S = 0.4
 KEEP_ALIVE_S = 30
 CONNECTIONS_MAX = 200
 BACKLOG = 128
+_log = logging.getLogger("psfharvest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class Service:
         self._token = address.chosen_token()
         self._socket = _listening(address)
         self.port = int(self._socket.getsockname()[1])
-        gate = Gate(app, names=address.known_names(), token=self._token, cookie=f"psfharvest_{self.port}")
+        gate = Gate(_quietly(app), names=address.known_names(), token=self._token, cookie=f"psfharvest_{self.port}")
         self._config = uvicorn.Config(
             Headers(gate, may_be_framed=may_be_framed),
             lifespan="off",
@@ -212,11 +216,24 @@ def run(service: Service, is_ready: Callable[[], None]) -> None:
     anyio.run(service.serve_until_signal, is_ready)
 
 
+def _quietly(app: ASGIApp) -> ASGIApp:
+    """Return the application with a line in the log, not a traceback, where an answer breaks off."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Unfinished as error:
+            _log.warning("%s breaks off: %s", scope["path"], error)
+
+    return answer
+
+
 def _listening(address: Address) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
-        listening = socket.create_server(place[:2], family=family, backlog=BACKLOG)
+        is_both = family == socket.AF_INET6 and place[0] == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server(place[:2], family=family, backlog=BACKLOG, dualstack_ipv6=is_both)
     except (OSError, UnicodeError) as error:
         words = getattr(error, "strerror", None) or error
         raise LocalError(

@@ -209,6 +209,11 @@ class Record:
         with self._lock:
             self._in_flight -= 1
 
+    @property
+    def is_peak(self) -> bool:
+        """Whether one more connection is more than there ever were at once."""
+        return self._connections >= self.peak_connections
+
     def connection_opens(self) -> int:
         """Count a connection, and give it a number."""
         with self._lock:
