@@ -36,8 +36,10 @@ LONG_FILES = [
     "faces/test_pytest_plugin.py",
 ]
 """Files that keep a worker for half a minute or more."""
-FOLDERS = ["whole", "cluster", "faces", "serve", "doctor", "store", "archive", "hostile"]
+FOLDERS = ["whole", "cluster", "faces", "serve", "doctor", "hostile", "store", "archive"]
 """By the time that a test takes."""
+LONG_TIMEOUT_S = 1200
+"""For a test of the campaign: some kill at a hundred points, and a machine may be slow."""
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
@@ -94,14 +96,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Sample long matrices, and leave out what drives Chromium where there is none; the end of the run says so."""
     sampling.mark_what_is_left(items)
     if hasattr(config, "workerinput"):
-        items.sort(key=_rank)
+        items.sort(key=_rank, reverse="not campaign" not in config.option.markexpr)
+    for item in items:
+        if item.get_closest_marker("campaign") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S))
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         config.stash[_without_browser] = sum(item.get_closest_marker("browser") is not None for item in items)
         items[:] = [item for item in items if not item.get_closest_marker("browser")]
 
 
 def _rank(item: pytest.Item) -> tuple[int, int]:
-    """Long files come first, so that no worker is left with one; then the folders whose tests take longest."""
+    """
+    Long files come first, so that no worker is left with one; then the folders whose tests take longest.
+
+    The campaign goes the other way: it has an end, and what is quick is tried before it.
+    """
     folder, name = item.path.parent.name, f"{item.path.parent.name}/{item.path.name}"
     return (
         LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES),

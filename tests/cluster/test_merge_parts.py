@@ -272,6 +272,7 @@ def test_a_part_that_was_only_made_is_not_finished(simulator: Simulator, tmp_pat
         merge_parts(folder)
 
 
+@pytest.mark.campaign
 def test_failed_cutouts_of_a_merged_folder_get_fresh_attempts(
     simulator: Simulator, tmp_path: Path, psfharvest
 ) -> None:

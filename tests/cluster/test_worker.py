@@ -84,6 +84,7 @@ def test_that_a_task_is_done_is_said_until_the_board_has_heard_it(simulator: Sim
     assert answers[-1] is not None
 
 
+@pytest.mark.campaign
 def test_a_holder_that_is_woken_asks_at_once(simulator: Simulator, tmp_path: Path) -> None:
     """Two hundred times, which take minutes where it asks once a second."""
     parts = make_parts(simulator.url, tmp_path / "stars", n_harvested=0)

@@ -154,6 +154,7 @@ async def test_with_one_attempt_an_outage_still_fails_nothing() -> None:
     assert await bench.run(500) == {State.DONE: 500}
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("failure", "connections", "lasts_s"),

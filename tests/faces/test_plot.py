@@ -44,8 +44,8 @@ def colours(path: Path) -> set[tuple[int, ...]]:
     return {(c >> 16, c >> 8 & 255, c & 255) for c in packed.tolist()}
 
 
-@pytest.mark.sample(2)
-@pytest.mark.parametrize("n", [1, 2, 6, 24, 60])
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("n", [6, 1, 2, 24, 60])
 @pytest.mark.parametrize("stretch", ["log", "asinh", "linear"])
 def test_sheets_of_a_harvest(folder: Path, tmp_path: Path, n: int, stretch: str) -> None:
     """A sheet grows with its cutouts, and has neither empty rows nor a warning."""

@@ -268,6 +268,7 @@ main()
 """
 
 
+@pytest.mark.campaign
 def test_without_the_extra_it_says_how_to_install_it(simulator: Simulator, tmp_path: Path) -> None:
     """Status 2, with a command to run; without the option, the harvest goes on as ever."""
     words = ["harvest", "d", "UVIS", "--limit", "3", "--suffix", "flt", "--archive", simulator.url]

@@ -176,6 +176,7 @@ print("left in order", flush=True)
 """
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_until_interrupted(number):
     """serve announces its URL, serves, and returns when interrupted."""

@@ -415,6 +415,7 @@ FATES = {
 }
 
 
+@pytest.mark.campaign
 @settings(max_examples=examples(25))
 @given(
     fates=st.lists(st.tuples(st.sampled_from(sorted(FATES)), st.integers(0, 17_000)), max_size=14),

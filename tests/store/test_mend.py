@@ -182,7 +182,7 @@ SHARD_DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("damage", SHARD_DAMAGE)
 def test_a_damaged_shard_is_mended_for_every_reader(made: dict[str, Path], tmp_path: Path, damage: str) -> None:
     """Whatever became of a shard: after repair tar, tarfile, WebDataset read all of it; the harvest goes on."""
@@ -248,7 +248,7 @@ JOURNAL_DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("damage", PARQUET_DAMAGE)
 def test_damaged_parquet_is_mended_for_every_reader(made: dict[str, Path], tmp_path: Path, damage: str) -> None:
     """Whatever became of a Parquet file: after repair pyarrow reads all of them, and the harvest goes on."""
@@ -259,7 +259,7 @@ def test_damaged_parquet_is_mended_for_every_reader(made: dict[str, Path], tmp_p
     check_mended(folder, "parquet")
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("damage", JOURNAL_DAMAGE)
 def test_a_damaged_journal_is_mended(made: dict[str, Path], tmp_path: Path, damage: str) -> None:
     """A journal that was damaged after a death never gives two cutouts one row."""

@@ -278,6 +278,7 @@ def die_at_points(base: Path, sink: str, what: str, *, n_kills: int, seed: int) 
         shutil.rmtree(home)
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 def test_killed_at_some_points(tmp_path: Path, sink: str) -> None:

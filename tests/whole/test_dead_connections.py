@@ -121,6 +121,7 @@ async def test_a_repeat_is_a_request_and_no_attempt(
     assert 300 == check_every_file(tmp_path, archive)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_fresh_connections_keep_the_ceiling(tmp_path: Path) -> None:
     """Each bundle goes over a connection of its own, and there are never more than allowed."""

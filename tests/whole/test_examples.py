@@ -78,6 +78,7 @@ def program(name: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.campaign
 def test_the_trio_program(simulator: Simulator) -> None:
     """Both detectors give a peak."""
     lines = program("trio_program", simulator.url).splitlines()

@@ -142,7 +142,7 @@ HARMS = [
 ]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("sink", "harm"), HARMS, ids=[f"{s}-{h.__name__}" for s, h in HARMS])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_rerun_brings_back_what_is_gone(

@@ -71,6 +71,7 @@ def fill(descriptor: int) -> None:
                 pass
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("is_blocking", [True, False])
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "stopped terminal"])
@@ -115,6 +116,7 @@ def test_results_wait_for_a_reader_also_where_the_pipe_does_not(tmp_path: Path) 
     assert whole == got.lstrip(b"x")
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("words", "status"), [(HARVEST, 74), ("count UVIS --json", 0), ("query UVIS", 0)])
 def test_both_outputs_in_one_pipe_that_is_cut(archive: Simulator, tmp_path: Path, words: str, status: int) -> None:
@@ -152,6 +154,7 @@ def test_a_broken_standard_output_is_a_local_failure(
         assert "standard output" in done.stderr
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("stdout", sampled([">&-", ">/dev/full"], [">&-"]))
 def test_an_account_of_a_merge_that_is_not_taken(archive: Simulator, tmp_path: Path, stdout: str) -> None:
     """The work is done and told of, and the status says that its JSON is nowhere."""

@@ -140,6 +140,7 @@ async def test_several_archives_of_one_process(public: str, simulator: Simulator
     assert simulator.peak_connections <= PUBLIC_CEILING
 
 
+@pytest.mark.campaign
 async def test_an_idle_archive_leaves_its_connections_to_others(public: str, simulator: Simulator) -> None:
     """A notebook that has an archive open and does nothing takes nothing away; it goes on when it is used again."""
     limits = Limits(max_connections=10)
@@ -212,6 +213,7 @@ async def test_archives_that_share(public: str, simulator: Simulator, is_public:
     assert simulator.peak_connections <= 4
 
 
+@pytest.mark.campaign
 async def test_closing_ends_the_own_work_only(simulator: Simulator) -> None:
     """What an archive that shares had under way ends with it; the other's goes on."""
     errors: list[Exception] = []
