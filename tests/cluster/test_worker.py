@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from psfharvest import FolderRefused, Limits, Query, Report, blocking
 from psfharvest.cluster.order import Order
 from psfharvest.cluster.tasks import PartTask
 from psfharvest.cluster.worker import _run, _wake_all
-from psfharvest.simulator import Simulator
+from psfharvest.simulator import Fault, Simulator
 from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
 
@@ -102,4 +103,27 @@ def test_a_holder_that_is_woken_asks_at_once(simulator: Simulator, tmp_path: Pat
             return await _run(PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
 
     report = anyio.run(work)
+    assert (parts[0].n, 0) == (report.done, report.pending)
+
+
+def test_a_fence_waits_for_no_answer(simulator: Simulator, tmp_path: Path) -> None:
+    """While a message is still unanswered the holder ends its run, closes its connections, and begins anew."""
+    parts = make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
+    simulator.faults = [Fault("stall", seconds=600, service="file")]
+    has_ended = threading.Event()
+    n_asked, was_in_time = 0, False
+
+    def say(**said: Any) -> dict[str, Any]:
+        nonlocal n_asked, was_in_time
+        if said["is_done"]:
+            has_ended.set()
+            return GO
+        n_asked += 1
+        if n_asked == 2:
+            was_in_time = has_ended.wait(60)
+            simulator.faults = []
+        return GO
+
+    report = anyio.run(_run, PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
+    assert was_in_time
     assert (parts[0].n, 0) == (report.done, report.pending)

@@ -185,22 +185,18 @@ class _Holder:
 
     async def _keep_asking(self, session: Session, group: anyio.abc.TaskGroup) -> None:
         while True:
-            with anyio.move_on_after(ASK_EVERY_S):
-                await self._news.wait()
-            self._news = anyio.Event()
-            answer = None if self._is_silent(FENCE) else await self._ask()
+            answer = None
+            with anyio.move_on_after(self._answered_at + FENCE * self.ttl_s - time.monotonic()) as until_fence:
+                with anyio.move_on_after(ASK_EVERY_S):
+                    await self._news.wait()
+                self._news = anyio.Event()
+                answer = await self._ask()
             if answer is not None and answer["word"] == GO:
                 self._take(answer, session, group)
-            elif answer is not None and answer["word"] == OVER:
-                break
-            if self._is_silent(FENCE):
-                self._is_fenced = True
+            elif until_fence.cancelled_caught or (answer is not None and answer["word"] == OVER):
+                self._is_fenced = until_fence.cancelled_caught
                 break
         group.cancel_scope.cancel()
-
-    def _is_silent(self, share: float) -> bool:
-        """Return whether there was no good answer for a share of `ttl_s`, counted from its asking."""
-        return time.monotonic() > self._answered_at + share * self.ttl_s
 
     def _take(self, answer: dict[str, Any], session: Session, group: anyio.abc.TaskGroup) -> None:
         """Apply the pause, the rate and the connections of an answer."""
@@ -248,7 +244,7 @@ class _Holder:
         return answer
 
     def _guard(self) -> None:
-        if self._is_silent(1.0):
+        if time.monotonic() > self._answered_at + self.ttl_s:
             self._is_fenced = True
             raise Fenced("the cluster's scheduler is silent")
 
