@@ -166,6 +166,31 @@ async def test_some_columns_of_rows(client: httpx.AsyncClient, sort: str, count:
     assert [{name: row[name] for name in ("n", *chosen)} for row in whole["rows"]] == found["rows"]
 
 
+@pytest.mark.parametrize(
+    ("where", "column"),
+    [
+        (["psf_flux=2e4..", "qfit=..0.2"], "sky"),
+        (["filter=F606W"], "filter"),
+        (["x_cal=..1000"], "psf_flux"),
+        (["state=done"], "qfit"),
+        (["qfit=5.."], "sky"),
+    ],
+)
+async def test_a_filtered_sort_is_that_part_of_the_whole_one(stars: Path, where: list[str], column: str) -> None:
+    """Which is read first, the filter, the sort or both at once, makes no difference."""
+    async with client_of(stars) as client:
+        both = await get(client, "/api/rows", sort=column, where=where, count=500)
+    async with client_of(stars) as client:
+        filtered = await get(client, "/api/rows", where=where, count=500)
+        ordered = await get(client, "/api/rows", sort=column, count=500)
+        again = await get(client, "/api/rows", sort=column, where=where, count=500)
+
+    among = {row["n"] for row in filtered["rows"]}
+    expected = [row for row in ordered["rows"] if row["n"] in among]
+    assert expected == both["rows"] == again["rows"]
+    assert len(among) == both["total"]
+
+
 async def test_a_page_behind_the_end_is_empty(client: httpx.AsyncClient) -> None:
     found = await get(client, "/api/rows", at=10**15)
 

@@ -19,7 +19,8 @@ DECIMALS = st.builds(lambda n, k: n / 10**k, st.integers(-(10**9), 10**9), st.in
 WHOLES = st.integers(-(2**70), 2**70) | st.integers(-100, 100)
 TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(["", " ", "NaN", "null", "1", "\ud800", "\x00"])
 SCALARS = st.none() | st.booleans() | WHOLES | FLOATS | DECIMALS | TEXTS
-KINDS = [FLOATS, DECIMALS, WHOLES, st.integers(0, 9), TEXTS, st.booleans(), st.none(), SCALARS]
+EVEN_TEXTS = st.text('aé"\\,[', min_size=2, max_size=2) | st.text("ibe8,-2n", min_size=3, max_size=3)
+KINDS = [FLOATS, DECIMALS, WHOLES, st.integers(0, 9), TEXTS, EVEN_TEXTS, st.booleans(), st.none(), SCALARS]
 COLUMNS = [*KINDS] + [kind | st.none() for kind in KINDS] + [DECIMALS | st.integers(-9, 9)]
 
 
@@ -59,6 +60,7 @@ def far_apart_where_not_sampled() -> list[list[int]]:
 @example(rows=[[2**53 + 1, 0.5, -0.0], [-(2**63), 1, 0.0], [2**63, None, 1.25]])
 @example(rows=[[1, 1.0, True], [1.0, True, 1], [True, 1, 1.0]])
 @example(rows=[[-(2**62), 2**62 - 1], [2**62 - 1, -(2**62)]])
+@example(rows=[["ibe8", '"a"', ""], ["ibe9", "b,cd", ""], ["ibe8", '","d', None]])
 @example(rows=[[0.1 + 0.2, 1e22], [0.3, 9007199254740993.0]])
 def test_every_value_comes_back(rows: list[list[Any]]) -> None:
     """All rows at once, each row alone, and each column as an array give what was kept, type and bits."""
@@ -68,7 +70,10 @@ def test_every_value_comes_back(rows: list[list[Any]]) -> None:
     assert same(rows, [Block(blob).row(index) for index in range(len(rows))])
     block = Block(blob)
     for index in range(len(rows[0])):
-        assert same([[row[index] for row in rows]], [of_array(block.column(index))])
+        column = block.column(index)
+        assert same([[row[index] for row in rows]], [of_array(column)])
+        if column.kind == "text":
+            assert np.array_equal(np.array([word or "" for word in column.words], np.str_), column.texts())
 
 
 def of_array(column: Column) -> list[Any]:

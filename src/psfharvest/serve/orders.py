@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,7 +22,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.serve.stop import ClientLeft
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
-from psfharvest.store.read.intervals import IntervalSet
+from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 V = TypeVar("V")
 AnyNumbers = NDArray[np.signedinteger[Any]]
@@ -101,7 +101,26 @@ class Orders:
             raise BadQuery(f"{name}: every cutout has its own; sort by another column", field=name)
         return self._columns.get(name, _version(manifest), lambda: _column(manifest, name, is_left))
 
+    def _read_together(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> None:
+        """Read the column of a sort and find what fits its criteria in one pass, where neither is kept."""
+        name, criteria, version = selection.sort, selection.criteria, _version(manifest)
+        is_any_kept = self._columns.has(name, version) or self._filters.has(criteria, version)
+        if is_any_kept or not criteria or name in NOT_SORTED:
+            return
+        if not all(map(search.is_of_rows, [name, *(criterion.column for criterion in criteria)])):
+            return
+        fits: list[Numbers] = []
+
+        def pages() -> Iterator[search.ColumnPage]:
+            for page, numbers in search.values_and_fits(manifest, name, criteria):
+                fits.append(numbers)
+                yield page
+
+        self._columns.get(name, version, lambda: _gathered(pages(), manifest, name, is_left))
+        self._filters.get(criteria, version, lambda: IntervalSet.of(fits))
+
     def _sorted(self, manifest: Manifest, selection: Selection, is_left: IsLeft) -> AnyNumbers:
+        self._read_together(manifest, selection, is_left)
         values = self.column(manifest, selection.sort, is_left).values
         runs = self.matching(manifest, selection.criteria, is_left)
         numbers = runs.numbers(0, len(runs))
@@ -120,16 +139,22 @@ class _Kept(Generic[V]):
         self._size = size
         self._answers: OrderedDict[Hashable, tuple[Any, float, float, V]] = OrderedDict()
 
+    def has(self, key: Hashable, version: Any) -> bool:
+        """Return whether an answer is kept that is fresh enough."""
+        known = self._answers.get(key)
+        if known is None:
+            return False
+        found_for, found_at, cost_s, _ = known
+        return bool(
+            found_for == version or time.monotonic() - found_at < max(FRESH_FOR_S, FRESH_TIMES_COST * cost_s)
+        )
+
     def get(self, key: Hashable, version: Any, find: Callable[[], V]) -> V:
         """Return a kept answer that is fresh enough, or find it."""
-        known = self._answers.get(key)
-        if known is not None:
-            found_for, found_at, cost_s, answer = known
-            age_s = time.monotonic() - found_at
-            if found_for == version or age_s < max(FRESH_FOR_S, FRESH_TIMES_COST * cost_s):
-                self._answers.move_to_end(key)
-                return answer
-            del self._answers[key]  # before the new one is made: both are large
+        if self.has(key, version):
+            self._answers.move_to_end(key)
+            return self._answers[key][3]
+        self._answers.pop(key, None)  # before the new one is made: both are large
         started_at = time.monotonic()
         answer = find()
         now = time.monotonic()
@@ -151,11 +176,15 @@ def _check(is_left: IsLeft) -> None:
 
 
 def _column(manifest: Manifest, name: str, is_left: IsLeft) -> Column:
+    return _gathered(search.values(manifest, name), manifest, name, is_left)
+
+
+def _gathered(pages: Iterable[search.ColumnPage], manifest: Manifest, name: str, is_left: IsLeft) -> Column:
     values = np.empty(manifest.tally().total)
     codes = np.zeros(0, np.int32)
     words: dict[str, int] = {}
     at = 0
-    for page in search.values(manifest, name):
+    for page in pages:
         _check(is_left)
         n = min(len(page.numbers), len(values) - at)  # what was asked for meanwhile comes next time
         if page.words:

@@ -70,8 +70,11 @@ class ColumnTypes:
 
         `count` says how many rows they are of; without it, and `n_values`, `has_null` knows nothing of them.
         """
-        seen = self._seen.setdefault(name, ObservedTypes())
-        self._n_seen[name] = self._n_seen.get(name, 0) + n_values
+        seen = self._seen.get(name)
+        if seen is None:
+            seen = self._seen[name] = ObservedTypes()
+            self._n_seen[name] = 0
+        self._n_seen[name] += n_values
         seen.types.update(types)
         seen.width = max(seen.width, width)
 

@@ -160,18 +160,19 @@ class Reader:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, tuple[int, bytes]], Block] = OrderedDict()
         self._layouts: dict[int, Layout] = {}
+        self._is_in_blocks = False
 
     def between(self, db: Connection, low: int, high: int) -> Iterator[Rows]:
         """Yield the blocks that hold rows of the closed range, ascending; all of them are fetched at once."""
-        if is_earlier(db):
+        if not self._is_in_blocks:
+            self._is_in_blocks = not is_earlier(db)  # once they are, they stay
+        if not self._is_in_blocks:
             yield from self._made_between(db, low, high)
             return
-        row = db.execute(
-            "SELECT first FROM main.block WHERE first <= ? ORDER BY first DESC LIMIT 1", (low,)
-        ).fetchone()
-        start = low if row is None else row[0]
         found = db.execute(
-            "SELECT first, layout, data FROM main.block WHERE first BETWEEN ? AND ? ORDER BY first", (start, high)
+            "SELECT first, layout, data FROM main.block WHERE first <= :high AND first >= coalesce("
+            "(SELECT first FROM main.block WHERE first <= :low ORDER BY first DESC LIMIT 1), :low) ORDER BY first",
+            {"low": low, "high": high},
         ).fetchall()
         for first, layout, data in found:
             rows = Rows(first, self._layout(db, layout), self._block(first, data))
@@ -184,10 +185,16 @@ class Reader:
         while at < len(numbers):
             is_dense = at + ROWS_MAX < len(numbers) and numbers[at + ROWS_MAX] <= numbers[at] + AT_ONCE
             reach = AT_ONCE if is_dense else ROWS_MAX
-            end = _place(numbers, int(numbers[at]) + reach, at, len(numbers))
-            for rows in self.between(db, int(numbers[at]), int(numbers[end - 1])):
-                start = _place(numbers, rows.first, at, end)
-                stop = _place(numbers, rows.end, start, end)
+            low = int(numbers[at])
+            end = _place(numbers, low + reach, at, len(numbers))
+            high = int(numbers[end - 1])
+            has_all = high - low == end - 1 - at
+            for rows in self.between(db, low, high):
+                if has_all:
+                    start, stop = at + max(0, rows.first - low), min(end, at + rows.end - low)
+                else:
+                    start = _place(numbers, rows.first, at, end)
+                    stop = _place(numbers, rows.end, start, end)
                 if stop > start:
                     yield rows, slice(start, stop)
             at = end

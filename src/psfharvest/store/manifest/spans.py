@@ -89,22 +89,31 @@ def sources_of(db: Connection, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the catalogue rows of items, whose numbers are given ascending; 0 where an item has none."""
     import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
-    found = np.full(len(numbers), -1, np.int64)
     if not len(numbers):
-        return found
+        return np.zeros(0, np.int64)
     low, high = int(numbers[0]), int(numbers[-1])
     rows = db.execute(
         "SELECT first, n, source, per FROM source_span WHERE first <= :high AND first >= coalesce("
         "(SELECT first FROM source_span WHERE first <= :low ORDER BY first DESC LIMIT 1), :low) ORDER BY first",
         {"low": low, "high": high},
     ).fetchall()
+    if len(rows) == 1 and rows[0][0] <= low and high < rows[0][0] + rows[0][1]:
+        return _of_span(Span(*rows[0]), numbers)
+    found = np.full(len(numbers), -1, np.int64)
     for span in itertools.starmap(Span, rows):
         start, stop = np.searchsorted(numbers, (span.first, span.end))
-        found[start:stop] = span.source + (numbers[start:stop] - span.first) // span.per
+        found[start:stop] = _of_span(span, numbers[start:stop])
     lacking = np.flatnonzero(found < 0)
     for part in np.split(lacking, np.flatnonzero(np.diff(lacking) > _GAP) + 1):
         found[part] = _looked_up(db, numbers[part])
     return found
+
+
+def _of_span(span: Span, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the catalogue rows of items of one stretch."""
+    if span.per == 1:
+        return numbers + (span.source - span.first)
+    return span.source + (numbers - span.first) // span.per
 
 
 def _looked_up(db: Connection, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

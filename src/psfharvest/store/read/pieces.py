@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +46,24 @@ class Piece(NamedTuple):
         """
         if self.layout is None or self.block is None or name not in self.layout.columns:
             return None
+        return self._column_at(self.block, self.layout.columns.index(name))
+
+    def columns(self, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Column | None]]:
+        """
+        Yield all columns of the block in their order, each of all its rows; None for those that are not wanted.
+
+        Raises
+        ------
+        ManifestError
+            When one is damaged.
+        """
+        if self.layout is not None and self.block is not None:
+            for index, name in enumerate(self.layout.columns):
+                yield name, self._column_at(self.block, index) if is_wanted(name) else None
+
+    def _column_at(self, block: Block, index: int) -> Column:
         try:
-            return self.block.column(self.layout.columns.index(name))
+            return block.column(index)
         except sources.UNREADABLE as error:
             raise self.manifest.damaged(f"a catalogue row cannot be read: {error}") from error
 

@@ -118,13 +118,17 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
         every = IntervalSet.between(1, tally.total)
         if not others:
             return every
-        return IntervalSet.of(_holding(manifest, page, others) for page in every.pieces(pieces.AT_ONCE))
+        return IntervalSet.of(
+            _holding(manifest, page, pieces.of(manifest, page), others) for page in every.pieces(pieces.AT_ONCE)
+        )
     wheres = [sql for sql, _ in plain] + ([] if is_any_state else ["o.state = 'done'"])
     tables = _tables([c.column for c in criteria])
     wheres.append("i.n > ?")
     sql = f"SELECT i.n FROM {tables} WHERE {' AND '.join(wheres)} ORDER BY i.n LIMIT ?"  # noqa: S608 - no value in it
     pages = number_pages(manifest, sql, [v for _, values in plain for v in values])
-    return IntervalSet.of(_holding(manifest, page, others) if others else page for page in pages)
+    return IntervalSet.of(
+        _holding(manifest, page, pieces.of(manifest, page), others) if others else page for page in pages
+    )
 
 
 def columns(manifest: Manifest) -> list[str]:
@@ -152,13 +156,45 @@ def values(manifest: Manifest, column: str) -> Iterator[ColumnPage]:
                 rows = db.execute(sql, (after, after + at_once)).fetchall()
             page = _page_of([value for (value,) in rows])
         else:
-            with manifest.connection() as db:
-                last = db.execute("SELECT max(n) FROM item").fetchone()[0] or 0
-            page = _catalogue_page(manifest, column, np.arange(after + 1, min(last, after + at_once) + 1))
+            some = _numbers_after(manifest, after)
+            page = _catalogue_page(manifest, column, some, pieces.of(manifest, some))
         yield page
         if len(page.numbers) < at_once:  # numbers have no gaps
             return
         after += at_once
+
+
+def is_of_rows(column: str) -> bool:
+    """Return whether a column's values are those of catalogue rows, and not the manifest's own."""
+    return column not in _PLAIN
+
+
+def values_and_fits(
+    manifest: Manifest, column: str, criteria: Sequence[Criterion]
+) -> Iterator[tuple[ColumnPage, Numbers]]:
+    """
+    Yield the pages of `values`, each with the numbers of those of its cutouts that fit the criteria: in one pass.
+
+    All columns must be such that `is_of_rows` is true.
+
+    Raises
+    ------
+    BadQuery
+        When the folder knows no such column.
+    """
+    _check_known(column, manifest)
+    conditions = [_condition(c, manifest) for c in criteria]
+    after = 0
+    while True:
+        some = _numbers_after(manifest, after)
+        found = pieces.of(manifest, some)
+        yield (
+            _catalogue_page(manifest, column, some, found),
+            _holding(manifest, some, found, conditions),
+        )
+        if len(some) < pieces.AT_ONCE:
+            return
+        after += pieces.AT_ONCE
 
 
 def number_pages(
@@ -276,10 +312,19 @@ def _condition(criterion: Criterion, manifest: Manifest) -> Condition:
     return Condition(criterion)
 
 
-def _holding(manifest: Manifest, page: Numbers, conditions: Sequence[Condition]) -> Numbers:
-    """Return those numbers of a page whose cutouts fulfil all conditions on catalogue columns."""
+def _numbers_after(manifest: Manifest, after: int) -> Numbers:
+    """Return the numbers of a page of cutouts, those above `after`; they have no gaps."""
+    with manifest.connection() as db:
+        last = db.execute("SELECT max(n) FROM item").fetchone()[0] or 0
+    return np.arange(after + 1, min(last, after + pieces.AT_ONCE) + 1)
+
+
+def _holding(
+    manifest: Manifest, page: Numbers, found: Sequence[pieces.Piece], conditions: Sequence[Condition]
+) -> Numbers:
+    """Return those numbers of a page, given with its pieces, whose cutouts fulfil all conditions."""
     fits = np.ones(len(page), np.bool_)
-    for piece in pieces.of(manifest, page):
+    for piece in found:
         there = fits[piece.places]
         for condition in conditions:
             there = there & _of_piece(manifest, page, piece, condition)
@@ -319,17 +364,17 @@ def _from_uris(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
         return [value for (value,) in db.execute(sql, values).fetchall()]
 
 
-def _catalogue_page(manifest: Manifest, name: str, page: Numbers) -> ColumnPage:
+def _catalogue_page(manifest: Manifest, name: str, page: Numbers, found: Sequence[pieces.Piece]) -> ColumnPage:
     numbers = np.full(len(page), math.nan)
     codes = np.zeros(len(page), np.int64)
     words: dict[str, int] = {}
 
-    def put(places: Numbers | slice, found: ColumnPage, chosen: Any = slice(None)) -> None:
-        numbers[places] = found.numbers[chosen]
-        if len(found.codes):
-            codes[places] = _known(words, found.words)[found.codes][chosen]
+    def put(places: Numbers | slice, given: ColumnPage, chosen: Any = slice(None)) -> None:
+        numbers[places] = given.numbers[chosen]
+        if len(given.codes):
+            codes[places] = _known(words, given.words)[given.codes][chosen]
 
-    for piece in pieces.of(manifest, page):
+    for piece in found:
         if name == "detector" and piece.layout is not None:
             codes[piece.places] = words.setdefault(piece.layout.detector, len(words) + 1)
             continue

@@ -46,6 +46,7 @@ class TableBuilder:
 
     def __init__(self, columns: Sequence[str] | None, n_rows: int) -> None:
         self._wanted = None if columns is None else list(columns)
+        self._among = frozenset(self._wanted or ())
         self._n_max = n_rows
         self._rows: list[Mapping[str, Any]] = []
         self._n_packed = 0
@@ -104,7 +105,10 @@ class TableBuilder:
         return {**dict.fromkeys(OURS, "str"), **_KINDS} | self._kinds.all()
 
     def _is_wanted(self, name: str) -> bool:
-        return self._wanted is None or name in self._wanted
+        return self._wanted is None or name in self._among
+
+    def _is_wanted_of_source(self, name: str) -> bool:
+        return name not in OURS and self._is_wanted(name)
 
     def _put(self, name: str, start: int, part: ColumnPart) -> None:
         if name not in self._columns:
@@ -120,8 +124,7 @@ class TableBuilder:
         self._n_packed += len(rows)
 
     def _add_piece(self, piece: Piece) -> None:
-        for name in piece.layout.columns if piece.layout else ():
-            found = piece.column(name) if name not in OURS and self._is_wanted(name) else None
+        for name, found in piece.columns(self._is_wanted_of_source):
             if found is None:
                 self._kinds.see(name, ())
             else:
@@ -200,7 +203,7 @@ def _typed(column: Column, rows: Numbers | slice) -> tuple[ColumnPart, set[type]
     """Return a column's values in some rows, and the types of those that are not null."""
     values = column.array()[rows]
     if column.kind == "text":
-        part = ColumnPart(values, None if values.all() else values == 0, np.array(["", *column.words[1:]], np.str_))
+        part = ColumnPart(values, None if values.all() else values == 0, column.texts())
         return part, set() if part.is_null else {str}
     if column.kind == "json":
         words = [column.words[code] for code in values.tolist()]
