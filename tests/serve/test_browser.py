@@ -22,7 +22,7 @@ from serving import CHROMIUM, N_STARS, served
 from harness import command, rows_of, stored_bytes
 from psfharvest import Harvest
 from psfharvest.simulator import Fault, Settings, Simulator
-from psfharvest.store.manifest import block
+from psfharvest.store.manifest import block_encoder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -342,7 +342,7 @@ def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) 
     with sqlite3.connect(folder / "manifest.sqlite") as db:
         columns = json.loads(db.execute("SELECT columns FROM layout").fetchone()[0])
         for first, n in db.execute("SELECT first, n FROM block").fetchall():
-            data = block.encode([[MARKUP] * len(columns)] * n, len(columns))
+            data = block_encoder.encode([[MARKUP] * len(columns)] * n, len(columns))
             db.execute("UPDATE block SET data = ? WHERE first = ?", (data, first))
         db.execute("UPDATE layout SET columns = ?", (json.dumps([*columns[:-1], f"zz{MARKUP}"]),))
         db.execute("UPDATE item SET rootname = ?, filter = ?, other = ? WHERE n % 2 = 0", (MARKUP, MARKUP, MARKUP))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from psfharvest.store.manifest.block import Block, Column, encode
+from psfharvest.store.manifest.block import Block, Column
+from psfharvest.store.manifest.block_encoder import encode
 from sampling import examples
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, -0.0, 0.1, 1e300, 5e-324, 2.0**53])

@@ -20,7 +20,8 @@ from psfharvest.core.catalog.criterion import AnyOf, Between
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import WantedURI
 from psfharvest.store.manifest import migrate, schema, spans
-from psfharvest.store.manifest.block import Block, encode
+from psfharvest.store.manifest.block import Block
+from psfharvest.store.manifest.block_encoder import encode
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.read import search
 from psfharvest.store.read.conditions import Condition

@@ -23,22 +23,21 @@ json       the same for anything else (booleans, integers above 64 bits, columns
            value as JSON
 =========  =================================================================================================
 
-Every value comes back as it was given, its type included: the kind is chosen by trying whether it does. Encoding
-and reading rows need the standard library only, so that a harvest does not load numpy; `Column.array` does.
+Every value comes back as it was given, its type included: the kind is chosen by trying whether it does, in
+`psfharvest.store.manifest.block_encoder`. Encoding and reading rows need the standard library only, so that a
+harvest does not load numpy; `Column.array` does.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import struct
 import sys
 import zlib
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
-from itertools import accumulate, repeat
-from operator import eq, itemgetter, le, mul, sub, truediv
+from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -47,24 +46,16 @@ if TYPE_CHECKING:
 
 NULL, WHOLE, MINUS_ZERO = 1, 2, 3
 """Marks of rows without a value, and, among floats, of integers and of what a decimal cannot be."""
-_LEVEL = 6
-_START = struct.Struct("<II")
-_PLAIN, _STEPS = -2, -1
+START = struct.Struct("<II")
+PLAIN, STEPS = -2, -1
 """Values of `like` that are no column's index."""
-_DECIMALS_MAX = 12
-_EXACT = 2**53
-"""Up to it every integer is a double, and a quotient of two is rounded once: the same in C, Python and numpy."""
-_SAMPLE = 24
 _AROUND = 3
 """Two quotes and a comma: what a word takes beside its letters."""
-_GAIN = 0.6
-"""A column is stored by its difference to another one where that takes less than this part of the room."""
 _LENGTH = itemgetter(1)
 """The length of a column's stream, of its entry in the head."""
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """Entry of one column in the head."""
 
     kind: str
@@ -77,16 +68,6 @@ class _Entry(NamedTuple):
     scale: int
 
 
-class _Wholes(NamedTuple):
-    """A column as whole numbers."""
-
-    kind: str
-    numbers: list[int]
-    marks: bytes = b""
-    scale: int = 1
-    words: bytes = b""
-
-
 class _Even(NamedTuple):
     """Words of one length, each in quotes and with a comma behind it; how many they are, and their length."""
 
@@ -95,34 +76,9 @@ class _Even(NamedTuple):
     n_letters: int
 
 
-def encode(rows: Sequence[Sequence[Any]], n_columns: int) -> bytes:
-    """
-    Return rows as a blob.
-
-    Raises
-    ------
-    ValueError
-        When a row has not as many values as there are columns.
-    TypeError
-        When a value is nothing that JSON has.
-    """
-    if any(len(row) != n_columns for row in rows):
-        raise ValueError(f"a catalogue row has not {n_columns} values")
-    known: list[_Wholes] = []
-    entries, streams = [], []
-    for values in zip(*rows, strict=True):
-        wholes = _wholes_of(values)
-        entry, stream = _packed(wholes, known)
-        known.append(wholes)
-        entries.append(entry)
-        streams.append(stream)
-    head = zlib.compress(_encode([len(rows), *entries]).encode(), _LEVEL)
-    return b"".join([_START.pack(len(head), zlib.crc32(head)), head, *streams])
-
-
 def identity(blob: bytes) -> tuple[int, bytes]:
     """Return what differs between blobs that differ: the head's checksum, which covers those of all columns."""
-    return len(blob), blob[: _START.size]
+    return len(blob), blob[: START.size]
 
 
 class Block:
@@ -132,7 +88,7 @@ class Block:
     Parameters
     ----------
     blob
-        As `encode` gave it.
+        As `psfharvest.store.manifest.block_encoder.encode` gave it.
 
     Raises
     ------
@@ -141,14 +97,14 @@ class Block:
     """
 
     def __init__(self, blob: bytes) -> None:
-        if len(blob) < _START.size:
+        if len(blob) < START.size:
             raise ValueError("a block of catalogue rows is cut off")
-        length, crc = _START.unpack_from(blob)
-        head = blob[_START.size : _START.size + length]
+        length, crc = START.unpack_from(blob)
+        head = blob[START.size : START.size + length]
         _check(head, crc)
         n_rows, *self._entries = json.loads(_inflated(head))
         self.n_rows = int(n_rows)
-        self._starts = list(accumulate(map(_LENGTH, self._entries), initial=_START.size + length))
+        self._starts = list(accumulate(map(_LENGTH, self._entries), initial=START.size + length))
         self._blob = blob
         self._columns: dict[int, Column] = {}
         self._rows: list[tuple[Any, ...]] | None = None
@@ -178,7 +134,7 @@ class Block:
         return self._rows
 
     def _decoded(self, index: int) -> Column:
-        entry = _Entry(*self._entries[index])
+        entry = Entry(*self._entries[index])
         stream = self._blob[self._starts[index] : self._starts[index + 1]]
         _check(stream, entry.crc)
         like = self.column(entry.like) if entry.like >= 0 else None
@@ -197,7 +153,7 @@ class Column:
         Of ``text`` and ``json``: the different values, None first; else nothing.
     """
 
-    def __init__(self, entry: _Entry, n_rows: int, content: bytes, like: Column | None) -> None:
+    def __init__(self, entry: Entry, n_rows: int, content: bytes, like: Column | None) -> None:
         self.kind = entry.kind
         self._entry = entry
         self._n_rows = n_rows
@@ -275,7 +231,7 @@ class Column:
             base, stored = self._entry.base, memoryview(self._stored).cast("Q").tolist()
             if self._like is not None:
                 self._numbers = [a + b + base for a, b in zip(stored, self._like.numbers(), strict=True)]
-            elif self._entry.like == _STEPS:
+            elif self._entry.like == STEPS:
                 self._numbers = [number + base for number in accumulate(stored)]
             else:
                 self._numbers = [number + base for number in stored]
@@ -338,7 +294,7 @@ class Column:
         if self._numbers is not None:
             return self._numbers[index]
         n, number = self._n_rows, self._entry.base
-        is_sum = self._entry.like == _STEPS
+        is_sum = self._entry.like == STEPS
         for place in range(self._entry.width):
             at = self._start + place * n + index
             number += (sum(self._content[at - index : at + 1]) if is_sum else self._content[at]) << 8 * place
@@ -363,7 +319,7 @@ class Column:
             found = self._stored_array()
             if self._like is not None:
                 found += self._like._whole_array()
-            elif self._entry.like == _STEPS:
+            elif self._entry.like == STEPS:
                 np.cumsum(found, out=found)
             if self._entry.base:
                 found += self._entry.base
@@ -393,142 +349,8 @@ def _check(found: bytes, crc: int) -> None:
         raise ValueError("a block of catalogue rows has not the checksum that it was stored with")
 
 
-def _deflated(parts: Iterable[bytes]) -> bytes:
-    """Return parts as one zlib stream; a new deflate block for each, so that noise is stored and not coded."""
-    packer = zlib.compressobj(_LEVEL)
-    found = [piece for part in parts if part for piece in (packer.compress(part), packer.flush(zlib.Z_BLOCK))]
-    return b"".join([*found, packer.flush()])
-
-
 def _inflated(found: bytes) -> bytes:
     try:
         return zlib.decompress(found)
     except zlib.error as error:
         raise ValueError(f"a block of catalogue rows cannot be read: {error}") from error
-
-
-def _wholes_of(values: Sequence[Any]) -> _Wholes:
-    """Return a column as whole numbers, in the first form that gives every value back."""
-    types = set(map(type, values))
-    marks = b""
-    if type(None) in types and len(types) > 1 and types <= {type(None), int, float}:
-        marks = bytes([NULL if value is None else 0 for value in values])
-        values = _filled(values)
-        types.discard(type(None))
-    if types == {int} and min(values) >= -(2**62) and max(values) < 2**62:  # so that no difference overflows
-        return _Wholes("int", list(values), marks)
-    if types == {int, float} and all(abs(value) <= _EXACT for value in values if type(value) is int):
-        marks = bytes(
-            [
-                mark or (WHOLE if type(value) is int else 0)
-                for value, mark in zip(values, marks or bytes(len(values)), strict=True)
-            ]
-        )
-        values = [float(value) for value in values]
-        types = {float}
-    if types == {float}:
-        decimal = _decimal(values)
-        if decimal is not None:
-            return _Wholes("decimal", decimal[0], _with_minus_zeros(values, decimal[0], marks), decimal[1])
-        return _Wholes("float", array("q", array("d", values).tobytes()).tolist(), marks)
-    if marks:
-        values = [None if mark == NULL else value for value, mark in zip(values, marks, strict=True)]
-    return _of_words(values, "text" if types <= {str, type(None)} and str in types else "json")
-
-
-def _with_minus_zeros(values: Sequence[float], numbers: Sequence[int], marks: bytes) -> bytes:
-    if 0 not in numbers:
-        return marks
-    found = bytearray(marks or bytes(len(values)))
-    for index, value in enumerate(values):
-        if value == 0 and math.copysign(1.0, value) < 0 and not found[index]:
-            found[index] = MINUS_ZERO
-    return bytes(found) if any(found) else b""
-
-
-def _of_words(values: Sequence[Any], kind: str) -> _Wholes:
-    texts = values if kind == "text" else [None if value is None else _encode(value) for value in values]
-    places: dict[str | None, int] = {None: 0}
-    numbers = [places.setdefault(text, len(places)) for text in texts]
-    return _Wholes(kind, numbers, words=_encode(list(places)[1:]).encode())
-
-
-def _filled(values: Sequence[Any]) -> list[Any]:
-    """Return a column with the value before in place of each null: it takes the least room."""
-    last = next(value for value in values if value is not None)
-    found = []
-    for value in values:
-        last = last if value is None else value
-        found.append(last)
-    return found
-
-
-def _decimal(values: Sequence[float]) -> tuple[list[int], int] | None:
-    """Return floats as whole numbers of their last decimal, and its scale; None where that loses anything."""
-    for decimals in range(_DECIMALS_MAX + 1):
-        scale = 10**decimals
-        if _scaled(values[:_SAMPLE], scale) is not None:
-            numbers = _scaled(values, scale)
-            if numbers is not None:
-                return numbers, scale
-    return None
-
-
-def _scaled(values: Sequence[float], scale: int) -> list[int] | None:
-    try:
-        numbers = list(map(round, map(mul, values, repeat(scale))))
-    except (ValueError, OverflowError):  # not a number, or infinite
-        return None
-    if max(numbers) > _EXACT or min(numbers) < -_EXACT:
-        return None
-    return numbers if all(map(eq, map(truediv, numbers, repeat(scale)), values)) else None
-
-
-def _packed(wholes: _Wholes, known: Sequence[_Wholes]) -> tuple[_Entry, bytes]:
-    numbers, base, like = wholes.numbers, 0, _PLAIN
-    if wholes.kind != "float":
-        like = _similar(wholes, known)
-        if like >= 0:
-            numbers = list(map(sub, numbers, known[like].numbers))
-        elif wholes.kind == "int" and all(map(le, numbers, numbers[1:])):
-            like = _STEPS
-            base, numbers = numbers[0], [0, *map(sub, numbers[1:], numbers)]
-        if like != _STEPS:
-            base = min(numbers)
-            numbers = [number - base for number in numbers]
-        width = (max(numbers).bit_length() + 7) // 8
-    else:
-        width = 8
-    content = [wholes.marks]
-    if width:
-        kind = "q" if wholes.kind == "float" else "Q"
-        stored = array(kind, numbers)
-        if sys.byteorder == "big":
-            stored.byteswap()
-        raw = stored.tobytes()
-        content += [raw[place::8] for place in range(width)]
-    stream = _deflated([*content, wholes.words])
-    entry = _Entry(
-        wholes.kind, len(stream), zlib.crc32(stream), int(bool(wholes.marks)), width, base, like, wholes.scale
-    )
-    return entry, stream
-
-
-def _similar(wholes: _Wholes, known: Sequence[_Wholes]) -> int:
-    """Return the index of the column before that takes the most of this one's room away, or `_PLAIN`."""
-    if wholes.kind not in ("int", "decimal"):
-        return _PLAIN
-    step = max(1, len(wholes.numbers) // _SAMPLE)
-    sample = wholes.numbers[::step]
-    best, best_room = _PLAIN, _GAIN * _room(sample)
-    for index, other in enumerate(known):
-        if other.kind == wholes.kind and other.scale == wholes.scale:
-            room = _room(list(map(sub, sample, other.numbers[::step])))
-            if room < best_room:
-                best, best_room = index, room
-    return best
-
-
-def _room(sample: Sequence[int]) -> int:
-    """Return about how much room numbers take: the bits of their range for each different one."""
-    return (max(sample) - min(sample)).bit_length() * len(set(sample))

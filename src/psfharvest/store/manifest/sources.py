@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item
 from psfharvest.store.manifest import items
-from psfharvest.store.manifest.block import Block, encode, identity
+from psfharvest.store.manifest.block import Block, identity
+from psfharvest.store.manifest.block_encoder import encode
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
