@@ -20,8 +20,8 @@ import pytest
 WHOLE = "whole"
 CASES_MAX = {"cluster": 2, "doctor": 2, "faces": 2, "metrics": 2, "serve": 2, "store": 2, WHOLE: 2}
 """Cases of one test in the default run, by folder."""
-BOTH_LOOPS = {"test_httpx_pool.py", "test_split_wire.py", "test_stopped.py", "test_wires.py"}
-"""Of `archive`: what waits for sockets, and is cancelled there."""
+BOTH_LOOPS = {"test_httpx_pool.py", "test_split_wire.py", "test_stopped.py"}
+"""Of `archive`: where waits for connections are cancelled."""
 
 
 def examples(n: int) -> int:
@@ -64,7 +64,7 @@ def _of_one_loop(cases: list[pytest.Function]) -> list[pytest.Function]:
 
 def _turn(item: pytest.Function) -> int:
     """Return a number that is the test's own, the same in every process."""
-    return zlib.crc32(item.originalname.encode())
+    return zlib.crc32(f"{item.cls.__name__ if item.cls else ''} {item.originalname}".encode())
 
 
 def _values(item: pytest.Function) -> dict[str, int]:

@@ -203,6 +203,7 @@ def test_fits_in_pieces_is_judged_as_in_one(piece):
         assert (whole is None) == ((found or stream.end()) is None)
 
 
+@pytest.mark.campaign
 def test_a_gzip_bomb_is_refused_in_flat_memory():
     """A gzip of two gigabytes of zeros behind a FITS header is refused for its size, piece by piece."""
     pack = zlib.compressobj(9, zlib.DEFLATED, 31)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,7 @@ def test_the_port_is_served_while_a_harvest_goes_on(simulator: Simulator, tmp_pa
                     seen.append(read(answer.read().decode()))
             except OSError:
                 break
+            time.sleep(0.1)
         reader.join()
         assert 0 == process.wait(timeout=60)
 

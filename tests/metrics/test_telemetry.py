@@ -92,6 +92,7 @@ print(sorted(n for n in sys.modules if n.startswith(("opentelemetry.sdk", "opent
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("before", "loaded"),

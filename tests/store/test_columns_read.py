@@ -85,6 +85,7 @@ def same(value: Any, row: Any) -> bool:
     return value == (str(row) if isinstance(value, str) and row is not None else row)
 
 
+@pytest.mark.sample(1)
 def test_columns_are_the_rows(stars: Harvest) -> None:
     """The table, and the pages that exports read, have the values and nulls of the rows, one by one."""
     found = [{**one.source, **one.ours} for one in stars.rows()]
