@@ -80,6 +80,8 @@ class Session:
         self.endpoints = endpoints
         self.hub = hub or Hub()
         self._learnt = learnt or Learnt()
+        self.known_names = frozenset(self._learnt.quirks).intersection(names.DIFFERENCES)
+        """The archive's own ways to write the name of an exposure, as an earlier visit found them."""
         self._retry = retry
         self._is_owner = shared is None
         self._shares: list[Share] = []
@@ -155,17 +157,13 @@ class Session:
         learnt = Learnt.from_dict(self._learnt.to_dict())  # a query's own: what one meets is not true of all
         return Mashup(self._wire, share, self.endpoints, self._limits, self.policy(patience_s), learnt=learnt)
 
-    @property
-    def known_names(self) -> frozenset[str]:
-        """The archive's own ways to write the name of an exposure, as an earlier visit found them."""
-        return frozenset(self._learnt.quirks).intersection(names.DIFFERENCES)
-
     def singles(self, make_item: Callable[[int, str], Item], accepted: frozenset[str]) -> SingleRequests:
         """Return what serves all single requests for which these deviations pass."""
-        if accepted not in self._singles:
+        singles = self._singles.get(accepted)
+        if singles is None:
             share = self.limiter.share(is_urgent=True, voice=self.hub.voice())
             deliveries = Deliveries("fetch", share)
-            self._singles[accepted] = SingleRequests(
+            singles = self._singles[accepted] = SingleRequests(
                 lambda: deliveries.timing(self._files(share, is_urgent=True, accepted=accepted)),
                 share,
                 make_item,
@@ -173,7 +171,7 @@ class Session:
                 lambda run, name: start_in_loop(run, name, Context()),  # it serves many callers, not the first only
                 deliveries,
             )
-        return self._singles[accepted]
+        return singles
 
     def harvester(
         self, share: Share, via: str, n_waiting: Callable[[], int], staging: Staging, accepted: Collection[str]

@@ -25,6 +25,7 @@ from psfharvest.core.policy.throttle import Throttle
 from psfharvest.engine.allotment import free_part, in_order, queued_part, rate_part
 from psfharvest.engine.announcer import Announcer
 from psfharvest.engine.share import Share
+from psfharvest.engine.waiter import loop_clock
 from psfharvest.events.hub import Hub, Voice
 from psfharvest.events.model import Event
 
@@ -59,7 +60,7 @@ class ArchiveLimiter:
     where
         The address that messages name.
     clock, draw
-        A monotonic clock in seconds, and a source of numbers in ``[0, 1)``.
+        A monotonic clock in seconds (None: the event loop's own), and a source of numbers in ``[0, 1)``.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class ArchiveLimiter:
         is_queued: bool = False,
         hub: Hub | None = None,
         where: str = "the archive",
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         ceiling = limits.connections(is_public=is_public)
@@ -93,15 +94,14 @@ class ArchiveLimiter:
         """How long this process has not run in all, as far as was noticed: stopped, or suspended."""
         self._is_queued, self._is_held = is_queued, False
         self._shares: list[Share] = []
-        self._urgent_at = float("-inf")
+        self._urgent_at = -math.inf
         self._closed_by: Exception | None = None
         self.rate = Rate(limits.max_per_second)
         self.has_answered = False
         """Whether any request was answered well."""
-        self._clock, self._draw, self._now = clock, draw, clock()
+        self._clock, self._draw, self._changed = clock or loop_clock(), draw, anyio.Event()
+        self._now, self._number, self._waiting_turns = self._clock(), 0, 0
         self._resumes_at = self.retry_after_until = 0.0  # the latter as the archive's Retry-After asked
-        self._number = self._waiting_turns = 0
-        self._changed = anyio.Event()
 
     @property
     def is_down(self) -> bool:
@@ -455,8 +455,7 @@ class ArchiveLimiter:
 
     def _free_now(self, begin_turn: Callable[[], object]) -> int:
         begin_turn()
-        self._want_slots()
-        return self._free()
+        return 0 if self._want_slots() else self._free()
 
     def _free(self) -> int:
         now = self._now

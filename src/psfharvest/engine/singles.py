@@ -21,6 +21,7 @@ from psfharvest.core.policy.deadlines import DeadlineQueue
 from psfharvest.core.ports import Fetcher
 from psfharvest.engine.pump import Pump
 from psfharvest.engine.share import Share
+from psfharvest.engine.waiter import Waiter, waiter_maker
 
 BATCH_SIZE = 32
 """Items made in one go, so that a thousand callers at once do not hold the event loop up; the pump asks for few."""
@@ -51,15 +52,21 @@ class _Caller:
 
     __slots__ = ("ended", "error", "flight", "n_failed_before", "outcome", "waits_since")
 
-    def __init__(self, flight: _Flight, n_failed_before: int) -> None:
+    def __init__(self, flight: _Flight, n_failed_before: int, ended: Waiter) -> None:
         self.flight = flight
         self.n_failed_before = n_failed_before
         """Failed connections when it came."""
         self.waits_since = math.inf
         """When it was first found waiting in an outage, gaps of the clock left out: its patience begins then."""
-        self.ended = anyio.Event()
+        self.ended = ended
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
+
+    def wake(self, outcome: Outcome | None, error: Exception | None) -> None:
+        """End its wait; one that was cancelled in this very turn is done with it already."""
+        self.outcome, self.error = outcome, error
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 class SingleRequests:
@@ -92,6 +99,7 @@ class SingleRequests:
         self._on_settled = on_settled
         self._make_fetcher = make_fetcher
         self._share = share
+        self._make_waiter = waiter_maker()
         self._make_item = make_item
         self._policy = policy
         self._start_task = start_task
@@ -119,16 +127,17 @@ class SingleRequests:
         Exception
             What `make_item` raised for it, or what ended the pump.
         """
-        due_at = math.inf if deadline_s is None else self._share.now() + deadline_s
-        caller = self._join(uri, due_at, min(due_at, anyio.current_effective_deadline()))
+        now = self._share.now()
+        due_at = math.inf if deadline_s is None else now + deadline_s
+        caller = self._join(uri, due_at, min(due_at, anyio.current_effective_deadline()), now)
         if self._scope is None:
             self._start()
         try:
             if deadline_s is None:
-                await caller.ended.wait()
+                await caller.ended
             else:
                 with anyio.CancelScope(deadline=due_at):
-                    await caller.ended.wait()
+                    await caller.ended
         finally:
             if caller in self._callers:
                 self._leave(caller)
@@ -138,18 +147,19 @@ class SingleRequests:
             raise DeadlinePassed(f"{uri}: not here within {deadline_s:g} s", uri=uri, reason=Reason.TIMEOUT.value)
         return caller.outcome
 
-    def _join(self, uri: str, due_at: float, leaves_at: float) -> _Caller:
+    def _join(self, uri: str, due_at: float, leaves_at: float, now: float) -> _Caller:
         """Return a new caller, of the request for its dataURI that is under way where there is one."""
         flight = self._flights.get(uri)
         if flight is None:
             flight = self._flights[uri] = _Flight(uri)
-        caller = _Caller(flight, self._share.failed_connections)
+        caller = _Caller(flight, self._share.failed_connections, self._make_waiter())
         flight.callers.append(caller)
         flight.leaves_at = max(flight.leaves_at, leaves_at)
         self._callers[caller] = None
         if not flight.number:
-            self._new.put(flight, due_at, leaves_at, self._share.now())
-            self._news.set()
+            self._new.put(flight, due_at, leaves_at, now)
+            if not self._news.is_set():
+                self._news.set()
         return caller
 
     async def aclose(self, error: Exception) -> None:
@@ -266,8 +276,7 @@ class SingleRequests:
         self._new.discard(flight)
         for caller in flight.callers:
             del self._callers[caller]
-            caller.outcome, caller.error = outcome, error
-            caller.ended.set()
+            caller.wake(outcome, error)
         flight.callers.clear()
 
     def _patience_left_s(self) -> float:
@@ -286,6 +295,5 @@ class SingleRequests:
             except ArchiveDown as raised:
                 error = raised
             self._leave(caller)
-            caller.error = error
-            caller.ended.set()
+            caller.wake(None, error)
         return math.inf

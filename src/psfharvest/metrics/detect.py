@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from psfharvest.events.hub import Hub
 from psfharvest.metrics.limiter import Limiter
 
-_API = ("opentelemetry.metrics", "opentelemetry.trace")
+_METRICS, _TRACE = "opentelemetry.metrics", "opentelemetry.trace"
 _NOTHING = nullcontext()
 
 
@@ -44,7 +44,7 @@ def fetch_span(uri: str) -> AbstractContextManager[object]:
 
 def is_used() -> bool:
     """Return whether a provider of metrics or traces is set in this process."""
-    if not any(name in sys.modules for name in _API):
+    if _METRICS not in sys.modules and _TRACE not in sys.modules:
         return False  # code that sets a provider has imported the API
     from psfharvest.metrics import telemetry  # noqa: PLC0415 - as above
 

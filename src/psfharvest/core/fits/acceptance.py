@@ -31,6 +31,7 @@ ALWAYS = (
     "degenerate_axes", "nul_padding", "unpadded", "extra_blocks", "tile_compressed", "gzip_body", "edge_crop",
 )  # fmt: skip
 """Quirks that pass without being accepted."""
+_NONE: frozenset[str] = frozenset()
 
 
 def checked(accept: str | Iterable[str]) -> frozenset[str]:
@@ -42,6 +43,8 @@ def checked(accept: str | Iterable[str]) -> frozenset[str]:
     BadInput
         For a name that is none; with all that there are, and the nearest.
     """
+    if not accept:
+        return _NONE
     chosen = [accept] if isinstance(accept, str) else list(accept)
     allowed = [*STORED, *COUNTED, *ALWAYS]
     for name in chosen:

@@ -42,11 +42,14 @@ class DeadlineQueue(Generic[Waiting]):
         """
         first_at = min(due_at, now + UNHURRIED_S)
         known = self._due.get(waiting)
-        last_at = leaves_at if known is None else max(leaves_at, known[1])
-        self._due[waiting] = (first_at if known is None else min(first_at, known[0])), last_at
-        if known is None or first_at < known[0] or leaves_at > known[1]:
-            self._n_put += 1
-            heapq.heappush(self._order, (first_at, self._n_put, waiting))
+        if known is None:
+            self._due[waiting] = first_at, leaves_at
+        else:
+            self._due[waiting] = min(first_at, known[0]), max(leaves_at, known[1])
+            if first_at >= known[0] and leaves_at <= known[1]:
+                return
+        self._n_put += 1
+        heapq.heappush(self._order, (first_at, self._n_put, waiting))
 
     def discard(self, waiting: Waiting) -> None:
         """Remove a request if it waits; its heap entries stay until they outnumber the requests by far."""

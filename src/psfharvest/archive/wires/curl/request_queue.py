@@ -26,9 +26,9 @@ class RequestQueue:
         return bool(self._urgent or self._ordinary)
 
     @property
-    def has_ordinary(self) -> bool:
-        """Whether other than urgent requests wait."""
-        return bool(self._ordinary)
+    def has_urgent(self) -> bool:
+        """Whether urgent requests wait."""
+        return bool(self._urgent)
 
     def add(self, source: Source, requests: Sequence[Request]) -> None:
         """Append requests to their source."""
