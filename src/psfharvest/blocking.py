@@ -20,6 +20,7 @@ import numpy as np  # noqa: F401 - an interrupt in its first import would spoil 
 
 from psfharvest import client as asynchronous
 from psfharvest.archive.endpoints import Endpoints
+from psfharvest.archive.sharing import of_kind
 from psfharvest.concurrency.background_loop import END, GRACE_S, LOOK_S, Background, Call, Work
 from psfharvest.concurrency.mirrored import signature_of
 from psfharvest.concurrency.threaded_iterator import read_aside
@@ -89,7 +90,7 @@ class Archive:
         events: Listener | None = None,
         share: Archive | None = None,
     ) -> None:
-        self._shared = share
+        self._shared = None if share is None else of_kind(share, Archive)
         self._given: dict[str, Any] = {"url": url, "client": client, "limits": limits, "retry": retry}
         self._given |= {"token": token, "trust_env": trust_env, "events": events}
         self._is_closed = False

@@ -18,7 +18,7 @@ import anyio.to_thread
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
-from psfharvest.archive.sharing import Basis, Home, chosen
+from psfharvest.archive.sharing import Basis, Home, chosen, of_kind
 from psfharvest.cluster import on_cluster
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
@@ -94,7 +94,7 @@ class Archive:
         events: Listener | None = None,
         share: Archive | None = None,
     ) -> None:
-        theirs = None if share is None else share._basis
+        theirs = None if share is None else of_kind(share, Archive)._basis
         self._basis: Basis = chosen(theirs, url, limits, client, token, trust_env=trust_env)
         self._endpoints, self._limits, self._client = self._basis
         self._trust_env, self._retry, self._shared = trust_env, retry, share
@@ -102,7 +102,9 @@ class Archive:
         self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
-        if self._session is not None:
+        learnt = await anyio.to_thread.run_sync(results.prepared, self._endpoints.root, self._client)
+        slots = await results.slots_for(self._endpoints.is_public and self._shared is None)
+        if self._session is not None:  # asked after the last wait: two tasks may open it at once
             raise BadInput("this Archive is open already; make another one, with share= to have the same limits")
         self._home = Home()
         self._session = Session(
@@ -112,8 +114,8 @@ class Archive:
             self._client,
             trust_env=self._trust_env,
             hub=self._hub,
-            learnt=await anyio.to_thread.run_sync(results.prepared, self._endpoints.root, self._client),
-            slots=await results.slots_for(self._endpoints.is_public and self._shared is None),
+            learnt=learnt,
+            slots=slots,
             shared=None if self._shared is None else self._shared._open(),
         )
         observe(self._hub, self._session.limiter, self._endpoints.root, is_own_wire=self._client is None)
@@ -289,8 +291,7 @@ class Archive:
         suspicion = Suspicion(acceptance.checked(accept) | session.known_names)
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with session.share() as share, watching(progress) as watch:
-            # before there is anything that a refusal would leave open
-            fetcher, tell = session.streamer(share, via, suspicion.accepted)
+            fetcher, tell = session.streamer(share, via, suspicion.accepted)  # may refuse: nothing is open yet
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections, tell)
             source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)

@@ -189,6 +189,26 @@ async def test_a_listener_that_fails_is_logged_and_dropped(
     assert 1 == sum("event listener failed" in record.message for record in caplog.records)
 
 
+async def test_a_listener_may_cause_events_itself_and_fail(
+    simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is called for an event that its own call has caused; when both calls fail, the harvest goes on."""
+    calls: list[events.Event] = []
+
+    def broken(event: events.Event) -> None:
+        calls.append(event)
+        if len(calls) == 1:
+            archive.hold(0.05)
+        raise RuntimeError("the listener's own")
+
+    async with Archive(simulator.url, events=broken) as archive:
+        report = await archive.harvest(QUERY, tmp_path / "d", suffixes=["flt"])
+
+    assert 60 == report.done
+    assert isinstance(calls[1], events.Paused)
+    assert 2 == len(calls) == sum("event listener failed" in record.message for record in caplog.records)
+
+
 async def test_an_event_stream_is_bounded(simulator: Simulator, tmp_path: Path) -> None:
     """A reader that comes late finds the newest, and how many it has lost."""
     seen: list[events.Event] = []
@@ -198,6 +218,64 @@ async def test_an_event_stream_is_bounded(simulator: Simulator, tmp_path: Path) 
 
     assert seen[-3:] == [event async for event in stream]
     assert len(seen) - 3 == stream.dropped
+
+
+async def test_several_tasks_read_one_event_stream(simulator: Simulator, tmp_path: Path) -> None:
+    """Each event goes to one of them, and all of them come to the end."""
+    seen: list[events.Event] = []
+    read: list[events.Event] = []
+
+    async def work() -> None:
+        read.extend([event async for event in stream])
+
+    async with Archive(simulator.url, events=seen.append) as archive:
+        stream = archive.events()
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(work)
+                await archive.harvest(QUERY, tmp_path / "d", suffixes=["flt"])
+                await archive.aclose()
+
+    assert sorted(map(id, seen)) == sorted(map(id, read))
+
+
+async def test_an_event_stream_of_a_closed_archive_ends_at_once(simulator: Simulator) -> None:
+    """Made before the archive is opened it has all events; after its end, none; opened once more, those of then."""
+    archive = Archive(simulator.url)
+    early = archive.events()
+    for _ in range(2):
+        async with archive:
+            stream = archive.events()
+            await archive.count("UVIS")
+        assert [event async for event in stream]
+        with anyio.fail_after(60):
+            assert [] == [event async for event in archive.events()]
+    assert [event async for event in early]
+
+
+async def test_a_listener_whose_result_nobody_awaits_is_logged_and_dropped(
+    simulator: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plain function that gives a coroutine looks as if it worked, and would do nothing."""
+    n_run = 0
+
+    async def waits(_: events.Event) -> None:
+        nonlocal n_run
+        n_run += 1
+
+    async with Archive(simulator.url, events=lambda event: waits(event)) as archive:  # noqa: PLW0108 - so it is given
+        await archive.harvest(QUERY, tmp_path / "d", suffixes=["flt"])
+
+    assert 0 == n_run
+    assert 1 == sum("gave a coroutine" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "x", None])
+async def test_what_is_no_number_of_events_is_refused(simulator: Simulator, size: Any) -> None:
+    """The range is named."""
+    with pytest.raises(BadInput, match=r"size is .*a whole number of events from 1"):
+        Archive(simulator.url).events(size)
 
 
 async def test_listeners_that_cannot_be_called_are_refused() -> None:

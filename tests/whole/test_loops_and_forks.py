@@ -132,6 +132,27 @@ def test_closed_archives_open_again_in_another_loop(simulator: Simulator) -> Non
     assert asyncio.run(use()) == asyncio.run(use()) == trio.run(use)
 
 
+async def test_of_two_tasks_that_open_it_at_once_one_is_refused(simulator: Simulator) -> None:
+    """The other one's stays open, and nothing is left of the first when it is closed."""
+    archive = Archive(simulator.url)
+    refused: list[BadInput] = []
+
+    async def enter() -> None:
+        try:
+            await archive.__aenter__()
+        except BadInput as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(enter)
+    n = await archive.count(QUERY)
+    await archive.aclose()
+
+    assert 2 == len(refused)
+    assert 5 == n
+
+
 async def test_nested_twice_is_refused(simulator: Simulator) -> None:
     """The inner ``async with`` is refused; the outer one goes on."""
     async with Archive(simulator.url) as archive:

@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from psfharvest import Archive, BadInput, Limits, Query
+from psfharvest import Archive, BadInput, Limits, Query, blocking
 from psfharvest.core.model import PUBLIC_CEILING
 from psfharvest.filesystem import connection_slots
 from psfharvest.simulator import Settings, Simulator
@@ -250,6 +250,17 @@ async def test_what_the_other_decides_is_refused(simulator: Simulator, given: st
         }
         with pytest.raises(BadInput, match=f"^{given} cannot be given beside share="):
             Archive(share=first, **{given: values[given]})
+
+
+def test_what_is_no_archive_of_the_same_kind_cannot_share() -> None:
+    """One with await and one without cannot share, nor anything else."""
+    with blocking.Archive("http://127.0.0.1:9") as other:
+        for wrong in ("x", Archive, other):
+            with pytest.raises(BadInput, match=r"share is .*: another psfharvest\.Archive is allowed"):
+                Archive(share=wrong)  # type: ignore[arg-type]
+    for wrong in ("x", Archive("http://127.0.0.1:9")):
+        with pytest.raises(BadInput, match=r"share is .*: another psfharvest\.blocking\.Archive is allowed"):
+            blocking.Archive(share=wrong)  # type: ignore[arg-type]
 
 
 def test_a_slot_of_a_dead_process_is_known(tmp_path: Path) -> None:

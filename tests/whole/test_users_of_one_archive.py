@@ -179,6 +179,44 @@ async def test_equal_single_requests_share_one(archive: Archive, slow: Simulator
     assert await settled(slow) <= 2
 
 
+async def test_all_spellings_of_a_uri_share_one_request(archive: Archive, slow: Simulator) -> None:
+    """Escaped and plain brackets and ampersands are one dataURI; each of its callers has the answer."""
+    busy = await uris_of(archive, 20)
+    uri = busy.pop()
+    spellings = [uri.replace("[", "%5B").replace("]", "%5D"), uri, uri.replace("&", "&amp;")]
+    slow.forget()
+    came: list[bytes] = []
+
+    async def fetch(spelling: str) -> None:
+        came.append((await archive.fetch(spelling)).raw)
+
+    async with anyio.create_task_group() as group:
+        for other in busy:
+            group.start_soon(archive.fetch, other)
+        for spelling in spellings:
+            group.start_soon(fetch, spelling)
+
+    assert 3 == len(came)
+    assert 1 == len(set(came))
+    assert 20 == await settled(slow)
+
+
+async def test_several_tasks_read_one_stream(archive: Archive) -> None:
+    """Each cutout goes to one of them, and all of them come to the end."""
+    uris = await uris_of(archive, 60)
+    read: list[list[str]] = [[], [], [], []]
+
+    async def work(mine: list[str]) -> None:
+        mine.extend([cutout.uri async for cutout in cutouts])
+
+    with anyio.fail_after(PATIENCE_S):
+        async with archive.stream(uris) as cutouts, anyio.create_task_group() as group:
+            for mine in read:
+                group.start_soon(work, mine)
+
+    assert sorted(uris) == sorted(uri for mine in read for uri in mine)
+
+
 async def test_a_call_that_leaves_takes_its_request_back(slow: Simulator) -> None:
     """What waits behind others and is left is never sent; what is sent serves the next call for it."""
     for client in (None, httpx.AsyncClient()):

@@ -79,6 +79,7 @@ class Session:
     ) -> None:
         self.endpoints = endpoints
         self.hub = hub or Hub()
+        self.hub.open()
         self._learnt = learnt or Learnt()
         self.known_names = frozenset(self._learnt.quirks).intersection(names.DIFFERENCES)
         """The archive's own ways to write the name of an exposure, as an earlier visit found them."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio.lowlevel
 
 from psfharvest.archive.endpoints import Endpoints, endpoints_for
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits
+
+Kind = TypeVar("Kind")
 
 
 class Basis(NamedTuple):
@@ -84,6 +86,14 @@ def chosen(
     if differing := " and ".join(name for name, is_so in is_same.items() if not is_so):
         raise BadInput(f"{differing} cannot be given beside share=, which decides that: leave {differing} away")
     return theirs
+
+
+def of_kind(share: object, kind: type[Kind]) -> Kind:
+    """Return what is given as ``share=``; raise `BadInput` where it is no archive of the same kind."""
+    if isinstance(share, kind):
+        return share
+    name = f"{kind.__module__}.{kind.__qualname__}".replace(".client.", ".")
+    raise BadInput(f"share is {share!r}: another {name} is allowed")
 
 
 def _running_loop() -> object:

@@ -63,3 +63,5 @@ SHARD_BYTES = NumberRange(1, 2**40, "bytes", is_whole=True)
 SIDE_PX = NumberRange(1, 99_999, "pixels", is_whole=True)
 """Side of a cutout."""
 AHEAD = NumberRange(1, 1_000_000, "cutouts", is_whole=True)
+EVENTS = NumberRange(1, 10_000_000, "events", is_whole=True)
+"""Held by an event stream for its reader."""

@@ -256,9 +256,26 @@ class SingleRequests:
         except Exception as error:  # noqa: BLE001 - the caller's own
             self._end(flight, None, error)
             return None
+        if item.uri != flight.uri and self._is_merged(flight, item.uri):
+            return None
         flight.number = item.number
         self._by_number[item.number] = flight
         return item
+
+    def _is_merged(self, flight: _Flight, uri: str) -> bool:
+        """Give a flight its dataURI's canonical spelling; True when another of that took over its callers."""
+        del self._flights[flight.uri]
+        flight.uri = uri
+        other = self._flights.setdefault(uri, flight)
+        if other is flight:
+            return False
+        for caller in flight.callers:
+            caller.flight = other
+        other.callers += flight.callers
+        other.leaves_at = max(other.leaves_at, flight.leaves_at)
+        if other in self._new:
+            self._new.put(other, flight.leaves_at, flight.leaves_at, self._share.now())
+        return True
 
     def _leave(self, caller: _Caller) -> None:
         """Let a caller go; its flight, too, when it was the last one."""

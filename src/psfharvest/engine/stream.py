@@ -93,7 +93,8 @@ class CutoutStream:
                 raise self._error
             if self._is_over:
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            if self._news.is_set():  # several tasks may read one stream: all of them wait for the same event
+                self._news = anyio.Event()
             await self._news.wait()
         outcome = self._outcomes.popleft()
         self._n_read += 1

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import anyio
 
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput
 from psfharvest.events.model import Event
 
@@ -46,13 +47,13 @@ class EventStream:
     """
 
     def __init__(self, size: int = STREAM_MAX) -> None:
-        if size < 1:
-            raise BadInput(f"size {size}: at least 1 event must be held")
+        ranges.EVENTS.check("size", size)
         self.dropped = 0
         self._events: deque[Event] = deque()
         self._size = size
         self._is_over = False
         self._news: anyio.Event | None = None
+        """What its readers wait for, one or several tasks."""
 
     def __aiter__(self) -> Self:
         return self
@@ -61,7 +62,8 @@ class EventStream:
         while not self._events:
             if self._is_over:
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            if self._news is None or self._news.is_set():
+                self._news = anyio.Event()
             await self._news.wait()
         return self._events.popleft()
 
@@ -110,6 +112,7 @@ class Hub:
         self._listeners = [checked(listener) for listener in listeners if listener is not None]
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._runs: list[Voice] = []
+        self._is_closed = False
         self.now = clock
 
     def also(self, listener: Listener) -> None:
@@ -131,7 +134,10 @@ class Hub:
     def stream(self, size: int = STREAM_MAX) -> EventStream:
         """Return all events from now on, as a stream; it is forgotten when its reader forgets it."""
         stream = EventStream(size)
-        self._streams.add(stream)
+        if self._is_closed:
+            stream.end()
+        else:
+            self._streams.add(stream)
         return stream
 
     def emit(self, kind: Callable[..., Event], **fields: Any) -> None:
@@ -144,9 +150,7 @@ class Hub:
 
     def publish(self, event: Event) -> None:
         """Give an event to the listeners of the archive."""
-        for listener in tuple(self._listeners):
-            if not deliver(listener, event):
-                self._listeners.remove(listener)
+        deliver_to(self._listeners, event)
         if self._streams:
             for stream in tuple(self._streams):
                 stream.put(event)
@@ -156,8 +160,13 @@ class Hub:
         if voice in self._runs:
             self._runs.remove(voice)
 
+    def open(self) -> None:
+        """Let streams be made again after `close`."""
+        self._is_closed = False
+
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, those that are made from now on included."""
+        self._is_closed = True
         for stream in tuple(self._streams):
             stream.end()
         self._streams.clear()
@@ -203,9 +212,7 @@ class Voice:
 
     def tell_own(self, event: Event) -> None:
         """Give an event to this user's listeners only."""
-        for listener in tuple(self._listeners):
-            if not deliver(listener, event):
-                self._listeners.remove(listener)
+        deliver_to(self._listeners, event)
 
     def close(self) -> None:
         """End it: nothing more comes."""
@@ -225,11 +232,22 @@ def checked(listener: Listener) -> Listener:
     return listener
 
 
+def deliver_to(listeners: list[Listener], event: Event) -> None:
+    """Give an event to listeners; one that fails leaves the list, if an event of its own call has not done so."""
+    for listener in tuple(listeners):
+        if not deliver(listener, event) and listener in listeners:
+            listeners.remove(listener)
+
+
 def deliver(listener: Listener, event: Event) -> bool:
-    """Give an event to a listener; return False, and log why, when it failed."""
+    """Give an event to a listener; return False, and log why, when it failed, or gave what nobody awaits."""
     try:
-        listener(event)
+        given = listener(event)
     except Exception:  # noqa: BLE001 - the caller's own code
         _log.exception("an event listener failed and gets no more events: %r", listener)
         return False
-    return True
+    if not inspect.iscoroutine(given):
+        return True
+    given.close()
+    _log.error("an event listener gave a coroutine, which nobody awaits, and gets no more events: %r", listener)
+    return False

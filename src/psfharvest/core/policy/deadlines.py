@@ -27,6 +27,9 @@ class DeadlineQueue(Generic[Waiting]):
     def __len__(self) -> int:
         return len(self._due)
 
+    def __contains__(self, waiting: object) -> bool:
+        return waiting in self._due
+
     def put(self, waiting: Waiting, due_at: float, leaves_at: float, now: float) -> None:
         """
         Add a request, or one more caller of a request that waits.
