@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from psfharvest import Archive, Limits, Query
+from psfharvest import Archive, Harvest, Limits, Query, blocking
 from psfharvest.core.model import Report
 from psfharvest.simulator import Simulator
 from psfharvest.store.readers.reader import Reader
@@ -192,6 +192,52 @@ async def test_what_is_gone_comes_beside_what_is_new(simulator: Simulator, tmp_p
 
     assert (N + 40, 43) == (report.done, simulator.count("file"))
     check(tmp_path, simulator)
+
+
+def to_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "mine").write_text("mine")
+
+
+IN_THE_WAY: dict[str, Callable[[Path], None]] = {
+    "folder": to_folder,
+    "pipe": os.mkfifo,
+    "link to nothing": lambda path: path.symlink_to("/nowhere/at/all"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("what", IN_THE_WAY)
+@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_what_is_no_file_in_the_place_of_one(
+    simulator: Simulator, tmp_path: Path, sink: str, what: str, is_verified: bool
+) -> None:
+    """It counts as gone, is waited for by nobody and stays under another name; what was there is fetched again."""
+    n = 12
+    with blocking.Archive(simulator.url, limits=LIMITS) as archive:
+        query = Query("UVIS", limit=n)
+        ask = {"suffixes": ["flt"], "sink": sink, "via": "file"}
+        archive.harvest(query, tmp_path, progress=False, **ask)
+        path = files_of(tmp_path, {"files": "*.fits", "shards": "*.tar", "parquet": "*.parquet"}[sink])[0]
+        n_lost = {".fits": 1, ".tar": n}.get(path.suffix) or pq.ParquetFile(path).metadata.num_rows
+        path.unlink()
+        IN_THE_WAY[what](path)
+        simulator.forget()
+        if is_verified:
+            assert Harvest(tmp_path).verify(repair=True).is_broken
+        report = archive.harvest(query, tmp_path, progress=False, **ask)
+        n_asked = simulator.count("file")
+        again = archive.harvest(query, tmp_path, progress=False, **ask)
+
+    assert (n, 0, 0) == (report.done, report.pending, report.exit_status)
+    assert n_lost == n_asked
+    assert (n, n_asked) == (again.done, simulator.count("file"))
+    assert what != "folder" or ["mine"] == [found.read_text() for found in tmp_path.rglob("mine")]
+    if sink != "files":  # there, a cutout goes to another place, beside a folder
+        assert 1 == len(list(tmp_path.rglob("*-no-file-1")))
+        check(tmp_path, simulator)
 
 
 @pytest.mark.campaign

@@ -24,7 +24,7 @@ class OpenFile:
     path
         Of the file.
     flags
-        As `os.open` takes them.
+        As `os.open` takes them. A pipe in the place of a file to be read is opened at once, and cannot be read.
     """
 
     __slots__ = ("__weakref__", "_number", "path")
@@ -32,7 +32,8 @@ class OpenFile:
     def __init__(self, path: str | Path, flags: int = os.O_RDONLY) -> None:
         self._number = _CLOSED
         self.path = path
-        self._number = os.open(path, flags | portable.O_BINARY, 0o666)
+        at_once = portable.O_NONBLOCK if flags == os.O_RDONLY else 0
+        self._number = os.open(path, flags | portable.O_BINARY | at_once, 0o666)
 
     @classmethod
     def duplicate(cls, number: int, name: str) -> Self:

@@ -21,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 O_BINARY: int = getattr(os, "O_BINARY", 0)
+O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 IOV_MAX = 1024
 """Pieces of one `pwritev`, at most."""
 _F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)

@@ -63,12 +63,11 @@ class ParquetReader:
 
     def _from_file(self, path: str, row: int) -> bytes:
         import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
-        import pyarrow.parquet as pq  # noqa: PLC0415
 
         try:
             file = self._files.get(path)
             if file is None:
-                file = _keep(self._files, path, pq.ParquetFile(self._folder / path))
+                file = _keep(self._files, path, arrow.open_parquet(self._folder / path))
             return self._row(path, file, row)
         except IndexError:  # a file that has been made anew since
             self._files.clear()

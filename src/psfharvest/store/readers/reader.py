@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.sink_kinds import SINK_KINDS, BodyReader
 
 
@@ -34,9 +35,10 @@ class Reader:
         path, _, place = location.rpartition(":")
         ending = path[path.rfind(".") :] if path else ""
         reader = self._readers.get(ending) or self._open(ending)
-        return (
-            (self._folder / location).read_bytes() if reader is None else reader.read(path, int(place), size_bytes)
-        )
+        if reader is not None:
+            return reader.read(path, int(place), size_bytes)
+        with OpenFile(f"{self._folder}/{location}") as file:
+            return file.read(file.size(), 0)
 
     def close(self) -> None:
         """Close all files."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -81,8 +84,25 @@ class NumberedFiles(Protocol):
 
 
 def length_of(path: Path | str) -> int | None:
-    """Return a file's length in bytes, or None where there is none."""
+    """Return a file's length in bytes, or None where there is none: a folder, pipe or link to nothing is none."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - half the time of a Path's, once a cutout
+        status = os.stat(path)  # noqa: PTH116 - half the time of a Path's, once a cutout
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def is_in_the_way(path: Path) -> bool:
+    """Return whether something that is no file stands where a file of a sink should."""
+    return os.path.lexists(path) and length_of(path) is None
+
+
+def move_aside(path: Path) -> None:
+    """Give what is in the way of a file of a sink another name: it is somebody else's, and stays."""
+    if is_in_the_way(path):
+        names = (path.with_name(f"{path.name}-no-file-{n}") for n in itertools.count(1))
+        path.rename(next(name for name in names if not os.path.lexists(name)))

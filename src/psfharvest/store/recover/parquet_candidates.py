@@ -84,11 +84,10 @@ def _journal(base: Path, files: Sequence[tuple[int, str]], last: int) -> int | N
 
 def _of_file(folder: Path, location: str, number: int, name: str, done: int) -> Iterator[CandidateBatch | None]:
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
-    import pyarrow.parquet as pq  # noqa: PLC0415
 
     nothing = CandidateBatch([], (), {}, [location])
     try:
-        file = pq.ParquetFile(folder / location)
+        file = arrow.open_parquet(folder / location)
     except (OSError, ValueError, pa.ArrowException):
         yield nothing
         return

@@ -13,7 +13,7 @@ from psfharvest.store.manifest import extents
 from psfharvest.store.manifest.manifest import Claim, Manifest
 from psfharvest.store.manifest.merging import SourceShard
 from psfharvest.store.recover import shard_files
-from psfharvest.store.recover.numbered_files import Flaws, Lost, Mended
+from psfharvest.store.recover.numbered_files import Flaws, Lost, Mended, is_in_the_way, length_of, move_aside
 from psfharvest.store.sinks import arrow, parquet_journal, shards
 from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, class_of, journal_path
 
@@ -41,7 +41,7 @@ class ParquetFiles:
             path = base / name / f"{number:06d}.parquet"
             if not _is_ended(path):
                 numbers = [c.n for c in manifest.claims_in(number) if class_of(c.size_px) == name]
-                yield Lost(numbers, path.relative_to(folder).as_posix() if path.exists() else "")
+                yield Lost(numbers, path.relative_to(folder).as_posix() if os.path.lexists(path) else "")
 
     def paths(self, folder: Path, shard: int, end: int) -> Iterator[str]:
         """Yield the Parquet files, then the journal that is appended to."""
@@ -52,6 +52,8 @@ class ParquetFiles:
 
     def flaws(self, folder: Path, path: str, shard: int, end: int) -> Flaws:
         """Return which row groups of a file, or what of a journal, cannot be read; none of a lost file."""
+        if is_in_the_way(folder / path):
+            return Flaws("missing", end=0)
         try:
             if path.endswith(".parquet"):
                 return find_flaws(folder / path)
@@ -65,9 +67,13 @@ class ParquetFiles:
     ) -> Iterator[Mended]:
         """Make dead rows null, and cut a journal at its first dead row."""
         base = folder / FOLDER
-        for path in sorted(base.glob(f"*/{number:06d}.parquet")):
+        for path in sorted(base.glob(f"*/{number:06d}.parque[t]")):  # a plain name leaves out links to nothing
             own = [c for c in claims if class_of(c.size_px) == path.parent.name]
-            yield _mend_rows(path, own, dead)
+            if is_in_the_way(path):
+                move_aside(path)
+                yield Mended({claim.n for claim in own})
+            else:
+                yield _mend_rows(path, own, dead)
         journal = journal_path(base, number)
         if end and journal.exists():
             yield _mend_journal(journal, claims, dead, end)
@@ -112,6 +118,8 @@ def find_flaws(path: Path) -> Flaws:
 
 def _is_ended(path: Path) -> bool:
     """Return whether a Parquet file has its end: the length of its footer, and the magic bytes."""
+    if length_of(path) is None:
+        return False
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -13,7 +13,15 @@ from psfharvest.store.manifest.manifest import Claim, Manifest
 from psfharvest.store.manifest.merging import SourceShard
 from psfharvest.store.readers import shard_scan
 from psfharvest.store.recover.candidates import numbers_in
-from psfharvest.store.recover.numbered_files import EVERYTHING, Flaws, Lost, Mended, length_of
+from psfharvest.store.recover.numbered_files import (
+    EVERYTHING,
+    Flaws,
+    Lost,
+    Mended,
+    is_in_the_way,
+    length_of,
+    move_aside,
+)
 from psfharvest.store.sinks import shards
 
 
@@ -44,6 +52,8 @@ class ShardFiles:
     def flaws(self, folder: Path, path: str, shard: int, end: int) -> Flaws:
         """Return what a reader of tars cannot walk over."""
         is_last = path == _path(shard)
+        if is_in_the_way(folder / path):
+            return Flaws("missing", end=0)
         try:
             return find_flaws(folder / path, end if is_last else None)
         except FileNotFoundError:
@@ -53,6 +63,7 @@ class ShardFiles:
         self, folder: Path, number: int, claims: Sequence[Claim], dead: Collection[int], end: int | None
     ) -> Iterator[Mended]:
         """Overwrite dead members by fillers, and cut a shard where its rest cannot be read."""
+        move_aside(folder / _path(number))
         yield _mend(folder / _path(number), claims, dead, end)
 
     def whole(self, source: Path, shard: SourceShard, *, is_last: bool) -> list[Path]:

@@ -230,6 +230,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq  # noqa: PLC0415 - an extra, and heavy
 
     with _judged():
+        if path.exists() and not path.is_file():  # nobody may ever write to a pipe in its place
+            raise ParquetDamaged(f"{path} is no file")
         return pq.ParquetFile(path)
 
 
