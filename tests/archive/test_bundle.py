@@ -22,7 +22,7 @@ from psfharvest.archive.fetch.bundle import OUTBOX_MAX, BundleFetcher
 from psfharvest.archive.wires.base import Request
 from psfharvest.core.fits import datauri, keys
 from psfharvest.core.model import Delivery, Item, Limits, RetryPolicy
-from psfharvest.core.policy.route import Route
+from psfharvest.core.policy.route import Route, Trial
 from psfharvest.engine.archive_limiter import ArchiveLimiter
 from psfharvest.simulator import Settings, Simulator
 from psfharvest.store.staging import StagingFolder
@@ -235,13 +235,13 @@ async def test_an_abandoned_bundle_returns_its_connection_at_once(tmp_path: Path
         wire = Silent(b"", 1, is_tls=True)
         fetcher = BundleFetcher(wire, limiter, Endpoints("http://127.0.0.1:9"), limits, route, staging)
         async with fetcher.open(lambda: None):
-            fetcher.start(items, is_trial=True)
+            fetcher.start(items, Trial(len(items), len(items)))
             now = anyio.current_time()
             limit_s = fetcher.trial_left_s(now)
             assert 0 < limit_s <= 0.3 * len(items)
-            fetcher.end_trials(now)
+            fetcher.note_trials(now)
             assert fetcher.trial_left_s(now) == pytest.approx(limit_s)
-            fetcher.end_trials(now + limit_s + 1)
+            fetcher.note_trials(now + limit_s + 1)
             assert fetcher.trial_left_s(now) == math.inf
             with anyio.fail_after(60):
                 while not fetcher.exposed():

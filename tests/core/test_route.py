@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil, inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.policy.route import MAX_SIZE, MIN_SIZE, Route
+from psfharvest.core.policy.even_share import even_share
+from psfharvest.core.policy.route import FIRST_ANSWER_S, MAX_SIZE, MIN_SIZE, Route, Trial
 
 
 def measured(single_s: float, n: int = 50) -> Route:
@@ -17,16 +20,18 @@ def measured(single_s: float, n: int = 50) -> Route:
 
 def test_a_small_harvest_travels_singly() -> None:
     """A few cutouts are not worth a bundle."""
-    assert measured(0.3).trial(100) == (0, 0)
+    assert measured(0.3).trials(100) == []
     assert not measured(0.3).wants_bundles(100)
 
 
-@pytest.mark.parametrize(("n_waiting", "size"), [(200, 10), (3000, 30), (10**6, 100)])
-def test_a_slow_archive_is_tried_with_small_bundles(n_waiting: int, size: int) -> None:
-    """Where a single takes long and many wait, a few small bundles are tried."""
+@pytest.mark.parametrize(("n_waiting", "sizes"), [(200, [10, 20, 20]), (3000, [30, 90, 100]), (10**6, [100] * 3)])
+def test_a_slow_archive_is_tried_with_small_bundles(n_waiting: int, sizes: list[int]) -> None:
+    """Where a single takes long and many wait, a few small bundles are tried, all for one short time."""
     route = measured(0.3)
 
-    assert route.trial(n_waiting) == (3, size)
+    trials = route.trials(n_waiting)
+    assert sizes == [trial.n for trial in trials]
+    assert [pytest.approx(sizes[0] * 0.3)] * 3 == [route.trial_limit_s(trial) for trial in trials]
     assert not route.wants_bundles(n_waiting)
 
 
@@ -34,13 +39,42 @@ def test_a_fast_archive_is_not() -> None:
     """Where a single is answered at once, bundles have nothing to win; one on trial ends at once."""
     route = measured(0.01)
 
-    assert route.trial(10**6) == (0, 0)
-    assert route.trial_limit_s(100) == 0
+    assert route.trials(10**6) == []
+    assert route.trial_limit_s(Trial(100, 100)) == 0
+
+
+def test_an_archive_that_has_not_answered_yet_is_tried() -> None:
+    """Without an answer the wait for it is the least that a single takes; a bad answer says nothing of that."""
+    route = Route()
+    assert route.is_measuring(1000)
+    assert not route.is_measuring(100)
+    route.waited(FIRST_ANSWER_S / 2)
+    assert route.trials(1000) == []
+    route.waited(FIRST_ANSWER_S)
+    assert len(route.trials(1000)) == 3
+
+    route.answered()
+    route.waited(9.0)
+    assert (route.trials(1000), route.single_s) == ([], 0.0)
+    assert not route.is_measuring(1000)
+
+
+def test_a_bundle_shows_its_pace_while_it_streams() -> None:
+    """Bundles are chosen once one on trial has brought more than singles would have; then none is abandoned."""
+    route = measured(0.3)
+    route.progressed(4, 0.1)
+    assert not route.wants_bundles(1000)
+    route.progressed(10, 2.9)
+    assert not route.wants_bundles(1000)
+    route.progressed(10, 1.0)
+
+    assert route.wants_bundles(1000)
+    assert route.trial_limit_s(Trial(100, 10)) == inf
 
 
 def test_nothing_is_chosen_unmeasured() -> None:
     """The first cutouts travel singly."""
-    assert Route().trial(10**6) == (0, 0)
+    assert Route().trials(10**6) == []
     assert not Route().wants_bundles(10**6)
 
 
@@ -51,9 +85,9 @@ def test_a_better_bundle_stays_and_a_worse_one_is_left() -> None:
     worse.bundle(100, 60.0)
 
     assert better.wants_bundles(1000)
-    assert better.trial(1000) == (0, 0)
+    assert better.trials(1000) == []
     assert not worse.wants_bundles(1000)
-    assert worse.trial(1000) == (0, 0)
+    assert worse.trials(1000) == []
 
 
 @pytest.mark.parametrize("way", ["abandoned", "slow", "empty"])
@@ -63,8 +97,7 @@ def test_trials_that_lose_stay_a_small_part_of_the_work(way: str) -> None:
     n_tried, sizes = 0, []
     for _ in range(200_000):
         route.single(1, 0.3)
-        for _ in range(route.trial(10**6)[0]):
-            size = route.trial(10**6)[1] or sizes[-1]
+        for size, _ in route.trials(10**6):
             n_tried += size
             sizes.append(size)
             if way == "abandoned":
@@ -86,7 +119,7 @@ def test_bundles_that_give_nothing_are_given_up() -> None:
         route.bundle(0, 0.1)
 
     assert not route.wants_bundles(1000)
-    assert route.trial(1000) == (0, 0)
+    assert route.trials(1000) == []
 
 
 def test_orders_are_obeyed_while_they_can_be() -> None:
@@ -117,3 +150,16 @@ def test_the_size_aims_at_under_half_a_minute() -> None:
         route.bundle(route.size, 0.03 * route.size)
 
     assert 800 <= route.size <= 1000
+
+
+@given(st.integers(0, 10**6), st.lists(st.floats(0, 1e5), max_size=20), st.integers(1, 20))
+def test_an_even_share_fills_every_idle_connection_to_one_level(
+    n_left: int, outstanding: list[float], connections: int
+) -> None:
+    """Given it, idle connections and those below it take just what is left, and none ends before its time."""
+    share = even_share(n_left, [*outstanding, 0.0], connections)
+    n_idle = max(0, connections - len(outstanding) - 1) + 1
+
+    filled = n_idle * share + sum(max(0.0, share - busy) for busy in outstanding)
+    assert filled >= n_left - 1e-6 * n_left
+    assert share <= ceil(n_left / n_idle) + 1

@@ -124,6 +124,9 @@ class Staging(Protocol):
 class HostLimiter(Protocol):
     """Rate limiter and circuit breaker of one archive, as senders of requests use it."""
 
+    n_kept: int
+    """Cutouts that this user has fetched and stored so far."""
+
     def emit(self, kind: Callable[..., Any], **fields: Any) -> None:
         """Emit an event of this user: its kind, and its fields but `at` and `run`."""
         ...

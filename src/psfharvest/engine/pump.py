@@ -222,6 +222,7 @@ class Pump:
         self._writing = len(batch)
         if batch:
             await self._keeper.keep(batch)
+            self._share.n_kept += sum(outcome.state is State.DONE for outcome in batch)
         self._writing = 0
         if self._unwanted:
             self._unwanted.difference_update(o.item.number for o in batch)
@@ -421,12 +422,17 @@ class Pump:
             for item in self._deferral.probes(room - len(batch)):
                 self._choose(item, batch)
         if batch:
-            self._sent += len(batch)
-            self._ledger.sent(batch)
-            self._fetcher.submit(batch)
+            self._submit(batch, is_cut=len(batch) == budget)
         self._has_room = len(batch) < room
         if len(self._fresh) < max(1, self._fresh_max // 2):
             self._signals.room.set()
+
+    def _submit(self, batch: Sequence[Item], *, is_cut: bool) -> None:
+        self._sent += len(batch)
+        self._ledger.sent(batch)
+        self._fetcher.submit(batch)
+        if is_cut and self._fresh and self._fetcher.room():
+            self.wake()  # it collects for a bundle: what it holds and has not sent takes no budget
 
     def _admit_probe(self) -> None:
         """Send nothing but the cutout by which a check that refuses all is examined."""

@@ -51,6 +51,8 @@ class Share:
         """How long answers took lately, in the mean."""
         self.n_waiting = 0
         """Items that it would send if it could; kept by its pump."""
+        self.n_kept = 0
+        """Cutouts that were fetched and stored so far; kept by its pump."""
         self.served_at = 0
         """When it last sent something, as a number of the limiter's that only grows."""
         self.wake: Callable[[], None] | None = None

@@ -14,7 +14,8 @@ from psfharvest.archive.fetch.bundle import BundleFetcher
 from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Delivery, Failure, Item
-from psfharvest.core.policy.route import MIN_SIZE, Route
+from psfharvest.core.policy.even_share import even_share
+from psfharvest.core.policy.route import FIRST_ANSWER_S, MIN_SIZE, TRIAL_MIN_SIZE, Route, Trial
 from psfharvest.core.ports import HostLimiter
 from psfharvest.events.histogram import Histogram
 from psfharvest.events.model import Switched
@@ -58,6 +59,10 @@ class RoutedFetcher:
         self._first: deque[Item] = deque()
         self._again: deque[Item] = deque()
         self._gathering_since = 0.0
+        self._n_taken = 0
+        """Whole cutouts that were taken so far."""
+        self._first_sent_at: float | None = None
+        """When the first single was sent."""
         self._way = ""
 
     @asynccontextmanager
@@ -110,8 +115,7 @@ class RoutedFetcher:
         """Return how many more items it would take now."""
         held = self.held()
         if not self._wants_bundles():
-            n_trials, size = self._trials_due()
-            return max(0, self._files.room() + n_trials * size - held)
+            return max(0, self._files_room() + sum(trial.n for trial in self._trials_due()) - held)
         wanted = self._size() * max(1, self._limiter.allowance())
         return max(0, wanted - held)
 
@@ -131,10 +135,14 @@ class RoutedFetcher:
         """Return what has arrived, verified; what can be sent meanwhile is sent."""
         deliveries = self._files.take()
         self._route.single(*self._files.last_taken)
+        if any(delivery.failure is not None for delivery in deliveries):
+            self._route.answered()
         if not is_behind:
             bundled = self._bundles.take()
             self._files.know_good([d.item for d in bundled if d.body is not None][-1:])
             deliveries += bundled
+        self._n_taken += sum(delivery.body is not None for delivery in deliveries)
+        if not is_behind:
             self._launch()
         return deliveries
 
@@ -150,37 +158,60 @@ class RoutedFetcher:
         """Return when a bundle that is not full stops waiting for more, or one on trial has taken too long."""
         now = anyio.current_time()
         left_s = self._bundles.trial_left_s(now)
+        if self._first_sent_at is not None and self._route.is_measuring(self._n_left()):
+            answer_due_at = self._first_sent_at + FIRST_ANSWER_S
+            left_s = min(left_s, answer_due_at - now if answer_due_at > now else inf)
         if (self._first or self._again) and self._limiter.allowance():
             left_s = min(left_s, self._gathering_since + GATHER_S - now)
         return None if left_s == inf else max(0.0, left_s)
 
+    def _n_left(self) -> int:
+        """Return how many cutouts wait that no request is under way for, as far as is known."""
+        n_unkept = self._n_taken - self._limiter.n_kept
+        return max(0, self._n_waiting() - self._files.exposed() - self._bundles.n_under_way - n_unkept)
+
     def _size(self) -> int:
         """Return what the next bundle should hold: near the end less, so that all connections end together."""
-        share = self._n_waiting() // max(1, self._limiter.connections)
-        return min(self._route.size, max(MIN_SIZE, share))
+        outstanding = self._bundles.outstanding(anyio.current_time())
+        share = even_share(self._n_left(), outstanding, self._limiter.connections)
+        return min(self._route.size, max(TRIAL_MIN_SIZE, share))
 
     def _wants_bundles(self) -> bool:
-        return self._route.wants_bundles(self._n_waiting())
+        return self._route.wants_bundles(self._n_left() if self._route.via == "auto" else 1)
 
-    def _trials_due(self) -> tuple[int, int]:
-        """Return how many bundles should go on trial now, and how many cutouts each should hold."""
-        wanted, size = self._route.trial(self._n_waiting())
-        return max(0, wanted - self._bundles.n_trials), size
+    def _trials_due(self) -> list[Trial]:
+        """Return which bundles should go on trial now, beside those that are."""
+        trials = self._route.trials(self._n_left())[: max(1, self._limiter.connections // 2)]
+        return trials[self._bundles.n_trials :]
+
+    def _files_room(self) -> int:
+        """Return how many singles may start now: bundles on trial, or yet to be tried, need connections, too."""
+        room = self._files.room()
+        n_trials = self._bundles.n_trials
+        if self._route.is_measuring(self._n_left()):
+            n_trials = max(n_trials, self._limiter.connections // 2)
+        if not n_trials:
+            return room
+        return max(0, min(room, self._limiter.connections - n_trials - self._files.exposed()))
 
     def _launch_trials(self) -> None:
-        n_trials, size = self._trials_due()
-        if n_trials:
+        due = self._trials_due()
+        if due:
             again = [item for item in self._singles if item.attempts]
             fresh = deque(item for item in self._singles if not item.attempts)
-            while n_trials and len(fresh) >= size and self._files.room():
+            for trial in due:
+                if len(fresh) < trial.n or not self._limiter.allowance():
+                    break
                 again_by_name: deque[Item] = deque()
-                self._bundles.start(_distinct(fresh, size, again_by_name), is_trial=True)
+                self._bundles.start(_distinct(fresh, trial.n, again_by_name), trial)
                 again += again_by_name
-                n_trials -= 1
             self._singles = deque([*again, *fresh])
 
     def _launch(self) -> None:
-        self._bundles.end_trials(anyio.current_time())
+        now = anyio.current_time()
+        if self._first_sent_at is not None:
+            self._route.waited(now - self._first_sent_at)
+        self._bundles.note_trials(now)
         if not self._wants_bundles():
             self._singles.extendleft(reversed([*self._again, *self._first]))
             self._again.clear()
@@ -188,13 +219,14 @@ class RoutedFetcher:
             self._launch_trials()
         self._note_switch()
         self._launch_singles()
-        is_due = anyio.current_time() - self._gathering_since >= GATHER_S
+        is_due = now >= self._gathering_since + GATHER_S or self.held() >= self._n_left()
         while self._again and self._limiter.allowance() and (is_due or len(self._again) >= MIN_SIZE):
             self._bundles.start(
                 _distinct(self._again, max(MIN_SIZE, self._route.size // RETRY_SHARE), self._singles)
             )
         while self._first and self._limiter.allowance() and (is_due or len(self._first) >= self._size()):
             self._bundles.start(_distinct(self._first, self._size(), self._singles))
+            is_due, self._gathering_since = self.held() >= self._n_left(), now
 
     def _note_switch(self) -> None:
         """Emit an event, and recall what waits in the wire, when the choice has changed."""
@@ -204,8 +236,10 @@ class RoutedFetcher:
             self._limiter.emit(Switched, before=before, after=self._way, why=self._route.why())
 
     def _launch_singles(self) -> None:
-        n = min(len(self._singles), self._files.room())
+        n = min(len(self._singles), self._files_room())
         if n:
+            if self._first_sent_at is None:
+                self._first_sent_at = anyio.current_time()
             self._files.submit([self._singles.popleft() for _ in range(n)])
 
 

@@ -35,7 +35,7 @@ from psfharvest.core.aclosing import closing
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
 from psfharvest.core.policy.retry import answered_at, classify_status
-from psfharvest.core.policy.route import MIN_SIZE, Route
+from psfharvest.core.policy.route import MIN_SIZE, Route, Trial
 from psfharvest.core.ports import HostLimiter, Staging
 from psfharvest.core.tar import Member, TarWalk
 from psfharvest.events.histogram import Histogram
@@ -64,9 +64,11 @@ class _Bundle:
     absent: dict[str, Item]
     arrived: Arrivals
     started_at: float
-    is_trial: bool = False
+    trial: Trial | None = None
     """It measures whether bundles are faster than single files, and may be abandoned."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    is_ended: bool = False
+    """Its connection is free again; what it brought may still have to be handed on."""
     is_tls: bool = False
     """Each byte was checked by TLS: what arrived whole has as much evidence as a file of its own would have."""
     is_proven: bool = False
@@ -167,16 +169,35 @@ class BundleFetcher:
 
     def trial_left_s(self, now: float) -> float:
         """Return in how many seconds the next bundle on trial is to be abandoned; infinity without one."""
-        under_way = (bundle for bundle in self._trials if not bundle.scope.cancel_called)
-        return min((b.started_at + self._route.trial_limit_s(len(b.items)) - now for b in under_way), default=inf)
+        return min((self._trial_ends_at(b) - now for b in self._trials if not b.scope.cancel_called), default=inf)
 
-    def end_trials(self, now: float) -> None:
-        """Abandon bundles on trial that have taken too long; their items are asked for again, uncharged."""
+    def note_trials(self, now: float) -> None:
+        """
+        Take account of what bundles on trial have brought so far.
+
+        Those that have taken too long are abandoned: their items are asked for again, uncharged.
+        """
         for bundle in self._trials:
-            if now - bundle.started_at >= self._route.trial_limit_s(len(bundle.items)):
+            self._route.progressed(bundle.arrived.n_whole, now - bundle.started_at)
+        for bundle in self._trials:
+            if now >= self._trial_ends_at(bundle):
                 bundle.scope.cancel()
 
-    def start(self, items: Sequence[Item], *, is_trial: bool = False) -> None:
+    def outstanding(self, now: float) -> list[float]:
+        """Return how many cutouts are still to come by each bundle under way, as far as can be known."""
+        pace = self._route.bundled_per_s  # an archive that packs before it sends shows nothing until then
+        return [
+            max(0.0, min(len(bundle.absent), len(bundle.items) - pace * (now - bundle.started_at)))
+            for bundle in self._under_way
+            if not bundle.is_ended
+        ]
+
+    @property
+    def n_under_way(self) -> int:
+        """Cutouts that were asked for in bundles and have not been handed on."""
+        return sum(len(bundle.absent) + len(bundle.arrived) for bundle in self._under_way) + len(self._outbox)
+
+    def start(self, items: Sequence[Item], trial: Trial | None = None) -> None:
         """Ask for items, no two of which have one file name, in one bundle."""
         if not items:
             return
@@ -184,9 +205,9 @@ class BundleFetcher:
         self.bundles += 1
         arrived = Arrivals(self._staging.begin(), self._memory_bytes)
         by_name = {datauri.file_name(item.uri): item for item in items}
-        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time(), is_trial)
+        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time(), trial)
         self._under_way.append(bundle)
-        if is_trial:
+        if trial is not None:
             self._trials.append(bundle)
         self._group.start_soon(self._run, bundle)
 
@@ -234,7 +255,8 @@ class BundleFetcher:
             failure: Failure | None = None
             with bundle.scope:
                 failure = await self._stream(bundle)
-            if bundle.is_trial:
+            bundle.is_ended = True
+            if bundle.trial is not None:
                 self._trials.remove(bundle)
             is_reported = True
             if bundle.scope.cancelled_caught:
@@ -310,6 +332,8 @@ class BundleFetcher:
         for piece in inflate.pieces(chunk):
             for member in walk.feed(piece):
                 self._receive(member, bundle)
+            if bundle.trial is not None:
+                self._wake()  # its pace may decide
             if bundle.arrived.is_full:
                 await anyio.to_thread.run_sync(bundle.arrived.spill, limiter=self._disk)
             else:
@@ -390,6 +414,9 @@ class BundleFetcher:
                 )
                 bundle.arrived.add(Delivery(item, None, failure=why, is_lost=is_lost))
         bundle.absent.clear()
+
+    def _trial_ends_at(self, bundle: _Bundle) -> float:
+        return inf if bundle.trial is None else bundle.started_at + self._route.trial_limit_s(bundle.trial)
 
     def _give_back(self, bundle: _Bundle) -> None:
         """Let the items of a bundle that was abandoned be asked for again; what came over TLS is kept."""
