@@ -427,7 +427,7 @@ class Pump:
         if len(self._fresh) < max(1, self._fresh_max // 2):
             self._signals.room.set()
 
-    def _submit(self, batch: Sequence[Item], *, is_cut: bool) -> None:
+    def _submit(self, batch: Sequence[Item], *, is_cut: bool = False) -> None:
         self._sent += len(batch)
         self._ledger.sent(batch)
         self._fetcher.submit(batch)
@@ -440,9 +440,7 @@ class Pump:
         self._share.n_waiting = self._fetcher.held() + 1
         batch = self._examiner.probe(self._fetcher.room())
         if batch:
-            self._sent += 1
-            self._ledger.sent(batch)
-            self._fetcher.submit(batch)
+            self._submit(batch)
 
     def _choose(self, item: Item, batch: list[Item]) -> None:
         if item.number in self._unwanted:
