@@ -37,7 +37,6 @@ import zlib
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import accumulate
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ PLAIN, STEPS = -2, -1
 """Values of `like` that are no column's index."""
 _AROUND = 3
 """Two quotes and a comma: what a word takes beside its letters."""
-_LENGTH = itemgetter(1)
-"""The length of a column's stream, of its entry in the head."""
+_FEW = 4
+"""Columns of a block whose entries are parsed one by one."""
 
 
 class Entry(NamedTuple):
@@ -99,12 +98,14 @@ class Block:
     def __init__(self, blob: bytes) -> None:
         if len(blob) < START.size:
             raise ValueError("a block of catalogue rows is cut off")
-        length, crc = START.unpack_from(blob)
+        length, crc = map(int, START.unpack_from(blob))
         head = blob[START.size : START.size + length]
         _check(head, crc)
-        n_rows, *self._entries = json.loads(_inflated(head))
+        self._head = _inflated(head).decode("ascii")
+        n_rows, *self._written = self._head[1:-1].split(",[")
         self.n_rows = int(n_rows)
-        self._starts = list(accumulate(map(_LENGTH, self._entries), initial=START.size + length))
+        self._entries: list[list[Any]] = []
+        self._starts: list[int] = [START.size + length]
         self._blob = blob
         self._columns: dict[int, Column] = {}
         self._rows: list[tuple[Any, ...]] | None = None
@@ -112,7 +113,7 @@ class Block:
     @property
     def n_columns(self) -> int:
         """How many columns it has."""
-        return len(self._entries)
+        return len(self._written)
 
     def column(self, index: int) -> Column:
         """Return one column."""
@@ -123,22 +124,38 @@ class Block:
 
     def row(self, index: int, columns: Iterable[int] | None = None) -> list[Any]:
         """Return the values of one row: of all columns, or of some."""
-        chosen = range(len(self._entries)) if columns is None else columns
+        chosen = range(self.n_columns) if columns is None else columns
         return [self.column(column).value(index) for column in chosen]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the values of all rows."""
         if self._rows is None:
-            columns = (self.column(column).values() for column in range(len(self._entries)))
+            columns = (self.column(column).values() for column in range(self.n_columns))
             self._rows = list(zip(*columns, strict=True))
         return self._rows
 
     def _decoded(self, index: int) -> Column:
-        entry = Entry(*self._entries[index])
-        stream = self._blob[self._starts[index] : self._starts[index + 1]]
+        entry = self._entry(index)
+        start = self._start(index)
+        stream = self._blob[start : start + entry.length]
         _check(stream, entry.crc)
         like = self.column(entry.like) if entry.like >= 0 else None
         return Column(entry, self.n_rows, _inflated(stream), like)
+
+    def _entry(self, index: int) -> Entry:
+        """Return a column's entry: of few columns each is parsed apart, of many all are at once."""
+        if not self._entries and len(self._columns) >= _FEW:
+            _, *self._entries = json.loads(self._head)
+        if self._entries:
+            return Entry(*self._entries[index])
+        kind, *numbers = self._written[index].rstrip("]").split(",")
+        return Entry(kind.strip('"'), *map(int, numbers))
+
+    def _start(self, index: int) -> int:
+        """Return where a column's stream begins."""
+        for written in self._written[len(self._starts) - 1 : index]:
+            self._starts.append(self._starts[-1] + int(written.split(",", 2)[1]))
+        return self._starts[index]
 
 
 class Column:
