@@ -266,6 +266,7 @@ def test_ten_thousand_columns():
     assert [(1.5,) * 10_000] * 3 == rows.values
 
 
+@pytest.mark.campaign
 def test_an_answer_stays_small():
     """Fifty thousand rows of ten columns take a fraction of what they would as dicts."""
     names = [f"column{n}" for n in range(10)]

@@ -123,7 +123,7 @@ async def streamed(wire: Wire, request: Request) -> Answer:
         return Answer(request, failure=broken.failure)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(8)
 @pytest.mark.filterwarnings("ignore:Async generator '(httpx|httpcore)")
 @pytest.mark.parametrize("name", list(HEADS))
 def test_hostile_heads(server: WireServer, make: Callable[..., Wire], name: str) -> None:

@@ -222,6 +222,7 @@ def test_an_export_that_breaks_off_is_seen_to(psfharvest, tmp_path: Path) -> Non
     assert "Traceback" not in said
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("host", ["::", "0.0.0.0", "localhost", "127.0.0.2"])
 def test_what_is_printed_can_be_opened(stars: Path, host: str) -> None:
     """Every address of this machine means those of both protocols."""

@@ -455,6 +455,7 @@ def test_any_damage_to_files_is_told_exactly(
     check_sound(folder)
 
 
+@pytest.mark.campaign
 @settings(max_examples=examples(40))
 @given(data=st.data())
 def test_any_damage_to_a_shard_costs_only_what_it_hits(

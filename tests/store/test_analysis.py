@@ -153,6 +153,7 @@ def test_a_grid_of_epsfs_is_a_gridded_model(stars: Harvest) -> None:
         uvis[:4].epsf(1, region=5)
 
 
+@pytest.mark.campaign
 def test_an_epsf_of_native_pixels_is_not_smoothed(stars: Harvest) -> None:
     """A kernel of five points is wider than the core there: its peak was half of the true one."""
     model = stars.select(filter="F606W", detector="UVIS", size_px=51, n_sat_pixels=0).epsf(1)

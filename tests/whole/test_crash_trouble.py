@@ -51,6 +51,7 @@ def is_told(trial: Trial, *words: str) -> bool:
     return re.search(rf"^(Sink|Manifest)Error: .*({'|'.join(words)})", trial.log(), re.MULTILINE) is not None
 
 
+@pytest.mark.campaign
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 @pytest.mark.parametrize("source", sampled(["list", "query"], ["query"]))
@@ -67,7 +68,7 @@ def test_files_that_may_not_grow(world: World, tmp_path: Path, sink: str, source
     assert stops > 3
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_disk_that_fills_up(world: World, tmp_path: Path, sink: str) -> None:
     """The same with a real disk, where one can be had; elsewhere with files that may not grow."""
@@ -86,6 +87,7 @@ def test_a_disk_that_fills_up(world: World, tmp_path: Path, sink: str) -> None:
         trial.finish()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("wire", ["curl", "httpx"])
 @pytest.mark.parametrize("sink", SINKS)
 def test_few_files_may_be_open(world: World, tmp_path: Path, wire: str, sink: str) -> None:
@@ -132,6 +134,7 @@ def test_a_new_folder_where_none_may_be_made(world: World, tmp_path: Path) -> No
     assert [] == list(closed.iterdir())
 
 
+@pytest.mark.campaign
 def test_a_second_process_is_refused_and_harms_nothing(world: World, tmp_path: Path) -> None:
     """While one life harvests, another is told who it is (status 2); once the first is killed, it may."""
     trial = Trial(world, Combination("curl", "shards", "file", "list"), tmp_path, seed=8)

@@ -20,6 +20,7 @@ CASES = [f"{what} {loop}" for what in KINDS for loop in ("asyncio", "trio")]
 NOW = ["parquet asyncio", "shards+ trio", "stream asyncio"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("case", sampled(CASES, NOW))
 def test_the_loop_imports_nothing(simulator: Simulator, tmp_path: Path, case: str) -> None:
     """In a fresh process, from the opening of an archive on: runs, a resumed one, a stream, a query."""

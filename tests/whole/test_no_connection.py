@@ -105,6 +105,7 @@ class LateServer(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+@pytest.mark.campaign
 async def test_requests_sent_together_are_one_try(simulator: Simulator) -> None:
     """Dozens of fetches at once do not use up the three tries at once: a server that starts answers all."""
     uri = await anyio.to_thread.run_sync(_any_uri, simulator.url)
