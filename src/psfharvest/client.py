@@ -477,4 +477,4 @@ class Archive:
         if self._session is None:
             raise BadInput("this Archive is not open; use it as: async with Archive() as archive: ...")
         self._home.require()
-        return self._session
+        return self._session.usable()

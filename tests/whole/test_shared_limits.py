@@ -238,6 +238,32 @@ async def test_closing_ends_the_own_work_only(simulator: Simulator) -> None:
     assert simulator.count("file") < 1000
 
 
+async def test_what_is_asked_after_the_end_of_the_other_is_refused(simulator: Simulator) -> None:
+    """Every verb says so in words, also through an archive in between that was closed before."""
+    uri = "mast:HST/product/a.fits"
+
+    async def read(archive: Archive) -> None:
+        async with archive.stream([uri]) as cutouts:
+            async for _ in cutouts:
+                pass
+
+    first = Archive(simulator.url)
+    async with first:
+        middle = Archive(share=first)
+        async with middle:
+            last = Archive(share=middle)
+            await last.__aenter__()
+        assert await last.count("UVIS")
+    try:
+        for work in (last.count("UVIS"), last.query("UVIS"), last.fetch(uri), last.limit(1), read(last)):
+            with pytest.raises(BadInput, match="the Archive that this one shares connections with was closed"):
+                await work
+        with pytest.raises(BadInput, match="was closed"):
+            last.hold(1.0)
+    finally:
+        await last.aclose()
+
+
 @pytest.mark.parametrize("given", ["url", "limits", "token", "client"])
 async def test_what_the_other_decides_is_refused(simulator: Simulator, given: str) -> None:
     """Another address, client, token or other limits beside `share` are refused by name."""

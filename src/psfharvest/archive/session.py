@@ -121,6 +121,14 @@ class Session:
             self._keeper = SlotKeeper(slots, self.limiter, self._wire)
             start_in_loop(self._keeper.run, "psfharvest-slots")
 
+    def usable(self) -> Session:
+        """Return itself; raise `BadInput` when the archive whose connections it shares was closed."""
+        if self.limiter.is_closed and not self._is_owner:
+            raise BadInput(
+                "the Archive that this one shares connections with was closed; close it last, or open both anew"
+            )
+        return self
+
     async def aclose(self) -> None:
         """End what is under way, and close what is ours; a caller's client is not."""
         error = BadInput("this Archive was closed while it was at work")
