@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -184,3 +185,27 @@ def test_no_inodes_are_told_apart_from_no_room(simulator: Simulator, tmp_path: P
 
     shutil.rmtree(folder)
     assert 0 == limited(tmp_path, *words_of(simulator, folder, "shards"), limit=lambda: None).status
+
+
+@pytest.mark.parametrize("n_left", sampled([0, 1, 2, 3, 4, 5, 6, 8], [2]))
+def test_the_last_inodes(psfharvest, simulator: Simulator, few_inodes, n_left: int) -> None:
+    """Wherever a harvest into shards meets the last one, the message says so; with more of them it goes on."""
+    if few_inodes is None:
+        return
+    ballast = few_inodes / "ballast"
+    ballast.mkdir()
+    with contextlib.suppress(OSError):
+        for n in range(100):
+            (ballast / str(n)).touch()
+    for path in sorted(ballast.iterdir())[:n_left]:
+        path.unlink()
+    words = words_of(simulator, str(few_inodes / "d"), "shards")
+    run = psfharvest(*words)
+    if run.status:
+        assert LOCAL == run.status, run.err
+        assert "no inodes" in run.err, run.err
+        assert "local_error" == run.account["stopped"]
+    shutil.rmtree(ballast)
+    again = psfharvest(*words)
+
+    assert (0, 60) == (again.status, again.account["done"])

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psfharvest.core import ranges
-from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.core.errors import BadInput, FolderRefused
 from psfharvest.filesystem import portable
+from psfharvest.filesystem.failures import cannot_use
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
 from psfharvest.store.manifest import place as places
@@ -76,7 +77,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be made") from error
+        raise cannot_use(error, folder, "choose a folder that can be made") from error
     with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
         portable.sync_folder(folder.absolute().parent)
     refuse_orphans(folder, settings.sink)

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from psfharvest.core.errors import FolderRefused, SinkError
+from psfharvest.core.errors import FolderRefused
 from psfharvest.filesystem import process
-from psfharvest.filesystem.failures import cannot_store
+from psfharvest.filesystem.failures import cannot_store, cannot_use
 from psfharvest.filesystem.file_lock import keep_from_children, try_lock, unlock
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.lease import BEAT_S, STALE_S, lease
@@ -40,7 +40,7 @@ def folder_lock(folder: Path) -> Iterator[str]:
     try:
         file = OpenFile(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise SinkError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+        raise cannot_use(error, folder, "choose a folder that can be written") from error
     keep_from_children(file)
     with file, ExitStack() as stack:
         note = ""

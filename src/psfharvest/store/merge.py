@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from psfharvest.core.errors import BadInput, FolderRefused, SinkError
+from psfharvest.core.errors import BadInput, FolderRefused
 from psfharvest.core.model import Report
 from psfharvest.filesystem import atomic
-from psfharvest.filesystem.failures import refused_as_sink_error
+from psfharvest.filesystem.failures import cannot_use, refused_as_sink_error
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
@@ -165,7 +165,7 @@ class Merging:
             try:
                 self.into.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise SinkError(f"{self.into}: {error.strerror}; choose a folder that can be made") from error
+                raise cannot_use(error, self.into, "choose a folder that can be made") from error
             stack.enter_context(folder_lock(self.into))
             yield from self._grow(home)
             self._commit(home)

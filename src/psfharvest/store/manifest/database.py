@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from psfharvest.core.errors import ManifestError
+from psfharvest.filesystem.failures import cannot_store, lacks_inodes
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.store.manifest import holders, migrate, place, snapshot
 from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, is_lock
@@ -26,6 +27,8 @@ READER_LOCK_WAIT_S = 2.0
 """How long a reader waits for a lock before it reads a copy."""
 _EXCLUSIVE = "PRAGMA locking_mode = EXCLUSIVE"
 _NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL)
+_NOT_MADE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL)
+"""What SQLite says where it cannot make a file."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTSUP}
 
 
@@ -85,7 +88,7 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
         partial.unlink(missing_ok=True)
         OpenFile(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY).close()  # SQLite would take no heed of the umask
     except OSError as error:
-        raise ManifestError(f"{partial}: {error.strerror}") from error
+        raise ManifestError(str(cannot_store(error, partial))) from error
     # nobody else knows the file: it needs no lock, which the file system may not have
     connection = _connect(partial, "rw", vfs=_vfs(without_locks=True))
     with translated(at), contextlib.closing(connection):
@@ -97,7 +100,7 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
     try:
         partial.replace(at.path)
     except OSError as error:
-        raise ManifestError(f"{at.path}: {error.strerror}") from error
+        raise ManifestError(str(cannot_store(error, at.path))) from error
 
 
 def to_write(at: Place, *, durable: bool) -> Opened:
@@ -207,8 +210,7 @@ def translated(at: Place) -> Iterator[None]:
         if str(error).startswith(("no such table", "no such column")):
             raise damaged(at, str(error)) from error
         if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
-            words = f"{at.path}: {error}; mend that, then run the same again"
-            raise ManifestError(words) from error
+            raise ManifestError(f"{at.path}: {_described(at, error)}, then run the same again") from error
         raise damaged(at, str(error)) from error
 
 
@@ -216,6 +218,14 @@ def damaged(at: Place, words: str) -> ManifestError:
     """Return the error of a manifest that holds what it cannot hold."""
     remedy = f"move it away, and 'psfharvest adopt {at.folder}' makes it anew from what is stored"
     return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
+
+
+def _described(at: Place, error: sqlite3.DatabaseError) -> str:
+    """Return what SQLite refused and what to do about it."""
+    may_lack_inodes = getattr(error, "sqlite_errorcode", 0) & 0xFF in (*_NO_WAL, *_NOT_MADE)
+    if may_lack_inodes and lacks_inodes(at.path):
+        return f"{error}: bytes are free on its file system, but no inodes, and its journal takes one; remove files"
+    return f"{error}; mend that"
 
 
 def _doubt(at: Place, opened: Opened) -> str:
