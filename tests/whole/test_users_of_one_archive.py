@@ -217,6 +217,28 @@ async def test_several_tasks_read_one_stream(archive: Archive) -> None:
     assert sorted(uris) == sorted(uri for mine in read for uri in mine)
 
 
+async def test_a_stream_that_was_left_is_read_no_more(archive: Archive) -> None:
+    """Who reads on behind its block, or in another task, gets what had come, and then an error, not a wait."""
+    uris = await uris_of(archive, 200)
+    refused: list[BadInput] = []
+
+    async def read() -> None:
+        try:
+            async for _ in cutouts:
+                pass
+        except BadInput as error:
+            refused.append(error)
+
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as group:
+            async with archive.stream(uris) as cutouts:
+                group.start_soon(read)
+                await anyio.sleep(0.01)
+            await read()
+
+    assert ["this stream was left" in str(error) for error in refused] == [True, True]
+
+
 async def test_a_call_that_leaves_takes_its_request_back(slow: Simulator) -> None:
     """What waits behind others and is left is never sent; what is sent serves the next call for it."""
     for client in (None, httpx.AsyncClient()):

@@ -9,6 +9,7 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
+from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Item, Outcome, Progress, State, Tally
 from psfharvest.engine.pump import Pump
@@ -80,12 +81,15 @@ class CutoutStream:
     async def fill(self, pump: Pump, source: AsyncIterable[Sequence[Item]]) -> None:
         """Run a pump into this stream; what stops it is raised where the stream is read."""
         self._made_room = pump.wake
+        error: Exception | None = BadInput("this stream was left: read it within its 'async with' block")
         try:
             await pump.run(source)
-        except Exception as error:  # noqa: BLE001 - raised by __anext__
-            self._error = error
-        self._is_over = True
-        self._news.set()
+            error = None
+        except Exception as raised:  # noqa: BLE001 - raised by __anext__
+            error = raised
+        finally:
+            self._error, self._is_over = error, True
+            self._news.set()
 
     async def _next(self) -> Outcome:
         while not self._outcomes:
