@@ -42,7 +42,7 @@ from psfharvest.store.folder import Settings
 if TYPE_CHECKING:
     from astropy.table import Table
 
-AHEAD_PER_CONNECTION = 2
+AHEAD_EACH = 2
 """How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
 
 
@@ -293,7 +293,7 @@ class Archive:
         with session.share() as share, watching(progress) as watch:
             fetcher, tell = session.streamer(share, via, suspicion.accepted)  # may refuse: nothing is open yet
             mashup = session.mashup(share, SHORT_PATIENCE_S)
-            cutouts = CutoutStream(lambda: ahead or AHEAD_PER_CONNECTION * share.connections, tell)
+            cutouts = CutoutStream(lambda: ahead or AHEAD_EACH * share.connections, tell, self._home.require)
             source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)
             pump = Pump(
                 fetcher,

@@ -121,6 +121,22 @@ async def test_another_loop_is_refused_in_words(
         await stream(archive)
 
 
+@pytest.mark.parametrize("run", [lambda use: asyncio.run(use()), trio.run], ids=["asyncio", "trio"])
+async def test_a_stream_is_read_in_its_own_loop(simulator: Simulator, run: Callable[..., object]) -> None:
+    """Another loop and thread that goes on reading one is refused in words; the first loop gets every cutout."""
+    async with (
+        Archive(simulator.url, limits=Limits(max_connections=2)) as archive,
+        archive.stream(QUERY, suffixes=["flt"]) as cutouts,
+    ):
+        n = len([await anext(cutouts)])
+        error = await anyio.to_thread.run_sync(use_in, run, lambda: anext(cutouts))
+        n += len([cutout async for cutout in cutouts])
+
+    assert isinstance(error, BadInput)
+    assert "another event loop" in str(error)
+    assert 5 == n
+
+
 def test_closed_archives_open_again_in_another_loop(simulator: Simulator) -> None:
     """What was closed belongs to no loop: it may be opened in the next one."""
     archive = Archive(simulator.url)

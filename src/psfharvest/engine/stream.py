@@ -27,6 +27,8 @@ class CutoutStream:
         Returns how many cutouts may be on their way to the reader.
     on_settled
         Called with each batch of outcomes.
+    require
+        Called at each look for a cutout; raises where the reader may not read, as in another event loop.
 
     Attributes
     ----------
@@ -36,8 +38,14 @@ class CutoutStream:
         How many ended in which state.
     """
 
-    def __init__(self, ahead: Callable[[], int], on_settled: Callable[[Sequence[Outcome]], object] = len) -> None:
+    def __init__(
+        self,
+        ahead: Callable[[], int],
+        on_settled: Callable[[Sequence[Outcome]], object] = len,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
         self._on_settled = on_settled
+        self._require = require
         self.failures: deque[Outcome] = deque(maxlen=FAILURES_SHOWN)
         self.states: Counter[State] = Counter()
         self._ahead = ahead
@@ -54,6 +62,7 @@ class CutoutStream:
 
     async def __anext__(self) -> Cutout:
         while True:
+            self._require()
             await anyio.lowlevel.checkpoint()
             outcome = await self._next()
             self.states[outcome.state] += 1
