@@ -38,7 +38,7 @@ def write(content: Content, out: Path) -> None:
     schema = arrow.schema(
         kinds, {name: size for size, name in names.items()}, texts=texts, provenance=content.provenance
     )
-    with arrow.writer(out, schema) as writer:
+    with arrow.group_writer(out, schema) as write_table:
         for size in sizes:
             for batch in content.batches(size):
                 columns = {name: batch.column(name, kind) for name, kind in kinds.items()}
@@ -46,4 +46,4 @@ def write(content: Content, out: Path) -> None:
                     name: batch.images if s == size else np.full((len(batch), s, s), np.nan, np.float32)
                     for s, name in names.items()
                 }
-                writer.write_table(arrow.table_of_columns(schema, columns, batch.headers, images))
+                write_table(arrow.table_of_columns(schema, columns, batch.headers, images))
