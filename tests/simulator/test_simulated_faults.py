@@ -56,6 +56,9 @@ def test_grammar(text, expected):
         ("reset:5,form=cut", "at"),
         ("status:9", "100..999"),
         ("text,rate=2", "0..1"),
+        ("stall:seconds=nan", "seconds must be a number from 0"),
+        ("stall:seconds=-3", "seconds must be a number from 0"),
+        ("truncate:at=inf", "at must be a number from 0"),
     ],
 )
 def test_mistakes_are_told_what_is_allowed(text, told):

@@ -75,6 +75,7 @@ among a bundle's URIs, at most ``members`` of them (1 if none of the three is gi
 choose nothing is left to the faults behind.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 from urllib.parse import unquote
@@ -188,6 +189,9 @@ class Fault(_Parameters):
             raise ValueError(f"{self.kind}: code must lie in 100..999, not {self.code}")
         if self.rate is not None and not 0 <= self.rate <= 1:
             raise ValueError(f"{self.kind}: rate must lie in 0..1, not {self.rate}")
+        for word, number in (("at", self.at), ("seconds", self.seconds), ("bytes_per_s", self.bytes_per_s)):
+            if number is not None and not 0 <= number < math.inf:
+                raise ValueError(f"{self.kind}: {word} must be a number from 0, not {number}")
 
     @property
     def about(self) -> str:
