@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from math import inf
 from typing import Any
 
@@ -187,12 +188,18 @@ class RoutedFetcher:
     def _files_room(self) -> int:
         """Return how many singles may start now: bundles on trial, or yet to be tried, need connections, too."""
         room = self._files.room()
-        n_trials = self._bundles.n_trials
+        n_trials = self._bundles.n_trials + self._n_ready_trials()
         if self._route.is_measuring(self._n_left()):
             n_trials = max(n_trials, self._limiter.connections // 2)
         if not n_trials:
             return room
         return max(0, min(room, self._limiter.connections - n_trials - self._files.exposed()))
+
+    def _n_ready_trials(self) -> int:
+        """Return how many due trials have their cutouts here; a wire full of singles leaves them no room."""
+        due = self._trials_due()
+        n_fresh = sum(not item.attempts for item in self._singles) if due else 0
+        return sum(total <= n_fresh for total in accumulate(trial.n for trial in due))
 
     def _launch_trials(self) -> None:
         due = self._trials_due()
@@ -210,7 +217,10 @@ class RoutedFetcher:
     def _launch(self) -> None:
         now = anyio.current_time()
         if self._first_sent_at is not None:
-            self._route.waited(now - self._first_sent_at)
+            is_due = (
+                now >= self._first_sent_at + FIRST_ANSWER_S
+            )  # as `next_due_s` reckons: a difference may be less
+            self._route.waited(max(now - self._first_sent_at, FIRST_ANSWER_S * is_due))
         self._bundles.note_trials(now)
         if not self._wants_bundles():
             self._singles.extendleft(reversed([*self._again, *self._first]))
