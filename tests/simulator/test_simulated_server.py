@@ -227,31 +227,3 @@ def test_public_names():
 
     assert len(set(names)) == len(names)
     assert all(hasattr(psfharvest.simulator, name) for name in names)
-
-
-def test_a_server_without_a_processor_counts_no_connection_twice() -> None:
-    """A client that left before the server came to accept it has nothing open when another one connects."""
-    program = (
-        "from psfharvest.simulator import Simulator\n"
-        "with Simulator() as simulator:\n"
-        "    print(simulator.url, flush=True)\n"
-        "    input()\n"
-        "    print(simulator.peak_connections, flush=True)\n"
-    )
-    line = [sys.executable, "-c", program]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            port = httpx.URL(server.stdout.readline().strip()).port
-            server.send_signal(signal.SIGSTOP)
-            for _ in range(3):
-                socket.create_connection(("127.0.0.1", port), timeout=30).close()
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as open_:
-                open_.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                server.send_signal(signal.SIGCONT)
-                assert open_.recv(20).startswith(b"HTTP/1.1 404")
-                peak, _ = server.communicate("\n", timeout=60)
-        finally:
-            server.kill()
-
-    assert "1\n" == peak

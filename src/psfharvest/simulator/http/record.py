@@ -188,7 +188,14 @@ class Record:
                 self._weight -= self._entries.popleft().weight
 
     def count(self, service: str = "any") -> int:
-        """Give the exact number of requests for a service since the start or the last `forget`."""
+        """
+        Give the exact number of requests since the start or the last `forget`.
+
+        Parameters
+        ----------
+        service
+            ``file``, ``fitscut``, ``bundle``, ``query``, ``columns``, ``other`` or ``any``.
+        """
         with self._lock:
             return self._counts[service]
 
@@ -208,11 +215,6 @@ class Record:
         """Count a request as answered."""
         with self._lock:
             self._in_flight -= 1
-
-    @property
-    def is_peak(self) -> bool:
-        """Whether one more connection is more than there ever were at once."""
-        return self._connections >= self.peak_connections
 
     def connection_opens(self) -> int:
         """Count a connection, and give it a number."""

@@ -7,7 +7,6 @@ The law: importing this module imports uvicorn; nothing else here does.
 import asyncio
 import contextlib
 import email.utils
-import socket
 import ssl
 import time
 from typing import Any, Final
@@ -22,8 +21,6 @@ from psfharvest.simulator.http.record import Record
 
 _BACKLOG: Final = 4_096
 _PARTING_S: Final = 0.5
-_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
-_ESTABLISHED: Final = 1
 
 
 class _Connection(HttpToolsProtocol):
@@ -36,8 +33,6 @@ class _Connection(HttpToolsProtocol):
         self._is_counted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if self._record.is_peak:
-            self._let_go_of_left()
         super().connection_made(transport)
         self._extensions = {TRANSPORT: transport, CONNECTION: self._record.connection_opens()}
         self._is_counted = True
@@ -50,16 +45,6 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._ends()
 
-    def _let_go_of_left(self) -> None:
-        """
-        Count connections as gone that their clients have left.
-
-        A server that had no processor for a while learns of them after it has accepted newer connections.
-        """
-        for other in self.connections:
-            if isinstance(other, _Connection) and not _is_established(other.transport):
-                other._ends()
-
     def _ends(self) -> None:
         if self._is_counted:
             self._is_counted = False
@@ -68,17 +53,6 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
-
-
-def _is_established(transport: asyncio.Transport) -> bool:
-    """Return whether both ends of a connection are open; True where the system does not tell."""
-    found = transport.get_extra_info("socket")
-    if found is None or _TCP_INFO is None:
-        return True
-    try:
-        return bool(found.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _ESTABLISHED)
-    except OSError:  # closed
-        return True
 
 
 class _Served:
