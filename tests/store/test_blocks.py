@@ -62,6 +62,8 @@ def far_apart_where_not_sampled() -> list[list[int]]:
 @example(rows=[[1, 1.0, True], [1.0, True, 1], [True, 1, 1.0]])
 @example(rows=[[-(2**62), 2**62 - 1], [2**62 - 1, -(2**62)]])
 @example(rows=[["ibe8", '"a"', ""], ["ibe9", "b,cd", ""], ["ibe8", '","d', None]])
+@example(rows=[["éa"], ["aé"]])  # escapes of one length
+@example(rows=[["abcde"], ["a"], ["b"]])  # two short ones take the room of a long one
 @example(rows=[[0.1 + 0.2, 1e22], [0.3, 9007199254740993.0]])
 def test_every_value_comes_back(rows: list[list[Any]]) -> None:
     """All rows at once, each row alone, and each column as an array give what was kept, type and bits."""

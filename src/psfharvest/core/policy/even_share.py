@@ -29,4 +29,4 @@ def even_share(n_left: int, outstanding: Sequence[float], connections: int) -> i
         connections -= 1
         if not connections:
             return n_left
-    return ceil((n_left + sum(busy)) / max(1, connections))
+    return ceil((n_left + sum(busy)) / connections)
