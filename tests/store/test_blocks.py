@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from psfharvest.store.manifest.block import Block, Column
+from psfharvest.store.manifest.block import Block
+from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.block_encoder import encode
 from sampling import examples
 

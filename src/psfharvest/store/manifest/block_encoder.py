@@ -16,7 +16,8 @@ from itertools import repeat
 from operator import eq, le, mul, sub, truediv
 from typing import Any, NamedTuple
 
-from psfharvest.store.manifest.block import MINUS_ZERO, NULL, PLAIN, START, STEPS, WHOLE, Entry
+from psfharvest.store.manifest.block import START
+from psfharvest.store.manifest.block_column import MINUS_ZERO, NULL, PLAIN, STEPS, WHOLE, Entry
 
 _LEVEL = 6
 _DECIMALS_MAX = 12

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.manifest.block import Column
+from psfharvest.store.manifest.block_column import Column
 
 Mask = NDArray[np.bool_]
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)

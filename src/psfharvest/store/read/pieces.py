@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.store.manifest import sources, spans
-from psfharvest.store.manifest.block import Block, Column
+from psfharvest.store.manifest.block import Block
+from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.sources import Layout
 from psfharvest.store.read.intervals import Numbers

@@ -23,7 +23,7 @@ from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import State
 from psfharvest.store import row_schema
 from psfharvest.store.manifest import items, sources
-from psfharvest.store.manifest.block import Column
+from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces
 from psfharvest.store.read.conditions import Condition

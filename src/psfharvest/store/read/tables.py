@@ -18,7 +18,7 @@ from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.errors import BadQuery
 from psfharvest.store.column_types import ColumnTypes, column, kind_of, wider
-from psfharvest.store.manifest.block import Column
+from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces, search
 from psfharvest.store.read.column_builder import ColumnBuilder, ColumnPart, constant, part_of
