@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psfharvest.core.catalog import columns as known_columns
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.errors import BadQuery
+from psfharvest.core.model import State
 from psfharvest.store.manifest.block_column import Column
 
 Mask = NDArray[np.bool_]
@@ -150,3 +152,29 @@ def _number(text: str) -> float | None:
         return float(text)
     except (ValueError, OverflowError):
         return None
+
+
+def check_values(criterion: Criterion) -> None:
+    """
+    Refuse values that would find nothing by mistake.
+
+    Raises
+    ------
+    BadQuery
+        For a state that is none, or a text for a column of numbers.
+    """
+    column = criterion.column
+    entry = known_columns.COLUMNS.get(column)
+    for value in criterion.values if isinstance(criterion, AnyOf) else ():
+        if column == "state" and value not in list(State):
+            raise BadQuery(f"state={value!r}: one of {', '.join(State)} is allowed", field=column)
+        if entry is not None and entry.kind in ("int", "float") and not _is_number(value):
+            raise BadQuery(f"{column}={value!r}: a number is allowed ({entry.description})", field=column)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -15,18 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.errors import BadQuery
 from psfharvest.core.fits.datauri import CutoutURI
-from psfharvest.core.model import State
 from psfharvest.store import row_schema
 from psfharvest.store.manifest import items, sources
 from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces
-from psfharvest.store.read.conditions import Condition
+from psfharvest.store.read.conditions import Condition, check_values
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 BATCH_SIZE = 512
@@ -109,7 +107,7 @@ def numbers(manifest: Manifest, criteria: Sequence[Criterion] = (), *, only_done
         such a value.
     """
     for criterion in criteria:
-        _check_values(criterion)
+        check_values(criterion)
     tally = manifest.tally()
     is_any_state = tally.done == tally.total or not only_done
     plain = [_sql_condition(c) for c in criteria if c.column in _PLAIN]
@@ -448,22 +446,3 @@ def _check_known(column: str, manifest: Manifest) -> None:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     words = f"column {column!r} is not in this harvest: {hint}it has {', '.join(there)}"
     raise BadQuery(words, field=column)
-
-
-def _check_values(criterion: Criterion) -> None:
-    """Refuse a state that is none, and a text for a column of numbers: a slip that would find nothing."""
-    column = criterion.column
-    entry = known.COLUMNS.get(column)
-    for value in criterion.values if isinstance(criterion, AnyOf) else ():
-        if column == "state" and value not in list(State):
-            raise BadQuery(f"state={value!r}: one of {', '.join(State)} is allowed", field=column)
-        if entry is not None and entry.kind in ("int", "float") and not _is_number(value):
-            raise BadQuery(f"{column}={value!r}: a number is allowed ({entry.description})", field=column)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
