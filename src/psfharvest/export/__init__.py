@@ -44,7 +44,8 @@ def export(
         ``(n, 51, 51)`` beside ``51/id`` and the other columns. ``.npz``: arrays ``images``, ``id``, … (or
         ``51/images``, … where there are several sizes). ``.fits``: for each size a cube ``IMAGES_51`` and a
         binary table ``STARS_51``. ``.h5``: a group a size as in Zarr; of one size also at the root. All have the
-        harvests' provenance. What stood there before is replaced.
+        harvests' provenance. A column whose name is in use (``images``, ``header``, ``ra`` in Parquet) has ``_``
+        behind it. What stood there before is replaced.
     sizes
         Only cutouts of these sides, in pixels; none is all.
     progress

@@ -15,6 +15,8 @@ from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.core.fits import acceptance, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
+from psfharvest.export import plain_text
+from psfharvest.export.names import exported_names
 from psfharvest.store.column_types import ColumnTypes
 from psfharvest.store.read.column_builder import part_of
 from psfharvest.store.read.harvest import Harvest
@@ -23,6 +25,10 @@ from psfharvest.store.row_schema import SKY, sky_columns
 BATCH_SIZE = 256
 MASK = "_mask"
 """Ending of the name of the boolean array that says where a column is null."""
+OWN = ("images", "image", "header", "provenance")
+"""Names that no column has in an export."""
+HARVEST = "harvest"
+"""Column of the folder, where several harvests are exported."""
 LEFT_OUT = ("state", "location", "attempts", "reason", "detail", "quirk")
 """Columns that say how a cutout came, not what it is."""
 
@@ -68,6 +74,8 @@ class Content:
     """
     The cutouts to export.
 
+    Columns have the catalogue's names, but for those that an export needs for itself (`exported_names`).
+
     Parameters
     ----------
     harvests
@@ -112,18 +120,22 @@ class Content:
         self._header_bytes: dict[int, int] = {}
         for size in self.counts:
             self._scan(size)
+        names = dict.fromkeys(name for kinds in self._kinds.values() for name in kinds.all())
+        self._names = exported_names(names, self._taken())
+        self._catalogue_names = {exported: name for name, exported in self._names.items()}
 
     def kinds(self, size: int) -> dict[str, str]:
         """Return the metadata columns of one size, each with its kind."""
-        return self._kinds[size].all() | (SKY if self._with_sky else {})
+        found = {self._names[name]: kind for name, kind in self._kinds[size].all().items()}
+        return found | (SKY if self._with_sky else {})
 
     def width(self, size: int, name: str) -> int:
         """Return how many characters the longest text of a column has."""
-        return self._kinds[size].width(name)
+        return self._kinds[size].width(self._catalogue_names[name])
 
     def has_null(self, size: int, name: str) -> bool:
         """Return whether a row of one size lacks a value of the column."""
-        return self._kinds[size].has_null(name)
+        return self._kinds[size].has_null(self._catalogue_names[name])
 
     def header_bytes(self, size: int) -> int:
         """Return how many bytes the longest header of one size may have."""
@@ -140,7 +152,7 @@ class Content:
         """
         total = sum(self.counts.values())
         for harvest, page, n in self._pages(size):
-            chosen = {name: page[name] for name in page if name not in LEFT_OUT}
+            chosen = {self._names[name]: page[name] for name in page if name not in LEFT_OUT}
             where = [page[name][0].tolist() for name in ("uri", "location", "size_bytes")]
             quirks = page["quirk"][0].tolist() if "quirk" in page else [""] * n
             for start in range(0, n, BATCH_SIZE):
@@ -171,6 +183,11 @@ class Content:
             raise LocalError(f"{uri}: no image of {size} x {size} px; run: {repair(harvest.folder)}")
         return _ReadCutout(uri, raw, header, image)
 
+    def _taken(self) -> set[str]:
+        """Return the names that are not to be the catalogue's columns'."""
+        sizes = {text for size in self.counts for text in (str(size), f"image_{size}")}
+        return {*OWN, *sizes, *(SKY if self._with_sky else ())}
+
     def _scan(self, size: int) -> None:
         kinds, longest = ColumnTypes(), 0
         for _, page, n in self._pages(size):
@@ -191,7 +208,9 @@ class Content:
             for page in chosen.column_pages():
                 n = len(page["uri"][0])
                 if len(self._harvests) > 1:
-                    page["harvest"] = np.full(n, str(harvest.folder)), None
+                    if HARVEST in page:
+                        page[f"{HARVEST}_"] = page[HARVEST]
+                    page[HARVEST] = np.full(n, str(harvest.folder)), None
                 yield chosen, page, n
 
 
@@ -217,4 +236,12 @@ def _kind(values: NDArray[Any]) -> str:
 
 
 def _width(values: NDArray[Any]) -> int:
-    return values.dtype.itemsize // 4 if values.dtype.kind == "U" else 1
+    """Return how many characters the longest text has, also as formats of ASCII only have it."""
+    if values.dtype.kind != "U":
+        return 1
+    texts = values.tolist()
+    return (
+        values.dtype.itemsize // 4
+        if plain_text.is_plain(texts)
+        else max(len(plain_text.escaped(text)) for text in texts)
+    )

@@ -3,8 +3,9 @@ FITS: for each size a cube ``IMAGES_51`` of shape ``(n, ny, nx)`` and a binary t
 
 It is written as it comes, so that no cube has to be in memory: rows wait in a temporary file. Null integers are the
 column's ``TNULL``, null floats NaN; a text or boolean column with nulls has ``NAME_mask`` beside it, True where
-null.
-The first header has the provenance, in the keywords of `Harvest.provenance`.
+null. FITS has ASCII only: a text with anything else is as Python's codec ``unicode_escape`` writes it, and in names
+of columns there is ``_`` for what is no letter or digit. The first header has the provenance, in the keywords of
+`Harvest.provenance`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import IO, Any
 import numpy as np
 from astropy.io import fits
 
+from psfharvest.export import plain_text
 from psfharvest.export.content import MASK, Content
 from psfharvest.store.column_types import about
 
 FILL_INT = -(2**63)
 BLOCK = 2880
+KEYWORD_LETTERS = 8
 COPY_BYTES = 2**22
 _DTYPES = {"int": ">i8", "float": ">f8", "bool": "?"}
 _LOGICAL = np.array([ord("F"), ord("T")], np.uint8)
@@ -54,8 +57,10 @@ def _first(provenance: Sequence[Mapping[str, str]]) -> bytes:
     header = fits.PrimaryHDU().header
     for number, about_one in enumerate(provenance):
         for name, text in about_one.items():
-            key = name.upper()[:8] if not number else f"{name.upper()[:6]}{number + 1}"
-            header[key] = _ascii(text.replace("\n", "; "))
+            place = str(number + 1) if number else ""
+            header[name.upper()[: KEYWORD_LETTERS - max(2 * bool(place), len(place))] + place] = plain_text.escaped(
+                text.replace("\n", "; ")
+            )
     return _block(header)
 
 
@@ -64,31 +69,38 @@ def _write_images(file: IO[bytes], rows: IO[bytes], content: Content, size: int,
     header["NAXIS3"] = n
     header["CTYPE3"] = ("CUTOUT", f"row of the table STARS_{size}")
     file.write(_block(header))
-    dtype, kinds = _row(content, size), content.kinds(size)
+    dtype, kinds, names = _row(content, size), content.kinds(size), _names(content, size)
     for batch in content.batches(size):
         file.write(batch.images.astype(">f4").tobytes())
         records = np.zeros(len(batch), _stored(dtype))
-        for name, kind in kinds.items():
-            values, mask = batch.column(name, kind)
+        for column, kind in kinds.items():
+            name = names[column]
+            values, mask = batch.column(column, kind)
             if kind == "str":
-                records[name] = np.char.encode(values, "ascii", "replace")
+                records[name] = [plain_text.escaped(text).encode("ascii") for text in values.tolist()]
             elif kind == "bool":
                 records[name] = _LOGICAL[values.astype(np.int64)]
             else:
                 records[name] = np.where(mask, FILL_INT, values) if kind == "int" else values
             if name + MASK in (dtype.names or ()):
                 records[name + MASK] = _LOGICAL[mask.astype(np.int64)]
-        records["header"] = [_ascii(text).encode() for text in batch.headers]
+        records["header"] = [text.encode("ascii", "replace") for text in batch.headers]
         rows.write(records.tobytes())
     _pad(file, 4 * n * size * size)
 
 
+def _names(content: Content, size: int) -> dict[str, str]:
+    """Return the name in the table for each column; FITS does not tell upper case from lower."""
+    return plain_text.names_of(content.kinds(size), ["header"], MASK)
+
+
 def _row(content: Content, size: int) -> np.dtype[Any]:
     fields: list[tuple[str, str]] = []
+    names = _names(content, size)
     for name, kind in content.kinds(size).items():
-        fields.append((name, _DTYPES.get(kind, f"S{content.width(size, name)}")))
+        fields.append((names[name], _DTYPES.get(kind, f"S{content.width(size, name)}")))
         if kind in ("str", "bool") and content.has_null(size, name):
-            fields.append((name + MASK, "?"))
+            fields.append((names[name] + MASK, "?"))
     return np.dtype([*fields, ("header", f"S{content.header_bytes(size)}")])
 
 
@@ -101,7 +113,9 @@ def _table_header(content: Content, size: int, n: int, dtype: np.dtype[Any]) -> 
     header = fits.BinTableHDU(np.zeros(0, dtype), name=f"STARS_{size}").header
     header["NAXIS2"] = n
     kinds = content.kinds(size)
-    for number, name in enumerate(dtype.names or (), 1):
+    columns = {written: name for name, written in _names(content, size).items()}
+    for number, written in enumerate(dtype.names or (), 1):
+        name = columns.get(written, written)
         unit, description = about(name)
         if unit:
             header[f"TUNIT{number}"] = unit
@@ -119,7 +133,3 @@ def _block(header: Any) -> bytes:
 
 def _pad(file: IO[bytes], n_bytes: int) -> None:
     file.write(bytes(-n_bytes % BLOCK))
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()

@@ -2,7 +2,8 @@
 HDF5: a group a size: ``images`` of shape ``(n, ny, nx)``, a data set for each column; one size at the root, too.
 
 Nulls are as in Zarr: integers have the attribute ``_FillValue``, floats are NaN, and a text or boolean column with
-nulls has ``NAME_mask``, True where null. The file's attribute ``provenance`` is a JSON text.
+nulls has ``NAME_mask``, True where null. The file's attribute ``provenance`` is a JSON text. A NUL, which texts of
+HDF5 end at, is U+FFFD.
 """
 
 from __future__ import annotations
@@ -89,6 +90,6 @@ def _fill(group: Any, kinds: dict[str, str], batch: ExportBatch, start: int) -> 
         values, is_null = batch.column(name, kind)
         if kind == "int":
             values = np.where(is_null, FILL_INT, values)
-        group[name][rows] = values.astype(object) if kind == "str" else values
+        group[name][rows] = [text.replace("\0", "\ufffd") for text in values.tolist()] if kind == "str" else values
         if name + MASK in group:
             group[name + MASK][rows] = is_null

@@ -8,13 +8,14 @@ them), null floats NaN; a text or boolean column with nulls has a second array, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from psfharvest.export.content import BATCH_SIZE, MASK, Content, ExportBatch
+from psfharvest.export.names import exported_names
 from psfharvest.store.column_types import about as column_about
 
 IMAGES_A_CHUNK = 16
@@ -25,7 +26,7 @@ HEADERS_A_CHUNK = 4 * BATCH_SIZE
 FILL_INT = -(2**63)
 """Stands for a null integer: no column of the catalogues has it as a value."""
 DIMENSIONS = ("cutout", "y_px", "x_px")
-"""No column bears these names, as ``x`` and ``y`` do, which xarray would take for coordinates along the axis."""
+"""A column of such a name, as ``x`` and ``y`` are, xarray would take for coordinates along the axis."""
 _MASKED = ("str", "bool")
 _DTYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 
@@ -44,15 +45,18 @@ def write(content: Content, out: Path) -> None:
     )
     for size, n in content.counts.items():
         group = root.create_group(str(size))
-        columns = {"images": _Column(_images(group, n, size), images_a_shard(size))}
-        for name, kind in content.kinds(size).items():
-            columns[name] = _Column(_values(group, name, n, kind, content.has_null(size, name)), VALUES_A_CHUNK)
-            if kind in _MASKED and content.has_null(size, name):
-                columns[name + MASK] = _Column(_mask(group, name, n), VALUES_A_CHUNK)
-        columns["header"] = _Column(_texts(group, n), HEADERS_A_CHUNK)
+        kinds = content.kinds(size)
+        axes = _Axes(group, n, tuple(exported_names(DIMENSIONS, kinds).values()))
+        columns = {"images": _Column(_images(axes, size), images_a_shard(size))}
+        for name, kind in kinds.items():
+            has_null = content.has_null(size, name)
+            columns[name] = _Column(_values(axes, name, kind, has_null), VALUES_A_CHUNK)
+            if kind in _MASKED and has_null:
+                columns[name + MASK] = _Column(_mask(axes, name), VALUES_A_CHUNK)
+        columns["header"] = _Column(_texts(axes), HEADERS_A_CHUNK)
         for batch in content.batches(size):
             for name, column in columns.items():
-                column.add(_part(batch, name, content.kinds(size)))
+                column.add(_part(batch, name, kinds))
         for column in columns.values():
             column.flush()
 
@@ -60,6 +64,14 @@ def write(content: Content, out: Path) -> None:
 def images_a_shard(size: int) -> int:
     """Return how many images of one size stand in one shard: a multiple of a chunk's."""
     return max(1, SHARD_BYTES // (4 * size * size * IMAGES_A_CHUNK)) * IMAGES_A_CHUNK
+
+
+class _Axes(NamedTuple):
+    """The group of a size, how many cutouts it has, and the names of its dimensions."""
+
+    group: Any
+    n: int
+    names: tuple[str, ...]
 
 
 class _Column:
@@ -106,37 +118,42 @@ def _part(batch: ExportBatch, name: str, kinds: dict[str, str]) -> Any:
     return values.astype(object) if kinds[name] == "str" else values
 
 
-def _images(group: Any, n: int, size: int) -> Any:
-    return group.create_array(
+def _images(axes: _Axes, size: int) -> Any:
+    return axes.group.create_array(
         "images",
-        shape=(n, size, size),
+        shape=(axes.n, size, size),
         chunks=(IMAGES_A_CHUNK, size, size),
         shards=(images_a_shard(size), size, size),
         dtype="float32",
         fill_value=np.nan,
-        dimension_names=DIMENSIONS,
+        dimension_names=axes.names,
     )
 
 
-def _values(group: Any, name: str, n: int, kind: str, has_null: bool) -> Any:
+def _values(axes: _Axes, name: str, kind: str, has_null: bool) -> Any:
     unit, description = column_about(name)
     about: dict[str, Any] = {"description": description, "unit": unit, "units": unit} if description else {}
     if kind == "int" and has_null:
         about["_FillValue"] = FILL_INT
-    return _array(group, name, n, _DTYPES[kind], about)
+    return _array(axes, name, _DTYPES[kind], about)
 
 
-def _mask(group: Any, name: str, n: int) -> Any:
-    return _array(group, name + MASK, n, "bool", {"description": f"True where {name} is null"})
+def _mask(axes: _Axes, name: str) -> Any:
+    return _array(axes, name + MASK, "bool", {"description": f"True where {name} is null"})
 
 
-def _array(group: Any, name: str, n: int, dtype: str, about: dict[str, Any]) -> Any:
-    return group.create_array(
-        name, shape=(n,), chunks=(VALUES_A_CHUNK,), dtype=dtype, attributes=about, dimension_names=DIMENSIONS[:1]
+def _array(axes: _Axes, name: str, dtype: str, about: dict[str, Any]) -> Any:
+    return axes.group.create_array(
+        name,
+        shape=(axes.n,),
+        chunks=(VALUES_A_CHUNK,),
+        dtype=dtype,
+        attributes=about,
+        dimension_names=axes.names[:1],
     )
 
 
-def _texts(group: Any, n: int) -> Any:
-    return group.create_array(
-        "header", shape=(n,), chunks=(HEADERS_A_CHUNK,), dtype="string", dimension_names=DIMENSIONS[:1]
+def _texts(axes: _Axes) -> Any:
+    return axes.group.create_array(
+        "header", shape=(axes.n,), chunks=(HEADERS_A_CHUNK,), dtype="string", dimension_names=axes.names[:1]
     )

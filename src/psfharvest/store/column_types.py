@@ -21,6 +21,8 @@ _OURS = {
 """Unit and meaning of columns that are no catalogue's."""
 _KINDS = {str: "str", float: "float", int: "int", bool: "bool"}
 _NONE = "str"
+_INT_END = 2**63
+"""Integers below it and above its negative are ``int``: the lowest of 64 bits stands for null in some formats."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class ColumnTypes:
             if value is None:
                 continue
             self._n_seen[name] += 1
-            seen.types.add(type(value))
+            seen.types.add(type_of(value))
             if isinstance(value, str) and len(value) > seen.width:
                 seen.width = len(value)
 
@@ -110,7 +112,12 @@ def about(name: str) -> tuple[str, str]:
 
 def kind_of(value: object) -> str:
     """Return the kind of one value."""
-    return _KINDS.get(type(value), "str")
+    return _KINDS.get(type_of(value), "str")
+
+
+def type_of(value: object) -> type:
+    """Return a value's type as `ColumnTypes.see` takes it: an integer that 64 bits do not hold is an object."""
+    return object if type(value) is int and not -_INT_END < value < _INT_END else type(value)
 
 
 def wider(kind: str, other: str) -> str:

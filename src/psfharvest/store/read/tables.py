@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.errors import BadQuery
-from psfharvest.store.column_types import ColumnTypes, column, kind_of, wider
+from psfharvest.store.column_types import ColumnTypes, column, kind_of, type_of, wider
 from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces, search
@@ -207,7 +207,7 @@ def _typed(column: Column, rows: Numbers | slice) -> tuple[ColumnPart, set[type]
         return part, set() if part.is_null else {str}
     if column.kind == "json":
         words = [column.words[code] for code in values.tolist()]
-        types = {type(word) for word in words if word is not None}
+        types = {type_of(word) for word in words if word is not None}
         kind = functools.reduce(wider, map(kind_of, filter(_is_given, words)), "bool") if types else "str"
         return part_of([None if word is None else CASTS[kind](word) for word in words], kind), types
     nulls = column.nulls()

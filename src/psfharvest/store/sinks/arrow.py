@@ -138,10 +138,7 @@ def table(
 
     arrays = []
     for field in schema:
-        if field.name.endswith(MASK):
-            text = field.name.removesuffix(MASK)
-            arrays.append(pa.array([row.get(text) is None for row in rows], field.type))
-        elif field.name in images:
+        if field.name in images:
             arrays.append(_lists(field.type, images[field.name]))
         else:
             kind = next((k for k, name in _ARROW.items() if getattr(pa, name)() == field.type), None)
@@ -178,6 +175,8 @@ def table_of_columns(
             arrays.append(pa.array(headers, field.type))
         elif field.name in columns:
             values, nulls = columns[field.name]
+            if values.dtype.kind == "U":
+                values = values.astype(object)  # pyarrow ends numpy's texts at their first NUL
             arrays.append(pa.array(values, field.type, mask=nulls))
         else:
             arrays.append(pa.array(columns[field.name.removesuffix(MASK)][1], field.type))
