@@ -30,7 +30,7 @@ from psfharvest.core.model import Limits, Report, RetryPolicy
 from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
 from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.engine.pump import Pump
-from psfharvest.engine.stream import CutoutStream, stream_progress
+from psfharvest.engine.stream import AHEAD_EACH, CutoutStream, stream_progress
 from psfharvest.events.hub import STREAM_MAX, EventStream, Hub, Listener
 from psfharvest.events.log import LogListener
 from psfharvest.metrics.detect import fetch_span, observe
@@ -41,9 +41,6 @@ from psfharvest.store.folder import Settings
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-AHEAD_EACH = 2
-"""How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
 
 
 class Archive:
@@ -137,19 +134,18 @@ class Archive:
         return self._endpoints
 
     def __repr__(self) -> str:
-        state = "closed" if self._session is None else "open"
-        return f"<Archive {self._endpoints.root} ({state})>"
+        return f"<Archive {self._endpoints.root} ({'closed' if self._session is None else 'open'})>"
 
     def _repr_html_(self) -> str:
         """Return address, connections and state for notebooks."""
         n = self._limits.connections(is_public=self._endpoints.is_public)
         state = "closed" if self._session is None else self.outage or "open"
-        rows = {"archive": self._endpoints.root, "connections": f"{n} at most", "state": state}
-        return results.html_table(rows.items())
+        rows = [("archive", self._endpoints.root), ("connections", f"{n} at most"), ("state", state)]
+        return results.html_table(rows)
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
-        """Return all events until it is closed; of more than `size` unread ones the oldest are dropped."""
-        return self._hub.stream(size)
+        """Return all events until it is closed, for this event loop; beyond `size` unread the oldest are lost."""
+        return self._hub.stream(size, self._require_home)
 
     @property
     def outage(self) -> str:
@@ -200,10 +196,8 @@ class Archive:
 
         Raises
         ------
-        BadQuery
-            When the archive refuses the query; in its own words.
-        ArchiveDown
-            When it stays out of reach.
+        BadQuery, ArchiveDown
+            When the archive refuses the query, in its own words; when it stays out of reach.
         """
         query = results.as_query(query)
         with (session := self._open()).share() as share:
@@ -272,7 +266,7 @@ class Archive:
         unsat_size, sat_size
             Side of the cutouts, in pixels, of unsaturated and saturated sources.
         via
-            ``fitscut`` reads each cutout at its dataURL, straight from fitscut; ``auto`` and ``file`` by file.
+            ``fitscut`` reads each cutout at its dataURL; ``auto`` and ``file`` by file.
         ahead
             How many cutouts may be requested beyond those that were read; None: two a connection.
         accept
@@ -289,12 +283,13 @@ class Archive:
             ranges.AHEAD.check("ahead", ahead)
         session = self._open()
         suspicion = Suspicion(acceptance.checked(accept) | session.known_names)
-        sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         with session.share() as share, watching(progress) as watch:
             fetcher, tell = session.streamer(share, via, suspicion.accepted)  # may refuse: nothing is open yet
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             cutouts = CutoutStream(lambda: ahead or AHEAD_EACH * share.connections, tell, self._home.require)
-            source = items_of(mashup, what, suffixes, cutouts.refuse, **sizes)
+            source = items_of(
+                mashup, what, suffixes, cutouts.refuse, unsat_size_px=unsat_size, sat_size_px=sat_size
+            )
             pump = Pump(
                 fetcher,
                 cutouts,
@@ -472,6 +467,10 @@ class Archive:
     async def expected_cutouts(self, what: What, suffixes: Sequence[str]) -> int | None:
         """Return how many cutouts a stream will give at most, or None where that is not known before its end."""
         return await results.expected_cutouts(self.count, what, suffixes)
+
+    def _require_home(self) -> None:
+        if self._session is not None:
+            self._home.require()
 
     def _open(self) -> Session:
         if self._session is None:

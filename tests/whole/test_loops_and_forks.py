@@ -137,6 +137,24 @@ async def test_a_stream_is_read_in_its_own_loop(simulator: Simulator, run: Calla
     assert 5 == n
 
 
+@pytest.mark.parametrize("run", [lambda use: asyncio.run(use()), trio.run], ids=["asyncio", "trio"])
+async def test_events_are_awaited_in_the_loop_of_their_archive(
+    simulator: Simulator, run: Callable[..., object]
+) -> None:
+    """Another loop and thread that waits for an event is refused in words; what has come is read there, too."""
+    async with Archive(simulator.url) as archive:
+        events = archive.events()
+        error = await anyio.to_thread.run_sync(use_in, run, lambda: anext(events))
+        assert isinstance(error, BadInput)
+        assert "another event loop" in str(error)
+
+        await archive.count(QUERY)
+        await archive.count(QUERY)
+        assert await anyio.to_thread.run_sync(use_in, run, lambda: anext(events)) is None
+
+    assert [event async for event in events]
+
+
 def test_closed_archives_open_again_in_another_loop(simulator: Simulator) -> None:
     """What was closed belongs to no loop: it may be opened in the next one."""
     archive = Archive(simulator.url)

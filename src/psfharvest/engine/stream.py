@@ -16,6 +16,9 @@ from psfharvest.engine.pump import Pump
 
 FAILURES_SHOWN = 1000
 
+AHEAD_EACH = 2
+"""How far a stream runs ahead of its reader: one cutout under way and one to follow, a connection."""
+
 
 class CutoutStream:
     """

@@ -39,6 +39,8 @@ class EventStream:
     ----------
     size
         Events that are held for the reader.
+    require
+        Called before each wait for an event; raises where the reader may not wait, as in another event loop.
 
     Attributes
     ----------
@@ -46,8 +48,9 @@ class EventStream:
         How many events the reader has lost.
     """
 
-    def __init__(self, size: int = STREAM_MAX) -> None:
+    def __init__(self, size: int = STREAM_MAX, require: Callable[[], None] = lambda: None) -> None:
         ranges.EVENTS.check("size", size)
+        self._require = require
         self.dropped = 0
         self._events: deque[Event] = deque()
         self._size = size
@@ -62,6 +65,7 @@ class EventStream:
         while not self._events:
             if self._is_over:
                 raise StopAsyncIteration
+            self._require()
             if self._news is None or self._news.is_set():
                 self._news = anyio.Event()
             await self._news.wait()
@@ -131,9 +135,9 @@ class Hub:
         if voice not in self._runs:
             self._runs.append(voice)
 
-    def stream(self, size: int = STREAM_MAX) -> EventStream:
+    def stream(self, size: int = STREAM_MAX, require: Callable[[], None] = lambda: None) -> EventStream:
         """Return all events from now on, as a stream; it is forgotten when its reader forgets it."""
-        stream = EventStream(size)
+        stream = EventStream(size, require)
         if self._is_closed:
             stream.end()
         else:
