@@ -35,7 +35,7 @@ N, LATENCY_S, CONNECTIONS = 1000, 0.05, 32
 N_DEADLINE, DEADLINE_S = 400, 0.4
 BEAT_S = 0.001
 N_FULL = 3000
-N_WATCHED = 7500
+N_WATCHED = 30_000
 """Of each harvest that a page watches: the service's own start is a second's work beside it."""
 ROUNDS = 5
 
@@ -104,9 +104,9 @@ class Server:
         return int(self.ask("count"))
 
 
-def serve(latency_s: float) -> None:
+def serve(latency_s: float, n_sources: int) -> None:
     """Be the server."""
-    with Simulator(Settings(sources=20_000, static=True, latency_s=latency_s)) as simulator:
+    with Simulator(Settings(sources=n_sources, static=True, latency_s=latency_s)) as simulator:
         print(simulator.url, flush=True)
         for _ in sys.stdin:
             print(simulator.count("file"), flush=True)
@@ -114,9 +114,9 @@ def serve(latency_s: float) -> None:
 
 
 @contextmanager
-def served(latency_s: float) -> Iterator[Server]:
+def served(latency_s: float, n_sources: int = 20_000) -> Iterator[Server]:
     """Run a simulator in another process."""
-    line = [sys.executable, "-m", "benchmarks.embedding", "serve", str(latency_s)]
+    line = [sys.executable, "-m", "benchmarks.embedding", "serve", str(latency_s), str(n_sources)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Server(process)
@@ -384,12 +384,13 @@ def main(words: list[str]) -> None:
                 say(f"block, {backend}, {anyio.run(block, server.url, sink, backend=backend)}")
         if "listeners" in wanted:
             say(f"listeners: {listeners(server.url)}")
-        if "page" in wanted:
+    if "page" in wanted:
+        with served(0.0, 3 * N_WATCHED) as server:
             say(f"page: {page(server.url)}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        serve(float(sys.argv[2]))
+        serve(float(sys.argv[2]), int(sys.argv[3]))
     else:
         main(sys.argv[1:])
