@@ -147,6 +147,45 @@ def test_any_header_is_read_as_astropy_reads_it(more: dict) -> None:
     assert wanted.separation(SkyCoord(place.ra * u.deg, place.dec * u.deg)) < 1 * u.uas
 
 
+SIP = {"A_ORDER": 2, "A_2_0": 1e-5, "B_ORDER": 3, "B_0_3": 1e-6}
+LEFTOVERS = {
+    "tables": {
+        "CPDIS1": "LOOKUP", "CQDIS2": "LOOKUP", "D2IMDIS1": "LOOKUP", "DP1": "EXTVER: 1.0", "D2IM1": "NAXES: 2.0",
+        "DP2.EXTVER": 2.0, "CPERR1": 0.05, "D2IMEXT": "iref$y7b1516hi_d2i.fits", "NPOLEXT": "jref$v_npl.fits",
+        "NPOLFILE": "jref$v_npl.fits", "AXISCORR": 1,
+    },
+    "a third axis": {
+        "WCSAXES": 3, "CTYPE3": "WAVE-TAB", "PS3_0": "WCS-TABLE", "PS3_1": "WAVE", "CD3_3": 1.0, "CRPIX3": 1.0,
+        "CD1_3": 0.0, "PV3_1": 1,
+    },
+    "four axes": {"WCSAXES": 4, "CTYPE3": "STOKES", "CTYPE4": "FREQ", "CRVAL4": 1e9},
+    "one polynomial": {"A_ORDER": 2, "A_2_0": 1e-5, "AP_ORDER": 2, "AP_2_0": 1e-5},
+    "polynomials without an order": {"A_2_0": 1e-5, "B_0_2": 1e-5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["", "-SIP"])
+@pytest.mark.parametrize("name", LEFTOVERS)
+def test_cards_of_what_a_cutout_lacks_change_nothing(
+    name: str, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tables, further axes and half a SIP are passed over; a whole one counts with and without its suffix."""
+    is_half = "polynomial" in name
+    whole = {**CARDS, **({} if is_half else SIP), "CTYPE1": f"RA---TAN{ending}", "CTYPE2": f"DEC--TAN{ending}"}
+    plain, odd = (
+        Cutout(cutout_uri(1), _file(fits.PrimaryHDU(np.zeros((51, 51), np.float32), fits.Header(cards))))
+        for cards in (whole, {**whole, **LEFTOVERS[name]})
+    )
+    caplog.clear()
+
+    assert odd.center is not None
+    np.testing.assert_array_equal(plain.wcs.wcs_pix2world([odd.center], 0), odd.wcs.wcs_pix2world([odd.center], 0))
+    place = sky.place(odd)
+    assert place is not None
+    assert by_astropy(odd).separation(SkyCoord(place.ra * u.deg, place.dec * u.deg)) < 1 * u.uas
+    assert not caplog.records
+
+
 def _file(hdu: fits.PrimaryHDU) -> bytes:
     import io
 

@@ -145,7 +145,7 @@ def _tan_sip(cards: Mapping[str, str], x: float, y: float) -> Place:
         return float(cards[name].translate(_D_EXPONENT)) if name in cards else absent
 
     u, v = x - value("CRPIX1", 0.0), y - value("CRPIX2", 0.0)
-    if cards["CTYPE1"].endswith("-SIP"):
+    if cards.keys() >= celestial.SIP_ORDERS:
         given = tuple((name, text) for name, text in cards.items() if name[1] == "_")
         shifts = [math.fsum(factor * u**p * v**q for p, q, factor in terms) for terms in _sip_terms(given)]
         u, v = u + shifts[0], v + shifts[1]
