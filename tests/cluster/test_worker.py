@@ -21,7 +21,7 @@ from psfharvest.simulator import Fault, Simulator
 from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
 
-GO: dict[str, Any] = {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0}
+GO: dict[str, Any] = {"word": "go", "grant": 4, "pause_s": 0.0, "per_second": None, "ttl_s": 4.0, "again_s": 1.0}
 
 
 def order_of(simulator: Simulator, folder: Path) -> Order:
@@ -54,7 +54,7 @@ def test_a_part_whose_folder_looks_held_is_waited_for(simulator: Simulator, tmp_
                 held.close()
             return GO
 
-        report = anyio.run(_run, task, say, "a worker")
+        report = anyio.run(_run, task, say)
     assert ended == 3
     assert (parts[0].n, 0) == (report.done, report.pending)
 
@@ -75,24 +75,8 @@ def test_a_part_of_another_harvest_is_refused(simulator: Simulator, tmp_path: Pa
         return GO
 
     with pytest.raises(FolderRefused):
-        anyio.run(_run, task, say, "a worker")
+        anyio.run(_run, task, say)
     assert 2 == ended
-
-
-def test_that_a_task_is_done_is_said_until_the_board_has_heard_it(simulator: Simulator, tmp_path: Path) -> None:
-    """Else nobody would get the part as long as this process lives."""
-    make_parts(simulator.url, tmp_path / "stars", n_harvested=0)
-    answers: list[dict[str, Any] | None] = []
-
-    def say(**said: Any) -> dict[str, Any] | None:
-        if not said["is_done"]:
-            return GO
-        answers.append({**GO, "word": "over", "grant": 0} if len(answers) == 3 else None)
-        return answers[-1]
-
-    report = anyio.run(_run, PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
-    assert (4, 0) == (len(answers), report.pending)
-    assert answers[-1] is not None
 
 
 @pytest.mark.campaign
@@ -110,7 +94,7 @@ def test_a_holder_that_is_woken_asks_at_once(simulator: Simulator, tmp_path: Pat
 
     async def work() -> Report:
         with anyio.fail_after(60):
-            return await _run(PartTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
+            return await _run(PartTask(order_of(simulator, tmp_path / "stars"), 0), say)
 
     report = anyio.run(work)
     assert (parts[0].n, 0) == (report.done, report.pending)
@@ -134,6 +118,6 @@ def test_a_fence_waits_for_no_answer(simulator: Simulator, tmp_path: Path) -> No
             simulator.faults = []
         return GO
 
-    report = anyio.run(_run, UnguardedTask(order_of(simulator, tmp_path / "stars"), 0), say, "a worker")
+    report = anyio.run(_run, UnguardedTask(order_of(simulator, tmp_path / "stars"), 0), say)
     assert was_in_time
     assert (parts[0].n, 0) == (report.done, report.pending)

@@ -2,7 +2,8 @@
 The head of a harvest on a cluster: submits its parts as tasks, polls them, and merges the parts.
 
 The head polls: every call of the cluster has a deadline. A task that is lost is submitted again under a new key for
-as long as its part advances. Several heads may work on one folder: the plan is on disk, a part has one holder.
+as long as its part advances; so is one that never asks the board, beside the first. Several tasks of one part, and
+several heads, may work on one folder: the plan is on disk, a part has one holder.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from psfharvest.cluster.announcer import Announcer
 from psfharvest.cluster.board import Board
 from psfharvest.cluster.local import OWN
 from psfharvest.cluster.order import Order
+from psfharvest.cluster.shares import TTL_S
 from psfharvest.cluster.tasks import PartTask, PlanTask, Watch, plan_list, planned_targets
 from psfharvest.cluster.worker import Task, run_task
 from psfharvest.core.errors import ArchiveDown, BadInput, FolderRefused, LocalError, SinkError
@@ -50,6 +52,8 @@ GONE_S = 30.0
 """A scheduler that has not answered for so long is gone."""
 WORKLESS_S = 10.0
 """A cluster that has had no workers for so long is told of."""
+UNASKED_S = 6 * TTL_S
+"""A task of which the board hears nothing for so long is submitted once more; each time twice as long."""
 DEATHS_MAX = 3
 """Deaths of a part's tasks in a row, without one more cutout of it, that end the harvest."""
 CLOSING_S = 1.0
@@ -89,6 +93,15 @@ async def harvest_in_parts(
 
 
 @dataclass(slots=True)
+class Flight:
+    """A task that is submitted: its futures, and when it was submitted or has asked the board last."""
+
+    futures: list[Any]
+    patience_s: float
+    heard_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
 class Head:
     """The tasks of one harvest that are left and submitted, what the finished ones did, and why it stopped."""
 
@@ -97,9 +110,10 @@ class Head:
     order: Order
     watch: Watch | None
     announcer: Announcer
+    unasked_s: float = UNASKED_S
     _plan: Plan | None = None
     _began_at: float = field(default_factory=time.monotonic)
-    _flying: dict[Task, Any] = field(default_factory=dict)
+    _flying: dict[Task, Flight] = field(default_factory=dict)
     _left: deque[Task] = field(default_factory=deque)
     _done: Counter[str] = field(default_factory=Counter)
     _deaths: dict[Task, tuple[int, int]] = field(default_factory=dict)
@@ -130,7 +144,7 @@ class Head:
             with anyio.move_on_after(CLOSING_S, shield=True):
                 if self._left or self._flying:
                     await self._say("stop", folder=self.order.prefix)
-                for future in self._flying.values():
+                for future in (future for flight in self._flying.values() for future in flight.futures):
                     with suppress(Exception):  # the scheduler may be gone: then there is nothing to cancel
                         await self._call(future.cancel)
         if not self._stopped:
@@ -180,12 +194,12 @@ class Head:
             elif now < self._seen_at + 2 * LOOK_S + CALL_S:
                 with suppress(Exception):  # the client has lost its scheduler: the next look finds that
                     while self._left and len(self._flying) < min(self._ceiling, self._n_threads):
-                        self._flying[self._left[0]] = self._submit(self._left[0])
+                        self._flying[self._left[0]] = Flight([self._submit(self._left[0])], self.unasked_s)
                         self._left.popleft()
-                for task, future in list(self._flying.items()):
-                    if future.done():
-                        del self._flying[task]
-                        await self._take(task, future)
+                for task, flight in list(self._flying.items()):
+                    if ended := [future for future in flight.futures if future.done()]:
+                        del self._flying[task]  # the cluster drops the others, unless they run already
+                        await self._take(task, ended[0])
             await anyio.sleep(POLL_S)
 
     def _submit(self, task: Task) -> Any:
@@ -261,6 +275,7 @@ class Head:
             return
         self._seen_at, self._n_threads = self._looked_at, seen["threads"]
         self._note_workers()
+        self._submit_unasked(seen["silent_s"])
         if not seen["trouble"]:
             self._up_at = self._looked_at
         if self._plan is not None or seen["trouble"]:
@@ -268,6 +283,19 @@ class Head:
             self.announcer.progress(progress)
             if self.watch is not None:
                 self.watch(progress)
+
+    def _submit_unasked(self, silent_s: dict[str, float]) -> None:
+        """Submit a task once more of which the board has heard nothing for too long."""
+        for task, flight in self._flying.items():
+            if not self._n_threads:
+                flight.heard_at = self._looked_at
+            elif task.name in silent_s:
+                flight.heard_at = max(flight.heard_at, self._looked_at - silent_s[task.name])
+            if self._looked_at > flight.heard_at + flight.patience_s:
+                _log.info("a task of %s has not begun; it is submitted once more", task.folder)
+                with suppress(Exception):  # the client has lost its scheduler: the next look finds that
+                    flight.futures.append(self._submit(task))
+                flight.heard_at, flight.patience_s = self._looked_at, 2 * flight.patience_s
 
     def _note_workers(self) -> None:
         if self._n_threads:
@@ -278,7 +306,8 @@ class Head:
 
     async def _ask(self) -> dict[str, Any] | None:
         said = {"ceiling": self._ceiling, "per_second": self.order.limits.max_per_second}
-        return await self._say("look", folder=self.order.prefix, **said)
+        parts = [task.name for task in self._flying]
+        return await self._say("look", folder=self.order.prefix, parts=parts, **said)
 
     def _progress(self, come: list[dict[str, int]], in_use: int, trouble: str) -> Progress:
         sums = Counter(self._done)

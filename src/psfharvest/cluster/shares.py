@@ -5,6 +5,9 @@ A holder is one attempt at one part by one thread of a process. It counts for wh
 what it was last granted, whichever is more; the sum over all holders never exceeds the ceiling. Silence frees
 nothing, since a stopped process keeps its connections. They go to others when the holder says that it is done, when
 its thread comes with another holder, or `ttl_s` after the cluster has lost its process, which has ended by then.
+
+What a thread has closed counts for a moment more, since a busy server notices that late; and between two parts a
+thread keeps its share for its next one, since others would have to close what they took of it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,13 @@ from psfharvest.core.policy.fair import fair_parts
 
 TTL_S = 8.0
 """A holder without a good answer for three quarters of this ends its work; after all of it, it has ended."""
+CLOSED_S = 0.3
+"""For how long a connection that was closed still counts: a busy server notices its end a moment later."""
+BETWEEN_S = 2.0
+"""For how long the share of a thread that has ended a part is kept for its next one."""
+ASK_EVERY_S = 1.0
+SHORT_AGAIN_S = 0.2
+"""After how long a holder that has less than its fair share asks again."""
 DOWN_PAUSE_S = 2.0
 """For how long others hold at each asking while one holder probes an archive that is down."""
 NEWS_S = 0.5
@@ -57,6 +67,23 @@ class Answer(NamedTuple):
     """For how long nothing may be sent."""
     per_second: float | None
     ttl_s: float
+    again_s: float = ASK_EVERY_S
+    """After how long it asks again."""
+
+
+Thread = tuple[str, str]
+"""A process and a thread of it."""
+
+
+class _Closed(NamedTuple):
+    """What a thread has closed: some of what it had open, or all of it at the end of a part."""
+
+    n: int
+    wanted: int
+    counts_until: float
+    """Until then it may still be open, as the server sees it."""
+    kept_until: float
+    """Until then it is kept for the thread's next holder."""
 
 
 @dataclass(slots=True)
@@ -73,6 +100,10 @@ class _Holder:
     @property
     def counted(self) -> int:
         return max(self.held, self.granted)
+
+    @property
+    def thread(self) -> Thread:
+        return self.worker, self.slot
 
 
 @dataclass(slots=True)
@@ -98,7 +129,8 @@ class Shares:
     per_second: float | None = None
     _holders: dict[str, _Holder] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
-    _epochs: dict[tuple[str, str], int] = field(default_factory=dict)
+    _epochs: dict[Thread, int] = field(default_factory=dict)
+    _closed: dict[Thread, _Closed] = field(default_factory=dict)
     _down: dict[str, None] = field(default_factory=dict)
     _paused_until: float = 0.0
     is_news: bool = False
@@ -118,34 +150,49 @@ class Shares:
         """Return whether it works on its part, or is to."""
         return name in self._holders
 
-    def ask(self, asking: Asking, now: float) -> Answer:
-        """Record a holder's message, and return what it may do."""
+    def ask(self, asking: Asking, now: float, *, is_lost: bool = False) -> Answer:
+        """
+        Record a holder's message, and return what it may do.
+
+        Parameters
+        ----------
+        asking, now
+            The message, and when it came.
+        is_lost
+            Whether the cluster has lost its process already: it becomes no holder any more, of which nobody would
+            say again that it is lost.
+        """
         self._sweep(now)
-        self._take_epoch(asking)
+        self._take_epoch(asking, now)
         self.is_news = asking.pause_s > max(0.0, self._paused_until - now) + NEWS_S or asking.is_down > bool(
             self._down
         )
         self._paused_until = max(self._paused_until, now + asking.pause_s)
         if asking.is_done:
-            self._end(asking.holder)
-        if (word := self._word(asking)) != GO:
+            self._end(asking.holder, now, BETWEEN_S)
+        if (word := OVER if is_lost else self._word(asking)) != GO:
             return self._answer(word)
         holder = self._holders.setdefault(
             asking.holder, _Holder(asking.part, asking.worker, asking.slot, asking.held, asking.seq, asking.wanted)
         )
+        self._close(holder, asking.held, now)
         holder.held, holder.seq, holder.wanted = asking.held, asking.seq, asking.wanted
         if asking.is_down:
             self._down.setdefault(asking.holder)
         else:
             self._down.pop(asking.holder, None)
-        holder.granted = self._grant(asking.holder, now)
-        return self._answer(GO, holder.granted, self._pause_s(asking.holder, now))
+        holder.granted, fair = self._grant(holder, now)
+        answer = self._answer(GO, holder.granted, self._pause_s(asking.holder, now))
+        return answer._replace(again_s=SHORT_AGAIN_S) if holder.granted < fair else answer
 
     def lose_worker(self, worker: str, now: float) -> None:
         """Record when the cluster has lost a process."""
         for holder in self._holders.values():
             if holder.worker == worker and holder.gone_at is None:
                 holder.gone_at = now
+        for thread, closed in self._closed.items():
+            if thread[0] == worker:
+                self._closed[thread] = closed._replace(kept_until=now)
 
     def stop(self, prefix: str) -> None:
         """End all holders of parts whose names begin so; what they have open counts until they say otherwise."""
@@ -165,25 +212,41 @@ class Shares:
         rate = None if self.per_second is None else self.per_second * grant / max(1, self.ceiling)
         return Answer(word, grant, pause_s, rate, self.ttl_s)
 
-    def _take_epoch(self, asking: Asking) -> None:
+    def _take_epoch(self, asking: Asking, now: float) -> None:
         """End what a thread worked at before; what comes late of that is over, too."""
         thread = (asking.worker, asking.slot)
         newest = self._epochs.get(thread, asking.epoch)
         if asking.epoch < newest:
-            self._end(asking.holder)
+            self._end(asking.holder, now)
             return
         self._epochs[thread] = asking.epoch
         for name, other in list(self._holders.items()):
-            if (other.worker, other.slot) == thread and name != asking.holder:
-                self._end(name)
+            if other.thread == thread and name != asking.holder:
+                self._end(name, now)
 
-    def _grant(self, name: str, now: float) -> int:
+    def _grant(self, holder: _Holder, now: float) -> tuple[int, int]:
+        """Return how many connections a holder gets, and how many are its fair share."""
+        held = {other.thread: other.counted for other in self._holders.values()} | {holder.thread: 0}
+        kept = {t: c for t, c in self._closed.items() if now < c.kept_until and t not in held}
+        wanted = {other.thread: other.wanted for other in self._holders.values()}
+        wanted |= {thread: closed.wanted for thread, closed in kept.items()}
+        fair = dict(
+            zip(wanted, fair_parts(self.ceiling, [min(n, self.ceiling) for n in wanted.values()]), strict=True)
+        )
         if now < self.grants_from:
-            return 0
-        needs = [min(holder.wanted, self.ceiling) for holder in self._holders.values()]
-        fair = fair_parts(self.ceiling, needs)[list(self._holders).index(name)]
-        others = sum(holder.counted for other, holder in self._holders.items() if other != name)
-        return max(0, min(fair, self.ceiling - others))
+            return 0, 0
+        closing = {thread: closed.n for thread, closed in self._closed.items() if now < closed.counts_until}
+        keeping = {thread: min(closed.n, fair[thread]) for thread, closed in kept.items() if thread not in closing}
+        free = self.ceiling - sum(held.values()) - sum(closing.values()) - sum(keeping.values())
+        return max(0, min(fair[holder.thread], free)), fair[holder.thread]
+
+    def _close(self, holder: _Holder, held: int, now: float, keep_s: float = 0.0) -> None:
+        """Record that a holder has no more open than `held`."""
+        if held < holder.counted:
+            before = self._closed.get(holder.thread)
+            n = before.n if before is not None and now < before.counts_until else 0
+            n += holder.counted - held
+            self._closed[holder.thread] = _Closed(n, holder.wanted, now + CLOSED_S, now + keep_s)
 
     def _pause_s(self, name: str, now: float) -> float:
         """Return how long a holder sends nothing; of several that find the archive down, the first one probes."""
@@ -193,9 +256,14 @@ class Shares:
     def _sweep(self, now: float) -> None:
         for name, holder in list(self._holders.items()):
             if holder.gone_at is not None and now >= holder.gone_at + self.ttl_s:
-                self._end(name)
+                self._end(name, now)
+        for thread, closed in list(self._closed.items()):
+            if now >= max(closed.counts_until, closed.kept_until):
+                del self._closed[thread]
 
-    def _end(self, name: str) -> None:
-        self._holders.pop(name, None)
+    def _end(self, name: str, now: float, keep_s: float = 0.0) -> None:
+        holder = self._holders.pop(name, None)
+        if holder is not None and holder.gone_at is None:
+            self._close(holder, 0, now, keep_s)
         self._down.pop(name, None)
         self._over.add(name)

@@ -20,13 +20,13 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from distributed import get_worker
+from distributed import Worker, get_worker
 from distributed.utils import sync
 
 from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.archive.session import Session
-from psfharvest.cluster.board import NEWS
-from psfharvest.cluster.shares import GO, OVER, TTL_S
+from psfharvest.cluster.board import HANDLER, NEWS
+from psfharvest.cluster.shares import ASK_EVERY_S, GO, OVER, TTL_S
 from psfharvest.cluster.tasks import PartTask, PlanTask
 from psfharvest.core.errors import FolderRefused, PsfharvestError
 from psfharvest.core.model import Progress, Report
@@ -37,7 +37,6 @@ from psfharvest.run.results import limits_now, slots_for
 from psfharvest.store.lease import STALE_S
 from psfharvest.store.lock import holder as holder_of
 
-ASK_EVERY_S = 1.0
 ANSWER_S = 2.0
 """An answer that takes longer is none: a busy scheduler, or a machine that does more than it can."""
 FENCE = 0.75
@@ -46,14 +45,10 @@ SILENCE_MAX_S = 120.0
 """A task that has waited so long for any answer fails; the cluster runs it elsewhere."""
 HELD_MAX_S = STALE_S + 30.0
 """For how long a part's folder may look held: by the lease of a process of another machine that was killed."""
-CLOSING_S = 4.0
-"""Deadline of the message that a holder is done: without it nobody else gets the part while this process lives."""
-AGAIN_S = 0.1
 
 Task = PlanTask | PartTask
 Say = Callable[..., dict[str, Any] | None]
-"""Sends the board a message; None where no good answer came in time."""
-
+"""Sends the board a message; None where no good answer came in time, or to a last message, which has none."""
 
 _WAKES: dict[str, Callable[[], object]] = {}
 """Of the holders of this process: what makes each ask at once; callable from any thread."""
@@ -69,19 +64,22 @@ class Fenced(PsfharvestError):
 
 def run_task(task: Task) -> Report:
     """Do a task within the connections that the board grants; what the cluster runs."""
-    worker = get_worker()
+    worker: Worker = get_worker()
     worker.stream_handlers[NEWS] = _wake_all  # before the board knows of this process
     root = endpoints_for(task.order.base, "").root
 
     def say(**said: Any) -> dict[str, Any] | None:
+        said = {"word": "ask", "archive": root, "worker": worker.address, "process": worker.id, **said}
+        if said["is_done"]:
+            worker.loop.add_callback(worker.batched_send, {"op": HANDLER, **said})
+            return None
         try:
-            call = worker.scheduler.psfharvest_board
-            answer = sync(worker.loop, call, callback_timeout=ANSWER_S, archive=root, **said)
+            answer = sync(worker.loop, worker.scheduler.psfharvest_board, callback_timeout=ANSWER_S, **said)
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return None
         return answer if isinstance(answer, dict) and "word" in answer else None
 
-    return anyio.run(_run, task, say, worker.address)
+    return anyio.run(_run, task, say)
 
 
 def _wake_all(**_: Any) -> None:
@@ -90,11 +88,11 @@ def _wake_all(**_: Any) -> None:
             wake()
 
 
-async def _run(task: Task, say: Say, worker: str) -> Report:
+async def _run(task: Task, say: Say) -> Report:
     until, was_free = time.monotonic() + HELD_MAX_S, False
     while True:
         try:
-            report = await _Holder(task, say, worker).work()
+            report = await _Holder(task, say).work()
         except FolderRefused:
             is_free = await anyio.to_thread.run_sync(holder_of, task.folder) is None
             if (is_free and was_free) or time.monotonic() > until:
@@ -112,13 +110,13 @@ class _Holder:
 
     task: Task
     say: Say
-    worker: str
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     epoch: int = field(default_factory=time.monotonic_ns)
     ttl_s: float = TTL_S
     _seq: int = 0
     _held: int = 0
     _granted: int = 0
+    _again_s: float = ASK_EVERY_S
     _answered_at: float = field(default_factory=time.monotonic)
     _come: dict[str, int] = field(default_factory=dict)
     _session: Session | None = None
@@ -135,11 +133,7 @@ class _Holder:
             found = await anyio.to_thread.run_sync(self.task.found)  # another may have done it meanwhile
             return await self._work(first) if found is None else found
         finally:
-            with anyio.move_on_after(CLOSING_S, shield=True):
-                for _ in range(round(CLOSING_S / AGAIN_S)):
-                    if await self._ask(is_done=True) is not None:
-                        break
-                    await anyio.sleep(AGAIN_S)
+            self.say(**self._said(is_done=True))
 
     async def _begin(self) -> dict[str, Any]:
         while time.monotonic() < self._answered_at + SILENCE_MAX_S:
@@ -187,7 +181,7 @@ class _Holder:
         while True:
             answer = None
             with anyio.move_on_after(self._answered_at + FENCE * self.ttl_s - time.monotonic()) as until_fence:
-                with anyio.move_on_after(ASK_EVERY_S):
+                with anyio.move_on_after(self._again_s):
                     await self._news.wait()
                 self._news = anyio.Event()
                 answer = await self._ask()
@@ -204,6 +198,7 @@ class _Holder:
             session.limiter.hold(answer["pause_s"])
         if self.task.order.limits.max_per_second is not None and answer["grant"]:
             session.limiter.rate.per_second = answer["per_second"]
+        self._again_s = answer["again_s"]
         self._granted = answer["grant"]
         self._held = max(self._held, self._granted)
         group.start_soon(self._set_limit, session, answer["grant"])
@@ -215,17 +210,24 @@ class _Holder:
         with anyio.CancelScope() as scope:
             self._setting = scope
             await session.limit(grant)
-            if self._granted == grant:
+            if self._granted == grant < self._held:
                 self._held = grant
+                self._wake()  # others wait for what was closed
 
-    async def _ask(self, *, is_done: bool = False) -> dict[str, Any] | None:
+    async def _ask(self) -> dict[str, Any] | None:
+        said = self._said()
+        asked_at = time.monotonic()
+        answer = await anyio.to_thread.run_sync(lambda: self.say(**said), abandon_on_cancel=True)
+        if answer is not None:
+            self._answered_at, self.ttl_s = asked_at, answer["ttl_s"]
+        return answer
+
+    def _said(self, *, is_done: bool = False) -> dict[str, Any]:
         limiter = None if self._session is None else self._session.limiter
         self._seq += 1
-        said = {
-            "word": "ask",
+        return {
             "holder": self.name,
             "part": self.task.name,
-            "worker": self.worker,
             "slot": str(threading.get_ident()),
             "epoch": self.epoch,
             "seq": self._seq,
@@ -237,11 +239,6 @@ class _Holder:
             "trouble": "" if limiter is None or limiter.lack else limiter.trouble,
             "come": self._come,
         }
-        asked_at = time.monotonic()
-        answer = await anyio.to_thread.run_sync(lambda: self.say(**said), abandon_on_cancel=True)
-        if answer is not None:
-            self._answered_at, self.ttl_s = asked_at, answer["ttl_s"]
-        return answer
 
     def _guard(self) -> None:
         if time.monotonic() > self._answered_at + self.ttl_s:

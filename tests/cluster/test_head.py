@@ -1,0 +1,93 @@
+"""A head whose cluster is in this process: tasks that are lost, and what the board knows at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from psfharvest import Limits, Query, Report
+from psfharvest.archive.endpoints import endpoints_for
+from psfharvest.cluster.announcer import Announcer
+from psfharvest.cluster.head import Head
+from psfharvest.cluster.order import Order
+from psfharvest.cluster.tasks import planned_targets
+from psfharvest.events.hub import Hub
+from psfharvest.simulator import Simulator
+from psfharvest.store.folder import Settings
+
+QUERY = Query("UVIS", limit=60)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """Return the client of a scheduler and a worker of two threads, all in this process."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            name="psfharvest-tests",
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=None,
+            silence_logs=60,
+        ) as cluster,
+        Client(cluster) as made,
+    ):
+        yield made
+
+
+def harvest(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Report | None:
+    order = Order(folder, Settings("shards"), "file", simulator.url, Limits(max_connections=4), None, 20)
+
+    async def work() -> Report | None:
+        announcer = Announcer(Hub().voice(), None)
+        head = Head(client, endpoints_for(simulator.url, ""), order, None, announcer, **more)
+        targets = await planned_targets(QUERY, ["flc"], unsat_size_px=51, sat_size_px=101)
+        with anyio.fail_after(100):
+            return await head.run(targets)
+
+    return anyio.run(work)
+
+
+class Forgetful:
+    """A client of which the first task of each part runs nothing that asks the board."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._begun: set[str] = set()
+        self.go_on = threading.Event()
+        self.n_submitted = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def submit(self, run: Any, task: Any, **named: Any) -> Any:
+        self.n_submitted += 1
+        if task.name.endswith("plan") or task.name in self._begun:
+            return self._client.submit(run, task, **named)
+        self._begun.add(task.name)
+        go_on = self.go_on
+        return self._client.submit(lambda: go_on.wait(100) and None, **named)
+
+
+def test_a_task_that_never_asks_the_board_is_submitted_once_more(
+    client: Any, simulator: Simulator, tmp_path: Path
+) -> None:
+    """Its worker may be stuck before the first line of it; the second one finishes the part."""
+    forgetful = Forgetful(client)
+    client.cluster.scale(2)  # the two threads of the first worker are taken by what never ends
+    try:
+        report = harvest(forgetful, simulator, tmp_path / "stars", unasked_s=1.0)
+    finally:
+        forgetful.go_on.set()
+    assert report is not None
+    assert (60, 0) == (report.done, report.exit_status)
