@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
+from parts_made import make_parts
 
-from psfharvest import Limits, Query, Report
+from psfharvest import Limits, LocalError, Query, Report
 from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.cluster.announcer import Announcer
 from psfharvest.cluster.head import Head
@@ -19,6 +20,9 @@ from psfharvest.cluster.tasks import planned_targets
 from psfharvest.events.hub import Hub
 from psfharvest.simulator import Simulator
 from psfharvest.store.folder import Settings
+from psfharvest.store.manifest.place import PARTS_NAME
+from psfharvest.store.merge import NAME as MERGING
+from psfharvest.store.merge_parts import merge_parts
 
 QUERY = Query("UVIS", limit=60)
 pytestmark = pytest.mark.filterwarnings(
@@ -45,14 +49,16 @@ def client() -> Iterator[Any]:
         yield made
 
 
-def harvest(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Report | None:
+def head_of(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Head:
     order = Order(folder, Settings("shards"), "file", simulator.url, Limits(max_connections=4), None, 20)
+    return Head(client, endpoints_for(simulator.url, ""), order, None, Announcer(Hub().voice(), None), **more)
 
+
+def harvest(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Report | None:
     async def work() -> Report | None:
-        announcer = Announcer(Hub().voice(), None)
-        head = Head(client, endpoints_for(simulator.url, ""), order, None, announcer, **more)
+        head = head_of(client, simulator, folder, **more)
         targets = await planned_targets(QUERY, ["flc"], unsat_size_px=51, sat_size_px=101)
-        with anyio.fail_after(100):
+        with anyio.fail_after(60):
             return await head.run(targets)
 
     return anyio.run(work)
@@ -91,3 +97,22 @@ def test_a_task_that_never_asks_the_board_is_submitted_once_more(
         forgetful.go_on.set()
     assert report is not None
     assert (60, 0) == (report.done, report.exit_status)
+
+
+def test_parts_that_cannot_be_removed_end_the_head(simulator: Simulator, tmp_path: Path) -> None:
+    """It does not take its own trouble for another head that merges: that would have the folder's lock."""
+    folder = tmp_path / "stars"
+    make_parts(simulator.url, folder)
+    for _ in merge_parts(folder):
+        pass
+    (folder / PARTS_NAME).mkdir()
+    (folder / MERGING).write_text("no folder, so it cannot be removed as one")
+
+    async def work() -> None:
+        with anyio.fail_after(30), pytest.raises(LocalError):
+            await head_of(None, simulator, folder)._merge()
+        (folder / MERGING).unlink()
+        await head_of(None, simulator, folder)._merge()
+
+    anyio.run(work)
+    assert not (folder / PARTS_NAME).exists()

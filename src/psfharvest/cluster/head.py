@@ -44,7 +44,7 @@ from psfharvest.store.merge_parts import merge_parts
 from psfharvest.store.parts import Plan, PlannedTarget
 from psfharvest.store.read.account import account
 
-POLL_S = 0.1
+POLL_S = 0.05
 LOOK_S = 1.0
 CALL_S = 5.0
 """Deadline of one message to the scheduler."""
@@ -192,14 +192,14 @@ class Head:
             if now > self._seen_at + GONE_S:
                 self._stop("scheduler_gone", f"the cluster's scheduler has not answered for {GONE_S:g} s")
             elif now < self._seen_at + 2 * LOOK_S + CALL_S:
-                with suppress(Exception):  # the client has lost its scheduler: the next look finds that
-                    while self._left and len(self._flying) < min(self._ceiling, self._n_threads):
-                        self._flying[self._left[0]] = Flight([self._submit(self._left[0])], self.unasked_s)
-                        self._left.popleft()
                 for task, flight in list(self._flying.items()):
                     if ended := [future for future in flight.futures if future.done()]:
                         del self._flying[task]  # the cluster drops the others, unless they run already
                         await self._take(task, ended[0])
+                with suppress(Exception):  # the client has lost its scheduler: the next look finds that
+                    while self._left and not self._stopped and len(self._flying) < self._n_at_once:
+                        self._flying[self._left[0]] = Flight([self._submit(self._left[0])], self.unasked_s)
+                        self._left.popleft()
             await anyio.sleep(POLL_S)
 
     def _submit(self, task: Task) -> Any:
@@ -246,6 +246,10 @@ class Head:
     def _ceiling(self) -> int:
         """Connections for all workers together."""
         return self.order.limits.connections(is_public=self.archive.is_public)
+
+    @property
+    def _n_at_once(self) -> int:
+        return min(self._ceiling, self._n_threads)
 
     async def _open_board(self) -> None:
         """Register the board, unless the scheduler has it; a busy one imports its module for seconds."""
@@ -331,18 +335,18 @@ class Head:
 
     async def _merge(self) -> None:
         """Merge the parts; where another head does, wait until it has."""
+        has_waited = False
         while not is_harvest(self.order.folder) or (self.order.folder / PARTS_NAME).exists():
             try:
                 steps = await anyio.to_thread.run_sync(merge_parts, self.order.folder)
                 while await anyio.to_thread.run_sync(next, steps, None) is not None:
                     pass
             except (FolderRefused, LocalError):
-                if not await anyio.to_thread.run_sync(self._is_busy):
+                is_held = await anyio.to_thread.run_sync(holder, self.order.folder) is not None
+                if not is_held and (has_waited or not is_harvest(self.order.folder)):
                     raise
-                await anyio.sleep(LOOK_S)  # another head merges, or has merged just now
-
-    def _is_busy(self) -> bool:
-        return holder(self.order.folder) is not None or is_harvest(self.order.folder)
+                has_waited = not is_held  # another head has merged just now, or the parts cannot be removed
+                await anyio.sleep(LOOK_S)
 
     def _report(self) -> Report:
         folder = self.order.folder
