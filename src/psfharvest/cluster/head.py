@@ -197,7 +197,7 @@ class Head:
                         del self._flying[task]  # the cluster drops the others, unless they run already
                         await self._take(task, ended[0])
                 with suppress(Exception):  # the client has lost its scheduler: the next look finds that
-                    while self._left and not self._stopped and len(self._flying) < self._n_at_once:
+                    while self._left and len(self._flying) < self._n_at_once:
                         self._flying[self._left[0]] = Flight([self._submit(self._left[0])], self.unasked_s)
                         self._left.popleft()
             await anyio.sleep(POLL_S)
@@ -249,7 +249,8 @@ class Head:
 
     @property
     def _n_at_once(self) -> int:
-        return min(self._ceiling, self._n_threads)
+        """Tasks in flight, at most."""
+        return 0 if self._stopped else min(self._ceiling, self._n_threads)
 
     async def _open_board(self) -> None:
         """Register the board, unless the scheduler has it; a busy one imports its module for seconds."""
