@@ -201,14 +201,14 @@ async def harvest(via: str, n: int, wire: TimedWire, folder: Path) -> float:
     ("times", "n", "part"),
     [
         (Times(0.3, 0.3, 0.03), 1000, 0.9),  # beside it, a harvest counts and lists for a second or two
-        (Times(0.3, 0.3, 0.03), 3000, 0.95),
+        pytest.param(Times(0.3, 0.3, 0.03), 3000, 0.95, marks=pytest.mark.campaign),
         (Times(0.3, 2.0, 0.03, is_packed=True), 3000, 0.95),
         (Times(0.1, 0.1, 0.05), 1000, 0.95),
         (Times(0.08, 0.08, 0.02), 2000, 0.9),  # answered before any trial, with the wire full of singles
         (Times(0.01, 0.01, 0.03), 1000, 0.95),
-        (Times(0.01, 5.0, 0.03, is_packed=True), 3000, 0.95),
+        pytest.param(Times(0.01, 5.0, 0.03, is_packed=True), 3000, 0.95, marks=pytest.mark.campaign),
         (Times(0.1, 0.1, 0.5), 1000, 0.95),
-        (Times(0.1, 0.1, 0.5, is_packed=True), 3000, 0.95),
+        pytest.param(Times(0.1, 0.1, 0.5, is_packed=True), 3000, 0.95, marks=pytest.mark.campaign),
     ],
     ids=lambda value: str(value).replace(" ", ""),
 )

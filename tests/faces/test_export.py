@@ -11,7 +11,6 @@ import anyio
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,6 +134,8 @@ def offline() -> dict[str, str]:
 
 def test_zarr_is_sharded_and_equal(stars: Harvest, tmp_path: Path) -> None:
     """Zarr v3: a group a size; pixels in shards of chunks, metadata in arrays beside them."""
+    import zarr
+
     export(stars, tmp_path / "stars.zarr")
     root = zarr.open_group(tmp_path / "stars.zarr", mode="r")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
-import xarray
 from astropy.table import Table
 
 from psfharvest import Archive, Harvest, Query
@@ -71,6 +70,7 @@ def test_npz_has_masks(stars: Harvest, table: Table, tmp_path: Path) -> None:
 def test_xarray_reads_zarr(stars: Harvest, table: Table, tmp_path: Path) -> None:
     """Null integers are masked on reading; axes are named as no column is, so that images plot and interpolate."""
     import matplotlib as mpl
+    import xarray
 
     mpl.use("Agg")
     export(stars, tmp_path / "stars.zarr")

@@ -17,11 +17,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
-import h5py
 import numpy as np
 import pytest
-import xarray
-import zarr
 from astropy.io import fits
 from astropy.table import Table
 
@@ -76,34 +73,38 @@ class Case(NamedTuple):
         return out
 
 
+class Cases:
+    """The cases by name, each harvested when it is first asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._made: dict[str, Case] = {}
+
+    def __getitem__(self, name: str) -> Case:
+        if name not in self._made:
+            home = self._home / name
+            with Simulator(ODD_SETTINGS.get(name, SETTINGS)) as simulator:
+                anyio.run(harvest_case, simulator.url, home, name)
+            self._made[name] = Case({sink: Harvest(home / sink) for sink in ("parquet", "shards")}, home)
+        return self._made[name]
+
+
+async def harvest_case(url: str, home: Path, name: str) -> None:
+    """Harvest what the case has, into a folder of each sink."""
+    async with Archive(url) as archive:
+        for sink in ("parquet", "shards"):
+            for detector, suffix, criteria in CASES[name]:
+                query: Any = Query("UVIS" if detector == "list" else detector, **criteria)
+                suffixes = [suffix]
+                if detector == "list":
+                    async with archive.stream(query, suffixes=suffixes) as cutouts:
+                        query, suffixes = [cutout.uri async for cutout in cutouts], []
+                await archive.harvest(query, home / sink, suffixes=suffixes, sink=sink, extend=True)
+
+
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    home = tmp_path_factory.mktemp("readers")
-
-    async def fill(archive: Archive, folder: Path, sink: str, name: str) -> None:
-        for detector, suffix, criteria in CASES[name]:
-            query: Any = Query("UVIS" if detector == "list" else detector, **criteria)
-            suffixes = [suffix]
-            if detector == "list":
-                async with archive.stream(query, suffixes=suffixes) as cutouts:
-                    query, suffixes = [cutout.uri async for cutout in cutouts], []
-            await archive.harvest(query, folder, suffixes=suffixes, sink=sink, extend=True)
-
-    async def work(url: str, names: set[str]) -> None:
-        async with Archive(url) as archive:
-            for name in sorted(names):
-                for sink in ("parquet", "shards"):
-                    await fill(archive, home / name / sink, sink, name)
-
-    with Simulator(SETTINGS) as simulator:
-        anyio.run(work, simulator.url, {*CASES} - {*ODD_SETTINGS})
-    for name, settings in ODD_SETTINGS.items():
-        with Simulator(settings) as simulator:
-            anyio.run(work, simulator.url, {name})
-    return {
-        name: Case({sink: Harvest(home / name / sink) for sink in ("parquet", "shards")}, home / name)
-        for name in CASES
-    }
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
+    return Cases(tmp_path_factory.mktemp("readers"))
 
 
 def plain(value: Any) -> Any:
@@ -341,6 +342,8 @@ def with_fill(values: np.ndarray, fill: Any) -> list[Any]:
 
 
 def zarr_zarr(case: Case) -> Read:
+    import zarr
+
     root = zarr.open_group(case.export("zarr"), mode="r")
     columns: dict[int, dict[str, list[Any]]] = {}
     images, units = {}, {}
@@ -359,6 +362,8 @@ def zarr_zarr(case: Case) -> Read:
 
 
 def zarr_xarray(case: Case) -> Read:
+    import xarray
+
     columns, images, units = {}, {}, {}
     for size in case.folders["parquet"].sizes():
         data = xarray.open_zarr(case.export("zarr"), group=str(size), consolidated=False)
@@ -370,6 +375,8 @@ def zarr_xarray(case: Case) -> Read:
 
 
 def h5_h5py(case: Case) -> Read:
+    import h5py
+
     columns: dict[int, dict[str, list[Any]]] = {}
     images, units = {}, {}
     with h5py.File(case.export("h5")) as file:
@@ -404,7 +411,7 @@ READERS: list[Callable[[Case], Read]] = [
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 def test_a_reader_gives_what_the_harvest_gives(
-    cases: dict[str, Case], reader: Callable[[Case], Read], case: str, monkeypatch: pytest.MonkeyPatch
+    cases: Cases, reader: Callable[[Case], Read], case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows, columns, values, nulls, units and pixels are those of `Harvest.table` and `Harvest.stack`."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -440,8 +447,11 @@ def _unit(text: str) -> Any:
     return Unit(text)
 
 
-def test_several_harvests_go_into_one_export(cases: dict[str, Case], tmp_path: Path) -> None:
+def test_several_harvests_go_into_one_export(cases: Cases, tmp_path: Path) -> None:
     """Their cutouts follow each other, each row with its folder; each provenance is there."""
+    import h5py
+    import zarr
+
     some = [cases["one catalogue"].folders["parquet"], cases["two sizes"].folders["shards"]]
     for ending in ("parquet", "zarr", "npz", "fits", "h5"):
         done = export(some, tmp_path / f"all.{ending}")
@@ -462,7 +472,7 @@ def test_several_harvests_go_into_one_export(cases: dict[str, Case], tmp_path: P
     assert (provenance[0]["query"], provenance[1]["archive"]) == (header["QUERY"], header["ARCHIV2"])
 
 
-def test_parquet_files_of_a_folder_say_where_they_come_from(cases: dict[str, Case]) -> None:
+def test_parquet_files_of_a_folder_say_where_they_come_from(cases: Cases) -> None:
     """Each file of the sink has the query, the archive, the version and the times."""
     import pyarrow.parquet as pq
 
@@ -477,7 +487,7 @@ def test_parquet_files_of_a_folder_say_where_they_come_from(cases: dict[str, Cas
         }.items() <= about.items()
 
 
-def test_a_table_says_where_it_comes_from(cases: dict[str, Case], tmp_path: Path) -> None:
+def test_a_table_says_where_it_comes_from(cases: Cases, tmp_path: Path) -> None:
     """Query, archive, version, times, account and quirks, in the table and in the files it is written to."""
     harvest = cases["three catalogues"].folders["parquet"]
     table = harvest.table()

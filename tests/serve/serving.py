@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import httpx
 
+import command_process
 from harness import command
 from psfharvest.serve import create_app
 
@@ -27,8 +30,31 @@ def client_of(folder: Any, **options: Any) -> httpx.AsyncClient:
 
 
 @contextmanager
+def served_at(*words: str | Path) -> Iterator[str]:
+    """Run ``psfharvest serve`` as a fork, which costs no start, and give the address that its first line says."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        process = command_process.start(
+            ["serve", *map(str, words)], cwd=Path.cwd(), env=dict(os.environ), scratch=scratch
+        )
+        try:
+            while not (said := _read(scratch / "out")).endswith("\n"):
+                assert process.is_alive(), _read(scratch / "err")
+                time.sleep(0.01)
+            yield said.strip()
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@contextmanager
 def served(*words: str | Path, env: dict[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run ``psfharvest serve``, and give the address that its first line says."""
+    """Run ``psfharvest serve`` in an interpreter of its own, for tests of its signals and outputs."""
     process = subprocess.Popen(
         command("serve", *words),
         stdout=subprocess.PIPE,

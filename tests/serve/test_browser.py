@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from astropy.io import fits
-from serving import CHROMIUM, N_STARS, served
+from serving import CHROMIUM, N_STARS, served, served_at
 
 from harness import command, rows_of, stored_bytes
 from psfharvest import Harvest
@@ -63,7 +63,7 @@ def browser(stars: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(stars: Path) -> Iterator[str]:
-    with served(stars) as (address, _):
+    with served_at(stars) as address:
         yield address
 
 
@@ -143,7 +143,7 @@ def test_a_live_harvest_is_followed_to_its_end(tmp_path: Path, open_page, n_star
             try:
                 while not (folder / "manifest.sqlite").exists():
                     assert busy.poll() is None
-                with served(folder) as (address, _):
+                with served_at(folder) as address:
                     page = open_page(address)
                     page.wait_for_selector("[data-figure=done]")
                     looks = 0
@@ -350,7 +350,7 @@ def test_markup_in_every_column_is_text(open_page, stars: Path, tmp_path: Path) 
         db.execute("UPDATE run SET stopped = ?, retried = ?", (MARKUP, json.dumps({MARKUP: 3})))
     db.close()
 
-    with served(folder) as (address, _):
+    with served_at(folder) as address:
         for view in VIEWS.values():
             page = open_page(address + view, may_fail=True)  # texts cannot be plotted, and that is said
             until(page, "document.getElementById('brief').textContent")
@@ -366,7 +366,7 @@ def test_several_harvests_under_one_page(open_page, stars: Path, tmp_path: Path,
     """Another harvest is chosen at the top, and has an address of its own."""
     words = ["harvest", tmp_path / "other", "IR", "--suffix", "flt", "--limit", "7", "--archive", simulator.url]
     assert psfharvest(*words).status == 0
-    with served(stars, tmp_path / "other") as (address, _):
+    with served_at(stars, tmp_path / "other") as address:
         page = open_page(address)
         until(page, f"document.getElementById('brief').textContent.startsWith('{N_STARS - 2} of')")
         page.select_option("#harvest", label="other")

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import N_STARS, client_of
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from psfharvest.core.errors import FolderRefused
 from psfharvest.serve import create_app
+from psfharvest.serve.guard import Gate, Names
 
 CANARY = "the canary beside the folder"
 ROUTES = [
@@ -160,6 +163,7 @@ async def test_only_reading_is_allowed(client: httpx.AsyncClient, method: str, r
     assert (405, "GET, HEAD") == (answer.status_code, answer.headers["allow"])
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(
     ("site", "mode", "dest", "route", "status"),
     [
@@ -168,6 +172,8 @@ async def test_only_reading_is_allowed(client: httpx.AsyncClient, method: str, r
         ("same-site", "no-cors", "script", "/static/index.html", 403),
         ("cross-site", "navigate", "iframe", "/", 403),
         ("cross-site", "navigate", "document", "/api/export", 403),
+        ("cross-site", "navigate", "document", "/metrics", 403),
+        ("cross-site", "navigate", "document", "/cutout", 403),
         ("cross-site", "navigate", "document", "/", 200),
         ("same-origin", "cors", "empty", "/api/rows", 200),
         ("none", "navigate", "document", "/api/rows", 200),
@@ -180,6 +186,51 @@ async def test_another_sites_page_gets_nothing(
     headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
 
     assert status == (await client.get(route, headers=headers)).status_code
+
+
+async def ask_gate(hosts: list[str], route: str = "/api/now", **headers: str) -> httpx.Response:
+    """Ask an application behind a gate, which is reached as ``stars.example`` and wants a token."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("in")(scope, receive, send)
+
+    gate = Gate(app, names=Names(frozenset({"stars.example"})), token="correct-horse", cookie="key")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gate)) as client:
+        given = [*(("host", host) for host in hosts), *headers.items()]
+        return await client.get(f"http://stars.example{route}", headers=given)
+
+
+async def test_a_gate_opens_to_its_own_name_given_once() -> None:
+    """Any other name, none, or two is another server's, before the token is looked at."""
+    for host in ("stars.example", "STARS.example:8000"):
+        assert 200 == (await ask_gate([host], authorization="Bearer correct-horse")).status_code
+    for hosts in (
+        ["evil.example"], ["stars.example.evil.example"], ["x@stars.example"], ["stars.example:x"], ["192.0.2.1"],
+        ["stars.example", "evil.example"], ["evil.example", "stars.example"], ["stars.example", "stars.example"],
+    ):  # fmt: skip
+        assert 421 == (await ask_gate(hosts, authorization="Bearer correct-horse")).status_code, hosts
+
+
+async def test_a_gate_takes_its_token_only() -> None:
+    """By header or cookie, whole; an address with it opens the page alone, and is never kept by a cache."""
+    host = ["stars.example"]
+    for headers in ({"authorization": "Bearer correct-horse"}, {"cookie": "a=b; key=correct-horse"}):
+        assert 200 == (await ask_gate(host, **headers)).status_code
+    for headers in (
+        {}, {"authorization": "Bearer correct"}, {"authorization": "Bearer "}, {"authorization": "correct-horse"},
+        {"cookie": "key=correct"}, {"cookie": "other=correct-horse"}, {"cookie": "key="},
+    ):  # fmt: skip
+        assert 401 == (await ask_gate(host, **headers)).status_code, headers
+    assert 401 == (await ask_gate(host, "/api/now?token=correct-horse")).status_code
+    assert 401 == (await ask_gate(host, "/?token=")).status_code
+    assert 200 == (await ask_gate(host, "/healthz")).status_code
+    welcome = await ask_gate(host, "/?x=1&token=correct-horse")
+
+    assert (303, "./?x=1", "no-store") == (
+        welcome.status_code, welcome.headers["location"], welcome.headers["cache-control"]
+    )  # fmt: skip
+    cookie = welcome.headers["set-cookie"]
+    assert all(part in cookie for part in ("key=correct-horse", "HttpOnly", "SameSite=strict", "Path=/"))
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from serving import N_STARS, served
+from serving import N_STARS, served, served_at
 
 from psfharvest.serve.notebook import show
 
@@ -51,7 +51,7 @@ def test_it_answers_to_its_own_names_only(server: str, host: str, status: int) -
 
 @pytest.fixture(scope="module")
 def server(stars: Path):
-    with served(stars) as (url, _):
+    with served_at(stars) as url:
         yield url
 
 
@@ -64,7 +64,7 @@ def test_without_a_host_header(server: str) -> None:
 
 def test_other_machines_need_the_token(stars: Path) -> None:
     """Beyond loopback the address has a token; it becomes a cookie that no script reads and no other site sends."""
-    with served(stars, "--host", "0.0.0.0") as (url, _):
+    with served_at(stars, "--host", "0.0.0.0") as url:
         address = urlsplit(url)
         base = f"http://127.0.0.1:{address.port}"
         with httpx.Client(base_url=base) as client:
@@ -89,7 +89,7 @@ def test_other_machines_need_the_token(stars: Path) -> None:
 
 def test_a_token_of_ones_own(stars: Path) -> None:
     """A token may be given, on loopback too; one that is easily guessed is refused."""
-    with served(stars, "--token", "correct-horse") as (url, _):
+    with served_at(stars, "--token", "correct-horse") as url:
         assert url.endswith("/?token=correct-horse")
         assert httpx.get(url.partition("?")[0]).status_code == 401
 
@@ -164,7 +164,7 @@ def test_events_tell_of_a_change(stars: Path, tmp_path: Path, psfharvest, simula
     """The stream for programs gives the account at once, and again when it has changed."""
     words = ["harvest", tmp_path / "d", "UVIS", "--suffix", "flt", "--archive", simulator.url, "--quiet"]
     assert psfharvest(*words, "--limit", "5").status == 0
-    with served(tmp_path / "d") as (url, _), httpx.stream("GET", f"{url}api/events", timeout=60) as stream:
+    with served_at(tmp_path / "d") as url, httpx.stream("GET", f"{url}api/events", timeout=60) as stream:
         lines = stream.iter_lines()
         first = next(line for line in lines if line.startswith("data: "))
         more = threading.Thread(target=lambda: psfharvest(*words, "--limit", "9", "--extend"))
@@ -179,7 +179,7 @@ def test_events_tell_of_a_change(stars: Path, tmp_path: Path, psfharvest, simula
 def test_events_outlive_a_folder_that_goes_away(stars: Path, tmp_path: Path) -> None:
     """The stream says so, and goes on when it is back."""
     shutil.copytree(stars, tmp_path / "d")
-    with served(tmp_path / "d") as (url, _), httpx.stream("GET", f"{url}api/events", timeout=60) as stream:
+    with served_at(tmp_path / "d") as url, httpx.stream("GET", f"{url}api/events", timeout=60) as stream:
         lines = (line for line in stream.iter_lines() if line.startswith(("event: ", "data: ")))
         first = next(lines), next(lines)
         (tmp_path / "d" / "manifest.sqlite").rename(tmp_path / "away")
@@ -228,7 +228,7 @@ def test_what_is_printed_can_be_opened(stars: Path, host: str) -> None:
     """Every address of this machine means those of both protocols."""
     if ":" in host and not socket.has_dualstack_ipv6():
         host = "0.0.0.0"
-    with served(stars, "--host", host) as (url, _):
+    with served_at(stars, "--host", host) as url:
         reached = urlsplit(url)._replace(netloc=f"127.0.0.1:{urlsplit(url).port}").geturl()
         for address in (url, reached) if host in ("::", "0.0.0.0") else (url,):
             assert 200 == httpx.get(address, follow_redirects=True).status_code

@@ -10,12 +10,14 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
+from harness import sampled
 from psfharvest.store.sinks import arrow
 
 ROWS = 2000
 
 
-@pytest.mark.parametrize("rows_a_table", [1, 100, ROWS])
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("rows_a_table", sampled([1, 20, 100, ROWS], [20, ROWS]))
 def test_row_groups_do_not_follow_the_tables_written(tmp_path: Path, rows_a_table: int) -> None:
     """Each but the last holds at least `GROUP_BYTES`, and all rows are there in their order."""
     schema = arrow.schema({"id": "int"}, {"image": 51})

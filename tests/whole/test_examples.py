@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from psfharvest import Query, blocking
-from psfharvest.examples import fastapi_service, starlette_service
+from psfharvest.examples import starlette_service
 from psfharvest.mast_api_psf import make_dataURIs
 from psfharvest.simulator import Fault, Simulator
 
@@ -41,6 +41,8 @@ def answers(app: Any, *paths: str, **params: Any) -> list[httpx.Response]:
 @pytest.mark.usefixtures("_default")
 def test_the_fastapi_service(simulator: Simulator) -> None:
     """It counts, gives a cutout's own bytes, answers each error by its status, and shows its metrics."""
+    from psfharvest.examples import fastapi_service  # a second of imports, for this test alone
+
     with blocking.Archive(simulator.url) as archive:
         uri = make_dataURIs(archive.query(Query("UVIS", limit=1), progress=False), "UVIS", ["flt"])[0]
     app = fastapi_service.app
