@@ -34,6 +34,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable
+from itertools import accumulate, starmap
 from typing import Any
 
 from psfharvest.store.manifest.block_column import Column, Entry
@@ -72,7 +73,7 @@ class Block:
         self._head = _inflated(head).decode("ascii")
         n_rows, *self._written = self._head[1:-1].split(",[")
         self.n_rows = int(n_rows)
-        self._entries: list[list[Any]] = []
+        self._entries: list[Entry] = []
         self._starts: list[int] = [START.size + length]
         self._blob = blob
         self._columns: dict[int, Column] = {}
@@ -92,30 +93,38 @@ class Block:
 
     def row(self, index: int, columns: Iterable[int] | None = None) -> list[Any]:
         """Return the values of one row: of all columns, or of some."""
-        chosen = range(self.n_columns) if columns is None else columns
+        chosen = range(self.n_columns) if columns is None else list(columns)
+        if len(chosen) > _FEW:
+            self._parse()
         return [self.column(column).value(index) for column in chosen]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the values of all rows."""
         if self._rows is None:
+            self._parse()
             columns = (self.column(column).values() for column in range(self.n_columns))
             self._rows = list(zip(*columns, strict=True))
         return self._rows
 
     def _decoded(self, index: int) -> Column:
-        entry = self._entry(index)
-        start = self._start(index)
+        if len(self._columns) >= _FEW:
+            self._parse()
+        entry = self._entries[index] if self._entries else self._entry(index)
+        start = self._starts[index] if index < len(self._starts) else self._start(index)
         stream = self._blob[start : start + entry.length]
         _check(stream, entry.crc)
         like = self.column(entry.like) if entry.like >= 0 else None
         return Column(entry, self.n_rows, _inflated(stream), like)
 
+    def _parse(self) -> None:
+        """Parse the entries of all columns at once, which takes less time than those of many one by one."""
+        if not self._entries:
+            _, *found = json.loads(self._head)
+            self._entries = list(starmap(Entry, found))
+            self._starts = list(accumulate((entry.length for entry in self._entries), initial=self._starts[0]))
+
     def _entry(self, index: int) -> Entry:
-        """Return a column's entry: of few columns each is parsed apart, of many all are at once."""
-        if not self._entries and len(self._columns) >= _FEW:
-            _, *self._entries = json.loads(self._head)
-        if self._entries:
-            return Entry(*self._entries[index])
+        """Return one column's entry."""
         kind, *numbers = self._written[index].rstrip("]").split(",")
         return Entry(kind.strip('"'), *map(int, numbers))
 

@@ -204,6 +204,8 @@ class Column:
         import numpy as np  # noqa: PLC0415 - a harvest needs no arrays
 
         n, width = self._n_rows, self._entry.width
+        if width == 1:
+            return np.frombuffer(self._content, np.uint8, n, self._start).astype(np.int64)
         places = np.frombuffer(self._content, np.uint8, n * width, self._start).reshape(width, n)
         found = np.zeros((n, 8), np.uint8)
         for place in range(width):  # faster than all of them at once
