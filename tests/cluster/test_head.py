@@ -16,8 +16,8 @@ from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.cluster.announcer import Announcer
 from psfharvest.cluster.head import Head
 from psfharvest.cluster.order import Order
-from psfharvest.cluster.tasks import planned_targets
 from psfharvest.events.hub import Hub
+from psfharvest.run.plans import planned_targets
 from psfharvest.simulator import Simulator
 from psfharvest.store.folder import Settings
 from psfharvest.store.manifest.place import PARTS_NAME

@@ -121,6 +121,7 @@ def test_a_process_that_the_cluster_has_lost_is_over_though_it_goes_on() -> None
     assert (OVER, 0) == shares.ask(asking("a", 2, held=12), 2.0)[:2]
     assert CEILING == shares.in_use
     assert 0 == shares.ask(asking("b"), 1.0 + TTL_S - 0.01).grant
+    assert 0 == shares.ask(asking("c", worker="worker of a", epoch=2), 1.0 + TTL_S - 0.01).grant
 
 
 def test_a_message_that_was_overtaken_changes_nothing() -> None:

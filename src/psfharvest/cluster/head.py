@@ -30,11 +30,12 @@ from psfharvest.cluster.board import Board
 from psfharvest.cluster.local import OWN
 from psfharvest.cluster.order import Order
 from psfharvest.cluster.shares import TTL_S
-from psfharvest.cluster.tasks import PartTask, PlanTask, Watch, plan_list, planned_targets
+from psfharvest.cluster.tasks import PartTask, PlanTask, Watch
 from psfharvest.cluster.worker import Task, run_task
 from psfharvest.core.errors import ArchiveDown, BadInput, FolderRefused, LocalError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
 from psfharvest.events.hub import Voice
+from psfharvest.run.plans import cut_list, planned_targets, write_plan
 from psfharvest.run.targets import What
 from psfharvest.store import parts as in_parts
 from psfharvest.store.folder import is_harvest
@@ -170,7 +171,7 @@ class Head:
         folder, sink = self.order.folder, self.order.settings.sink
         if await anyio.to_thread.run_sync(in_parts.read_plan, folder) is None:
             if targets[0].kind == "file":
-                await anyio.to_thread.run_sync(plan_list, self.order, targets[0])
+                await anyio.to_thread.run_sync(self._plan_list, targets[0])
             else:
                 await self._work_off([PlanTask(self.order, targets)])
             if self._stopped:
@@ -183,6 +184,11 @@ class Head:
         if sink not in (None, plan.sink):
             raise FolderRefused(f"{folder} is kept with sink {plan.sink!r}; leave sink=… away")
         return plan
+
+    def _plan_list(self, target: PlannedTarget) -> None:
+        """Cut a list, which the head alone may see, into parts that the workers see."""
+        parts = cut_list(self.order.folder, target, self.order.part_rows)
+        write_plan(self.order.folder, self.order.plan([target], parts))
 
     async def _work_off(self, tasks: Sequence[Task]) -> None:
         self._left.extend(tasks)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Limits, RetryPolicy
 from psfharvest.store.folder import Settings, refuse_dangling
+from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget, Planning
 from psfharvest.store.sink_kinds import SINK_KINDS
 
 
@@ -45,6 +47,12 @@ class Order:
     def prefix(self) -> str:
         """How the names of all its tasks begin."""
         return f"{self.folder}#"
+
+    def plan(
+        self, targets: Sequence[PlannedTarget], parts: Sequence[PlannedPart], took: Planning | None = None
+    ) -> Plan:
+        """Return its plan: shards, where no sink is named."""
+        return Plan(targets, self.settings.sink or "shards", parts, self.settings.shard_bytes, took)
 
     def check(self) -> None:
         """

@@ -169,7 +169,7 @@ class Shares:
         )
         self._paused_until = max(self._paused_until, now + asking.pause_s)
         if asking.is_done:
-            self._end(asking.holder, now, BETWEEN_S)
+            self._leave(asking.holder, now, BETWEEN_S)
         if (word := OVER if is_lost else self._word(asking)) != GO:
             return self._answer(word)
         holder = self._holders.setdefault(
@@ -217,12 +217,12 @@ class Shares:
         thread = (asking.worker, asking.slot)
         newest = self._epochs.get(thread, asking.epoch)
         if asking.epoch < newest:
-            self._end(asking.holder, now)
+            self._leave(asking.holder, now)
             return
         self._epochs[thread] = asking.epoch
         for name, other in list(self._holders.items()):
             if other.thread == thread and name != asking.holder:
-                self._end(name, now)
+                self._leave(name, now)
 
     def _grant(self, holder: _Holder, now: float) -> tuple[int, int]:
         """Return how many connections a holder gets, and how many are its fair share."""
@@ -256,14 +256,18 @@ class Shares:
     def _sweep(self, now: float) -> None:
         for name, holder in list(self._holders.items()):
             if holder.gone_at is not None and now >= holder.gone_at + self.ttl_s:
-                self._end(name, now)
+                self._end(name)
         for thread, closed in list(self._closed.items()):
             if now >= max(closed.counts_until, closed.kept_until):
                 del self._closed[thread]
 
-    def _end(self, name: str, now: float, keep_s: float = 0.0) -> None:
-        holder = self._holders.pop(name, None)
-        if holder is not None and holder.gone_at is None:
-            self._close(holder, 0, now, keep_s)
+    def _leave(self, name: str, now: float, keep_s: float = 0.0) -> None:
+        """End a holder that has closed its connections just now."""
+        if (holder := self._holders.get(name)) is not None:
+            self._close(holder, 0, now, keep_s if holder.gone_at is None else 0.0)
+        self._end(name)
+
+    def _end(self, name: str) -> None:
+        self._holders.pop(name, None)
         self._down.pop(name, None)
         self._over.add(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from psfharvest.core.catalog.plan import Part
-from psfharvest.core.errors import FolderRefused, ManifestError
+from psfharvest.core.errors import FolderRefused, ManifestError, PsfharvestError
 from psfharvest.core.model import Report
 from psfharvest.filesystem import atomic
 from psfharvest.store.folder import is_harvest
@@ -25,6 +25,7 @@ from psfharvest.store.manifest.place import PARTS_NAME, PLAN_NAME
 from psfharvest.store.read.account import account, account_of
 
 VERSION = 1
+LIST_SUFFIX = ".txt"
 _SUMMED = ("total", "done", "missing", "failed", "pending", "bytes", "elapsed_s", "requests", "lacking")
 
 
@@ -142,6 +143,11 @@ def folder_of(folder: Path, n: int) -> Path:
     return folder / PARTS_NAME / f"{n:06d}"
 
 
+def list_of(folder: Path, n: int) -> Path:
+    """Return where the list of a part of a list is kept, beside its folder."""
+    return folder_of(folder, n).with_suffix(LIST_SUFFIX)
+
+
 def begun(folder: Path, plan: Plan) -> list[int]:
     """Return the numbers of the parts that have begun, ascending."""
     base = folder / PARTS_NAME
@@ -163,6 +169,15 @@ def is_finished(folder: Path) -> bool:
         is_begun = bool(targets.read_targets(manifest))
         report = account_of(manifest)
     return is_begun and not report.pending and report.is_fully_asked
+
+
+def n_final(folder: Path) -> int:
+    """Return how many cutouts of a part's folder have a final state; 0 where it has not begun, or is merged."""
+    try:
+        report = account(folder)
+    except PsfharvestError:
+        return 0
+    return report.done + report.missing + report.failed
 
 
 def summed(folder: Path) -> Report:
