@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,28 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         holder.kill()
     with folder_lock(tmp_path):
         pass
+
+
+def test_a_look_at_the_lock_is_no_holder(tmp_path: Path) -> None:
+    """What holds the lock for an instant only, as a look from another machine does, refuses nobody."""
+    with folder_lock(tmp_path):
+        pass
+    main, looks = threading.get_ident(), (tmp_path / LOCK_NAME).open()
+    fcntl.flock(looks, fcntl.LOCK_EX)
+
+    def end_the_look() -> None:
+        with looks:
+            while "_try_again" not in {
+                frame.name for frame in traceback.extract_stack(sys._current_frames()[main])
+            }:
+                time.sleep(0.001)
+            time.sleep(0.01)
+
+    look = threading.Thread(target=end_the_look)
+    look.start()
+    with folder_lock(tmp_path):
+        pass
+    look.join()
 
 
 def test_a_forked_child_keeps_no_lock(tmp_path: Path) -> None:

@@ -60,6 +60,22 @@ class TestParquet(SinkTests):
         return ParquetReader(folder).read(*location_of(stored))
 
 
+def test_a_journal_that_is_damaged_in_its_middle_is_refused(tmp_path: Path) -> None:
+    """Cutouts behind the damage could not be counted, so that every later one would get a wrong place."""
+    sink = ParquetSink(tmp_path, claimed=lambda: (-1, 0))
+    sink.store(cutouts(range(1, 8)))
+    mark = sink.checkpoint()
+    sink.close()  # unclaimed, as after a death: the journal stays
+    journal = parquet_journal.journal_path(tmp_path / "parquet", 0)
+    data = bytearray(journal.read_bytes())
+    data[data.index(b"ustar", len(data) // 2)] ^= 1
+    journal.write_bytes(data)
+
+    with pytest.raises(SinkError, match="is damaged; run: "):
+        ParquetSink(tmp_path, shard=mark["shard"], end=mark["shard_end"])
+    assert data == journal.read_bytes()
+
+
 @given(path=PATHS)
 def test_any_path_of_the_archives_stays_inside(path: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever follows ``mast:``, the bytes land in the files and no name leads elsewhere."""
