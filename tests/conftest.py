@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import math
 import os
+import shlex
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ _ends_at = pytest.StashKey[float]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--within", type=float, metavar="MINUTES", help="begin no test later than that")
+    parser.addoption("--long", choices=["first", "rest"], help="one case of each long test, or the others only")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,10 +112,14 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sample long matrices, and leave out what drives Chromium where there is none; the end of the run says so."""
     sampling.mark_what_is_left(items)
+    if which := config.option.long:
+        chosen = sampling.one_of_each(items)
+        items[:] = [item for item in items if sampling.is_long(item) and (item in chosen) == (which == "first")]
     if hasattr(config, "workerinput"):
-        items.sort(key=_rank, reverse="not campaign" not in config.option.markexpr)
+        is_quick_first = "not campaign" not in config.option.markexpr and which != "first"
+        items.sort(key=_rank, reverse=is_quick_first)
     for item in items:
-        if item.get_closest_marker("campaign") and not item.get_closest_marker("timeout"):
+        if sampling.is_long(item) and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S))
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         config.stash[_without_browser] = sum(item.get_closest_marker("browser") is not None for item in items)
@@ -126,7 +132,8 @@ def _rank(item: pytest.Item) -> tuple[int, int, str]:
 
     Long files come first, so that no worker is left with one; then the folders whose tests take longest.
 
-    The campaign goes the other way: it has an end, and what is quick is tried before it.
+    The campaign goes the other way: it has an end, and what is quick is tried before it. Of the first cases of all
+    its tests, those of whole programs come first: the default run has least of them.
     """
     folder, name = item.path.parent.name, f"{item.path.parent.name}/{item.path.name}"
     return (
@@ -138,7 +145,7 @@ def _rank(item: pytest.Item) -> tuple[int, int, str]:
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
-        item.config.stash[_left_out] += item.get_closest_marker("campaign") is not None
+        item.config.stash[_left_out] += sampling.is_long(item)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -176,7 +183,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"left out: {n} browser tests, since Chromium is not installed")
     if n := config.stash[_too_late]:
         minutes = config.getoption("--within")
-        terminalreporter.write_line(f"left out: {n} tests that would have begun after {minutes:g} minutes")
+        again = shlex.join(["python", "-m", "pytest", *_without_end(config.invocation_params.args)])
+        terminalreporter.write_line(f"left out: {n} tests that would have begun after {minutes:g} minutes: {again}")
+
+
+def _without_end(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line without ``--within MINUTES``."""
+    return [
+        word for n, word in enumerate(words) if word.partition("=")[0] != "--within" and words[n - 1] != "--within"
+    ]
 
 
 @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.campaign)])

@@ -34,8 +34,7 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
     matrices: dict[tuple[object, ...], list[pytest.Function]] = defaultdict(list)
     limits: dict[tuple[object, ...], int | None] = {}
     for item in items:
-        is_long = item.get_closest_marker("campaign") is not None
-        if is_long or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        if is_long(item) or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
             continue
         key = item.path, item.cls, item.originalname
         matrices[key].append(item)
@@ -50,6 +49,30 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
         for item in all_cases:
             if item not in kept:
                 item.add_marker(pytest.mark.campaign)
+
+
+def one_of_each(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return of each test's long cases the one that shares fewest values with those of the default run."""
+    matrices: dict[tuple[object, ...], list[pytest.Function]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function):
+            matrices[item.path, item.cls, item.originalname].append(item)
+    chosen: set[pytest.Item] = set()
+    for cases in matrices.values():
+        tried = {value for case in cases if not is_long(case) for value in _values(case).items()}
+        if left := [case for case in cases if is_long(case)]:
+            chosen.add(left[least_like(tried, [_values(case) for case in left])])
+    return chosen
+
+
+def least_like(tried: set[tuple[str, int]], cases: Sequence[dict[str, int]]) -> int:
+    """Return the position of the first case with most values, each with its parameter, that are not `tried` yet."""
+    return max(range(len(cases)), key=lambda n: len(cases[n].items() - tried))
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Return True for what is no part of the default run."""
+    return item.get_closest_marker("campaign") is not None
 
 
 def _of_one_loop(cases: list[pytest.Function]) -> list[pytest.Function]:
@@ -69,7 +92,7 @@ def _turn(item: pytest.Function) -> int:
 
 def _values(item: pytest.Function) -> dict[str, int]:
     """Return a number for the value of each parameter: cases of one matrix share their values."""
-    return {name: id(value) for name, value in item.callspec.params.items()}
+    return {name: id(value) for name, value in item.callspec.params.items()} if hasattr(item, "callspec") else {}
 
 
 def sample(cases: Sequence[dict[str, int]], n: int | None = None) -> set[int]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampling import sample
+from sampling import least_like, sample
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4))
@@ -39,3 +39,11 @@ def test_a_sampled_matrix(request: pytest.FixtureRequest, first: int, second: in
     is_alone = len([i for i in request.session.items if i.name.startswith("test_a_sampled_matrix")]) == 1
 
     assert is_alone or named == {"first", "second"} or request.node.get_closest_marker("campaign") or first + second
+
+
+def test_of_the_long_cases_the_least_tried_is_first() -> None:
+    """It shares fewest values with what was tried; of several, the first."""
+    cases = [{"sink": 0, "via": 1}, {"sink": 2, "via": 0}, {"sink": 2, "via": 1}, {"sink": 1, "via": 2}]
+
+    assert 2 == least_like({("sink", 0), ("via", 0), ("sink", 1)}, cases)
+    assert 0 == least_like(set(), cases)
