@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
+from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
 from psfharvest.archive.sharing import Basis, Home, chosen, of_kind
@@ -231,13 +232,13 @@ class Archive:
         with (session := self._open()).share() as share, watching(progress, unit="row") as watch:
             mashup = session.mashup(share, SHORT_PATIENCE_S)
             listing = Listing(mashup, query, every_column=True)
-            parts = []
+            rows = TableBuilder()
             async with aclosing(listing.parts()) as coming:
                 async for part in coming:
-                    parts.append(part)
+                    await anyio.to_thread.run_sync(rows.add, part.rows, part.is_again or part.part is None)
                     if watch is not None:
-                        watch(results.rows_so_far(parts, listing.total))
-        table = await anyio.to_thread.run_sync(results.table_of, query, parts)
+                        watch(results.rows_so_far(len(rows), listing.total))
+        table = await anyio.to_thread.run_sync(results.table_of, query, rows)
         table.meta |= results.origin_of(query, self._endpoints.root, mashup.notes, listing.lacking)
         return table
 

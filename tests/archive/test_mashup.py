@@ -12,6 +12,7 @@ import pytest
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.catalog.rows import Rows
+from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.catalog.columns import needed
@@ -105,7 +106,9 @@ async def test_the_notebooks_query(plain):
     truth = plain.catalogue.rows("UVIS")
     async with asking(plain) as mashup:
         ((part, rows),) = await had(mashup, query)
-    table = rows.table()
+    builder = TableBuilder()
+    builder.add(rows)
+    table = builder.table()
 
     assert Part(LOWEST, HIGHEST) == part
     assert 6 == len(rows)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from psfharvest.archive.catalog.answer import count_of, parse, rows_of
 from psfharvest.archive.catalog.rows import Rows, Unreadable
+from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.catalog.detectors import DETECTORS
 
@@ -33,6 +35,14 @@ def answer(data: Any, fields: Any, **more: Any) -> bytes:
 def read(data: Any, fields: Any) -> Rows:
     """Give the rows of an answer."""
     return rows_of(parse(answer(data, fields)))
+
+
+def table_of(*answers: Rows, columns: list[str] | None = None, is_distinct: bool = False) -> Any:
+    """Give the table of some answers."""
+    builder = TableBuilder()
+    for rows in answers:
+        builder.add(rows, is_distinct)
+    return builder.table(columns)
 
 
 def astroquerys_table(body: bytes) -> Any:
@@ -59,7 +69,7 @@ def test_recorded_answers_give_astroquerys_table(name):
     """Each recorded answer becomes the table that astroquery makes of it: values, types and masks."""
     body = (DATA / name).read_bytes()
     theirs = astroquerys_table(body)
-    ours = rows_of(parse(body)).table()
+    ours = table_of(rows_of(parse(body)))
 
     assert_same_table(theirs, ours)
 
@@ -96,7 +106,7 @@ def test_any_answer_gives_astroquerys_table(found):
     """Whatever the types and values, in any order of keys and with nulls, the table is astroquery's."""
     data, fields = found
 
-    assert_same_table(astroquerys_table(answer(data, fields)), read(data, fields).table())
+    assert_same_table(astroquerys_table(answer(data, fields)), table_of(read(data, fields)))
 
 
 @given(answers(), st.data())
@@ -246,7 +256,7 @@ def test_any_json_is_read_or_refused(found):
     except Unreadable:
         return
 
-    assert len(rows) == len(rows.table()) or not rows.columns
+    assert len(rows) == len(table_of(rows)) or not rows.columns
     assert all(len(row) == len(rows.columns) for row in rows.values)
 
 
@@ -331,16 +341,49 @@ def test_rows_of_several_answers_go_together():
     other = Rows(("chip", "id", "more"), ("str", "int", "str"), [("1", 5, "x")])
 
     assert Rows(("id", "chip"), ("int", "str"), [(1, 2), (5, "1")]) == one.plus(other)
-    assert ["2", "1"] == list(one.plus(other).table()["chip"])
+    assert ["2", "1"] == list(table_of(one.plus(other))["chip"])
 
 
-def test_only_takes_columns_in_the_order_asked():
-    """Columns come out as asked; one that the archive left out is told."""
-    assert Rows(("qfit", "id"), ("float", "int"), [(0.5, 3), (None, 1), (0.5, 3), (0.0, 2)]) == ROWS.only(
-        ["qfit", "id"]
-    )
-    with pytest.raises(Unreadable, match="left out a column"):
-        ROWS.only(["sky"])
+VALUES = {
+    "int": st.integers(-(2**62), 2**62), "float": st.floats(), "str": st.sampled_from(["", "F606W", "ü", "-999"]),
+    "bool": st.booleans(),
+}  # fmt: skip
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Rows:
+    """Draw an answer: some columns in some order, of some kinds, with nulls."""
+    kinds = draw(st.dictionaries(st.sampled_from(["rootname", "sky", "chip", "more"]), st.sampled_from([*VALUES])))
+    kinds = {"id": "int"} | kinds
+    row = st.tuples(st.integers(0, 3), *(st.none() | VALUES[kind] for kind in list(kinds.values())[1:]))
+    return Rows(tuple(kinds), tuple(kinds.values()), draw(st.lists(row, max_size=4)))
+
+
+@given(st.lists(answers(), min_size=1, max_size=3), st.booleans())
+def test_a_table_of_several_answers_is_that_of_all_their_rows_at_once(several: list[Rows], is_distinct: bool):
+    """Gathered answer by answer, a table has the columns, types, masks, order and values of all rows together."""
+    whole = several[0].plus(*several[1:])
+    whole = whole.distinct() if is_distinct else whole
+    found = table_of(*several, is_distinct=is_distinct)
+
+    assert list(whole.columns) == found.colnames
+    casts = {"int": int, "float": float, "str": str, "bool": bool}
+    for place, (name, kind) in enumerate(zip(whole.columns, whole.kinds, strict=True)):
+        plain = [None if row[place] is None else casts[kind](row[place]) for row in whole.values]
+        fillers = {"int": -999, "float": math.nan, "str": "", "bool": False}
+        expected = [fillers[kind] if value is None else value for value in plain]
+        np.testing.assert_array_equal(np.array(expected, found[name].dtype), found[name].data.data)
+        nulls = (
+            [value is None for value in plain] if kind == "bool" else [value in ("", -999) for value in expected]
+        )
+        assert ([False] * len(plain) if kind == "float" else nulls) == found[name].mask.tolist()
+
+
+def test_a_table_has_the_columns_asked_for():
+    """Columns come out in the order asked; one that the archive left out is named."""
+    assert ["qfit", "id"] == table_of(ROWS, columns=["qfit", "id"]).colnames
+    with pytest.raises(Unreadable, match="left out a column: 'sky'"):
+        table_of(ROWS, columns=["sky"])
 
 
 def test_dicts():
@@ -351,18 +394,17 @@ def test_dicts():
 @pytest.mark.parametrize("place", DETECTORS.values(), ids=lambda d: d.name)
 def test_no_rows_still_have_columns(place):
     """An empty answer is a table with the known columns, or those asked for, of the right types."""
-    table = Rows.none(None, place).table()
+    table = table_of(Rows.none(None, place))
 
     assert [c.name for c in COLUMNS.values() if place.name in c.only] == table.colnames
     assert ("i", "f", "U") == tuple(table[name].dtype.kind for name in ("id", "qfit", "rootname"))
-    assert ["qfit", "unheard_of"] == Rows.none(["qfit", "unheard_of"], place).table().colnames
+    assert ["qfit", "unheard_of"] == table_of(Rows.none(["qfit", "unheard_of"], place)).colnames
 
 
 def test_known_columns_have_units_and_descriptions():
     """Known columns carry what is known of them; others are left bare."""
-    table = read(
-        [{"exptime": 40.0, "x": 1}], [{"name": "exptime", "type": "float"}, {"name": "x", "type": "int"}]
-    ).table()
+    fields = [{"name": "exptime", "type": "float"}, {"name": "x", "type": "int"}]
+    table = table_of(read([{"exptime": 40.0, "x": 1}], fields))
 
     assert ("s", "exposure time") == (str(table["exptime"].unit), table["exptime"].description)
     assert None is table["x"].unit

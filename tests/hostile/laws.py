@@ -23,6 +23,7 @@ import numpy as np
 
 from psfharvest.archive.catalog import answer, rows
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.endpoints import Endpoints, quoted
 from psfharvest.archive.wires.base import Answer, Request
 from psfharvest.core.catalog.partition import WHOLE
@@ -216,7 +217,9 @@ def law_rows(body: bytes) -> None:
             assert kind != "str" or value is None or value.encode("utf-8")
             assert kind != "int" or value is None or -(2**63) <= value < 2**63
     with quiet():
-        assert list(found.columns) == found.table().colnames
+        builder = TableBuilder()
+        builder.add(found)
+        assert list(found.columns) == builder.table().colnames
     with suppress(rows.Unreadable):
         ids = [id_ for id_ in found.distinct().ids() if id_ is not None]
         assert sorted(ids) == ids

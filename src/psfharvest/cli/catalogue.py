@@ -27,7 +27,7 @@ from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras
 from psfharvest.filesystem.atomic import written_whole
-from psfharvest.show.tables import fitting_table, json_lines
+from psfharvest.show.tables import fitting_table, json_lines, write_lines
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -183,7 +183,11 @@ def _check_output(output: Path) -> None:
 
 def _write(table: Table, output: Path, *, as_json: bool) -> None:
     with written_whole(output) as partial:
-        table.write(partial, format=FORMATS[output.suffix.lower()], overwrite=True)
+        file_format = FORMATS[output.suffix.lower()]
+        if file_format.startswith("ascii."):
+            write_lines(table, partial, file_format)
+        else:
+            table.write(partial, format=file_format, overwrite=True)
     say(f"{len(table):,} rows in {output}")
     if as_json:
         result_json({"rows": len(table), "columns": table.colnames, "file": str(output)})

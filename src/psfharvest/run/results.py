@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from psfharvest.archive.catalog.listing import PartRows
-from psfharvest.archive.catalog.rows import NO_ROWS, Rows
+from psfharvest.archive.catalog.rows import Rows
+from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.session import load_modules
 from psfharvest.core import ranges
 from psfharvest.core.catalog.learnt import Learnt
@@ -76,19 +76,16 @@ def origin_of(query: Query, archive: str, notes: Sequence[str], lacking: int) ->
     }
 
 
-def rows_so_far(parts: Sequence[PartRows], total: int | None) -> Progress:
+def rows_so_far(n_rows: int, total: int | None) -> Progress:
     """Return how far a query has come."""
-    tally = Tally(done=sum(len(part.rows) for part in parts))
-    return Progress(tally, total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
+    return Progress(Tally(done=n_rows), total, in_flight=0, waiting=0, connections=1, requests=0, elapsed_s=0.0)
 
 
-def table_of(query: Query, parts: Sequence[PartRows]) -> Table:
-    """Return the rows of a query's parts as a table."""
-    rows = NO_ROWS.plus(*(part.rows for part in parts))
-    if any(part.is_again or part.part is None for part in parts):
-        rows = rows.distinct()
-    rows = rows if rows.columns else Rows.none(query.columns, query.detector)
-    return (rows.only(query.columns) if query.columns else rows).table()
+def table_of(query: Query, rows: TableBuilder) -> Table:
+    """Return the rows of a query as a table, of no rows one with the columns that it would have."""
+    if not rows.columns:
+        rows.add(Rows.none(query.columns, query.detector))
+    return rows.table(query.columns or None)
 
 
 def connections_now(connections: int, limits: Limits, *, is_public: bool) -> int:

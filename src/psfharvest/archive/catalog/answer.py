@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from psfharvest.archive.catalog.rows import Rows, Unreadable
@@ -32,6 +33,7 @@ _KINDS = {
     "tinyint": "int", "integer": "int", "int64": "int", "int32": "int",
     "boolean": "bool", "binary": "bool", "bit": "bool", "bool": "bool",
 }  # fmt: skip
+_NESTED = frozenset({tuple, list, dict})
 _FALSE = frozenset({"", "0", "f", "false", "n", "no"})
 _IS_COUNT = re.compile(r"column1|.*count.*|", re.IGNORECASE)
 
@@ -132,19 +134,20 @@ def rows_of(answer: Mapping[str, Any]) -> Rows:
     names = tuple(kinds)
     if len(names) * len(data) > max(MAX_STRAYS, answer["_size_bytes"]):
         raise Unreadable(f"{len(names)} columns and {len(data)} rows, in less than a byte for each value")
-    found = {_text(name): place for place, name in enumerate(layout)}
-    places = [found.get(name) for name in names]
-    casts = [_cast(name, kind) for name, kind in kinds.items()]
-    try:
-        values = [_normal(row, places, casts, names) for row in data]
-    except (TypeError, ValueError, OverflowError):
-        kinds = {
-            name: kind if _fits(data, name, found.get(name), cast) else "str"
-            for (name, kind), cast in zip(kinds.items(), casts, strict=True)
-        }
-        casts = [_cast(name, kind) for name, kind in kinds.items()]
-        values = [_normal(row, places, casts, names) for row in data]
-    return Rows(names, tuple(kinds.values()), values)
+    column_of = _columns(data, layout)
+    columns = []
+    for name, kind in kinds.items():
+        values = column_of(name)
+        types = set(map(type, values))
+        if types & _NESTED:
+            raise Unreadable(f"a list or an object where a value belongs, in {name[:100]!r}")
+        try:
+            columns.append(_cast_all(values, types, _cast(name, kind), kind))
+        except (TypeError, ValueError, OverflowError):
+            kinds[name] = "str"
+            columns.append(_cast_all(values, types, _cast(name, "str"), "str"))
+    rows = list(zip(*columns, strict=True)) if columns else [()] * len(data)
+    return Rows(names, tuple(kinds.values()), rows)
 
 
 class _Packer:
@@ -217,31 +220,31 @@ def _value(row: tuple[Any, ...] | dict[str, Any], name: str, place: int | None) 
     return None if place is None else row[place]
 
 
-def _normal(
-    row: tuple[Any, ...] | dict[str, Any],
-    places: Sequence[int | None],
-    casts: Sequence[Callable[[Any], Any]],
-    names: Sequence[str],
-) -> tuple[Any, ...]:
-    if isinstance(row, dict):
-        row, places = tuple(row.get(name) for name in names), range(len(names))
-    return tuple(
-        None if place is None or row[place] is None else cast(row[place])
-        for place, cast in zip(places, casts, strict=True)
-    )
+def _columns(
+    data: Sequence[tuple[Any, ...] | dict[str, Any]], layout: Sequence[str]
+) -> Callable[[str], Sequence[Any]]:
+    """Return a function that gives the values of a column, by its name."""
+    places = {_text(name): place for place, name in enumerate(layout)}
+    tuples = [row for row in data if isinstance(row, tuple)]
+    if len(tuples) < len(data):
+        return lambda name: [_value(row, name, places.get(name)) for row in data]
+
+    def values(name: str) -> list[Any]:
+        place = places.get(name)
+        return [None] * len(tuples) if place is None else [row[place] for row in tuples]
+
+    return values
 
 
-def _fits(data: Sequence[Any], name: str, place: int | None, cast: Callable[[Any], Any]) -> bool:
-    for row in data:
-        value = _value(row, name, place)
-        if isinstance(value, (tuple, list, dict)):
-            raise Unreadable(f"a value of the wrong type in {name[:100]!r}")
-        try:
-            if value is not None:
-                cast(value)
-        except (TypeError, ValueError, OverflowError):
-            return False
-    return True
+def _cast_all(values: Sequence[Any], types: set[type], cast: Callable[[Any], Any], kind: str) -> Sequence[Any]:
+    """Return the values of a column, of these types, as values of its kind; None stays."""
+    types = types - {NoneType}
+    if types <= {float} and kind == "float":
+        return values
+    if types == {str}:  # few texts differ
+        casts = {value: cast(value) for value in set(values) if value is not None} | {None: None}
+        return [casts[value] for value in values]
+    return [None if value is None else cast(value) for value in values]
 
 
 def _cast(name: str, kind: str) -> Callable[[Any], Any]:

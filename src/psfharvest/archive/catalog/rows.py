@@ -1,20 +1,13 @@
-"""
-Rows of a catalogue: compact storage, identity of sources, conversion to an astropy table.
-
-Types and fillers are those that astroquery gives, so that a table from here equals one from there.
-"""
+"""Rows of a catalogue, as answers of the query service hold them: compact storage and identity of sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psfharvest.core.catalog.columns import COLUMNS, SOURCE_KEY, known_names
 from psfharvest.core.catalog.detectors import Detector
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 
 class Unreadable(ValueError):
@@ -52,22 +45,6 @@ class Rows:
         for row in self.values:
             yield dict(zip(self.columns, row, strict=True))
 
-    def only(self, columns: Sequence[str]) -> Rows:
-        """
-        Return these columns in this order.
-
-        Raises
-        ------
-        Unreadable
-            When one is absent.
-        """
-        try:
-            places = [self.columns.index(c) for c in columns]
-        except ValueError as error:
-            raise Unreadable(f"the archive left out a column: {error}") from None
-        values = [tuple(row[p] for p in places) for row in self.values]
-        return Rows(tuple(columns), tuple(self.kinds[p] for p in places), values)
-
     def distinct(self) -> Rows:
         """
         Return the sources, each once, in ascending order of ``id``; those without an id come first.
@@ -84,11 +61,8 @@ class Rows:
         if "id" not in self.columns:
             raise Unreadable("an answer without the column 'id'")
         places = [self.columns.index(name) for name in SOURCE_KEY if name in self.columns]
-        found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-        for row in self.values:
-            found.setdefault(tuple(_comparable(row[place]) for place in places), row)
-        keys = sorted(found, key=lambda key: (id_of(key[0]) is not None, id_of(key[0]) or 0, *map(str, key)))
-        return Rows(self.columns, self.kinds, [found[key] for key in keys])
+        order = distinct_places(tuple(row[place] for place in places) for row in self.values)
+        return Rows(self.columns, self.kinds, [self.values[place] for place in order])
 
     def ids(self) -> list[int | None]:
         """Return each row's id; None where it is no whole number."""
@@ -112,38 +86,35 @@ class Rows:
         for rows in parts[1:]:
             if rows.columns == columns:
                 values += rows.values
-                kinds = [_common(*pair) for pair in zip(kinds, rows.kinds, strict=True)]
+                kinds = [common_kind(*pair) for pair in zip(kinds, rows.kinds, strict=True)]
                 continue
             places = [rows.columns.index(name) if name in rows.columns else None for name in columns]
             values += [tuple(None if p is None else row[p] for p in places) for row in rows.values]
             kinds = [
-                kind if place is None else _common(kind, rows.kinds[place])
+                kind if place is None else common_kind(kind, rows.kinds[place])
                 for kind, place in zip(kinds, places, strict=True)
             ]
         return Rows(columns, tuple(kinds), values)
 
-    def table(self) -> Table:
-        """
-        Return an astropy Table with astroquery's types, and units and descriptions on the known columns.
 
-        Null texts become ``""``, null integers -999 and null booleans False, all masked; null floats become an
-        unmasked NaN.
-        """
-        from astropy.table import Table  # noqa: PLC0415 - heavy
+def distinct_places(keys: Iterable[tuple[Any, ...]]) -> list[int]:
+    """
+    Return where each key stands for the first time, keys without an id first, the others by ascending id.
 
-        from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array, masked_column  # noqa: PLC0415
+    The id is the first value of a key.
+    """
+    found: dict[tuple[Any, ...], int] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(tuple(map(_comparable, key)), place)
+    order = sorted(found, key=lambda key: (id_of(key[0]) is not None, id_of(key[0]) or 0, *map(str, key)))
+    return [found[key] for key in order]
 
-        table = Table(masked=True)
-        for at, (name, kind) in enumerate(zip(self.columns, self.kinds, strict=True)):
-            filler = FILLERS[kind]
-            plain = [filler if row[at] is None else CASTS[kind](row[at]) for row in self.values]
-            mask: Any = [value == filler for value in plain] if kind in ("str", "int") else False
-            if kind == "bool":
-                mask = [row[at] is None for row in self.values]
-            known = COLUMNS.get(name)
-            about = (known.unit, known.description) if known else ()
-            table.add_column(masked_column(name, as_array(plain, kind), mask, *about))
-        return table
+
+def common_kind(one: str, other: str) -> str:
+    """Return the kind that holds values of both kinds."""
+    if one == other:
+        return one
+    return "float" if {one, other} == {"int", "float"} else "str"
 
 
 def id_of(value: Any) -> int | None:
@@ -162,12 +133,6 @@ def id_of(value: Any) -> int | None:
 
 def _comparable(value: Any) -> Any:
     return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
-
-
-def _common(one: str, other: str) -> str:
-    if one == other:
-        return one
-    return "float" if {one, other} == {"int", "float"} else "str"
 
 
 NO_ROWS = Rows((), (), ())
