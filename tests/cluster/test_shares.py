@@ -24,6 +24,7 @@ from sampling import examples
 
 CEILING = 12
 TTL_S = 4.0
+FENCE_S = 0.75 * TTL_S
 
 
 def asking(holder: str, seq: int = 1, held: int = 0, **more) -> Asking:
@@ -246,7 +247,7 @@ class Process:
 
     def is_silent(self, now: float) -> bool:
         """Return whether it must end its work, for want of a good answer."""
-        return now > self.answered_at + 0.75 * TTL_S
+        return now > self.answered_at + FENCE_S
 
 
 class Cluster(RuleBasedStateMachine):
@@ -274,6 +275,7 @@ class Cluster(RuleBasedStateMachine):
         self.now += seconds
         for process in self.processes:
             if not process.is_stopped and process.is_silent(self.now):
+                process.close(0, process.answered_at + FENCE_S)
                 process.begin(0, self.now)
 
     @rule(k=st.integers(0, 9))

@@ -175,7 +175,8 @@ class MergedManifest:
             is_any_known = db.execute("SELECT 1 FROM merge_number LIMIT 1").fetchone() is not None
             if not is_disjoint:
                 db.execute(sql.FIND_RENAMED)
-            db.execute(sql.NUMBER_NEW, {"shift": shift})
+            is_simple = not is_any_known and not db.execute(sql.HAS_HOLES).fetchone()[0]
+            db.execute(sql.NUMBER_ALL if is_simple else sql.NUMBER_NEW, {"shift": shift})
             self._take_sources(all_of_them=not is_any_known)
             self._take_items()
             if is_any_known:
@@ -185,7 +186,7 @@ class MergedManifest:
             if is_disjoint:
                 db.execute(sql.MAKE_NAMES)
             db.execute(sql.TAKE_NAMES.format("merge_name" if is_disjoint else "main.name"))
-            db.execute(sql.FIND_TAKING)
+            db.execute(sql.FIND_TAKING if is_any_known else sql.TAKE_ALL)
             db.execute(sql.FIND_SHARDS)
             db.execute("CREATE INDEX merge_by_shard ON merge_taking (shard, old)")
             self._take_outcomes("t.old = o.n WHERE o.state <> 'done'", "o.shard", "o.place")
