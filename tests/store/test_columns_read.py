@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
-from psfharvest import Harvest
-from psfharvest.core.catalog.query import Query
+from psfharvest import Archive, BadQuery, Harvest, Query
 from psfharvest.core.model import Outcome, State
 from psfharvest.run.rows import uris_of
+from psfharvest.simulator import Settings, Simulator
 from psfharvest.store.manifest.manifest import Manifest, Stored
 
 NAMES = ["id", "rootname", "filter", "chip", "psf_x_center", "psf_y_center", "psf_flux", "qfit", "n_sat_pixels",
@@ -128,3 +129,47 @@ def test_a_search_finds_what_the_rows_say(stars: Harvest) -> None:
     ]
     assert wanted
     assert wanted == chosen.table(["uri"])["uri"].tolist()
+
+
+def test_no_cutouts_have_the_columns_of_their_folder(tmp_path: Path) -> None:
+    """A selection that found nothing has a table with the types of the whole; columns are known before any came."""
+    stars = make(tmp_path / "stars", ["flt"], with_gaps=False)
+    whole, nothing = stars.table(), stars.select(id=-1)
+
+    assert 0 == len(nothing.table())
+    assert whole.colnames == nothing.table().colnames
+    kinds = [{name: table[name].dtype.kind for name in table.colnames} for table in (whole, nothing.table())]
+    assert {name for name in kinds[0] if kinds[0][name] != kinds[1][name]} <= {"more"}
+    assert ["qfit", "uri"] == nothing.table(["qfit", "uri"]).colnames
+    assert {"ra", "dec"} <= {*nothing.table(sky=True).colnames}
+    assert ["id", "ra"] == stars[:0].table(["id", "ra"]).colnames
+    with pytest.raises(BadQuery, match="nosuch"):
+        nothing.table(["nosuch"])
+
+
+def test_a_folder_without_cutouts_knows_the_columns_of_its_query(tmp_path: Path) -> None:
+    """A query that matched nothing: its folder is searched like any other, and finds nothing."""
+    home = tmp_path / "none"
+
+    async def work(url: str) -> None:
+        async with Archive(url) as archive:
+            await archive.harvest(Query("UVIS", id=-1), home, suffixes=["flt"])
+
+    with Simulator(Settings(sources=100)) as simulator:
+        anyio.run(work, simulator.url)
+    stars = Harvest(home)
+
+    assert 0 == len(stars.select(qfit=(0, 0.1), filter="F606W"))
+    assert "f" == stars.table()["qfit"].dtype.kind
+    assert "filter_1" not in stars.table().colnames
+    with pytest.raises(BadQuery, match="nosuch"):
+        stars.select(nosuch=1)
+
+
+def test_a_column_that_some_cutouts_lack_is_null_there(tmp_path: Path) -> None:
+    """Asked for by name, a column of other rows of the folder is there, and null."""
+    stars = make(tmp_path / "stars", ["flt"], with_gaps=False)
+    late = stars[-5:].table(["id", "proptype"])
+
+    assert late["proptype"].mask.all()
+    assert ["proptype" in table.colnames for table in (stars.table(), stars[-5:].table())] == [True, False]

@@ -29,6 +29,7 @@ from psfharvest.store.read import pieces, search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import IntervalSet, Numbers
+from psfharvest.store.read.known_columns import catalogue_columns
 from psfharvest.store.read.provenance import provenance
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import Verification, verify
@@ -173,9 +174,9 @@ class Harvest(Analysis, Sequence[Cutout]):
         Parameters
         ----------
         columns
-            Only these, in this order; None is all: the catalogue's, then ``detector, suffix, extension, size_px,
-            x, y`` (the star's 0-based place in the extension), ``uri, state, location, size_bytes, sha256,
-            attempts, reason, detail, quirk``.
+            Only these, in this order, null in rows that lack one; None is all: the catalogue's, then ``detector,
+            suffix, extension, size_px, x, y`` (the star's 0-based place in the extension), ``uri, state, location,
+            size_bytes, sha256, attempts, reason, detail, quirk``.
         state
             ``done`` (the default: the rows line up with the harvest's items), ``missing``, ``failed``, ``pending``,
             several of them, or None for every cutout asked for. A harvest that was selected by ``state`` gives all
@@ -203,13 +204,15 @@ class Harvest(Analysis, Sequence[Cutout]):
             chosen = self.select(state=[_state(name) for name in ([state] if isinstance(state, str) else state)])
         runs = chosen._done_runs() if only_done else chosen._member_runs()
         builder = TableBuilder(columns, len(runs))
+        known = catalogue_columns(self._open()[0])
         if sky or not {"ra", "dec"}.isdisjoint(columns or ()):
+            known |= {"ra": "float", "dec": "float"}
             for found in chosen.rows(only_done=only_done):
                 builder.add({**found.source, **self._place(found), **found.ours})
         else:
             for page in runs.pieces(pieces.AT_ONCE):
                 builder.add_page(self._open()[0], page)
-        table = builder.table()
+        table = builder.table(known)
         table.meta.update(self.provenance)
         return table
 

@@ -23,7 +23,7 @@ from psfharvest.store import row_schema
 from psfharvest.store.manifest import items, sources
 from psfharvest.store.manifest.block_column import Column
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import pieces
+from psfharvest.store.read import known_columns, pieces
 from psfharvest.store.read.conditions import Condition, check_values
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
@@ -437,9 +437,7 @@ def _any_of(value: str, criterion: AnyOf) -> tuple[str, list[Any]]:
 def _check_known(column: str, manifest: Manifest) -> None:
     if column in _PLAIN or column in _FROM_URI:
         return
-    there = dict.fromkeys(
-        [*(name for layout in layouts(manifest).values() for name in layout.columns), *_PLAIN, "detector"]
-    )
+    there = dict.fromkeys([*known_columns.catalogue_columns(manifest), *_PLAIN, "detector"])
     if column in there:
         return
     near = difflib.get_close_matches(column.lower(), there, n=3)

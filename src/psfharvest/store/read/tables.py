@@ -74,17 +74,25 @@ class TableBuilder:
             self._n_packed += piece.n
         self._add_ours(manifest, numbers, found, start)
 
-    def table(self) -> Table:
+    def table(self, known: Mapping[str, str]) -> Table:
         """
         Return the table.
+
+        Parameters
+        ----------
+        known
+            Columns of the folder, each with its kind: those that never came are there where they are wanted by
+            name, and all of them where no row came.
 
         Raises
         ------
         BadQuery
-            When a wanted column never came.
+            When a wanted column is not known.
         """
         self._pack()
         kinds = self._all_kinds()
+        if self._wanted is not None or not self._n_packed:
+            kinds = {**known, **kinds}
         names = [name for name in kinds if name not in OURS] + list(OURS)
         for name in self._wanted or ():
             if name not in kinds:
