@@ -43,19 +43,23 @@ def test_a_look_at_the_lock_is_no_holder(tmp_path: Path) -> None:
     main, looks = threading.get_ident(), (tmp_path / LOCK_NAME).open()
     fcntl.flock(looks, fcntl.LOCK_EX)
 
+    is_over = threading.Event()
+
     def end_the_look() -> None:
         with looks:
-            while "_try_again" not in {
-                frame.name for frame in traceback.extract_stack(sys._current_frames()[main])
-            }:
-                time.sleep(0.001)
-            time.sleep(0.01)
+            while not is_over.wait(0.001):
+                if "_try_again" in {f.name for f in traceback.extract_stack(sys._current_frames()[main])}:
+                    time.sleep(0.01)
+                    return
 
     look = threading.Thread(target=end_the_look)
     look.start()
-    with folder_lock(tmp_path):
-        pass
-    look.join()
+    try:
+        with folder_lock(tmp_path):
+            pass
+    finally:
+        is_over.set()
+        look.join()
 
 
 def test_a_forked_child_keeps_no_lock(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def stars(tmp_path_factory: pytest.TempPathFactory) -> Harvest:
     async def work(url: str) -> None:
         async with Archive(url) as archive:
             for detector, suffix in (("UVIS", "flc"), ("IR", "flt"), ("WFPC2", "c0m")):
-                query = Query(detector, n_sat_pixels=0, limit=30)
+                query = Query(detector, n_sat_pixels=0, limit=12)
                 await archive.harvest(query, home, suffixes=[suffix], extend=True, sink="parquet")
             await archive.harvest([cutout_uri(1).replace("ibc302ioq", "nosuchexp")], home, extend=True)
 
@@ -82,7 +82,7 @@ def test_cones_are_astropys(stars: Harvest) -> None:
     """Around a star with any radius: the same stars as a brute search over the whole sky finds."""
     places = SkyCoord([by_astropy(cutout) for cutout in stars])
     for radius in (1 * u.uas, 20 * u.arcsec, 0.05 * u.deg, 40 * u.deg, 180 * u.deg):
-        for k in (0, 40, 80):
+        for k in (0, 17, 35):
             inside = places.separation(places[k]) <= radius
             cone = stars.cone(places[k].ra, places[k].dec.deg, radius)
             assert [c.uri for c in stars[inside]] == [c.uri for c in cone]

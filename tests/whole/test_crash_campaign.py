@@ -55,12 +55,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("combination", DEFAULT, ids=str)
 def test_a_death_at_each_point(world: World, tmp_path: Path, combination: Combination) -> None:
-    """Each point is met and survived once, in one of the combinations, and two deaths more come anywhere."""
+    """Each point is met and survived once, in one of the combinations, and one death more comes anywhere."""
     points = shares()[combination]
-    score = Trial(world, combination, tmp_path, seed=4).run(points, 2)
+    score = Trial(world, combination, tmp_path, seed=4).run(points, 1)
 
     assert {point.name for point in points} == set(score.hits)
-    assert len(points) + 2 <= score.kills
+    assert len(points) + 1 <= score.kills
 
 
 @pytest.mark.campaign

@@ -80,7 +80,7 @@ def no_room() -> None:
 
 
 @pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["files"]))
-def test_no_room_at_the_very_start(simulator: Simulator, tmp_path: Path, sink: str) -> None:
+def test_no_room_at_the_very_start(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """Where not one byte can be written: 74, the account as JSON, the path; and later the same command goes on."""
     words = words_of(simulator, "d", sink)
     run = limited(tmp_path, *words, limit=no_room)
@@ -88,14 +88,16 @@ def test_no_room_at_the_very_start(simulator: Simulator, tmp_path: Path, sink: s
     assert (LOCAL, 0, "local_error") == (run.status, run.account["total"], run.account["stopped"])
     assert str(Path("d")) in run.err
     assert "Traceback" not in run.err
-    again = limited(tmp_path, *words, limit=lambda: None)
+    again = psfharvest(*words)
     assert (0, 60) == (again.status, again.account["done"])
 
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [".psfharvest.lock", ".manifest.growing", ".staging", "manifest.sqlite"])
 @pytest.mark.parametrize("target", sampled(["/dev/full", "/nowhere/at/all", "folder"], ["/nowhere/at/all"]))
-def test_whatever_stands_in_the_way(simulator: Simulator, tmp_path: Path, name: str, target: str) -> None:
+def test_whatever_stands_in_the_way(
+    simulator: Simulator, psfharvest, tmp_path: Path, name: str, target: str
+) -> None:
     """A device, a link into nothing or a folder in place of a file of ours: 0, 2 or 74; never a traceback."""
     folder = tmp_path / "d"
     folder.mkdir()
@@ -104,7 +106,7 @@ def test_whatever_stands_in_the_way(simulator: Simulator, tmp_path: Path, name: 
         (folder / name / "content").write_text("mine")
     else:
         (folder / name).symlink_to(target)
-    run = limited(tmp_path, *words_of(simulator, "d", "files"), limit=lambda: None)
+    run = psfharvest(*words_of(simulator, "d", "files"))
 
     assert "Traceback" not in run.err, run.err
     assert run.status in (0, 2, LOCAL), run.err

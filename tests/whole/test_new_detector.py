@@ -52,6 +52,7 @@ TODAY = "DETECTORS = {d.name: d for d in (UVIS, IR, WFPC2)}\n"
 READ = """
 import json
 from psfharvest import Harvest
+from psfharvest.cli import complete
 from psfharvest.core.fits import datauri
 
 stars = Harvest("d")
@@ -62,8 +63,29 @@ print(json.dumps({
     "n": len(stars.select(detector="ACS")), "detectors": sorted(set(stars.table()["detector"])),
     "unit": first.unit, "sigma": float(first.sigma.min()),
     "url": datauri.from_data_url(datauri.data_url(uri))[1] == uri,
+    "completed": complete._columns("ACS"),
 }))
 """
+
+REFUSED = [
+    (["count", "ASC"], "did you mean ACS?"),
+    (["count", "hrc"], "write ACS (one of UVIS, IR, WFPC2, ACS)"),
+    (["harvest", "e", "ACS", "--suffix", "flt"], "'flt' is calibrated WFC3 data, which ACS does not have"),
+]
+"""Commands, and the words in which each is refused."""
+
+EACH = """
+import json, sys
+from psfharvest.cli import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code, file=sys.stderr, flush=True)
+"""
+"""Runs commands one after the other; behind the words of each stands its exit status."""
 
 
 @pytest.fixture
@@ -110,7 +132,7 @@ def test_a_new_detector_is_one_entry(archive: str, tmp_path: Path) -> None:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": str(package.parent), "PSFHARVEST_ARCHIVE": archive}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)  # ten processes: only the first one compiles
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # several processes: only the first one compiles
         return subprocess.run(
             [sys.executable, *words],
             cwd=tmp_path,
@@ -144,17 +166,15 @@ def test_a_new_detector_is_one_entry(archive: str, tmp_path: Path) -> None:
     found = json.loads(read.stdout)
     assert (20, ["ACS"], "electron", True) == (found["n"], found["detectors"], found["unit"], found["url"])
     assert found["sigma"] >= 4.0
+    assert ("filter" in found["completed"], "filter_1" in found["completed"]) == (True, False)
 
     examined = run("-m", "psfharvest", "doctor", "ACS", "--json", "--max-per-second", "100")
     assert "Traceback" not in examined.stderr, examined.stderr
     checks = {check["name"]: check["verdict"] for check in json.loads(examined.stdout.splitlines()[-1])["checks"]}
     assert "as expected" == checks["columns ACS"], checks
-    completed = run("-c", "from psfharvest.cli import complete; print(complete._columns('ACS'))")
-    assert "'filter'" in completed.stdout
-    assert "filter_1" not in completed.stdout
 
-    for name, hint in (("ASC", "did you mean ACS?"), ("hrc", "write ACS (one of UVIS, IR, WFPC2, ACS)")):
-        refused = run("-m", "psfharvest", "count", name)
-        assert (2, True) == (refused.returncode, hint in refused.stderr), refused.stderr
-    refused = run("-m", "psfharvest", "harvest", "e", "ACS", "--suffix", "flt")
-    assert "'flt' is calibrated WFC3 data, which ACS does not have" in refused.stderr
+    refused = run("-c", EACH, json.dumps([words for words, _ in REFUSED]))
+    said = refused.stderr.split("\n2\n")
+    assert (len(REFUSED) + 1, "") == (len(said), said[-1]), refused.stderr
+    for (words, hint), message in zip(REFUSED, said, strict=False):
+        assert hint in message, words
