@@ -41,7 +41,7 @@ def client() -> Iterator[Any]:
             n_workers=1,
             threads_per_worker=2,
             processes=False,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=60,
         ) as cluster,
         Client(cluster) as made,
