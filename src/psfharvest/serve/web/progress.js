@@ -58,10 +58,20 @@ export function draw() {
   const rates = at.map((i, k) => (k ? (samples.settled[i] - samples.settled[at[k - 1]]) / Math.max(t[i] - t[at[k - 1]], 0.2) : null));
   const times = at.map((i) => t[i]);
   const upward = { y: { range: (_, low, high) => [0, Math.max(1, (high || 0) * 1.08)] } };
+  const shared = { cursor: { show: false }, scales: upward, axes: [{ space: 78, values: moments }, {}], tzDate: (at) => window.uPlot.tzDate(new Date(at * 1e3), "Etc/UTC") };
   plots = [
-    chart($("rate"), (colour) => ({ cursor: { show: false }, scales: upward, series: [{}, { stroke: colour("--accent"), width: 1.6, fill: `${colour("--accent")}22` }] }), [times, rates]),
-    chart($("losses"), (colour) => ({ cursor: { show: false }, scales: upward, series: [{}, { stroke: colour("--missing"), width: 1.6 }, { stroke: colour("--failed"), width: 1.6, dash: [5, 4] }] }), [times, at.map((i) => samples.missing[i]), at.map((i) => samples.failed[i])]),
+    chart($("rate"), (colour) => ({ ...shared, series: [{}, { stroke: colour("--accent"), width: 1.6, fill: `${colour("--accent")}22` }] }), [times, rates]),
+    chart($("losses"), (colour) => ({ ...shared, series: [{}, { stroke: colour("--missing"), width: 1.6 }, { stroke: colour("--failed"), width: 1.6, dash: [5, 4] }] }), [times, at.map((i) => samples.missing[i]), at.map((i) => samples.failed[i])]),
   ];
+}
+
+/** Return labels of a time axis, in UTC as all times of the page: the date at the first, and where a day begins. */
+function moments(_, splits, axis, space, step) {
+  const last = step >= 86400 ? 0 : step >= 60 ? 16 : step >= 1 ? 19 : 21;
+  return splits.map((at, i) => {
+    const [day, time] = [new Date(at * 1e3).toISOString().slice(0, 10), new Date(at * 1e3).toISOString().slice(11, last)];
+    return !time ? day : i === 0 || at % 86400 === 0 ? `${time}\n${day}` : time;
+  });
 }
 
 function take(now) {
