@@ -169,6 +169,21 @@ def test_npz_is_plain_numpy(stars: Harvest, tmp_path: Path) -> None:
         assert header == one["header"][1].decode()
 
 
+def test_hdf5_packs_headers(stars: Harvest, tmp_path: Path) -> None:
+    """The header of each cutout, in a fraction of its length: most cards are alike in all of them."""
+    import h5py
+
+    export(stars, tmp_path / "stars.h5")
+    some = stars.select(size_px=51)
+    with h5py.File(tmp_path / "stars.h5") as file:
+        header = file["51/header"]
+        texts = [text.decode() for text in header[:]]
+        stored_bytes = header.id.get_storage_size()
+
+    assert [c.header.tostring(endcard=False, padding=False) for c in some] == texts
+    assert stored_bytes < sum(map(len, texts)) / 4
+
+
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("ending", [".parquet", ".zarr", ".npz"])
 def test_an_export_takes_the_place_of_the_last(stars: Harvest, tmp_path: Path, ending: str) -> None:

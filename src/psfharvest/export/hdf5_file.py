@@ -3,7 +3,7 @@ HDF5: a group a size: ``images`` of shape ``(n, ny, nx)``, a data set for each c
 
 Nulls are as in Zarr: integers have the attribute ``_FillValue``, floats are NaN, and a text or boolean column with
 nulls has ``NAME_mask``, True where null. The file's attribute ``provenance`` is a JSON text. A NUL, which texts of
-HDF5 end at, is U+FFFD.
+HDF5 end at, is U+FFFD. Headers are texts of one length, since HDF5 compresses no others.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FILL_INT = -(2**63)
 """Stands for a null integer."""
 IMAGES_A_CHUNK = 16
 VALUES_A_CHUNK = 4096
+HEADERS_A_CHUNK = 64
 _MASKED = ("str", "bool")
 _DTYPES = {"str": h5py.string_dtype(), "int": np.int64, "float": np.float64, "bool": np.bool_}
 
@@ -71,12 +72,13 @@ def _make(group: Any, content: Content, size: int, n: int) -> None:
                 column.attrs["_FillValue"] = np.int64(FILL_INT)
             elif kind in _MASKED:
                 _column(group, name + MASK, n, np.bool_)
-    _column(group, "header", n, h5py.string_dtype())
+    header = np.dtype(f"S{content.header_bytes(size)}")
+    _column(group, "header", n, header, HEADERS_A_CHUNK)
 
 
-def _column(group: Any, name: str, n: int, dtype: Any) -> Any:
+def _column(group: Any, name: str, n: int, dtype: Any, at_once: int = VALUES_A_CHUNK) -> Any:
     column = group.create_dataset(
-        name, (n,), dtype, chunks=(min(n, VALUES_A_CHUNK),), compression="gzip", compression_opts=1
+        name, (n,), dtype, chunks=(min(n, at_once),), compression="gzip", compression_opts=1
     )
     column.dims[0].label = "cutout"
     return column
@@ -85,7 +87,8 @@ def _column(group: Any, name: str, n: int, dtype: Any) -> Any:
 def _fill(group: Any, kinds: dict[str, str], batch: ExportBatch, start: int) -> None:
     rows = slice(start, start + len(batch))
     group["images"][rows] = batch.images
-    group["header"][rows] = list(batch.headers)
+    header = group["header"]
+    header[rows] = np.array([text.encode("latin-1") for text in batch.headers], header.dtype)
     for name, kind in kinds.items():
         values, is_null = batch.column(name, kind)
         if kind == "int":
