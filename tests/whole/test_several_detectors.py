@@ -8,7 +8,7 @@ import pytest
 
 from harness import rows_of
 from psfharvest import Query, blocking
-from psfharvest.simulator import Simulator
+from psfharvest.simulator import Fault, Simulator
 
 
 @pytest.fixture
@@ -101,3 +101,23 @@ def test_a_list_of_queries_in_python(simulator: Simulator, tmp_path: Path) -> No
             streamed = {cutout.uri for cutout in cutouts}
 
     assert (7, 7) == (report.done, len(streamed))
+
+
+def test_sources_that_were_counted_and_did_not_come_are_asked_for_again(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """The account has them as lacking, and is incomplete; the same harvest gets them once the archive does."""
+    with blocking.Archive(simulator.url) as archive:
+        ids = archive.query(Query("UVIS", limit=3))["id"]
+        query = Query("UVIS", id=(None, int(ids[-1])))
+        simulator.faults = [Fault("short_answer", rows=2)]
+        first = archive.harvest(query, tmp_path / "d", suffixes=["flt"])
+        simulator.faults = [Fault("short_answer", rows=0)]
+        none = archive.harvest(query, tmp_path / "e", suffixes=["flt"])
+        simulator.faults = []
+        simulator.forget()
+        again = archive.harvest(query, tmp_path / "e", suffixes=["flt"])
+
+    assert (3, 0) == (first.done, first.lacking)
+    assert (0, 3, 3) == (none.done, none.lacking, none.exit_status)
+    assert (3, 0, 0) == (again.done, again.lacking, again.exit_status)
