@@ -32,14 +32,14 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """Return the client of a scheduler and a worker of two threads, all in this process."""
+    """Return the client of a scheduler and a worker of many threads, all in this process."""
     from distributed import Client, LocalCluster
 
     with (
         LocalCluster(
             name="psfharvest-tests",
             n_workers=1,
-            threads_per_worker=2,
+            threads_per_worker=24,
             processes=False,
             dashboard_address="127.0.0.1:0",
             silence_logs=60,
@@ -64,25 +64,29 @@ def harvest(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Rep
     return anyio.run(work)
 
 
+GO_ON = threading.Event()
+
+
+def be_stuck() -> None:
+    """What a worker runs that never comes to its task."""
+    GO_ON.wait(100)
+
+
 class Forgetful:
     """A client of which the first task of each part runs nothing that asks the board."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._begun: set[str] = set()
-        self.go_on = threading.Event()
-        self.n_submitted = 0
+        self.stuck: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def submit(self, run: Any, task: Any, **named: Any) -> Any:
-        self.n_submitted += 1
-        if task.name.endswith("plan") or task.name in self._begun:
+        if task.name.endswith("plan") or task.name in self.stuck:
             return self._client.submit(run, task, **named)
-        self._begun.add(task.name)
-        go_on = self.go_on
-        return self._client.submit(lambda: go_on.wait(100) and None, **named)
+        self.stuck[task.name] = self._client.submit(be_stuck, **named)
+        return self.stuck[task.name]
 
 
 def test_a_task_that_never_asks_the_board_is_submitted_once_more(
@@ -90,11 +94,11 @@ def test_a_task_that_never_asks_the_board_is_submitted_once_more(
 ) -> None:
     """Its worker may be stuck before the first line of it; the second one finishes the part."""
     forgetful = Forgetful(client)
-    client.cluster.scale(2)  # the two threads of the first worker are taken by what never ends
     try:
-        report = harvest(forgetful, simulator, tmp_path / "stars", unasked_s=1.0)
+        report = harvest(forgetful, simulator, tmp_path / "stars", unasked_s=0.5)
+        assert {False} == {future.done() for future in forgetful.stuck.values()}
     finally:
-        forgetful.go_on.set()
+        GO_ON.set()
     assert report is not None
     assert (60, 0) == (report.done, report.exit_status)
 
