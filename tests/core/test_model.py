@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psfharvest.core import account
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import (
     PUBLIC_CEILING,
@@ -131,3 +132,12 @@ def test_every_reason_has_a_remedy():
     """People are told what to do about each reason."""
     assert set(Reason) == set(REMEDY)
     assert ["pending", "done", "missing", "failed"] == list(State)
+
+
+def test_an_account_in_a_notebook_is_no_page_of_the_archives() -> None:
+    """Words that came from elsewhere stand in it as words, and not as HTML."""
+    report = Report(1, 0, 0, 1, 0, 0, 1.0, 2, reasons={"http_error": 1}, notes=("<script>x</script>",))
+
+    assert "<script>" in account.text(report)
+    assert "<script>" not in account.html(report)
+    assert "&lt;script&gt;" in account.html(report)

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from harness import command, rows_of, sampled
 from psfharvest import Query, blocking, mast_api_psf
+from psfharvest.concurrency.threaded_iterator import READ_AHEAD, read_aside
+from psfharvest.run import uri_lists
 from psfharvest.simulator import Simulator
 
 
@@ -156,3 +160,36 @@ def test_a_refused_list_leaves_nothing(psfharvest, simulator: Simulator, tmp_pat
 
     assert (2, ["link"]) == (run.status, [path.name for path in tmp_path.iterdir()])
     assert words[1] in run.err
+
+
+def test_a_list_goes_on_at_the_byte_where_it_stopped(tmp_path: Path) -> None:
+    """Whatever ends its lines and however many bytes a character has, none is read twice or left out."""
+    uris = [f"mast:HST/product/{'é' * (n % 3)}{n}.fits" for n in range(2 * uri_lists.BATCH_LINES + 5)]
+    path = tmp_path / "list"
+    path.write_bytes("".join(f"{uri}\r\n" if n % 2 else f"{uri}\n" for n, uri in enumerate(uris)).encode())
+    found, position, lines = [], 0, 0
+    while batch := next(uri_lists.from_file(path, position, lines), None):
+        found += [line.uri for line in batch.asked]
+        position, lines = batch.position, batch.lines
+
+    assert uris == found
+    assert (path.stat().st_size, len(uris)) == (position, lines)
+
+
+async def test_a_callers_iterable_is_read_a_little_ahead_only() -> None:
+    """One without an end, or one that makes each item at a cost, is not read faster than its items are used."""
+    n_given = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal n_given
+        while n_given < 20 * READ_AHEAD:
+            n_given += 1
+            yield n_given
+
+    async with aclosing(read_aside(endless())) as items:
+        assert 1 == await anext(items)
+        seen = -1
+        while seen != n_given:
+            seen = n_given
+            await anyio.sleep(0.05)
+    assert n_given <= READ_AHEAD + 2
