@@ -3,7 +3,7 @@ Harvests on real file systems: killed in the middle, gone on with, verified.
 
 ``python tests/whole/file_systems.py`` (as root) mounts each file system that this machine can mount, harvests into
 it with every sink, kills the harvester once a third was asked for, runs the same command again, and verifies. A row
-says what came; what cannot be mounted is named with the reason. In every run all cutouts are done, none stored twice.
+says what came; what cannot be mounted is named with the reason. In every run all cutouts are done, none twice.
 
 Block file systems lie in sparse images behind a loop device; `sshfs` reaches an SFTP server of OpenSSH on loopback.
 """
