@@ -176,6 +176,7 @@ def test_a_list_goes_on_at_the_byte_where_it_stopped(tmp_path: Path) -> None:
     assert (path.stat().st_size, len(uris)) == (position, lines)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_callers_iterable_is_read_a_little_ahead_only() -> None:
     """One without an end, or one that makes each item at a cost, is not read faster than its items are used."""
     n_given = 0

@@ -367,6 +367,7 @@ async def test_closing_ends_every_call_in_words(archive: Archive, slow: Simulato
         await archive.fetch(uris[0])
 
 
+@pytest.mark.quiet
 async def test_each_call_bears_an_outage_for_its_own_time(slow: Simulator) -> None:
     """Calls in an outage fail after their patience, later ones later; when it ends, the next call is served."""
     policy = RetryPolicy(attempts=2, first_delay_s=0.05, max_delay_s=0.1, patience_s=1.0)
