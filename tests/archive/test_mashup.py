@@ -15,6 +15,7 @@ from psfharvest.archive.catalog.rows import Rows
 from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.client import Archive
 from psfharvest.core.catalog.columns import needed
 from psfharvest.core.catalog.partition import HIGHEST, LOWEST, Part
 from psfharvest.core.catalog.query import Query
@@ -441,3 +442,13 @@ async def test_an_id_counted_but_not_given_ends_the_query(start):
     async with asking(sim) as mashup:
         with pytest.raises(ArchiveDown, match="counts sources with id"):
             await had(mashup, Query("UVIS", limit=1))
+
+
+@pytest.mark.parametrize("oddity", ["no_id_criterion", "page_repeats"])
+async def test_a_table_of_unordered_pages_has_each_source_once_by_ascending_id(start: Start, oddity: str) -> None:
+    """Where the archive takes no range of ids, its pages come in any order and repeat rows; the table does not."""
+    sim = start(oddities=frozenset([oddity]))
+    async with Archive(sim.url, limits=Limits(page_rows=60)) as archive:
+        table = await archive.query(Query("UVIS"))
+
+    assert ids(sim) == table["id"].tolist()

@@ -335,6 +335,14 @@ def test_an_id_is_a_whole_number(value, id_):
     assert [id_] == Rows(("id",), ("int",), [(value,)]).ids()
 
 
+@pytest.mark.parametrize("type_", ["boolean", "float", "int", "string"])
+@pytest.mark.parametrize("value", [[], ["x"], {"a": 1}], ids=repr)
+def test_a_list_or_an_object_is_no_value(type_, value):
+    """Whatever the type of a column, a list or an object in it makes the answer unreadable, and no truth value."""
+    with pytest.raises(Unreadable, match="a list or an object where a value belongs, in 'odd'"):
+        read([{"id": 1, "odd": value}], [{"name": "id", "type": "int"}, {"name": "odd", "type": type_}])
+
+
 def test_rows_of_several_answers_go_together():
     """Answers with other orders of columns, or other types, make one table that keeps every value."""
     one = Rows(("id", "chip"), ("int", "int"), [(1, 2)])

@@ -52,7 +52,7 @@ CALL_S = 5.0
 GONE_S = 30.0
 """A scheduler that has not answered for so long is gone."""
 WORKLESS_S = 10.0
-"""A cluster that has had no workers for so long is told of."""
+"""After so long without workers, the user is informed."""
 UNASKED_S = 6 * TTL_S
 """A task of which the board hears nothing for so long is submitted once more; each time twice as long."""
 DEATHS_MAX = 3
