@@ -25,7 +25,7 @@ from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Progress, Report, State, Tally
 from psfharvest.core.names import DetectorName
 from psfharvest.engine.stream import CutoutStream, stream_progress
-from psfharvest.filesystem import connection_slots, open_limit
+from psfharvest.filesystem import connection_slots, libraries, open_limit
 from psfharvest.filesystem.connection_slots import ConnectionSlots
 from psfharvest.run import interruption, learnt_cache
 from psfharvest.run.targets import What, queries_of
@@ -49,6 +49,7 @@ def cutout_of(outcome: Outcome) -> Cutout:
 
 def prepared(root: str, client: Any) -> Learnt:
     """Return what is known of an archive, with the modules imported that a session needs; call it off the loop."""
+    libraries.read_ahead("pycurl")
     load_modules(client)
     return learnt_cache.read(root)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psfharvest.core.errors import BadInput
-from psfharvest.filesystem import extras
+from psfharvest.filesystem import extras, libraries
 from psfharvest.store import column_types as types
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def require_pyarrow() -> None:
 def load_pyarrow() -> None:
     """Import what is needed later, when an interrupted run is to end at once; raise as `require_pyarrow` does."""
     require_pyarrow()
+    libraries.read_ahead("pyarrow")
     import pyarrow.parquet  # noqa: F401, PLC0415 - an extra, and heavy
 
 
