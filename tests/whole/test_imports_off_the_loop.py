@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import sampled
-from psfharvest.simulator import Simulator
+from psfharvest.simulator import Settings, Simulator
 
 PROGRAM = Path(__file__).parent / "import_program.py"
 BLOCK_MAX_S = 0.5
@@ -24,8 +24,19 @@ NOW = ["parquet asyncio", "shards+ trio", "stream asyncio"]
 @pytest.mark.parametrize("case", sampled(CASES, NOW))
 def test_the_loop_imports_nothing(simulator: Simulator, tmp_path: Path, case: str) -> None:
     """In a fresh process, from the opening of an archive on: runs, a resumed one, a stream, a query."""
-    what, backend = case.split()
-    line = [sys.executable, str(PROGRAM), simulator.url, str(tmp_path / "d"), what, backend]
+    _assert_free(simulator.url, tmp_path / "d", *case.split())
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("what", "backend"), [("files", "asyncio"), ("shards+", "trio"), ("stream", "trio")])
+def test_bodies_that_take_long_to_check(tmp_path: Path, what: str, backend: str) -> None:
+    """Tile-compressed cutouts, which astropy has to read: it is imported, and works, in a thread."""
+    with Simulator(Settings(oddities=("tile_compressed",))) as simulator:
+        _assert_free(simulator.url, tmp_path / "d", what, backend)
+
+
+def _assert_free(url: str, folder: Path, what: str, backend: str) -> None:
+    line = [sys.executable, str(PROGRAM), url, str(folder), what, backend]
     done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
 
     assert 0 == done.returncode, done.stderr

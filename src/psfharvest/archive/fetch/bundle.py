@@ -28,7 +28,7 @@ import anyio.to_thread
 from psfharvest.archive.endpoints import Endpoints, quoted, without
 from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
-from psfharvest.archive.fetch.verify import deliver, max_body_bytes
+from psfharvest.archive.fetch.verify import deliver, deliver_at_once, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.core import bundle_page
 from psfharvest.core.aclosing import closing
@@ -331,7 +331,7 @@ class BundleFetcher:
     async def _feed(self, chunk: bytes, inflate: Inflate, walk: TarWalk, bundle: _Bundle) -> None:
         for piece in inflate.pieces(chunk):
             for member in walk.feed(piece):
-                self._receive(member, bundle)
+                await self._receive(member, bundle)
             if bundle.trial is not None:
                 self._wake()  # its pace may decide
             if bundle.arrived.is_full:
@@ -339,7 +339,7 @@ class BundleFetcher:
             else:
                 await anyio.lowlevel.checkpoint()  # a chunk may inflate to a thousand times its size
 
-    def _receive(self, member: Member, bundle: _Bundle) -> None:
+    async def _receive(self, member: Member, bundle: _Bundle) -> None:
         name = _base(member.name)
         if _is_page(member.name) and not member.problem:
             bundle.page = member.body
@@ -350,8 +350,11 @@ class BundleFetcher:
         if member.problem:
             bundle.notes[item.uri] = f"refused member: {member.problem}"
             return
+        of_body = (item, member.body, self._template.credentials, self._accepted)
+        delivery = deliver_at_once(*of_body)
+        if delivery is None:
+            delivery = await anyio.to_thread.run_sync(deliver, *of_body)
         del bundle.absent[name]
-        delivery = deliver(item, member.body, self._template.credentials, self._accepted)
         if delivery.failure is not None:
             # what a bundle holds in its place is no answer for this cutout, which two of them would make final
             delivery = delivery._replace(failure=delivery.failure._replace(fingerprint=b"", is_text=False))

@@ -6,8 +6,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+import anyio
+import anyio.to_thread
+
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.fetch.verify import deliver, failure_of, max_body_bytes
+from psfharvest.archive.fetch.long_checks import LongChecks
+from psfharvest.archive.fetch.verify import deliver, deliver_at_once, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
 from psfharvest.core.model import Delivery, Failure, Item, Limits, Reason
 from psfharvest.core.ports import HostLimiter
@@ -68,6 +72,7 @@ class FileFetcher:
         self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
         self._is_urgent = is_urgent
         self._queue: RequestQueue | None = None
+        self._long_checks = LongChecks(self._checked)
         self._under_way = 0
         self.sent = 0
         """Requests so far."""
@@ -79,11 +84,17 @@ class FileFetcher:
     @asynccontextmanager
     async def open(self, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Work within this context."""
-        async with self._wire.queue(wake, is_urgent=self._is_urgent) as queue:
+        self._long_checks = LongChecks(self._checked)
+        async with (
+            self._wire.queue(wake, is_urgent=self._is_urgent) as queue,
+            anyio.create_task_group() as group,
+        ):
             self._queue = queue
+            group.start_soon(self._long_checks.run, wake)
             try:
                 yield
             finally:
+                group.cancel_scope.cancel()
                 self._queue = None
                 self._limiter.dropped(self._under_way)
                 self._under_way = 0
@@ -142,7 +153,9 @@ class FileFetcher:
         item = self._good[-1]
         answer = await self._wire.exchange(self._request(item))
         self._limiter.repeated(answer.n_sent - 1)
-        failure = failure_of(answer) or self._checked(item, answer.body).failure
+        failure = failure_of(answer)
+        if failure is None:
+            failure = (await anyio.to_thread.run_sync(self._checked, answer)).failure
         if failure is not None:
             self._good.rotate()
         return failure
@@ -159,9 +172,12 @@ class FileFetcher:
         del is_behind
         assert self._queue is not None  # noqa: S101 - as above
         self._wire.set_limit(self._limiter.connections)
-        answers = self._queue.take()
-        self._under_way -= len(answers)
-        deliveries = [self._deliver(answer) for answer in answers]
+        taken = [(answer, self._at_once(answer)) for answer in self._queue.take()]
+        taken += self._long_checks.take()
+        found = [(answer, delivery) for answer, delivery in taken if delivery is not None]
+        self._under_way -= len(found)
+        answers = [answer for answer, _ in found]
+        deliveries = [self._accounted(answer, delivery) for answer, delivery in found]
         self._good.extend([d.item for d in deliveries if d.body is not None][-1:])
         good_s = [a.elapsed_s for a, d in zip(answers, deliveries, strict=True) if d.body is not None]
         n_unsent = sum(not answer.n_sent for answer in answers)
@@ -180,20 +196,31 @@ class FileFetcher:
             self._queue.proceed()
         return deliveries
 
-    def _deliver(self, answer: Answer) -> Delivery:
+    def _at_once(self, answer: Answer) -> Delivery | None:
+        """Return the delivery of an answer, or None when its check takes long: a thread makes it."""
         item: Item = answer.request.tag  # type: ignore[assignment]  # a tag comes back as it went
         if not answer.n_sent:
             return Delivery(item, None)
         failure = failure_of(answer)
-        delivery = self._checked(item, answer.body) if failure is None else Delivery(item, None, failure=failure)
+        if failure is not None:
+            return Delivery(item, None, failure=failure)
+        delivery = deliver_at_once(item, answer.body, self._template.credentials, self._accepted)
+        if delivery is None:
+            self._long_checks.add(answer)
+        return delivery
+
+    def _checked(self, answer: Answer) -> Delivery:
+        item: Item = answer.request.tag  # type: ignore[assignment]  # as above
+        return deliver(item, answer.body, self._template.credentials, self._accepted)
+
+    def _accounted(self, answer: Answer, delivery: Delivery) -> Delivery:
         if answer.n_sent > 1:
             delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:
             return delivery
-        return delivery._replace(is_lost=self._limiter.failed(delivery.failure, item.uri, answer.elapsed_s))
-
-    def _checked(self, item: Item, body: bytes) -> Delivery:
-        return deliver(item, body, self._template.credentials, self._accepted)
+        return delivery._replace(
+            is_lost=self._limiter.failed(delivery.failure, delivery.item.uri, answer.elapsed_s)
+        )
 
     def next_change_s(self) -> float | None:
         """Return None: the rate limiter knows."""

@@ -34,6 +34,7 @@ _TEXTS = (
     ".hdr", ".head", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".par", ".reg", ".trl", ".tra",
     ".lis", ".prt", ".sh", ".py", ".tex", ".bib",
 )  # fmt: skip
+GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_MAX_BYTES = 22 + 2**16
 _HTML_FRAGMENT = re.compile(
@@ -48,6 +49,14 @@ def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
     if item.size_px is not None:
         return quirks.verdict(item, body, accepted)
     return Verdict(flaw_of_file(body, datauri.file_name(item.uri)))
+
+
+def plain_verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict | None:
+    """Return `verdict` where it takes no more than some 10 us; else None."""
+    if item.size_px is None:
+        return None if body.startswith(GZIP_MAGIC) else verdict(item, body, accepted)
+    plain = quirks.plain_verdict(item, body, accepted)
+    return plain if isinstance(plain, Verdict) else None
 
 
 def flaw_of_file(body: bytes, name: str) -> Rejection | None:
@@ -144,7 +153,7 @@ def _unnamed_flaw(body: bytes) -> Rejection | None:
     """Return what is wrong with a file whose name tells no kind; its first bytes may tell one."""
     if body.startswith(b"SIMPLE  ="):
         return _fits_flaw(body)
-    if body.startswith(b"\x1f\x8b"):
+    if body.startswith(GZIP_MAGIC):
         return _gz_flaw(body)
     page = _html_flaw(body)
     if page is None and len(body) <= MAX_SHORT_TEXT_BYTES and _is_text(body):
@@ -228,7 +237,7 @@ class _TarStream:
 
 def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Rejection | None:
     """Return why `body` is no whole gzip file of what the consumer accepts; memory stays flat."""
-    if not body.startswith(b"\x1f\x8b"):
+    if not body.startswith(GZIP_MAGIC):
         return _page_flaw(body) or _other_kind("gzip", body)
     size = 0
     try:

@@ -1,0 +1,58 @@
+"""Checks of bodies that take too long for the event loop: one worker thread makes them, some at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+
+BATCH_MAX = 8
+"""Checks in one go of the thread: a cancellation waits for them."""
+
+Body = TypeVar("Body")
+Checked = TypeVar("Checked")
+
+
+class LongChecks(Generic[Body, Checked]):
+    """
+    A queue of checks for a worker thread, and of their results.
+
+    Parameters
+    ----------
+    check
+        The check; it is called in the thread.
+    """
+
+    def __init__(self, check: Callable[[Body], Checked]) -> None:
+        self._check = check
+        self._waiting: deque[Body] = deque()
+        self._checked: list[tuple[Body, Checked]] = []
+        self._added = anyio.Event()
+
+    def add(self, body: Body) -> None:
+        """Have a body checked; called within the event loop, as all else is."""
+        self._waiting.append(body)
+        self._added.set()
+
+    def take(self) -> list[tuple[Body, Checked]]:
+        """Return what has been checked since the last call."""
+        taken, self._checked = self._checked, []
+        return taken
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Check what is added until cancelled, and call `wake` when there is something to take."""
+        thread = anyio.CapacityLimiter(1)
+        while True:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+                checked = await anyio.to_thread.run_sync(self._check_all, batch, limiter=thread)
+                self._checked.extend(checked)  # meanwhile `take` may have put another list there
+                wake()
+            self._added = anyio.Event()
+            await self._added.wait()
+
+    def _check_all(self, batch: list[Body]) -> list[tuple[Body, Checked]]:
+        return [(body, self._check(body)) for body in batch]
