@@ -182,6 +182,7 @@ class Merging:
             Manifest.open(self.into).close()  # it is of today's schema, and has no journal
         of = json.dumps(
             [
+                merging.WORKING,
                 *zip(map(self._name, self.sources), prints, strict=True),
                 merging.fingerprint(self.into) if is_base else "",
                 self.sink,
@@ -197,7 +198,7 @@ class Merging:
                 with _held(source):
                     if merging.fingerprint(source) != prints[n]:
                         raise FolderRefused(f"{source} has changed just now; run the same again")
-                    merged.attach(source)
+                    merged.attach(source, is_at_rest=self.moves is not None)
                     if n == merged.state["n_absorbed"]:
                         merged.absorb(is_disjoint=self.is_disjoint, n_absorbed=n + 1)
                     yield from self._take(source, merged)

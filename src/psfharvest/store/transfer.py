@@ -144,9 +144,10 @@ def take(
     with Reader(source) as reader:
         for shard in merged.shards():
             is_last = shard.number == last
-            if may_link and shard.is_whole and _link_shard(source, target, shard, moves, is_last=is_last):
-                yield shard.n_taking
+            if may_link and shard.is_whole and (n := _link_shard(source, target, shard, moves, is_last=is_last)):
+                yield n
             else:
+                merged.list_shard(shard.number)
                 yield from _rewrite(reader, target, shard.number)
         sink = target.linking() if may_link else None
         while sink is not None and (batch := merged.taking(None, BATCH_SIZE)):
@@ -156,11 +157,11 @@ def take(
 
 def _link_shard(
     source: Path, target: Destination, shard: SourceShard, moves: Moves | None, *, is_last: bool
-) -> bool:
-    """Give a shard of the source, or its Parquet files of one number, a second name; False: that cannot be."""
+) -> int:
+    """Give a shard of the source, or its Parquet files of one number, a second name; 0: that cannot be."""
     relative = target.numbered.whole(source, shard, is_last=is_last) if target.numbered is not None else []
     if not relative:
-        return False
+        return 0
     number = target.next_shard()
     try:
         for path in relative:
@@ -168,12 +169,11 @@ def _link_shard(
             final.parent.mkdir(parents=True, exist_ok=True)
             final.unlink(missing_ok=True)  # a killed merge has left it
             if not _second_name(source / path, final, moves):
-                return False
+                return 0
             portable.sync_folder(final.parent)
     except OSError as error:
         raise cannot_store(error, error.filename2 or target.folder) from error
-    target.merged.claim_shard(shard.number, number)
-    return True
+    return target.merged.claim_shard(shard.number, number)
 
 
 def _second_name(path: Path, final: Path, moves: Moves | None) -> bool:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, Self
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
-from psfharvest.store.manifest import database, items, sources, spans
+from psfharvest.store.manifest import database, items, snapshot, sources, spans
 from psfharvest.store.manifest import merge_statements as sql
+from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.manifest.place import SIDES, Place
 
@@ -35,6 +36,8 @@ TABLES = frozenset(
     }
 )  # fmt: skip
 """All tables of a manifest: merged, made anew, or left out: refusals (one more attempt of each), pulses, notes."""
+WORKING = hashlib.sha256(sql.MAKE_WORKING.encode()).hexdigest()
+"""Stands for the tables of a merge under way: one of another version's is begun anew."""
 CACHE_KIB = 65_536
 IN_USE_WAIT_S = 5.0
 _SOURCE_NAME = "source.sqlite"
@@ -64,7 +67,6 @@ class SourceShard(NamedTuple):
     number: int
     is_whole: bool
     """Whether all its claims are taken, each under its own name."""
-    n_taking: int
     end: int
     """How long a shard is at least."""
     sides_px: frozenset[int | None]
@@ -143,17 +145,25 @@ class MergedManifest:
             self._db.execute("DETACH s")
         database.close_writer(self._opened)
 
-    def attach(self, folder: Path) -> None:
-        """Make a private copy of a folder's manifest the source of what follows."""
+    def attach(self, folder: Path, *, is_at_rest: bool = False) -> None:
+        """
+        Make a folder's manifest the source of what follows: a private copy of it.
+
+        `is_at_rest`: nobody writes to it any more and it is of today's schema, so that it may be read where it is.
+        """
         path = self._home / _SOURCE_NAME
+        at = places.find(folder)
         with database.translated(self._at):
             with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("DETACH s")
             for side in SIDES:
                 path.with_name(f"{path.name}{side}").unlink(missing_ok=True)
-            _copy(folder, path)
-            database.close_writer(database.to_write(Place(self._home, path), durable=False))  # of today's schema
-            self._db.execute("ATTACH ? AS s", (str(path),))
+            if is_at_rest and not snapshot.has_journal(at):
+                self._db.execute("ATTACH ? AS s", (f"{at.path.absolute().as_uri()}?mode=ro&immutable=1",))
+            else:
+                _copy(folder, path)
+                database.close_writer(database.to_write(Place(self._home, path), durable=False))  # today's schema
+                self._db.execute("ATTACH ? AS s", (str(path),))
 
     def source_setting(self, name: str, absent: Any = None) -> Any:
         """Return a setting of the source."""
@@ -172,25 +182,22 @@ class MergedManifest:
             shift = db.execute("SELECT coalesce(max(n), 0) FROM main.item").fetchone()[0]
             if not is_disjoint:
                 db.execute(sql.FIND_KNOWN)
-            is_any_known = db.execute("SELECT 1 FROM merge_number LIMIT 1").fetchone() is not None
-            if not is_disjoint:
                 db.execute(sql.FIND_RENAMED)
-            is_simple = not is_any_known and not db.execute(sql.HAS_HOLES).fetchone()[0]
-            db.execute(sql.NUMBER_ALL if is_simple else sql.NUMBER_NEW, {"shift": shift})
+            is_any_known = self._is_any("merge_number")
+            numbering = sql.SHIFTED
+            if is_any_known or self._is_any("merge_renamed") or db.execute(sql.HAS_HOLES).fetchone()[0]:
+                numbering = sql.LISTED
+                db.execute(sql.NUMBER_NEW, {"shift": shift})
             self._take_sources(all_of_them=not is_any_known)
-            self._take_items()
+            self._take_items(numbering, shift)
             if is_any_known:
                 spans.cover(db)
             else:
                 db.execute(sql.TAKE_SPANS, {"items": shift, "sources": self._source_shift})
             if is_disjoint:
                 db.execute(sql.MAKE_NAMES)
-            db.execute(sql.TAKE_NAMES.format("merge_name" if is_disjoint else "main.name"))
-            db.execute(sql.FIND_TAKING if is_any_known else sql.TAKE_ALL)
-            db.execute(sql.FIND_SHARDS)
-            db.execute("CREATE INDEX merge_by_shard ON merge_taking (shard, old)")
-            self._take_outcomes("t.old = o.n WHERE o.state <> 'done'", "o.shard", "o.place")
-            db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
+            self._take_names("merge_name" if is_disjoint else "main.name", numbering, shift)
+            self._find_claims(numbering, shift)
             self._take_targets()
             self._take_runs()
             self._take_checks()
@@ -198,18 +205,21 @@ class MergedManifest:
 
     def shards(self) -> list[SourceShard]:
         """Return the source's shards of which something is still to be taken, ascending."""
-        rows = self._db.execute(
-            "SELECT m.shard, m.is_whole, i.size_px, count(*), max(CASE WHEN typeof(o.place) = 'integer' "
-            "THEN o.place + o.size_bytes ELSE 0 END) FROM merge_shard m "
-            "CROSS JOIN merge_taking t ON t.shard = m.shard "
-            "CROSS JOIN s.outcome o ON o.n = t.old CROSS JOIN s.item i ON i.n = t.old GROUP BY 1, 3 ORDER BY 1"
-        ).fetchall()
+        rows = self._db.execute(sql.SHARDS_LEFT).fetchall()
         found = []
         for number, group in itertools.groupby(rows, key=lambda row: row[0]):
             of_side = list(group)
-            n, end = sum(row[3] for row in of_side), max(row[4] for row in of_side)
-            found.append(SourceShard(number, bool(of_side[0][1]), n, end, frozenset(row[2] for row in of_side)))
+            is_whole, end = all(row[2] for row in of_side), max(row[3] for row in of_side)
+            found.append(SourceShard(number, is_whole, end, frozenset(row[1] for row in of_side)))
         return found
+
+    def list_shard(self, number: int) -> None:
+        """Let a shard's cutouts be taken one by one."""
+        with self._transaction() as db:
+            stretch = self._stretch(number)
+            if stretch["shift"] is not None:
+                db.execute(sql.LIST_SHARD, stretch)
+            db.execute("UPDATE merge_shard SET is_whole = 0, shift = NULL WHERE shard = ?", (number,))
 
     def taking(self, shard: int | None, limit: int) -> list[Taken]:
         """Return the next cutouts that are to be taken, from a shard or from files of their own."""
@@ -222,7 +232,7 @@ class MergedManifest:
 
     def n_taking(self) -> int:
         """Return how many cutouts of the source are still to be taken."""
-        return int(self._db.execute("SELECT count(*) FROM merge_taking").fetchone()[0])
+        return int(self._db.execute(sql.COUNT_TAKING).fetchone()[0])
 
     def items(self, numbers: Sequence[int]) -> list[Item]:
         """Return items by their numbers, in that order, each with its catalogue row."""
@@ -242,24 +252,33 @@ class MergedManifest:
         places = list(places)
         with self._transaction() as db:
             db.executemany(
-                self._outcome_sql("t.old = o.n WHERE o.n = :old", ":shard", ":place"),
+                self._outcome_sql("t.new", ":shard", ":place", sql.TAKEN.format("t.old = :old")),
                 [placed._asdict() for placed in places],
             )
             db.executemany("DELETE FROM merge_taking WHERE old = ?", [(placed.old,) for placed in places])
             self._set(**checkpoint)
 
-    def claim_shard(self, number: int, as_number: int) -> None:
-        """Claim a whole shard of the source, which has another number here."""
+    def claim_shard(self, number: int, as_number: int) -> int:
+        """Claim a whole shard of the source, which has another number here; return how many cutouts that are."""
+        stretch = self._stretch(number)
+        is_listed = stretch["shift"] is None
+        new, source = ("t.new", sql.TAKEN.format("t.shard = :old")) if is_listed else ("o.n + :shift", sql.STORED)
         with self._transaction() as db:
-            self._take_outcomes("t.old = o.n WHERE t.shard = :old", ":new", "o.place", old=number, new=as_number)
-            db.execute("DELETE FROM merge_taking WHERE shard = ?", (number,))
+            n = db.execute(
+                self._outcome_sql(new, ":new", "o.place", source), {**stretch, "new": as_number}
+            ).rowcount
+            if is_listed:
+                db.execute("DELETE FROM merge_taking WHERE shard = ?", (number,))
+            db.execute("DELETE FROM merge_shard WHERE shard = ?", (number,))
             self._set(shard=as_number + 1, shard_end=0)
+        return n
 
     def close_shard(self) -> tuple[int, int]:
         """Let the next claim begin a new shard; return the mark."""
         shard, end = self.mark
-        with self._transaction():
-            self._set(shard=shard + (end > 0), shard_end=0)
+        if end:
+            with self._transaction():
+                self._set(shard=shard + 1, shard_end=0)
         return self.mark
 
     def leave_pending(self, numbers: Iterable[int]) -> None:
@@ -311,25 +330,47 @@ class MergedManifest:
         self._source_shift = shift
         self._db.execute(sql.GIVE_SOURCES, {"shift": shift})
 
-    def _take_items(self) -> None:
+    def _take_items(self, numbering: sql.Numbering, shift: int) -> None:
         columns = _columns(self._db, "item", "n", "copy", "source")
+        new, join, copy = (part.format("si") for part in numbering)
         self._db.execute(
-            f"INSERT INTO main.item (n, copy, source, {columns}) SELECT k.new, "  # noqa: S608
-            "coalesce((SELECT copy FROM merge_renamed r WHERE r.old = k.old), si.copy), si.source + :sources, "
-            f"{columns} FROM merge_number k CROSS JOIN s.item si ON si.n = k.old WHERE k.is_new ORDER BY k.old",
-            {"sources": self._source_shift},
+            f"INSERT INTO main.item (n, copy, source, {columns}) "  # noqa: S608
+            f"SELECT {new}, {copy}, si.source + :sources, {columns} FROM s.item si {join} ORDER BY si.n",
+            {"shift": shift, "sources": self._source_shift},
         )
 
-    def _take_outcomes(self, on: str, shard: str, place: str, **values: int) -> None:
-        self._db.execute(self._outcome_sql(on, shard, place), values)
+    def _take_names(self, table: str, numbering: sql.Numbering, shift: int) -> None:
+        new, join, _ = (part.format("sn") for part in numbering)
+        self._db.execute(
+            f"INSERT INTO {table} SELECT sn.digest, {new} FROM s.name sn {join}",  # noqa: S608
+            {"shift": shift},
+        )
 
-    def _outcome_sql(self, on: str, shard: str, place: str) -> str:
+    def _find_claims(self, numbering: sql.Numbering, shift: int) -> None:
+        """Note what is to be claimed once its bytes are stored, and take in all other outcomes."""
+        db = self._db
+        if numbering is sql.SHIFTED:
+            db.execute(sql.FIND_WHOLE_SHARDS, {"shift": shift})
+            db.execute(sql.TAKE_FILES, {"shift": shift})
+            db.execute(self._outcome_sql("o.n + :shift", "o.shard", "o.place", sql.UNSTORED), {"shift": shift})
+        else:
+            db.execute(sql.FIND_TAKING)
+            db.execute(sql.FIND_SHARDS)
+            db.execute(self._outcome_sql("t.new", "o.shard", "o.place", sql.TAKEN.format("o.state <> 'done'")))
+            db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
+
+    def _outcome_sql(self, new: str, shard: str, place: str, source: str) -> str:
         columns = _columns(self._db, "outcome", "n", "shard", "place")
         chosen = ", ".join(f"o.{column}" for column in columns.split(", "))
         return (
             f"INSERT OR REPLACE INTO main.outcome (n, shard, place, {columns}) "  # noqa: S608
-            f"SELECT t.new, {shard}, {place}, {chosen} FROM merge_taking t CROSS JOIN s.outcome o ON {on}"
+            f"SELECT {new}, {shard}, {place}, {chosen} FROM {source}"
         )
+
+    def _stretch(self, number: int) -> dict[str, int | None]:
+        """Return a shard's number, shift, and its first and last item in the source."""
+        shift, low, high = self._db.execute(sql.STRETCH, (number,)).fetchone()
+        return {"old": number, "shift": shift, "low": low, "high": high}
 
     def _take_targets(self) -> None:
         columns = _columns(self._db, "ask", "n")
@@ -408,6 +449,9 @@ class MergedManifest:
             values = {*json.loads(self._setting(name) or "[]"), *json.loads(self.source_setting(name) or "[]")}
             if values:
                 self._set(**{name: json.dumps(sorted(values))})
+
+    def _is_any(self, table: str) -> bool:
+        return self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
 
     def _setting(self, name: str, absent: Any = None) -> Any:
         row = self._db.execute("SELECT value FROM main.meta WHERE name = ?", (name,)).fetchone()
