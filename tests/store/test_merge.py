@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import shutil
 import sqlite3
@@ -61,34 +62,29 @@ def fill(folder: Path, sink: str, wish: Wish) -> Path:
                 for uri, row in zip(wish, rows, strict=True)
             ]
             manifest.add(lines)
-        while items := manifest.pending(0, 3, with_source=True):
-            kept = [(item, wish[item.uri]) for item in items if wish[item.uri]]
+        items = [item for item in manifest.pending(0, 1000, with_source=True) if wish[item.uri]]
+        random.Random(len(items)).shuffle(items)  # shards hold what has come, not what was asked for next
+        for start in range(0, len(items), 3):
+            some = items[start : start + 3]
             done = store.store(
                 [
                     Outcome(item, State.DONE, 1, BODIES[item.uri], hashlib.sha256(BODIES[item.uri]).digest())
-                    for item, state in kept
-                    if state == "done"
+                    for item in some
+                    if wish[item.uri] == "done"
                 ]
             )
             others = [
                 Stored(Outcome(item, State(state), ATTEMPTS[state], reason=Reason.NOT_FOUND))
-                for item, state in kept
-                if state not in (None, "done")
+                for item in some
+                if (state := wish[item.uri]) not in (None, "done")
             ]
             with manifest.transaction():
                 manifest.record([*done, *others])
                 manifest.set(**store.checkpoint())
-            if len(kept) < len(items):
-                break
         with manifest.transaction():
             manifest.update_run(run, elapsed_s=random.random(), requests=7, stopped="")
         store.close()
     return folder
-
-
-def order(wish: Wish) -> Wish:
-    """Put what is pending last, as `fill` needs it."""
-    return dict(sorted(wish.items(), key=lambda pair: pair[1] is None))
 
 
 def found_in(folder: Path) -> dict[str, tuple[Any, ...]]:
@@ -145,7 +141,7 @@ def test_the_merged_account_is_the_union(
 ) -> None:
     """Each cutout is there once, in its best state, with its bytes; converted, too, and merged once more."""
     base = tmp_path_factory.mktemp("merge")
-    folders = [fill(base / str(n), sink, order(wish)) for n, wish in enumerate(wishes)]
+    folders = [fill(base / str(n), sink, wish) for n, wish in enumerate(wishes)]
     into = folders.pop() if is_base else base / "into"
 
     list(merge(folders, into, is_partial=True))
@@ -155,6 +151,20 @@ def test_the_merged_account_is_the_union(
     check(into, sink, wishes)
     list(convert(into, base / "other", other))
     check(base / "other", other, wishes)
+
+
+@pytest.mark.parametrize("sink", ["shards", "parquet"])
+def test_shards_hold_cutouts_in_the_order_they_came(tmp_path: Path, sink: str) -> None:
+    """The numbers of two shards' cutouts overlap; each is claimed in its own shard."""
+    wish = dict.fromkeys(URIS, "done")
+    source = fill(tmp_path / "source", sink, wish)
+    with Manifest.read(source) as manifest, manifest.connection() as db:
+        stretches = db.execute("SELECT min(n), max(n) FROM outcome GROUP BY shard ORDER BY shard").fetchall()
+    assert any(before[1] > after[0] for before, after in itertools.pairwise(stretches))
+
+    list(merge([source], tmp_path / "into"))
+
+    check(tmp_path / "into", sink, [wish])
 
 
 def test_every_table_is_merged() -> None:
