@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
-from psfharvest.store.manifest import database, items, snapshot, sources, spans
+from psfharvest.store.manifest import database, items, merge_targets, snapshot, sources, spans
 from psfharvest.store.manifest import merge_statements as sql
 from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
@@ -167,8 +166,7 @@ class MergedManifest:
 
     def source_setting(self, name: str, absent: Any = None) -> Any:
         """Return a setting of the source."""
-        row = self._db.execute("SELECT value FROM s.meta WHERE name = ?", (name,)).fetchone()
-        return absent if row is None else row[0]
+        return merge_targets.setting(self._db, "s", name, absent)
 
     def absorb(self, *, is_disjoint: bool = False, **state: Any) -> None:
         """
@@ -198,7 +196,7 @@ class MergedManifest:
                 db.execute(sql.MAKE_NAMES)
             self._take_names("merge_name" if is_disjoint else "main.name", numbering, shift)
             self._find_claims(numbering, shift)
-            self._take_targets()
+            merge_targets.take(db)
             self._take_runs()
             self._take_checks()
             self._set(**{STATE: json.dumps({**self.state, **state})})
@@ -299,8 +297,8 @@ class MergedManifest:
             for table in sql.WORKING:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             _run_all(db, sql.COUNT)
-            self._complete_targets()
-            columns = _columns(db, "run", "n")
+            merge_targets.complete(db)
+            columns = merge_targets.columns_of(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
             _run_all(db, sql.FORGET)
@@ -331,7 +329,7 @@ class MergedManifest:
         self._db.execute(sql.GIVE_SOURCES, {"shift": shift})
 
     def _take_items(self, numbering: sql.Numbering, shift: int) -> None:
-        columns = _columns(self._db, "item", "n", "copy", "source")
+        columns = merge_targets.columns_of(self._db, "item", "n", "copy", "source")
         new, join, copy = (part.format("si") for part in numbering)
         self._db.execute(
             f"INSERT INTO main.item (n, copy, source, {columns}) "  # noqa: S608
@@ -360,7 +358,7 @@ class MergedManifest:
             db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
 
     def _outcome_sql(self, new: str, shard: str, place: str, source: str) -> str:
-        columns = _columns(self._db, "outcome", "n", "shard", "place")
+        columns = merge_targets.columns_of(self._db, "outcome", "n", "shard", "place")
         chosen = ", ".join(f"o.{column}" for column in columns.split(", "))
         return (
             f"INSERT OR REPLACE INTO main.outcome (n, shard, place, {columns}) "  # noqa: S608
@@ -372,71 +370,8 @@ class MergedManifest:
         shift, low, high = self._db.execute(sql.STRETCH, (number,)).fetchone()
         return {"old": number, "shift": shift, "low": low, "high": high}
 
-    def _take_targets(self) -> None:
-        columns = _columns(self._db, "ask", "n")
-        db = self._db
-        asks = db.execute("SELECT n, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n")
-        for old, identity, is_complete, position, lines, spec, expected in asks.fetchall():
-            parent = json.loads(spec).get("parent")
-            if parent is not None:
-                self._take_part(old, json.loads(spec), expected, is_complete=bool(is_complete))
-                continue
-            known = db.execute("SELECT n, is_complete FROM main.ask WHERE identity = ?", (identity,)).fetchone()
-            if known is None:
-                db.execute(
-                    f"INSERT INTO main.ask ({columns}) SELECT {columns} FROM s.ask WHERE n = ?",  # noqa: S608
-                    (old,),
-                )
-                known = (db.execute("SELECT last_insert_rowid()").fetchone()[0], 1)
-            elif known[1]:
-                continue  # all of it is known here
-            else:
-                if is_complete:
-                    db.execute("DELETE FROM main.part WHERE ask = ?", (known[0],))
-                db.execute(
-                    "UPDATE main.ask SET is_complete = max(is_complete, ?), position = max(position, ?), "
-                    "lines = max(lines, ?) WHERE n = ?",
-                    (is_complete, position, lines, known[0]),
-                )
-            db.execute(sql.TAKE_PARTS, {"new": known[0], "old": old})
-            lacking = self.source_setting(f"lacking_{old}")
-            self._set(**{f"lacking_{known[0]}": 0 if lacking is None else lacking})
-
-    def _take_part(self, old: int, spec: dict[str, Any], expected: int | None, *, is_complete: bool) -> None:
-        """Record a part of a query or list as had, of the whole itself."""
-        db, parent = self._db, spec["parent"]
-        db.execute(
-            "INSERT OR IGNORE INTO main.ask (kind, identity, spec) VALUES (?, ?, ?)",
-            (parent.get("kind", "query"), parent["identity"], json.dumps(parent["spec"])),
-        )
-        new, is_known = db.execute(
-            "SELECT n, is_complete FROM main.ask WHERE identity = ?", (parent["identity"],)
-        ).fetchone()
-        if is_known:
-            return
-        # a query that was begun as a whole may lack its range
-        db.execute("UPDATE main.ask SET spec = ? WHERE n = ?", (json.dumps(parent["spec"]), new))
-        if is_complete:
-            low, high = spec["part"]
-            db.execute("DELETE FROM main.part WHERE ask = ? AND low >= ? AND high <= ?", (new, low, high))
-            n_rows = (expected or 0) // len(spec.get("suffixes", [""]))
-            db.execute("INSERT OR REPLACE INTO main.part VALUES (?, ?, ?, ?)", (new, low, high, n_rows))
-        else:
-            db.execute(sql.TAKE_PARTS, {"new": new, "old": old})
-        lacking = int(self.source_setting(f"lacking_{old}", 0)) + int(self._setting(f"lacking_{new}", 0))
-        if lacking:
-            self._set(**{f"lacking_{new}": lacking})
-
-    def _complete_targets(self) -> None:
-        """Record a query as complete whose parts have all come."""
-        for n, spec in self._db.execute("SELECT n, spec FROM ask WHERE NOT is_complete").fetchall():
-            whole = json.loads(spec).get("whole")
-            had = self._db.execute("SELECT low, high FROM part WHERE ask = ?", (n,)).fetchall()
-            if whole is not None and not gaps([Part(*part) for part in had], Part(*whole)):
-                self._db.execute("UPDATE ask SET is_complete = 1 WHERE n = ?", (n,))
-
     def _take_runs(self) -> None:
-        columns = _columns(self._db, "run", "n")
+        columns = merge_targets.columns_of(self._db, "run", "n")
         same = " AND ".join(f"g.{column} IS r.{column}" for column in columns.split(", "))
         self._db.execute(
             f"INSERT INTO main.run ({columns}) SELECT {columns} FROM s.run r "  # noqa: S608
@@ -454,11 +389,10 @@ class MergedManifest:
         return self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
 
     def _setting(self, name: str, absent: Any = None) -> Any:
-        row = self._db.execute("SELECT value FROM main.meta WHERE name = ?", (name,)).fetchone()
-        return absent if row is None else row[0]
+        return merge_targets.setting(self._db, "main", name, absent)
 
     def _set(self, **settings: int | str) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO main.meta VALUES (?, ?)", list(settings.items()))
+        merge_targets.set_(self._db, **settings)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -510,11 +444,6 @@ def _copy(folder: Path, target: Path) -> None:
             db.backup(copy)
         finally:
             copy.close()
-
-
-def _columns(db: sqlite3.Connection, table: str, *without: str) -> str:
-    rows = db.execute(f"PRAGMA main.table_info({table})").fetchall()
-    return ", ".join(name for _, name, *_ in rows if name not in without)
 
 
 def _run_all(db: sqlite3.Connection, statements: str) -> None:
