@@ -1,11 +1,11 @@
 """
-What an export takes: time, CPU and peak memory of ``psfharvest export`` for each format. Usage, as a module:
+What an export takes: time, CPU, and memory at each tenth of it, for each format. Usage, as a module:
 
     python -m benchmarks.exporting make FOLDER [N]     a harvest folder of N cutouts, or the rest of one
     python -m benchmarks.exporting FOLDER [ENDING...]  one JSON object an export; OUT is removed
 
 The cutouts are the simulator's rows of UVIS with a few bodies again and again, in shards that ``psfharvest verify``
-finds whole. Memory is flat where folders of 100,000 and of 1,000,000 give the same peak.
+finds whole. Memory is flat where it is at the last tenth what it was at the first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -97,19 +98,38 @@ def export(folder: Path, ending: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as name:
         out = Path(name) / f"out{ending}"
         began = time.monotonic()
-        pid = os.fork()
-        if not pid:
-            words = ["psfharvest", "export", str(folder), str(out), "--quiet"]
-            os.execv(sys.executable, [sys.executable, "-m", *words])
-        _, status, used = os.wait4(pid, 0)
+        words = [sys.executable, "-m", "benchmarks.exporting", "--one", str(folder), str(out)]
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
         return {
             "export": ending,
-            "status": os.waitstatus_to_exitcode(status),
+            "status": done.returncode,
             "seconds": round(time.monotonic() - began, 1),
-            "CPU s": round(used.ru_utime + used.ru_stime, 1),
-            "peak MB": used.ru_maxrss // 1024,
+            **json.loads(done.stdout or b"{}"),
             "GB": round(_size(out) / 1e9, 2),
         }
+
+
+def export_here(folder: Path, out: Path) -> dict[str, Any]:
+    """Export a folder in this process, and say what it took; memory in MB: the highest yet, and what is in use."""
+    from psfharvest.export import export
+
+    tenths: list[list[int]] = []
+
+    def note(n: int, total: int) -> None:
+        if n * 10 >= (len(tenths) + 1) * total:
+            tenths.append(_memory_mb())
+
+    export(folder, out, progress=note)
+    return {
+        "CPU s": round(time.process_time(), 1),
+        "peak MB": _memory_mb()[0],
+        "MB at each tenth, highest and in use": tenths,
+    }
+
+
+def _memory_mb() -> list[int]:
+    text = Path("/proc/self/status").read_text()
+    return [int(text.split(f"{name}:", 1)[1].split(maxsplit=1)[0]) // 1024 for name in ("VmHWM", "VmRSS")]
 
 
 def _size(out: Path) -> int:
@@ -120,6 +140,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["make", folder, *n]:
             make(Path(folder).absolute(), int(n[0]) if n else 1_000_000)
+        case ["--one", folder, out]:
+            print(json.dumps(export_here(Path(folder), Path(out))))
         case [folder, *endings]:
             for ending in endings or ENDINGS:
                 print(json.dumps(export(Path(folder).absolute(), ending)), flush=True)

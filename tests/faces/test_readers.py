@@ -193,7 +193,7 @@ def sink_datasets(case: Case) -> Read:
 # -- readers of shards
 
 
-def of_notes(notes: list[tuple[dict[str, Any], bytes]]) -> Read:
+def of_notes(notes: list[tuple[dict[str, Any], bytes | np.ndarray]]) -> Read:
     columns: dict[int, dict[str, list[Any]]] = {}
     images: dict[int, list[np.ndarray]] = {}
     for note, body in notes:
@@ -201,7 +201,8 @@ def of_notes(notes: list[tuple[dict[str, Any], bytes]]) -> Read:
         to = columns.setdefault(note["size_px"], {name: [] for name in note})
         for name, value in note.items():
             to[name].append(None if name in nulls else plain(value))
-        images.setdefault(note["size_px"], []).append(in_frame(fits.HDUList.fromstring(body)[0].data, note))
+        image = fits.HDUList.fromstring(body)[0].data if isinstance(body, bytes) else body
+        images.setdefault(note["size_px"], []).append(in_frame(image, note))
     return Read(columns, {size: np.array(found, np.float32) for size, found in images.items()})
 
 
@@ -236,6 +237,25 @@ def shards_webdataset(case: Case) -> Read:
 
     samples = webdataset.WebDataset(shards_of(case), shardshuffle=False).decode()
     return of_notes([(sample["json"], sample["fits"]) for sample in samples])
+
+
+def shards_fitsio(case: Case) -> Read:
+    """As CFITSIO reads the images; the rest is JSON."""
+    import fitsio
+
+    notes, images = [], {}
+    for path in shards_of(case):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                stem, _, ending = member.name.rpartition(".")
+                if ending == "json":
+                    note = json.load(tar.extractfile(member))  # type: ignore[arg-type]
+                    notes.append((note, images[stem]))
+                elif ending == "fits":
+                    image = case.home / "image.fits"
+                    image.write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+                    images[stem] = fitsio.read(image)
+    return of_notes(notes)
 
 
 def shards_datasets(case: Case) -> Read:
@@ -315,6 +335,27 @@ def fits_astropy(case: Case) -> Read:
             if hdu.name.startswith("IMAGES_")
         }
     return of_astropy({size: Table.read(path, hdu=f"STARS_{size}") for size in images}, images)
+
+
+def fits_fitsio(case: Case) -> Read:
+    import fitsio
+
+    columns: dict[int, dict[str, list[Any]]] = {}
+    images, units = {}, {}
+    with fitsio.FITS(case.export("fits")) as file:
+        sizes = [int(name[7:]) for hdu in file if (name := hdu.get_extname()).startswith("IMAGES_")]
+        for size in sizes:
+            images[size] = file[f"IMAGES_{size}"].read()
+            table = file[f"STARS_{size}"]
+            header, rows = table.read_header(), table.read()
+            columns[size] = of_arrays({name: rows[name] for name in rows.dtype.names})
+            for number, name in enumerate(rows.dtype.names, 1):
+                null, unit = header.get(f"TNULL{number}"), header.get(f"TUNIT{number}")
+                if null is not None:
+                    columns[size][name] = with_fill(rows[name], null)
+                if unit:
+                    units[name] = unit
+    return Read(columns, images, units)
 
 
 def of_arrays(arrays: dict[str, Any]) -> dict[str, list[Any]]:
@@ -399,9 +440,9 @@ def h5_h5py(case: Case) -> Read:
 
 READERS: list[Callable[[Case], Read]] = [
     sink_pyarrow, sink_polars, sink_duckdb, sink_pandas, sink_datasets,
-    shards_tarfile, shards_webdataset, shards_datasets,
+    shards_tarfile, shards_webdataset, shards_fitsio, shards_datasets,
     parquet_pyarrow, parquet_polars, parquet_duckdb, parquet_pandas, parquet_astropy,
-    fits_astropy, npz_numpy, zarr_zarr, zarr_xarray, h5_h5py,
+    fits_astropy, fits_fitsio, npz_numpy, zarr_zarr, zarr_xarray, h5_h5py,
 ]  # fmt: skip
 
 

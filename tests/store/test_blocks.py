@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from psfharvest.store.manifest.block import Block
-from psfharvest.store.manifest.block_column import Column
+from psfharvest.store.manifest.block_arrays import BlockArrays, ColumnArrays
 from psfharvest.store.manifest.block_encoder import encode
 from sampling import examples
 
@@ -72,21 +72,48 @@ def test_every_value_comes_back(rows: list[list[Any]]) -> None:
 
     assert same(rows, Block(blob).rows())
     assert same(rows, [Block(blob).row(index) for index in range(len(rows))])
-    block = Block(blob)
-    for index in range(len(rows[0])):
-        column = block.column(index)
-        assert same([[row[index] for row in rows]], [of_array(column)])
-        if column.kind == "text":
-            assert np.array_equal(np.array([word or "" for word in column.words], np.str_), column.texts())
+    assert same(rows, of_arrays([blob], len(rows[0])))
 
 
-def of_array(column: Column) -> list[Any]:
+@settings(max_examples=examples(200), deadline=None)
+@given(data=st.data())
+@example(data=None)
+def test_a_column_of_several_blocks_has_the_rows_of_each(data: st.DataObject | None) -> None:
+    """Blocks of any kinds, decoded together, give the values that each gives alone, behind each other."""
+    if data is None:  # steps, words, differences to another column, nulls: of two blocks, and of one only
+        tables_ = [
+            [[k * k, k / 4, k / 4 + 1, f"ab{k}", None] for k in range(7)],
+            [[90 + 5 * k, k / 8, k / 8 + 2, f"cd{k}", None] for k in range(4)],
+            [[7 - k, k / 8, 0.5, f"abc{k % 2}", "x"] for k in range(5)],
+            [[k**3, k, k + 0.5, None if k else f"ab{k}", k] for k in range(6)],
+        ]
+    else:
+        n_columns = data.draw(st.integers(1, 4))
+        rows_of = st.lists(st.lists(SCALARS, min_size=n_columns, max_size=n_columns), min_size=1, max_size=12)
+        plain = tables().map(lambda rows: [[*row, *[None] * n_columns][:n_columns] for row in rows])
+        tables_ = data.draw(st.lists(plain | rows_of, min_size=1, max_size=5))
+    blobs = [encode(rows, len(rows[0])) for rows in tables_]
+
+    assert same([row for rows in tables_ for row in rows], of_arrays(blobs, len(tables_[0][0])))
+
+
+def of_arrays(blobs: list[bytes], n_columns: int) -> list[tuple[Any, ...]]:
+    """Return the rows of blocks as their columns' arrays give them."""
+    blocks = BlockArrays([Block(blob) for blob in blobs])
+    columns = [[v for part in blocks.column(index) for v in of_array(part)] for index in range(n_columns)]
+    return list(zip(*columns, strict=True))
+
+
+def of_array(column: ColumnArrays) -> list[Any]:
     """Return the values that arrays, nulls and words say."""
-    values = column.array()
-    if column.words:
-        return [column.words[code] for code in values.tolist()]
-    nulls, wholes = column.nulls(), column.wholes()
-    nothing = np.zeros(len(values), np.bool_)
+    values, nulls, wholes = column.array(), column.nulls(), column.wholes()
+    nothing = np.zeros(column.n_rows, np.bool_)
+    if column.is_worded:
+        found = [column.words[code] for code in values.tolist()]
+        assert [value is None for value in found] == (nothing if nulls is None else nulls).tolist()
+        if column.kind == "text":
+            assert np.array_equal(np.array([word or "" for word in found], np.str_), column.texts()[values])
+        return found
     return [
         None if is_null else int(value) if is_whole else value
         for value, is_null, is_whole in zip(

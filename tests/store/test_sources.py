@@ -21,6 +21,7 @@ from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import WantedURI
 from psfharvest.store.manifest import migrate, schema, spans
 from psfharvest.store.manifest.block import Block
+from psfharvest.store.manifest.block_arrays import BlockArrays
 from psfharvest.store.manifest.block_encoder import encode
 from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
 from psfharvest.store.read import search
@@ -199,7 +200,7 @@ def test_criteria_find_what_sql_finds(values: list[Any], criterion: AnyOf | Betw
     expected = [bool(db.execute(statement, (*parameters, value)).fetchone()[0]) for value in values]
 
     condition = Condition(criterion)
-    column = Block(encode([[value] for value in values], 1)).column(0)
+    [column] = BlockArrays([Block(encode([[value] for value in values], 1))]).column(0)
     assert expected == condition.of_column(column).tolist()
     assert expected == [condition.holds(value) for value in values]
     assert expected == condition.of_values(values).tolist()

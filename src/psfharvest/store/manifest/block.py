@@ -25,7 +25,7 @@ json       the same for anything else (booleans, integers above 64 bits, columns
 
 Every value comes back as it was given, its type included: the kind is chosen by trying whether it does, in
 `psfharvest.store.manifest.block_encoder`. Encoding and reading rows need the standard library only, so that a
-harvest does not load numpy; `psfharvest.store.manifest.block_column.Column.array` does.
+harvest does not load numpy; `psfharvest.store.manifest.block_arrays` does.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from psfharvest.core.catalog import columns as known_columns
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion, Filter
 from psfharvest.core.errors import BadQuery
 from psfharvest.core.model import State
-from psfharvest.store.manifest.block_column import Column
+from psfharvest.store.manifest.block_arrays import ColumnArrays
 
 Mask = NDArray[np.bool_]
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -62,9 +62,9 @@ class Condition:
                 found[place] = holds
         return found
 
-    def of_column(self, column: Column) -> Mask:
-        """Return whether it holds, for each row of a block."""
-        if column.words:
+    def of_column(self, column: ColumnArrays) -> Mask:
+        """Return whether it holds, for each row of a column."""
+        if column.is_worded:
             found: Mask = np.array([self.holds(word) for word in column.words])[column.array()]
         else:
             found = self._test.of_numbers(column.array())

@@ -2,102 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfharvest.store.manifest import sources, spans
-from psfharvest.store.manifest.block import Block
-from psfharvest.store.manifest.block_column import Column
+from psfharvest.store.manifest.block_arrays import BlockArrays, ColumnArrays
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.manifest.sources import Layout
+from psfharvest.store.manifest.sources import Layout, Rows
 from psfharvest.store.read.intervals import Numbers
 
 AT_ONCE = 16_384
 """Cutouts of one page."""
 
 
+class Span(NamedTuple):
+    """A column of some cutouts that follow on each other in a piece."""
+
+    column: ColumnArrays
+    within: slice
+    """Positions in the piece."""
+    rows: Numbers | slice
+    """The column's row of each."""
+
+
 class Piece(NamedTuple):
-    """Some cutouts of a page whose catalogue rows stand in one block; or those that have none."""
+    """Some cutouts of a page whose catalogue rows are of one layout; or those that have none."""
 
     manifest: Manifest
     n: int
     places: Numbers | slice
     """Positions in the page, ascending."""
     layout: Layout | None
-    block: Block | None
+    blocks: BlockArrays | None
     rows: Numbers | slice
-    """The block's row of each."""
+    """The blocks' row of each, ascending."""
 
     def places_where(self, mask: NDArray[np.bool_]) -> Numbers:
         """Return the positions in the page of some of them."""
         chosen: Numbers = np.flatnonzero(mask)
         return chosen + self.places.start if isinstance(self.places, slice) else self.places[chosen]
 
-    def column(self, name: str) -> Column | None:
+    def places_of(self, span: Span) -> Numbers | slice:
+        """Return the positions in the page of a span's cutouts."""
+        if isinstance(self.places, slice):
+            return slice(self.places.start + span.within.start, self.places.start + span.within.stop)
+        return self.places[span.within]
+
+    def spans(self, name: str) -> list[Span]:
         """
-        Return a column of the block, of all its rows; None where these cutouts have no such column.
+        Return a column of the blocks; nothing where these cutouts have no such column.
 
         Raises
         ------
         ManifestError
             When it is damaged.
         """
-        if self.layout is None or self.block is None or name not in self.layout.columns:
-            return None
-        return self._column_at(self.block, self.layout.columns.index(name))
+        if self.layout is None or self.blocks is None or name not in self.layout.columns:
+            return []
+        return self._spans_at(self.blocks, self.layout.columns.index(name))
 
-    def columns(self, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Column | None]]:
+    def columns(self, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[Span]]]:
         """
-        Yield all columns of the block in their order, each of all its rows; None for those that are not wanted.
+        Yield all columns of the blocks in their order; nothing of those that are not wanted.
 
         Raises
         ------
         ManifestError
             When one is damaged.
         """
-        if self.layout is not None and self.block is not None:
+        if self.layout is not None and self.blocks is not None:
             for index, name in enumerate(self.layout.columns):
-                yield name, self._column_at(self.block, index) if is_wanted(name) else None
+                yield name, self._spans_at(self.blocks, index) if is_wanted(name) else []
 
-    def _column_at(self, block: Block, index: int) -> Column:
+    def _spans_at(self, blocks: BlockArrays, index: int) -> list[Span]:
         try:
-            return block.column(index)
+            parts = blocks.column(index)
         except sources.UNREADABLE as error:
             raise self.manifest.damaged(f"a catalogue row cannot be read: {error}") from error
+        if len(parts) == 1:
+            return [Span(parts[0], slice(0, self.n), self.rows)]
+        found: list[Span] = []
+        first = at = 0
+        for part in parts:
+            end = first + part.n_rows
+            if isinstance(self.rows, slice):
+                stop = min(max(end - self.rows.start, at), self.n)
+                rows: Numbers | slice = slice(self.rows.start + at - first, self.rows.start + stop - first)
+            else:
+                stop = int(self.rows.searchsorted(end))
+                rows = self.rows[at:stop] - first
+            if stop > at:
+                found.append(Span(part, slice(at, stop), rows))
+            first, at = end, stop
+        return found
 
 
 def of(manifest: Manifest, numbers: Numbers) -> list[Piece]:
     """Return the pieces of a page of cutouts, whose numbers come ascending; those without a catalogue row last."""
-    made: list[Piece] = []
     with manifest.connection() as db, manifest.rows() as reader:
         owners = spans.sources_of(db, numbers)
-        steps = np.diff(owners)
-        is_ascending = bool((steps >= 0).all())
+        is_ascending = bool((np.diff(owners) >= 0).all())
         order = np.arange(len(owners)) if is_ascending else np.argsort(owners, kind="stable")
         ascending = owners if is_ascending else owners[order]
-        is_regular = bool((steps == 1).all())  # one after the other, as a query of one suffix gives them
         n_without = int(np.searchsorted(ascending, 1))
-        found = [order[:n_without]]
+        lost = [order[:n_without]]
+        groups: list[list[tuple[Rows, int, int]]] = []
         at = n_without
         for rows, part in reader.of(db, ascending[n_without:]):
             start, stop = part.start + n_without, part.stop + n_without
-            found.append(order[at:start])  # rows that are lost
+            lost.append(order[at:start])
+            if not groups or start > at or rows.layout is not groups[-1][0][0].layout:
+                groups.append([])
+            groups[-1].append((rows, start, stop))
             at = stop
-            low = int(ascending[start]) - rows.first
-            made.append(
-                Piece(
-                    manifest,
-                    stop - start,
-                    slice(start, stop) if is_ascending else order[start:stop],
-                    rows.layout,
-                    rows.block,
-                    slice(low, low + stop - start) if is_regular else ascending[start:stop] - rows.first,
-                )
-            )
-        without = np.concatenate([*found, order[at:]])
+        lost.append(order[at:])
+    without = np.sort(np.concatenate(lost))
+    made = [_piece(manifest, group, ascending, None if is_ascending else order) for group in groups]
     if len(without):
-        made.append(Piece(manifest, len(without), np.sort(without), None, None, slice(0, 0)))
+        made.append(Piece(manifest, len(without), without, None, None, slice(0, 0)))
     return made
+
+
+def _piece(
+    manifest: Manifest, group: Sequence[tuple[Rows, int, int]], ascending: Numbers, order: Numbers | None
+) -> Piece:
+    """
+    Return a piece of blocks that follow on each other.
+
+    Parameters
+    ----------
+    manifest
+        Where they are from.
+    group
+        The blocks, each with the part of `ascending` that it holds.
+    ascending
+        Numbers of catalogue rows.
+    order
+        Position in the page of each; None where both count alike.
+    """
+    start, stop = group[0][1], group[-1][2]
+    n_before = [0, *itertools.accumulate(rows.block.n_rows for rows, _, _ in group)]
+    chosen = np.concatenate(
+        [ascending[low:high] + (n - rows.first) for n, (rows, low, high) in zip(n_before, group, strict=False)]
+    )
+    first, last = int(chosen[0]), int(chosen[-1])
+    is_regular = last - first == len(chosen) - 1 and bool((np.diff(chosen) == 1).all())
+    return Piece(
+        manifest,
+        stop - start,
+        slice(start, stop) if order is None else order[start:stop],
+        group[0][0].layout,
+        BlockArrays([rows.block for rows, _, _ in group]),
+        slice(first, last + 1) if is_regular else chosen,
+    )

@@ -21,7 +21,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.store import row_schema
 from psfharvest.store.manifest import items, sources
-from psfharvest.store.manifest.block_column import Column
+from psfharvest.store.manifest.block_arrays import ColumnArrays
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import known_columns, pieces
 from psfharvest.store.read.conditions import Condition, check_values
@@ -336,22 +336,24 @@ def _of_piece(manifest: Manifest, page: Numbers, piece: pieces.Piece, condition:
     name = condition.column
     if name == "detector" and piece.layout is not None:
         return np.full(piece.n, condition.holds(piece.layout.detector))
-    column = piece.column(name)
-    found = np.zeros(piece.n, np.bool_) if column is None else condition.of_column(column)[piece.rows]
+    spans = piece.spans(name)
+    found = np.zeros(piece.n, np.bool_)
+    for span in spans:
+        found[span.within] = condition.of_column(span.column)[span.rows]
     if name in _FROM_URI:
-        lacking = _lacking(piece, column)
+        lacking = _lacking(piece, spans)
         if lacking.any():
-            found = found.copy()
             found[lacking] = condition.of_values(_from_uris(manifest, page[piece.places_where(lacking)], name))
     return found
 
 
-def _lacking(piece: pieces.Piece, column: Column | None) -> NDArray[np.bool_]:
-    """Return which cutouts of a piece have no value in the column of their block."""
-    if column is None:
-        return np.ones(piece.n, np.bool_)
-    nulls = column.nulls()
-    return np.zeros(piece.n, np.bool_) if nulls is None else nulls[piece.rows]
+def _lacking(piece: pieces.Piece, spans: Sequence[pieces.Span]) -> NDArray[np.bool_]:
+    """Return which cutouts of a piece have no value in a column of their blocks."""
+    found = np.ones(piece.n, np.bool_)
+    for span in spans:
+        nulls = span.column.nulls()
+        found[span.within] = False if nulls is None else nulls[span.rows]
+    return found
 
 
 def _from_uris(manifest: Manifest, wanted: Numbers, name: str) -> list[Any]:
@@ -376,18 +378,19 @@ def _catalogue_page(manifest: Manifest, name: str, page: Numbers, found: Sequenc
         if name == "detector" and piece.layout is not None:
             codes[piece.places] = words.setdefault(piece.layout.detector, len(words) + 1)
             continue
-        column = piece.column(name)
-        if column is not None and column.words:
-            put(piece.places, _page_of(column.words), column.array()[piece.rows])
-        elif column is not None:
-            numbers[piece.places] = _with_nan(column)[piece.rows]
-        if name in _FROM_URI and (lacking := _lacking(piece, column)).any():
+        spans = piece.spans(name)
+        for span in spans:
+            if span.column.is_worded:
+                put(piece.places_of(span), _page_of(span.column.words), span.column.array()[span.rows])
+            else:
+                numbers[piece.places_of(span)] = _with_nan(span.column)[span.rows]
+        if name in _FROM_URI and (lacking := _lacking(piece, spans)).any():
             places = piece.places_where(lacking)
             put(places, _page_of(_from_uris(manifest, page[places], name)))
     return ColumnPage(numbers, codes if words else codes[:0], list(words))
 
 
-def _with_nan(column: Column) -> NDArray[Any]:
+def _with_nan(column: ColumnArrays) -> NDArray[Any]:
     """Return a column of numbers with NaN for null."""
     nulls = column.nulls()
     return column.array() if nulls is None else np.where(nulls, math.nan, column.array())

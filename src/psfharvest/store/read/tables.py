@@ -18,7 +18,7 @@ from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.table_column import CASTS
 from psfharvest.core.errors import BadQuery
 from psfharvest.store.column_types import ColumnTypes, column, kind_of, type_of, wider
-from psfharvest.store.manifest.block_column import Column
+from psfharvest.store.manifest.block_arrays import ColumnArrays
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import pieces, search
 from psfharvest.store.read.column_builder import ColumnBuilder, ColumnPart, constant, part_of
@@ -132,13 +132,12 @@ class TableBuilder:
         self._n_packed += len(rows)
 
     def _add_piece(self, piece: Piece) -> None:
-        for name, found in piece.columns(self._is_wanted_of_source):
-            if found is None:
-                self._kinds.see(name, ())
-            else:
-                part, types = _typed(found, piece.rows)
+        for name, spans in piece.columns(self._is_wanted_of_source):
+            self._kinds.see(name, ())
+            for span in spans:
+                part, types = _typed(span.column, span.rows)
                 self._kinds.see(name, types)
-                self._put(name, self._n_packed, part)
+                self._put(name, self._n_packed + span.within.start, part)
 
     def _add_ours(self, manifest: Manifest, numbers: Numbers, found: Sequence[Piece], start: int) -> None:
         names = [name for name in OURS if self._is_wanted(name)]
@@ -207,7 +206,7 @@ def _as(value: Any, kind: str) -> Any:
         return None
 
 
-def _typed(column: Column, rows: Numbers | slice) -> tuple[ColumnPart, set[type]]:
+def _typed(column: ColumnArrays, rows: Numbers | slice) -> tuple[ColumnPart, set[type]]:
     """Return a column's values in some rows, and the types of those that are not null."""
     values = column.array()[rows]
     if column.kind == "text":

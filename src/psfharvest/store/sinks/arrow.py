@@ -28,8 +28,10 @@ MASK = ".mask"
 """Ending of the boolean column that says where a text column is null, for astropy's reader."""
 ROWS_A_GROUP = 512
 """Rows of one row group: what is in memory at once, and what one random access decodes."""
-GROUP_BYTES = 16 * 2**20
-"""Bytes in memory of one row group of a file that is read as a whole: some 1,600 cutouts of 51 by 51 pixels."""
+GROUP_BYTES = 32 * 2**20
+"""Bytes in memory of one row group of a file that is read as a whole, or more: 3,200 cutouts of 51 by 51 pixels."""
+FOOTER_BYTES = 2000
+"""What a writer holds for the footer of one column of one row group: 0.9 kB, and 1 kB more when it is closed."""
 HEADER = "header"
 _ARROW = {"str": "string", "int": "int64", "float": "float64", "bool": "bool_"}
 
@@ -202,24 +204,31 @@ def writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 @contextmanager
 def group_writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """
-    Give a function that writes tables to a file, gathered into row groups of `GROUP_BYTES`.
+    Give a function that writes tables to a file, gathered into row groups of `GROUP_BYTES` or more.
 
-    A Parquet writer holds what the footer says of each column of each row group in memory until the file's end, so
-    that a row group for each small table would let memory grow with the number of cutouts.
+    A Parquet writer holds what the footer says of each column of each row group in memory until the file's end. A
+    row group is therefore never smaller than the footer of those before it: memory then grows with the square root
+    of the number of cutouts, and by little up to some millions.
     """
     import pyarrow as pa  # noqa: PLC0415 - an extra, and heavy
 
     waiting: list[pa.Table] = []
+    waiting_bytes = footer_bytes = 0
     with writer(path, schema) as opened:
 
         def flush() -> None:
+            nonlocal waiting_bytes, footer_bytes
             if waiting:
-                opened.write_table(pa.concat_tables(waiting))
+                opened.write_table(pa.concat_tables(waiting), sum(map(len, waiting)))
+                footer_bytes += len(schema) * FOOTER_BYTES
                 waiting.clear()
+                waiting_bytes = 0
 
         def write(table: pa.Table) -> None:
+            nonlocal waiting_bytes
             waiting.append(table)
-            if sum(t.nbytes for t in waiting) >= GROUP_BYTES:
+            waiting_bytes += table.nbytes
+            if waiting_bytes >= max(GROUP_BYTES, footer_bytes):
                 flush()
 
         yield write
