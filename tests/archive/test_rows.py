@@ -306,7 +306,12 @@ SOURCES = st.tuples(
 )
 
 
-@given(st.lists(SOURCES))
+WHOLE_IDS = st.tuples(st.integers(-3, 120), st.just("a"), st.just(0.5), st.integers())
+"""Sources whose ids are all whole numbers, as an archive gives them."""
+
+
+@given(st.lists(SOURCES) | st.lists(WHOLE_IDS))
+@example([(10, "a", 0.5, 0), (2, "a", 0.5, 0)])
 def test_distinct(values):
     """Sources come out by ascending id, each once; an id shared by two exposures or two places is two sources."""
     rows = Rows(("id", "rootname", "x_cal", "sky"), ("int", "str", "float", "int"), values).distinct()
