@@ -37,6 +37,8 @@ from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget, folder_of
 
 COLUMNS = ["id", *(f"column_{k}" for k in range(24))]
 AT_ONCE = 5000
+REMOVAL_S = 0.06
+"""Kills after the commit point come within so long: about what the removal of the parts takes."""
 DIGEST = hashlib.sha256(b"").digest()
 
 
@@ -87,9 +89,11 @@ def fill(manifest, ids: range, first: int) -> None:
         )
 
 
-def merged(folder: Path, kill_after_s: float | None = None) -> bool:
+def merged(folder: Path, kill_after_s: float | None = None, *, is_after_commit: bool = False) -> bool:
     """Run the command; return whether it has ended by itself, which it must do well."""
     process = subprocess.Popen([sys.executable, "-m", "psfharvest", "merge", folder, "--quiet"])
+    while is_after_commit and process.poll() is None and not (folder / "manifest.sqlite").exists():
+        time.sleep(0.0005)
     try:
         status = process.wait(kill_after_s)
     except subprocess.TimeoutExpired:
@@ -119,14 +123,20 @@ def measure(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def kill(folder: Path, n_kills: int, seed: int, span_s: float) -> dict[str, Any]:
-    """Kill merges at random times; after each the folder is unmerged and whole, or merged and whole."""
+def kill(folder: Path, n_kills: int, n_after: int, seed: int, span_s: float) -> dict[str, Any]:
+    """
+    Kill merges at random times, the last `n_after` after the commit point, while the parts are removed.
+
+    After each kill the folder is unmerged and whole, or merged and whole; the same command then removes the parts.
+    """
     draw = random.Random(seed)
     n_rows = in_parts.summed(folder).done
     found = Counter()
     target, n_killed = copy(folder), 0
     while n_killed < n_kills:
-        if merged(target, draw.uniform(0.2, span_s)):
+        is_after = n_killed >= n_kills - n_after
+        wait_s = draw.uniform(0.0, REMOVAL_S) if is_after else draw.uniform(0.2, span_s)
+        if merged(target, wait_s, is_after_commit=is_after):
             found["ended"] += 1
         else:
             n_killed += 1
@@ -134,16 +144,21 @@ def kill(folder: Path, n_kills: int, seed: int, span_s: float) -> dict[str, Any]
         n = count(target) if is_merged else in_parts.summed(target).done
         if n != n_rows:
             raise RuntimeError(f"{n} of {n_rows} rows after {n_killed} kills in {target}")
-        found["merged" if is_merged else "unmerged"] += 1
-        if is_merged and n_killed < n_kills:
-            merged(target)
-            shutil.rmtree(target)
+        words = f"merged, {len(list(target.glob('parts/*')))} parts left" if is_merged else "unmerged"
+        found[words] += 1
+        if is_merged:
+            end(target, n_rows)
             target = copy(folder)
+    end(target, n_rows)
+    return {"rows": n_rows, "kills": n_killed, **found}
+
+
+def end(target: Path, n_rows: int) -> None:
+    """Run the same command again: merged as a whole, without parts."""
     merged(target)
     if count(target) != n_rows or (target / PARTS_NAME).exists():
         raise RuntimeError(f"{target} is not merged as a whole")
     shutil.rmtree(target)
-    return {"rows": n_rows, "kills": n_killed, **found}
 
 
 def copy(folder: Path) -> Path:
@@ -179,13 +194,18 @@ def main() -> int:
     words.add_argument("--rows", type=int, default=1_000_000)
     words.add_argument("--parts", type=int, default=20)
     words.add_argument("--kills", type=int, default=0)
+    words.add_argument("--after", type=int, default=0, metavar="N", help="so many of the kills: after the commit")
     words.add_argument("--span", type=float, default=3.0, metavar="S", help="a merge is killed within so long")
     words.add_argument("--seed", type=int, default=0)
     given = words.parse_args()
     if not given.folder.exists():
         make(given.folder, given.rows, given.parts)
         return 0
-    found = kill(given.folder, given.kills, given.seed, given.span) if given.kills else measure(given.folder)
+    found = (
+        kill(given.folder, given.kills, given.after, given.seed, given.span)
+        if given.kills
+        else measure(given.folder)
+    )
     sys.stdout.write(f"{json.dumps(found)}\n")
     return 0
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from parts_made import QUERY, make_parts, states_of
@@ -32,7 +33,7 @@ from psfharvest.store.merge_parts import merge_parts
 at, has_links, folder = int(sys.argv[1]), sys.argv[2] == "True", Path(sys.argv[3])
 NAMES = {"link", "rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "execute", "executemany", "close",
          "write"}
-n = 0
+n = n_before_commit = 0
 
 if not has_links:
     def link(*paths):
@@ -40,9 +41,11 @@ if not has_links:
     os.link = link
 
 def hook(frame, event, function):
-    global n
+    global n, n_before_commit
     if event in ("c_call", "c_return") and function.__name__ in NAMES:
         n += 1
+        if not (folder / "manifest.sqlite").exists():
+            n_before_commit = n
         if n == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -51,16 +54,25 @@ sys.setprofile(hook)
 for _ in steps:
     pass
 sys.setprofile(None)
-print(n)
+print(n, n_before_commit)
 """
 """Merges in a process of its own, which dies at a given one of the calls that touch disk and manifest."""
 
+States = dict[str, tuple[str, str | None]]
 
-def live(folder: Path, at: int, *, has_links: bool) -> int | None:
+
+class Points(NamedTuple):
+    """How many points a merge passed: all, and those before its commit."""
+
+    n: int
+    n_before_commit: int
+
+
+def live(folder: Path, at: int, *, has_links: bool) -> Points | None:
     words = [sys.executable, "-c", KILLER, str(at), str(has_links), str(folder)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode in (0, -9), ended.stderr
-    return int(ended.stdout) if ended.returncode == 0 else None
+    return Points(*map(int, ended.stdout.split())) if ended.returncode == 0 else None
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +88,55 @@ def die_at_points(made: Path, home: Path, *, has_links: bool, n_kills: int, seed
     """Kill merges at random points: the folder is either unmerged and whole, or merged and whole."""
     draw = random.Random(seed)
     shutil.copytree(made, home / "counted")
-    n_points = live(home / "counted", 0, has_links=has_links)
-    assert n_points is not None
+    points = live(home / "counted", 0, has_links=has_links)
+    assert points is not None
     expected = states_of(home / "counted")
     for k in range(n_kills):
         folder = home / str(k)
         shutil.copytree(made, folder)
         for _ in range(1 + k % 3):
-            live(folder, draw.randint(1, n_points), has_links=has_links)
+            live(folder, draw.randint(1, points.n), has_links=has_links)
             if (folder / "manifest.sqlite").exists():
-                assert expected == states_of(folder)
-                assert 0 == verify(folder).broken
+                check_merged(folder, expected)
             else:
                 assert 90 == in_parts.summed(folder).done
         assert live(folder, 0, has_links=has_links) is not None
-        assert expected == states_of(folder)
-        assert (90, 0, 0) == (verify(folder).checked, verify(folder).broken, verify(folder).strays)
-        names = {path.name for path in folder.iterdir()} - {"manifest.sqlite-wal", "manifest.sqlite-shm"}
-        assert {"plan.json", "shards", "manifest.sqlite", ".psfharvest.lock"} == names
+        check_without_parts(folder, expected)
         shutil.rmtree(folder)
+
+
+def check_merged(folder: Path, expected: States) -> None:
+    """All cutouts are there, whether or not parts are left."""
+    assert expected == states_of(folder)
+    checked = verify(folder)
+    assert (90, 0) == (checked.checked, checked.broken)
+
+
+def check_without_parts(folder: Path, expected: States) -> None:
+    check_merged(folder, expected)
+    assert 0 == verify(folder).strays
+    names = {path.name for path in folder.iterdir()} - {"manifest.sqlite-wal", "manifest.sqlite-shm"}
+    assert {"plan.json", "shards", "manifest.sqlite", ".psfharvest.lock"} == names
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_killed_after_the_commit(made: Path, tmp_path: Path, has_links: bool) -> None:
+    """It is merged and whole, also while parts are removed, twice; the same command again removes the rest."""
+    shutil.copytree(made, tmp_path / "counted")
+    points = live(tmp_path / "counted", 0, has_links=has_links)
+    assert points is not None
+    n_after = points.n - points.n_before_commit
+    expected = states_of(tmp_path / "counted")
+    for k, at in enumerate([1, n_after // 2]):
+        folder = tmp_path / str(k)
+        shutil.copytree(made, folder)
+        assert live(folder, points.n_before_commit + at, has_links=has_links) is None
+        for _ in range(2):
+            assert (folder / "parts").exists()
+            check_merged(folder, expected)
+            live(folder, 8, has_links=has_links)  # it looks around, then dies among the parts
+        assert live(folder, 0, has_links=has_links) is not None
+        check_without_parts(folder, expected)
 
 
 @pytest.mark.campaign
