@@ -5,13 +5,13 @@ More than 500 lives are ended by SIGKILL: at every chosen point (before and afte
 roll of a shard, turn of a journal, checkpoint of a part) in each combination where it applies, and at drawn
 instants; a few by the kernel in the middle of a write. After each death the folder is looked at from outside.
 
-The default run has the fewest combinations that pass every point, with both wires, ways and sources, and dies at
-each point once; the rest carries the ``campaign`` marker.
+The default run has the fewest combinations that pass every point, with both wires, ways and sources. Of the points
+before and after one thing it dies at one, in turn, at all others once; the rest carries the ``campaign`` marker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,16 +31,26 @@ DEFAULT = [
     Combination("httpx", "shards", "bundle", "list"),
 ]
 
+SIDES = ("before", "after")
+
 
 def n_random(combination: Combination) -> int:
     """Return how many deaths a combination gets at drawn instants; ``crash_campaign.py`` has more."""
     return 3 if combination.points() else 7
 
 
-def shares() -> dict[Combination, list[Point]]:
-    """Return the points divided among the combinations of the default run: each goes to the one that has fewest."""
+def sides() -> tuple[list[Point], list[Point]]:
+    """Return the points of the default run, and the other side of each thing that it dies before or after."""
+    things = list(dict.fromkeys(point.name.partition(" ")[2] for point in POINTS if point.event in SIDES))
+    chosen = {f"{SIDES[n % 2]} {thing}" for n, thing in enumerate(things)}
+    now = [point for point in POINTS if point.event not in SIDES or point.name in chosen]
+    return now, [point for point in POINTS if point not in now]
+
+
+def shares(points: Sequence[Point]) -> dict[Combination, list[Point]]:
+    """Return points divided among the combinations of the default run: each goes to the one that has fewest."""
     divided: dict[Combination, list[Point]] = {combination: [] for combination in DEFAULT}
-    for point in POINTS:
+    for point in points:
         able = [combination for combination in DEFAULT if point in combination.points()]
         divided[min(able, key=lambda combination: len(divided[combination]))].append(point)
     return divided
@@ -56,11 +66,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.mark.parametrize("combination", DEFAULT, ids=str)
 def test_a_death_at_each_point(world: World, tmp_path: Path, combination: Combination) -> None:
     """Each point is met and survived once, in one of the combinations, and one death more comes anywhere."""
-    points = shares()[combination]
-    score = Trial(world, combination, tmp_path, seed=4).run(points, 1)
+    die_at_each(world, tmp_path, combination, sides()[0])
 
-    assert {point.name for point in points} == set(score.hits)
-    assert len(points) + 1 <= score.kills
+
+@pytest.mark.campaign
+def test_a_death_at_the_other_side_of_each_thing(world: World, tmp_path: Path) -> None:
+    """Where the default run dies before something, this dies after it, and the other way round."""
+    for combination in DEFAULT:
+        (folder := tmp_path / str(combination)).mkdir()
+        die_at_each(world, folder, combination, sides()[1])
+
+
+def die_at_each(world: World, folder: Path, combination: Combination, points: Sequence[Point]) -> None:
+    """Let lives of a combination die at its share of the points, and one anywhere."""
+    own = shares(points)[combination]
+    score = Trial(world, combination, folder, seed=4).run(own, 1)
+
+    assert {point.name for point in own} == set(score.hits)
+    assert len(own) + 1 <= score.kills
 
 
 @pytest.mark.campaign
@@ -85,10 +108,13 @@ def test_deaths_amid_damaged_bundles(world: World, tmp_path: Path, sink: str) ->
 
 
 def test_every_point_is_tried_and_the_deaths_are_many() -> None:
-    """The default run passes every point; all combinations together make five hundred deaths at least."""
+    """The two sides are all points, and alike; all combinations together make five hundred deaths at least."""
     tried = [point for combination in COMBINATIONS for point in combination.points()]
+    now, later = sides()
 
-    assert set(POINTS) == {point for points in shares().values() for point in points} == set(tried)
+    assert set(POINTS) == {point for points in shares(POINTS).values() for point in points} == set(tried)
+    assert set(POINTS) == {*now, *later}
+    assert {p.name.partition(" ")[2] for p in later} <= {p.name.partition(" ")[2] for p in now}
     assert 500 <= len(tried) + sum(n_random(combination) for combination in COMBINATIONS)
 
 

@@ -5,8 +5,8 @@ All rows of one wire and way are harvested at once, each into a folder of its ow
 held against its expectation. Into files go all tempers of a fault; into the other sinks, which see no more of a
 fault than that a cutout comes later, the first.
 
-The default run has a covering selection: every row once by each way it has, spread so that each pair of wire, way,
-sink and temper occurs often. The rest carries the ``campaign`` marker.
+The default run has a covering selection: every row once, spread so that each pair of wire, way, sink and temper
+occurs several times. The rest carries the ``campaign`` marker.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def pairs_of(spot: Spot) -> list[tuple[tuple[str, str], ...]]:
 
 def covering(spots: Sequence[Spot]) -> set[Spot]:
     """
-    Select one spot for each row and way: always the one whose rarest pairs of settings were chosen least.
+    Select one spot for each row: always the one whose rarest pairs of settings were chosen least.
 
     What waits for a deadline waits for one only.
     """
-    candidates: dict[tuple[str, str], list[Spot]] = {}
+    candidates: dict[str, list[Spot]] = {}
     for spot in spots:
-        candidates.setdefault((spot.case.row.name, spot.case.way), []).append(spot)
+        candidates.setdefault(spot.case.row.name, []).append(spot)
     n_chosen: Counter[tuple[tuple[str, str], ...]] = Counter()
     selected = set()
     for alike in candidates.values():
@@ -94,12 +94,12 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_the_default_run_covers_each_row_and_each_pair_of_settings() -> None:
-    """Each row is run by each of its ways; a pair of settings that occurs at all occurs in five runs at least."""
+    """Each row is run; a pair of settings that occurs at all occurs in three runs at least."""
     n_covered = Counter(pair for spot in COVERING for pair in pairs_of(spot))
 
-    assert {(s.case.row.name, s.case.way) for s in SPOTS} == {(s.case.row.name, s.case.way) for s in COVERING}
+    assert {spot.case.row.name for spot in SPOTS} == {spot.case.row.name for spot in COVERING}
     assert {pair for spot in SPOTS for pair in pairs_of(spot)} == set(n_covered)
-    assert min(n_covered.values()) >= 5
+    assert min(n_covered.values()) >= 3
 
 
 @pytest.mark.sample(1000)
