@@ -48,9 +48,10 @@ class Beat:
     cpu_s: float = 0.0
     """Of the loop's own thread, without the garbage collector's."""
     collector_s: float = 0.0
-    """The collector's longest time between two turns of that task."""
-    _collecting_s: float = 0.0
-    _collector_at: float = 0.0
+    """The garbage collector's longest time between two turns of that task, in any thread: it stops all of them."""
+    _own_s: float = 0.0
+    _all_s: float = 0.0
+    _began_at: float = 0.0
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -58,22 +59,24 @@ class Beat:
         gc.callbacks.append(self._collecting)
         try:
             while True:
-                self._collecting_s = 0.0
+                self._own_s = self._all_s = 0.0
                 await anyio.sleep(BEAT_S)
                 wall, wall_before = time.perf_counter(), wall
                 cpu, cpu_before = time.thread_time(), cpu
                 self.wall_s = max(self.wall_s, wall - wall_before - BEAT_S)
-                self.cpu_s = max(self.cpu_s, cpu - cpu_before - self._collecting_s)
-                self.collector_s = max(self.collector_s, self._collecting_s)
+                self.cpu_s = max(self.cpu_s, cpu - cpu_before - self._own_s)
+                self.collector_s = max(self.collector_s, self._all_s)
         finally:
             gc.callbacks.remove(self._collecting)
 
     def _collecting(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_at = time.thread_time()
+            return
+        took_s = time.thread_time() - self._began_at
+        self._all_s += took_s
         if threading.current_thread() is threading.main_thread():
-            if phase == "start":
-                self._collector_at = time.thread_time()
-            else:
-                self._collecting_s += time.thread_time() - self._collector_at
+            self._own_s += took_s
 
     def __str__(self) -> str:
         cpu_ms, collector_ms, wall_ms = 1e3 * self.cpu_s, 1e3 * self.collector_s, 1e3 * self.wall_s
