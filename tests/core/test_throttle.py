@@ -124,3 +124,43 @@ def test_trouble_hides_no_time():
     throttle.observe(5, 0, 1.0)
 
     assert 6 == throttle.limit
+
+
+def test_a_ceiling_that_changes():
+    """A limit at the ceiling follows it up and down; one that trouble has lowered earns what is new, and is cut."""
+    full, lowered = Throttle(8, 8), Throttle(8, 8)
+    lowered.observe(0, 8, 0.0)
+    for ceiling, limits in ((12, (12, 4)), (3, (3, 3)), (9, (9, 9))):
+        for throttle in (full, lowered):
+            throttle.set_ceiling(ceiling)
+
+        assert limits == (full.limit, lowered.limit)
+
+
+def test_a_start_of_none_is_one():
+    """One connection is allowed from the first."""
+    assert 1 == Throttle(5, 0).limit
+
+
+@pytest.mark.parametrize(("slow_s", "after"), [(2.0, 20), (2.01, 19)])
+def test_two_seconds_are_not_slow(slow_s, after):
+    """However fast the best round was, only what takes longer than two seconds is overload."""
+    throttle = Throttle(20, 20)
+    throttle.observe(20, 0, 0.01)
+    throttle.observe(20, 0, slow_s)
+
+    assert after == throttle.limit
+
+
+def test_an_archive_that_stays_slow_is_the_norm_after_a_thousand_rounds():
+    """The best time is forgotten by two thousandths a round: 60 times slower is eight times after 1,008 rounds."""
+    throttle = Throttle(20, 20)
+    throttle.observe(20, 0, 0.5)
+    for _ in range(1000):
+        throttle.observe(throttle.limit, 0, 30.0)
+
+    assert 1 == throttle.limit
+    for _ in range(15):
+        throttle.observe(throttle.limit, 0, 30.0)
+
+    assert 1 < throttle.limit

@@ -38,7 +38,7 @@ class Throttle:
     _size: int = 1
     """Answers that make the present round: what was allowed when it began, since so many may be on their way."""
     _answers: int = 0
-    _troubles: int = 0
+    _is_troubled: bool = False
     _round_s: float = 0.0
     _best_s: float = float("inf")
     lowered: int = 0
@@ -71,24 +71,24 @@ class Throttle:
             Mean time of the good ones.
         """
         if n_good:
-            weight = n_good / (self._answers - self._troubles + n_good)
+            weight = n_good / (self._answers + n_good)  # a round with trouble has no time, so that all were good
             self._round_s += (mean_s - self._round_s) * weight
         self._answers += n_good + n_trouble
         if n_trouble:
-            if not self._troubles:
+            if not self._is_troubled:
                 self._lower(self._limit / 2)
-            self._troubles += n_trouble
+            self._is_troubled = True
         if self._answers >= self._size:
             self._end_round()
 
     def _end_round(self) -> None:
-        if not self._troubles:
+        if not self._is_troubled:
             self._best_s = min(self._best_s * FORGET, self._round_s)
             if self._round_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
                 self._lower(self._limit - 1)
             else:
                 self._limit = min(float(self.ceiling), self._limit + 1)
-        self._answers = self._troubles = 0
+        self._answers, self._is_troubled = 0, False
         self._round_s = 0.0
         self._size = self.limit
 
