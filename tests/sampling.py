@@ -2,9 +2,9 @@
 The default run's sample of each matrix: of a test with several parameters, as many cases as show each value once.
 
 The other cases get the marker ``campaign``. ``@pytest.mark.sample(n)`` leaves `n` cases, evenly spread, also of one
-parameter's values; in the folders of `CASES_MAX`, where a case costs a harvest or a process, so many are the rule.
-In `WHOLE` a test has one case, of the two that are farthest apart: which one differs from test to test. In
-`archive` a test runs on one event loop, asyncio or trio in turn, except in the files of `BOTH_LOOPS`.
+parameter's values. In the folders of `COSTLY`, where a case costs a harvest or a process, two are the rule, and in
+those of `ONE_CASE` one of the two that are farthest apart: which one differs from test to test. In `archive` a test
+runs on one event loop, asyncio or trio in turn, except in the files of `BOTH_LOOPS`.
 Cases that are named on the command line are a matrix of their own: each runs by its name.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-WHOLE = "whole"
-CASES_MAX = {"cluster": 2, "doctor": 2, "faces": 2, "metrics": 2, "serve": 2, "store": 2, WHOLE: 2}
-"""Cases of one test in the default run, by folder."""
+ONE_CASE = {"doctor", "faces", "serve", "store", "whole"}
+COSTLY = {"cluster", "metrics", *ONE_CASE}
+COSTLY_CASES = 2
 BOTH_LOOPS = {"test_httpx_pool.py", "test_split_wire.py", "test_stopped.py"}
 """Of `archive`: where waits for connections are cancelled."""
 
@@ -39,11 +39,12 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
         key = item.path, item.cls, item.originalname
         matrices[key].append(item)
         marker = item.get_closest_marker("sample")
-        limits[key] = CASES_MAX.get(item.path.parent.name) if marker is None else marker.args[0]
+        is_costly = item.path.parent.name in COSTLY
+        limits[key] = marker.args[0] if marker is not None else COSTLY_CASES if is_costly else None
     for key, all_cases in matrices.items():
         cases = _of_one_loop(all_cases)
         chosen = sample([_values(item) for item in cases], limits[key])
-        if limits[key] == CASES_MAX[WHOLE] and cases[0].path.parent.name == WHOLE:
+        if limits[key] == COSTLY_CASES and cases[0].path.parent.name in ONE_CASE:
             chosen = {sorted(chosen)[_turn(cases[0]) % len(chosen)]}
         kept = {cases[n] for n in chosen}
         for item in all_cases:

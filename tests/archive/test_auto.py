@@ -196,6 +196,7 @@ async def harvest(via: str, n: int, wire: TimedWire, folder: Path) -> float:
     return anyio.current_time() - began
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("depth", [0, 128])
 @pytest.mark.parametrize(
     ("times", "n", "part"),
@@ -223,6 +224,7 @@ async def test_auto_is_nearly_as_fast_as_the_better_way(
     assert better_s / await harvest("auto", n, TimedWire(times, body, depth), tmp_path) >= part
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("connections", [1, 2])
 @pytest.mark.parametrize("depth", [0, 128])
 async def test_few_connections_are_enough_for_a_trial(
@@ -235,6 +237,7 @@ async def test_few_connections_are_enough_for_a_trial(
     assert better_s / await harvest("auto", 1000, TimedWire(times, body, depth, connections), tmp_path) >= 0.9
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("depth", [0, 128])
 async def test_a_fast_archive_is_asked_for_no_bundle(depth: int, body: bytes, tmp_path: Path) -> None:
     """Where singles are answered at once, nothing is asked for twice."""
@@ -244,6 +247,7 @@ async def test_a_fast_archive_is_asked_for_no_bundle(depth: int, body: bytes, tm
     assert not wire.n_bundles
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("n", [600, 1000, 2500])
 async def test_bundles_end_together(n: int, body: bytes, tmp_path: Path) -> None:
     """No connection is idle while another one still has a large bundle to bring."""

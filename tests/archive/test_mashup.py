@@ -140,6 +140,7 @@ async def test_columns_asked_for_come_first(plain):
     assert tuple(wanted) == rows.columns
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("page_rows", [25, 100, 1000])
 async def test_a_query_is_split_until_each_part_fits(plain, page_rows):
     """However small the page, the parts hold every source once, ascending, none more than a page."""

@@ -119,6 +119,7 @@ def check_without_parts(folder: Path, expected: States) -> None:
     assert {"plan.json", "shards", "manifest.sqlite", ".psfharvest.lock"} == names
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("has_links", [True, False])
 def test_killed_after_the_commit(made: Path, tmp_path: Path, has_links: bool) -> None:
     """It is merged and whole, also while parts are removed, twice; the same command again removes the rest."""

@@ -48,6 +48,7 @@ GREEDY = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", GREEDY)
 @pytest.mark.parametrize("step", [100, 2**16, 2**22])
 def test_effort_is_in_proportion_to_the_page(name: str, step: int) -> None:

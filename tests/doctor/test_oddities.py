@@ -148,7 +148,7 @@ def pixels_of(body: bytes) -> np.ndarray:
     return np.frombuffer(body, ">f4", side * side, start).reshape(side, side)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", sampled(ODDITIES, NOW))
 async def test_one_oddity(tmp_path: Path, name: str) -> None:
     """All that can be had is obtained with an exact account; doctor is red at this oddity's checks alone."""

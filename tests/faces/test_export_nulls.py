@@ -67,6 +67,7 @@ def test_npz_has_masks(stars: Harvest, table: Table, tmp_path: Path) -> None:
     assert "uri_mask" not in arrays.files
 
 
+@pytest.mark.campaign
 def test_xarray_reads_zarr(stars: Harvest, table: Table, tmp_path: Path) -> None:
     """Null integers are masked on reading; axes are named as no column is, so that images plot and interpolate."""
     import matplotlib as mpl

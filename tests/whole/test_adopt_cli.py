@@ -227,8 +227,8 @@ with ExitStack() as stack:
 """
 
 
-@pytest.mark.sample(1)
-@pytest.mark.parametrize("sink", sampled(["tree", "shards", "parquet"], ["shards"]))
+@pytest.mark.campaign
+@pytest.mark.parametrize("sink", ["tree", "shards", "parquet"])
 def test_killed_in_the_middle(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """A kill behind the first checkpoint leaves no manifest; the next adopt goes on, and all is counted."""
     words = ["harvest", "d", "UVIS", "--limit", "600", "--suffix", "flt", *SINKS[sink]]

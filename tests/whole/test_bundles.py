@@ -92,6 +92,7 @@ async def test_auto_takes_files_where_they_are_fast(simulator: Simulator, tmp_pa
     assert not simulator.count("bundle") or not is_at_once
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_auto_takes_bundles_where_files_are_slow(tmp_path: Path) -> None:
     """Where each answer takes long, auto finds that bundles give more, and says so."""

@@ -68,7 +68,7 @@ def test_files_that_may_not_grow(world: World, tmp_path: Path, sink: str, source
     assert stops > 3
 
 
-@pytest.mark.sample(1)
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_disk_that_fills_up(world: World, tmp_path: Path, sink: str) -> None:
     """The same with a real disk, where one can be had; elsewhere with files that may not grow."""

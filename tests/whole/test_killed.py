@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import check_every_file, command, rows_of, sampled, stored_bytes
+from harness import check_every_file, command, rows_of, stored_bytes
 from psfharvest.simulator import Simulator
 
 N_CUTOUTS = 400
@@ -32,7 +32,8 @@ def kill_and_count(words: list[str], folder: Path, simulator: Simulator, after: 
     return simulator.count("file")
 
 
-@pytest.mark.parametrize("sink", sampled(["files", "shards", "parquet"], ["shards"]))
+@pytest.mark.campaign
+@pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 def test_the_command_is_killed_and_goes_on(simulator: Simulator, psfharvest, tmp_path: Path, sink: str) -> None:
     """Whatever was claimed is there after each kill; refetches stay few; in the end all is done and right."""
     draw = random.Random(20)

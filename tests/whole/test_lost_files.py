@@ -207,7 +207,7 @@ IN_THE_WAY: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("what", IN_THE_WAY)
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
 @pytest.mark.parametrize("is_verified", [False, True])

@@ -65,6 +65,7 @@ async def test_a_users_own_ids_and_limit_survive(simulator: Simulator) -> None:
     assert (26, 30, 25) == tuple(sum(part.n for part in parts) for parts in (ranged, listed, limited))
 
 
+@pytest.mark.campaign
 async def test_merged_parts_are_the_whole_harvest(simulator: Simulator, tmp_path: Path) -> None:
     """What the parts hold together is what the query's own harvest holds, and its command asks for nothing more."""
     query = Query("UVIS", limit=60)

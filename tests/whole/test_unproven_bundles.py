@@ -35,7 +35,6 @@ CHILD = """
 import os, sys
 from psfharvest import Archive, Limits, Query
 from psfharvest.cli import loop
-from sampling import examples
 
 url, sink, signum, n = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 sent = []
@@ -147,7 +146,7 @@ def test_a_stop_before_the_checksum_claims_nothing(
     assert not [path.name for path in (tmp_path / "home").glob(".*") if path.is_dir() and any(path.iterdir())]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.campaign
 @pytest.mark.parametrize("sink", SINKS)
 def test_an_interrupt_keeps_what_came_over_tls(
     https: Simulator, ca_file: Path, tmp_path: Path, psfharvest, sink: str
