@@ -108,7 +108,8 @@ class ColumnArrays:
         elif self._columns[0].entry.like == STEPS:
             np.cumsum(found, out=found)
             starts = [0, *itertools.accumulate(self._n_rows[:-1])]
-            bases = [base - int(found[start - 1]) * (start > 0) for base, start in zip(bases, starts, strict=True)]
+            before = [int(found[start - 1]) if start else 0 for start in starts]
+            bases = [_wrapped(base - steps) for base, steps in zip(bases, before, strict=True)]
         if any(bases):
             found += bases[0] if len({*bases}) == 1 else self._by_row(bases, np.int64)
         if self.is_worded and len(self._columns) > 1:
@@ -175,6 +176,11 @@ class BlockArrays:
             found.append(self._known[key])
             start += len(some)
         return found
+
+
+def _wrapped(number: int) -> int:
+    """Return the number of 64 bits that is equal modulo 2**64, as sums of arrays are."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def _form(column: Column) -> tuple[str, int]:
