@@ -256,5 +256,5 @@ class _Holder:
         tally = progress.tally
         self._come = {
             "total": tally.total, "done": tally.done, "missing": tally.missing, "failed": tally.failed,
-            "bytes": tally.bytes, "requests": progress.requests, "connections": progress.connections,
+            "bytes": tally.bytes, "requests": progress.requests,
         }  # fmt: skip
