@@ -224,7 +224,7 @@ def test_nothing_to_export_is_refused(psfharvest, stars: Harvest, folder: Path, 
     assert (2, True) == (run.status, "no harvest folder" in run.err)
     run = psfharvest("export", folder, "out.npz", "--size", "33")
     assert (2, True) == (run.status, "of 51 px" in run.err)
-    with pytest.raises(BadInput, match="none that is done"):
+    with pytest.raises(BadInput, match="none is done, or the selection has none"):
         export(stars.select(id=-1), tmp_path / "out.npz")
     assert [] == list(tmp_path.iterdir())
 

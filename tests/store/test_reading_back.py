@@ -257,6 +257,16 @@ def test_a_mask_or_positions_pick_cutouts(stars: Harvest) -> None:
         stars[[True, False, True]]
     with pytest.raises(IndexError, match="out of range"):
         stars[[len(stars)]]
+    with pytest.raises(IndexError, match=f"a mask of {len(stars)} x 1 entries"):
+        stars[mask[:, None]]
+    with pytest.raises(IndexError, match="a position is masked"):
+        stars[np.ma.masked_equal([5, 0], 0)]
+    assert 1 == len(
+        stars[np.ma.array([True, *[False] * (len(stars) - 2), True], mask=[True, *[False] * (len(stars) - 1)])]
+    )
+    for odd in (1.5, [0.5], np.zeros((2, 2), int), "id"):
+        with pytest.raises(IndexError, match="an index is a position, a slice"):
+            stars[odd]
 
 
 def test_good_pixels_and_sky_of_odd_images() -> None:

@@ -109,9 +109,10 @@ class Content:
         self.counts = {size: there[size] for size in known}
         self.n_left_out = there[None]
         if not self.counts:
-            has = ", ".join(f"{n:,} of {size} px" for size, n in there.items() if n) or "none that is done"
+            has = ", ".join(f"{n:,} of {size} px" for size, n in there.items() if n)
             folders = ", ".join(str(harvest.folder) for harvest in harvests)
-            raise BadInput(f"{folders}: no cutout to export; it has {has}")
+            why = f"it has {has}" if has else "none is done, or the selection has none"
+            raise BadInput(f"{folders}: no cutout to export; {why}" if folders else "name at least one harvest")
         self._harvests = harvests
         self.provenance = [harvest.provenance for harvest in harvests]
         self._progress = progress

@@ -120,9 +120,11 @@ class Harvest(Analysis, Sequence[Cutout]):
         if isinstance(index, slice):
             part = done.sliced(index)
             return self._view(part, part)
-        if not isinstance(index, int) and (isinstance(index, Sequence) or getattr(index, "ndim", 0) == 1):
+        if not isinstance(index, int) and (isinstance(index, Sequence) or getattr(index, "ndim", 0) > 0):
             part = done.picked(_positions(index, len(done)))
             return self._view(part, part)
+        if not hasattr(index, "__index__"):
+            raise IndexError(_ALLOWED_INDEX)
         position = range(len(done))[index]
         return self._cutouts(done.numbers(position, position + 1))[0]
 
@@ -424,6 +426,9 @@ def _state(name: str) -> str:
     return name
 
 
+_ALLOWED_INDEX = "an index is a position, a slice, a boolean mask, or a list of positions"
+
+
 def _positions(index: Any, n: int) -> Numbers:
     """Return the positions that a mask or an array of positions picks, ascending, each once."""
     import numpy as np  # noqa: PLC0415 - a harvest's account needs no arrays
@@ -431,12 +436,15 @@ def _positions(index: Any, n: int) -> Numbers:
     picked = np.ma.filled(np.ma.asarray(index), False) if np.ma.isMaskedArray(index) else np.asarray(index)
     if picked.dtype == bool:
         if picked.shape != (n,):
-            raise IndexError(f"a mask of {picked.shape[0]:,} entries for {n:,} cutouts")
+            entries = " x ".join(f"{side:,}" for side in picked.shape)
+            raise IndexError(f"a mask of {entries} entries for {n:,} cutouts")
         return np.flatnonzero(picked)
     if picked.size == 0:
         return np.zeros(0, np.int64)
     if picked.dtype.kind not in "iu" or picked.ndim != 1:
-        raise IndexError("an index is a position, a slice, a boolean mask, or a list of positions")
+        raise IndexError(_ALLOWED_INDEX)
+    if np.ma.is_masked(index):
+        raise IndexError("a position is masked; pick those that are known, as with index.compressed()")
     if picked.min() < -n or picked.max() >= n:
         raise IndexError(f"position out of range: there are {n:,} cutouts")
     return np.unique(np.where(picked < 0, picked + n, picked))
