@@ -84,6 +84,7 @@ async def test_a_caller_who_leaves_ends_the_request(app: AsgiArchive) -> None:
         uri = "mast:HST/product/nothing.fits"
         with pytest.raises(TimeoutError):
             await archive.fetch(uri, deadline_s=0.3)
+        app.faults = []  # the deadline may have passed before anything was asked: the next one would stall
         with pytest.raises(CutoutMissing):
             await archive.fetch(uri)
 
