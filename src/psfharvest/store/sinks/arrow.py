@@ -28,8 +28,8 @@ MASK = ".mask"
 """Ending of the boolean column that says where a text column is null, for astropy's reader."""
 ROWS_A_GROUP = 512
 """Rows of one row group: what is in memory at once, and what one random access decodes."""
-GROUP_BYTES = 32 * 2**20
-"""Bytes in memory of one row group of a file that is read as a whole, or more: 3,200 cutouts of 51 by 51 pixels."""
+GROUP_BYTES = 16 * 2**20
+"""Bytes in memory of one row group of a file that is read as a whole, or more: 1,600 cutouts of 51 by 51 pixels."""
 FOOTER_BYTES = 2000
 """What a writer holds for the footer of one column of one row group: 0.9 kB, and 1 kB more when it is closed."""
 HEADER = "header"
