@@ -1,4 +1,4 @@
-"""The SQL of a merge: ``main`` is the merged manifest, ``s`` the copy of a source's that is attached to it."""
+"""The SQL of a merge: ``main`` is the merged manifest, ``s`` the source's that is attached to it."""
 
 from __future__ import annotations
 

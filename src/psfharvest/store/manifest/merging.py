@@ -1,9 +1,10 @@
 """
 The manifest of a merge: built beside the final one, from other manifests, one transaction for each step.
 
-Each source manifest is attached as a private copy. Its items get new numbers; an item that is known already keeps
-its own, and the better of both outcomes. What a claim of the source needs before it may be claimed here, its bytes,
-stands in the table `merge_taking` until they are stored, so that a killed merge goes on where it was.
+Each source manifest is attached: where it is when nobody writes to it any more, else as a private copy. Its items
+get new numbers; an item that is known already keeps its own, and the better of both outcomes. What a claim of the
+source needs before it may be claimed here, its bytes, is noted in the tables `merge_taking` and `merge_shard` until
+they are stored, so that a killed merge goes on where it was.
 """
 
 from __future__ import annotations
@@ -146,9 +147,9 @@ class MergedManifest:
 
     def attach(self, folder: Path, *, is_at_rest: bool = False) -> None:
         """
-        Make a folder's manifest the source of what follows: a private copy of it.
+        Make a folder's manifest the source of what follows: a private copy of it, or itself when it is at rest.
 
-        `is_at_rest`: nobody writes to it any more and it is of today's schema, so that it may be read where it is.
+        `is_at_rest`: nobody writes to it any more, and it is of today's schema.
         """
         path = self._home / _SOURCE_NAME
         at = places.find(folder)
