@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ def test_bodies_that_take_long_to_check(tmp_path: Path, what: str, backend: str)
 
 def _assert_free(url: str, folder: Path, what: str, backend: str) -> None:
     line = [sys.executable, str(PROGRAM), url, str(folder), what, backend]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False, env=bare)
 
     assert 0 == done.returncode, done.stderr
     found = json.loads(done.stdout)

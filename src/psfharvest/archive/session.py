@@ -23,6 +23,7 @@ from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.archive.wires.loop_task import start_in_loop
+from psfharvest.archive.wires.trust import authorities
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import names
@@ -231,6 +232,7 @@ class Session:
 def load_modules(client: Any) -> None:
     """Import what a session needs; in a thread, since it may take long enough to hold an event loop up."""
     "a".encode("idna")  # its tables are imported when a host's name is first encoded
+    authorities(trust_env=False)  # where the system has no file of them, certifi is imported
     if client is None and find_spec("pycurl") is not None:
         import psfharvest.archive.wires.curl  # noqa: PLC0415 - where libcurl is
         import psfharvest.archive.wires.split_wire  # noqa: F401, PLC0415 - as above

@@ -44,8 +44,8 @@ def authorities(*, trust_env: bool = True) -> Authorities:
     if sys.platform in ("win32", "darwin"):
         return Authorities()
     # compiled in: what get_default_verify_paths() calls `cafile` may come from the environment
-    paths = (ssl.get_default_verify_paths().openssl_cafile, *_CA_FILES, _certifi())
-    return Authorities(file=next((path for path in paths if path and Path(path).is_file()), None))
+    paths = (ssl.get_default_verify_paths().openssl_cafile, *_CA_FILES)
+    return Authorities(file=next((path for path in paths if path and Path(path).is_file()), None) or _certifi())
 
 
 def ssl_context(*, trust_env: bool = True) -> ssl.SSLContext:
@@ -74,7 +74,7 @@ def _context(found: Authorities, changed_ns: int) -> ssl.SSLContext:
 
 def _certifi() -> str | None:
     try:
-        import certifi  # noqa: PLC0415 - only there when something else brings it
+        import certifi  # noqa: PLC0415 - only there when something else brings it, and only where it is needed
     except ImportError:
         return None
     return certifi.where()
