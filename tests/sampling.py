@@ -2,9 +2,9 @@
 The default run's sample of each matrix: of a test with several parameters, as many cases as show each value once.
 
 The other cases get the marker ``campaign``. ``@pytest.mark.sample(n)`` leaves `n` cases, evenly spread, also of one
-parameter's values. In the folders of `COSTLY`, where a case costs a harvest or a process, two are the rule, and in
-those of `ONE_CASE` one of the two that are farthest apart: which one differs from test to test. In `archive` a test
-runs on one event loop, asyncio or trio in turn, except in the files of `BOTH_LOOPS`.
+parameter's values. In the folders of `COSTLY`, where a case costs a harvest or a process, one is the rule, of two
+that are farthest apart: which one differs from test to test. In `archive` a test runs on one event loop, asyncio or
+trio in turn, except in the files of `BOTH_LOOPS`.
 Cases that are named on the command line are a matrix of their own: each runs by its name.
 """
 
@@ -17,9 +17,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-ONE_CASE = {"doctor", "faces", "serve", "store", "whole"}
-COSTLY = {"cluster", "metrics", *ONE_CASE}
-COSTLY_CASES = 2
+COSTLY = {"cluster", "doctor", "faces", "metrics", "serve", "store", "whole"}
+FARTHEST = 2
 BOTH_LOOPS = {"test_httpx_pool.py", "test_split_wire.py", "test_stopped.py"}
 """Of `archive`: where waits for connections are cancelled."""
 
@@ -40,11 +39,11 @@ def mark_what_is_left(items: Iterable[pytest.Item]) -> None:
         matrices[key].append(item)
         marker = item.get_closest_marker("sample")
         is_costly = item.path.parent.name in COSTLY
-        limits[key] = marker.args[0] if marker is not None else COSTLY_CASES if is_costly else None
+        limits[key] = marker.args[0] if marker is not None else FARTHEST if is_costly else None
     for key, all_cases in matrices.items():
         cases = _of_one_loop(all_cases)
         chosen = sample([_values(item) for item in cases], limits[key])
-        if limits[key] == COSTLY_CASES and cases[0].path.parent.name in ONE_CASE:
+        if limits[key] == FARTHEST and cases[0].path.parent.name in COSTLY:
             chosen = {sorted(chosen)[_turn(cases[0]) % len(chosen)]}
         kept = {cases[n] for n in chosen}
         for item in all_cases:

@@ -122,6 +122,7 @@ def archive(simulator: Simulator) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.campaign
 def test_a_new_detector_is_one_entry(archive: str, tmp_path: Path) -> None:
     """It is queried, harvested, verified, adopted and read back; its misspellings are answered."""
     package = tmp_path / "src/psfharvest"
