@@ -12,7 +12,7 @@ _LIBRARY = re.compile(r"\.(so|dylib|dll|pyd)(\.|$)")
 _CHUNK_BYTES = 2**20
 
 
-def read_ahead(package: str) -> None:
+def read_ahead(package: str) -> int:
     """
     Read a package's shared libraries, so that the import after it does not wait for the disk.
 
@@ -24,17 +24,24 @@ def read_ahead(package: str) -> None:
     ----------
     package
         The name under which the package is imported.
+
+    Returns
+    -------
+    int
+        How many bytes were read.
     """
     if package in sys.modules:
-        return
+        return 0
+    n_bytes = 0
     buffer = bytearray(_CHUNK_BYTES)
     for path in _libraries(package):
         try:
             with path.open("rb", buffering=0) as library:
-                while library.readinto(buffer):
-                    pass
+                while n := library.readinto(buffer):
+                    n_bytes += n
         except OSError:
             continue
+    return n_bytes
 
 
 def _libraries(package: str) -> Iterator[Path]:

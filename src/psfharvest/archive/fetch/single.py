@@ -72,7 +72,7 @@ class FileFetcher:
         self._file_url = endpoints.quoted_data_url if at_data_urls else endpoints.file_url
         self._is_urgent = is_urgent
         self._queue: RequestQueue | None = None
-        self._long_checks = LongChecks(self._checked)
+        self._long_checks: LongChecks[Answer, Delivery]
         self._under_way = 0
         self.sent = 0
         """Requests so far."""

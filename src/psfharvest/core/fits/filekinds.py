@@ -16,7 +16,7 @@ from xml.parsers import expat
 from psfharvest.core import tar
 from psfharvest.core.fits import datauri, fitscheck, quirks
 from psfharvest.core.fits.fitscheck import Rejection
-from psfharvest.core.fits.quirks import Verdict
+from psfharvest.core.fits.quirks import GZIP_MAGIC, Verdict
 from psfharvest.core.model import Item, Reason
 
 MAX_SHORT_TEXT_BYTES = 64 * 2**10
@@ -34,7 +34,6 @@ _TEXTS = (
     ".hdr", ".head", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".par", ".reg", ".trl", ".tra",
     ".lis", ".prt", ".sh", ".py", ".tex", ".bib",
 )  # fmt: skip
-GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_MAX_BYTES = 22 + 2**16
 _HTML_FRAGMENT = re.compile(

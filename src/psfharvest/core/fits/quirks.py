@@ -44,8 +44,8 @@ _MAY_BE_QUIRK = frozenset(
     {Reason.WRONG_SHAPE, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_FITS, Reason.TEXT_PAGE}
 )
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_MENDABLE = (b"SIMPLE", _GZIP_MAGIC)
+GZIP_MAGIC = b"\x1f\x8b"
+_MENDABLE = (b"SIMPLE", GZIP_MAGIC)
 
 
 class Mended(NamedTuple):
@@ -154,7 +154,7 @@ def _read_by_astropy(item: Item, body: bytes, flaw: Rejection, accepted: Collect
 
 def mended(raw: bytes) -> Mended | None:
     """Return a body's quirk, with an equal body that `fitscheck` can walk; None where nothing can be mended."""
-    if raw.startswith(_GZIP_MAGIC):
+    if raw.startswith(GZIP_MAGIC):
         return _inflated(raw)
     if not raw.startswith(b"SIMPLE  =") or raw[29:30] != b"T":
         return None
@@ -274,7 +274,7 @@ def _inflated(raw: bytes) -> Mended | None:
         body = member.decompress(raw, MAX_INFLATED_BYTES)
     except zlib.error:
         return None
-    if not member.eof or len(member.unused_data) >= BLOCK or body.startswith(_GZIP_MAGIC):
+    if not member.eof or len(member.unused_data) >= BLOCK or body.startswith(GZIP_MAGIC):
         return None
     inner = mended(body)
     return Mended("gzip_body", inner.body if inner else body)
