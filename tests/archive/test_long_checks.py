@@ -45,3 +45,22 @@ async def test_each_body_is_checked_once(pause_s: float) -> None:
 
     assert [(body, -body) for body in range(n)] == taken
     assert [] == checks.take()
+
+
+async def test_what_a_check_raises_comes_from_take() -> None:
+    """An error of ours reaches who takes the results, as it is, and not as an exception group."""
+
+    def check(body: int) -> float:
+        return 1 / body
+
+    checks: LongChecks[int, float] = LongChecks(check)
+    woken = anyio.Event()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(checks.run, woken.set)
+            checks.add(0)
+            await woken.wait()
+            group.cancel_scope.cancel()
+
+    with pytest.raises(ZeroDivisionError):
+        checks.take()

@@ -31,6 +31,7 @@ class LongChecks(Generic[Body, Checked]):
         self._waiting: deque[Body] = deque()
         self._checked: list[tuple[Body, Checked]] = []
         self._added = anyio.Event()
+        self._error: Exception | None = None
 
     def add(self, body: Body) -> None:
         """Have a body checked; called within the event loop, as all else is."""
@@ -38,7 +39,9 @@ class LongChecks(Generic[Body, Checked]):
         self._added.set()
 
     def take(self) -> list[tuple[Body, Checked]]:
-        """Return what has been checked since the last call."""
+        """Return what has been checked since the last call; raise what a check has raised."""
+        if self._error is not None:
+            raise self._error
         taken, self._checked = self._checked, []
         return taken
 
@@ -48,7 +51,12 @@ class LongChecks(Generic[Body, Checked]):
         while True:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-                checked = await anyio.to_thread.run_sync(self._check_all, batch, limiter=thread)
+                try:
+                    checked = await anyio.to_thread.run_sync(self._check_all, batch, limiter=thread)
+                except Exception as error:  # noqa: BLE001 - raised by `take`, without an exception group
+                    self._error = error
+                    wake()
+                    return
                 self._checked.extend(checked)  # meanwhile `take` may have put another list there
                 wake()
             self._added = anyio.Event()
