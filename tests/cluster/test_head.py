@@ -14,8 +14,10 @@ from parts_made import make_parts
 from psfharvest import Limits, LocalError, Query, Report
 from psfharvest.archive.endpoints import endpoints_for
 from psfharvest.cluster.announcer import Announcer
-from psfharvest.cluster.head import Head
+from psfharvest.cluster.head import Head, merge_or_wait
 from psfharvest.cluster.order import Order
+from psfharvest.cluster.scheduler_link import SchedulerLink
+from psfharvest.cluster.task_queue import TaskQueue
 from psfharvest.events.hub import Hub
 from psfharvest.run.plans import planned_targets
 from psfharvest.simulator import Simulator
@@ -51,7 +53,8 @@ def client() -> Iterator[Any]:
 
 def head_of(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Head:
     order = Order(folder, Settings("shards"), "file", simulator.url, Limits(max_connections=4), None, 20)
-    return Head(client, endpoints_for(simulator.url, ""), order, None, Announcer(Hub().voice(), None), **more)
+    link = SchedulerLink(client, endpoints_for(simulator.url, ""), order)
+    return Head(order, TaskQueue(link, **more), None, Announcer(Hub().voice(), None))
 
 
 def harvest(client: Any, simulator: Simulator, folder: Path, **more: Any) -> Report | None:
@@ -114,9 +117,9 @@ def test_parts_that_cannot_be_removed_end_the_head(simulator: Simulator, tmp_pat
 
     async def work() -> None:
         with anyio.fail_after(30), pytest.raises(LocalError):
-            await head_of(None, simulator, folder)._merge()
+            await merge_or_wait(folder)
         (folder / MERGING).unlink()
-        await head_of(None, simulator, folder)._merge()
+        await merge_or_wait(folder)
 
     anyio.run(work)
     assert not (folder / PARTS_NAME).exists()
