@@ -1,4 +1,4 @@
-"""Reasons why a cutout is not there: what follows from each, and what can be done about it."""
+"""Reasons why a cutout is not there: the groups that decisions go by, and what can be done about each."""
 
 from __future__ import annotations
 
@@ -55,6 +55,29 @@ DIRECT = (
     | {Reason.WRONG_SOURCE, Reason.TOO_LARGE, Reason.WRONG_KIND}
 )
 """They concern the cutout that was asked for: only a series of them speaks against the archive."""
+
+NO_CONNECTION = frozenset({Reason.DNS, Reason.TLS, Reason.REFUSED})
+"""Nobody was reached."""
+NO_HTTP = frozenset({Reason.RESET, Reason.PROTOCOL})
+"""What answers may speak something else, such as TLS."""
+OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
+"""The archive may have too much to do: the rate limiter lowers its rate."""
+INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
+"""Too little of a body came: the connection may have cut it, so that it says nothing of the cutout."""
+BROKEN_TRANSFER = NO_HTTP | INCOMPLETE
+"""A kept connection alone may have broken."""
+BEYOND_LIMITS = frozenset({Reason.TOO_LARGE, Reason.REDIRECT})
+"""Refused by rules of this program."""
+PAGE_OR_NOTHING = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.EMPTY})
+"""What came is no file at all."""
+OTHER_CONTENT = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.WRONG_KIND})
+"""A whole body of something else: a row of these says the same of the archive, whichever each of them is."""
+MAY_BE_QUIRK = frozenset(
+    {Reason.WRONG_SHAPE, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_FITS, Reason.TEXT_PAGE}
+)
+"""The strict check of a body found this: it may be a good cutout of another form."""
+ANSWER_TOO_LARGE = BROKEN_TRANSFER | {Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.TOO_LARGE, Reason.TEXT_PAGE}
+"""How a query may fail whose answer is more than the archive can deliver: in smaller pieces it may pass."""
 
 REMEDY: Mapping[Reason, str] = {
     Reason.NOT_FOUND: "the archive has no such product; ask for another suffix",

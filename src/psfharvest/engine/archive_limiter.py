@@ -22,6 +22,7 @@ from psfharvest.core.policy.health import CircuitBreaker
 from psfharvest.core.policy.rate import Rate
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
+from psfharvest.core.reasons import OVERLOAD
 from psfharvest.engine.allotment import free_part, in_order, queued_part, rate_part
 from psfharvest.engine.announcer import Announcer
 from psfharvest.engine.share import Share
@@ -39,7 +40,6 @@ AHEAD_FACTOR = 4
 """Requests waiting at the wire, a connection: enough that none is idle, few enough to be taken back."""
 URGENT_RECENT_S = 30.0
 """For how long after a single request one connection is kept free of bundles, which hold one for many seconds."""
-_OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
 
 
 class ArchiveLimiter:
@@ -367,7 +367,7 @@ class ArchiveLimiter:
         self.in_flight -= 1
         now = self._clock()
         self._announcer.why = failure.detail or failure.reason.value
-        if failure.reason in _OVERLOAD:
+        if failure.reason in OVERLOAD:
             self.throttle.observe(0, 1, 0.0)
         else:
             self.throttle.observe(1, 0, elapsed_s)

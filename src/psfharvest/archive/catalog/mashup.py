@@ -35,6 +35,7 @@ from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
 from psfharvest.core.policy.retry import retrying
 from psfharvest.core.ports import HostLimiter
+from psfharvest.core.reasons import ANSWER_TOO_LARGE
 from psfharvest.events.model import Queried
 
 QUERY_TIMEOUT_S = 60.0
@@ -56,11 +57,6 @@ _OWN_FAULT = re.compile(
     re.IGNORECASE,
 )
 _COLUMN = re.compile(r"invalid column name '([^']*)'", re.IGNORECASE)
-_UNDELIVERED = frozenset(
-    {Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.TRUNCATED, Reason.RESET, Reason.TOO_LARGE, Reason.PROTOCOL,
-     Reason.TEXT_PAGE, Reason.EMPTY}
-)  # fmt: skip
-"""Failures that an answer too large for the archive may end in."""
 CONTROL = Query("UVIS", id=(1, 1))
 """What a control request counts."""
 T = TypeVar("T", int, Rows)
@@ -279,7 +275,7 @@ class Mashup:
 
         def may_repeat(error: BaseException) -> bool:
             nonlocal n_undelivered
-            if isinstance(error, _Trouble) and error.failure.reason in _UNDELIVERED:
+            if isinstance(error, _Trouble) and error.failure.reason in ANSWER_TOO_LARGE:
                 n_undelivered += 1
             is_reached = self._unreached() is None
             return is_reached and self._may_repeat(error) and not (max_failures and n_undelivered >= max_failures)

@@ -13,12 +13,12 @@ from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.long_checks import LongChecks
 from psfharvest.archive.fetch.verify import deliver, deliver_at_once, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
-from psfharvest.core.model import Delivery, Failure, Item, Limits, Reason
+from psfharvest.core.model import Delivery, Failure, Item, Limits
 from psfharvest.core.ports import HostLimiter
+from psfharvest.core.reasons import BROKEN_TRANSFER
 from psfharvest.events.histogram import Histogram
 
 FILE_TIMEOUT_S = 30.0
-_BROKEN = frozenset({Reason.RESET, Reason.PROTOCOL, Reason.TRUNCATED, Reason.EMPTY})
 GOOD_MAX = 3
 """Cutouts remembered as good, for control requests: one of them may have gone since."""
 
@@ -142,7 +142,7 @@ class FileFetcher:
         A broken transfer shows nothing, so it is asked for once more: what broke may be a kept connection alone.
         """
         failure = await self._control_once()
-        if failure is None or failure.reason not in _BROKEN:
+        if failure is None or failure.reason not in BROKEN_TRANSFER:
             return failure
         self._limiter.repeated(1)
         return await self._control_once()

@@ -12,15 +12,13 @@ from psfharvest.core.fits import filekinds, fitscheck
 from psfharvest.core.fits.quirks import Verdict
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Reason
 from psfharvest.core.policy.retry import answered_at, classify_status
+from psfharvest.core.reasons import BEYOND_LIMITS, INCOMPLETE
 
 MIN_CAP_BYTES = 2 * 2**20
 CAP_BYTES_A_PIXEL = 32
 FINGERPRINT_BYTES = 12
 AT_ONCE_MAX_BYTES = 2**17
 """Body of which check and hash take 0.2 ms."""
-_INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})
-_OURS = frozenset({Reason.TOO_LARGE, Reason.REDIRECT})
-"""What a wire refuses by rules of ours."""
 _PASSING = frozenset({407, 408, 425, 429, 502, 503, 504})
 """Statuses of servers in between, or of an archive that is busy: the same answer twice says nothing of a cutout."""
 
@@ -41,7 +39,7 @@ def failure_of(answer: Answer) -> Failure | None:
     """Return why an answer is no success as HTTP sees it, or None."""
     if answer.failure is not None:
         failure = answer.failure
-        return failure._replace(rule=failure.reason.value) if failure.reason in _OURS else failure
+        return failure._replace(rule=failure.reason.value) if failure.reason in BEYOND_LIMITS else failure
     if 200 <= answer.status < 300:
         return None
     failure = status_failure(
@@ -96,7 +94,7 @@ def _delivery(item: Item, body: bytes, found: Verdict, secrets: Headers) -> Deli
     flaw, quirk = found
     if flaw is None:
         return Delivery(item, body, hashlib.sha256(body).digest(), quirk=quirk)
-    is_complete = flaw.reason not in _INCOMPLETE
+    is_complete = flaw.reason not in INCOMPLETE
     failure = Failure(
         flaw.reason,
         without(secrets, flaw.detail),

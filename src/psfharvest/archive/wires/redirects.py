@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 from psfharvest.archive.endpoints import is_loopback
 from psfharvest.archive.wires.base import Request
 from psfharvest.core.model import Evidence, Failure, Reason
+from psfharvest.core.reasons import NO_HTTP
 
 MAX_REDIRECTS = 5
 MAX_COOKIES = 50
@@ -36,7 +37,7 @@ class _Cookie(NamedTuple):
 
 def speaks_no_tls(failure: Failure) -> bool:
     """Return whether a failure may come of TLS to a port that has none: a server drops what it cannot read."""
-    return failure.evidence is Evidence.UNREACHABLE or failure.reason in (Reason.RESET, Reason.PROTOCOL, Reason.TLS)
+    return failure.evidence is Evidence.UNREACHABLE or failure.reason in NO_HTTP | {Reason.TLS}
 
 
 class Redirects:

@@ -33,6 +33,7 @@ from psfharvest.core.fits import acceptance, datauri, fitscheck
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.fits.fitscheck import BLOCK, CARD, Hdu, Rejection
 from psfharvest.core.model import Item, Reason
+from psfharvest.core.reasons import MAY_BE_QUIRK
 
 MAX_EXTRA_BLOCKS = 4
 MAX_UNPACKED_PX = 4096
@@ -40,9 +41,6 @@ MAX_UNPACKED_PX = 4096
 MAX_INFLATED_BYTES = 64 * 2**20
 DEGENERATE_AXES = "degenerate_axes"
 EDGE_CROP = "edge_crop"
-_MAY_BE_QUIRK = frozenset(
-    {Reason.WRONG_SHAPE, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_FITS, Reason.TEXT_PAGE}
-)
 
 GZIP_MAGIC = b"\x1f\x8b"
 _MENDABLE = (b"SIMPLE", GZIP_MAGIC)
@@ -98,7 +96,7 @@ def plain_verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Ve
     if flaw.reason is Reason.WRONG_SOURCE:
         again = fitscheck.flaw(body, item.size_px, item.rootname, accepted) if accepted else flaw
         return Verdict(None, acceptance.name_of(flaw, accepted)) if again is None else Verdict(again)
-    if flaw.reason not in _MAY_BE_QUIRK or item.size_px is None or not body.startswith(_MENDABLE):
+    if flaw.reason not in MAY_BE_QUIRK or item.size_px is None or not body.startswith(_MENDABLE):
         return Verdict(flaw)
     return flaw
 

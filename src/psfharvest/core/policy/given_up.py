@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Reason
+from psfharvest.core.reasons import NO_HTTP
 
 _REASON = "archive_down"
-_NO_HTTP = frozenset({Reason.RESET, Reason.PROTOCOL})
 
 
 def with_hint(words: str, reason: Reason | None, where: str) -> str:
     """Return words about an archive that has never answered, with advice where plain HTTP may have met TLS."""
-    if reason not in _NO_HTTP or not where.startswith("http://"):
+    if reason not in NO_HTTP or not where.startswith("http://"):
         return words
     return f"{words}; if it speaks HTTPS, write https://{where.removeprefix('http://')}"
 

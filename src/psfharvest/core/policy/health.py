@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from psfharvest.core.model import Evidence, Failure, Reason, RetryPolicy
 from psfharvest.core.policy.retry import MAX_SLEEP_S, backoff_s
+from psfharvest.core.reasons import NO_CONNECTION, OTHER_CONTENT
 
 UNREACHABLE_IN_A_ROW = 3
 SIMULTANEOUS_S = 0.2
@@ -25,8 +26,6 @@ STREAK_MAX = 160
 """The same, at most: it doubles with every control request that is answered within one streak."""
 NOT_OFFERED = 501
 """Status of a server that has no such service: it says nothing about the others."""
-_REFUSED_BODY = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.NOT_FITS, Reason.WRONG_KIND})
-_NO_CONNECTION = frozenset({Reason.DNS, Reason.TLS, Reason.REFUSED})
 
 
 @dataclass(slots=True)
@@ -163,7 +162,7 @@ class CircuitBreaker:
             return False
         if failure.evidence is not Evidence.ALIVE or failure.reason is self.last_reason:
             return True
-        return failure.reason in _REFUSED_BODY and self.last_reason in _REFUSED_BODY
+        return failure.reason in OTHER_CONTENT and self.last_reason in OTHER_CONTENT
 
     def _close(self) -> None:
         self.was_reached = True
@@ -175,7 +174,7 @@ class CircuitBreaker:
     def _count(self, failure: Failure, subject: object, now: float) -> None:
         if failure.evidence is Evidence.UNREACHABLE:
             self._unreachable += 1
-            is_first = failure.reason in _NO_CONNECTION and not self.was_reached
+            is_first = failure.reason in NO_CONNECTION and not self.was_reached
             if is_first and now - self._no_connection_at >= SIMULTANEOUS_S:
                 self._no_connection += 1
                 self._no_connection_at = now

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from psfharvest.core.catalog import detectors
 from psfharvest.core.fits import acceptance, names
 from psfharvest.core.model import Delivery, Failure, Item, Reason
+from psfharvest.core.reasons import PAGE_OR_NOTHING
 
 SUSPECT_AFTER = 20
 """So many different cutouts, all refused by one check, make it suspect."""
@@ -27,8 +28,6 @@ PRODUCTS_MIN = 5
 """They must be of so many exposures where pages or nothing come instead of files: one may have no such product."""
 HELD_MAX = 4096
 """Refused cutouts held back, at most; further ones are judged as usual."""
-_IN_PLACE = frozenset({Reason.HTML_PAGE, Reason.TEXT_PAGE, Reason.EMPTY})
-"""Refusals of bodies that are no files at all."""
 
 
 class Scope(NamedTuple):
@@ -229,7 +228,7 @@ class Suspicion:
         chosen = {scope: alike[scope]} if is_any_proven else alike
         exposures = set().union(*(refused.exposures for refused in chosen.values()))
         n_cutouts = sum(len(refused.cutouts) for refused in chosen.values())
-        if n_cutouts < SUSPECT_AFTER or (failure.reason in _IN_PLACE and len(exposures) < PRODUCTS_MIN):
+        if n_cutouts < SUSPECT_AFTER or (failure.reason in PAGE_OR_NOTHING and len(exposures) < PRODUCTS_MIN):
             return
         rules = set().union(*(refused.rules for refused in chosen.values()))
         if rules == {failure.rule} and failure.rule in names.DIFFERENCES:
