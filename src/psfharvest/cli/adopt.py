@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +25,7 @@ from psfharvest.cli.options import (
     split_all,
 )
 from psfharvest.cli.output import result_json, say
+from psfharvest.cli.paced import BarOrLines, PacedLines
 from psfharvest.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from psfharvest.store.recover.adopt import Adopted, AdoptProgress, UriList
 
 LINES_SHOWN = 20
-LINE_EVERY_S = 2.0
 
 
 @click.command()
@@ -92,8 +90,8 @@ def adopt(
     found = None
     if not (catalogue and _is_sound(folder)):
         with ExitStack() as stack:
-            shown = stack.enter_context(_AdoptProgress(is_quiet=quiet))
-            found = adopted(folder, _listed(folder, uris, stack), accept=split_all(accept), watch=shown)
+            watch = functools.partial(_watch, stack.enter_context(BarOrLines(is_quiet=quiet)))
+            found = adopted(folder, _listed(folder, uris, stack), accept=split_all(accept), watch=watch)
         _show_result(found, folder)
     filled = _ask_rows(folder, options, is_quiet=quiet) if catalogue else None
     if as_json:
@@ -114,13 +112,10 @@ def _ask_rows(folder: Path, options: dict[str, Any], *, is_quiet: bool) -> Fille
     from psfharvest.run.catalogue_rows import fill  # noqa: PLC0415
 
     archive = make_archive(**options)
-    shown_at = time.monotonic()
+    lines = PacedLines(is_quiet=is_quiet)
 
     def show(filled: Filled) -> None:
-        nonlocal shown_at
-        if not is_quiet and time.monotonic() - shown_at >= LINE_EVERY_S:
-            shown_at = time.monotonic()
-            say(f"{filled.n_found:,} catalogue rows so far")
+        lines.say(f"{filled.n_found:,} catalogue rows so far")
 
     async def work() -> Filled:
         async with archive:
@@ -128,9 +123,9 @@ def _ask_rows(folder: Path, options: dict[str, Any], *, is_quiet: bool) -> Fille
 
     try:
         filled = loop.run(work)
-    except loop.Interrupted as interrupted:
+    except loop.Interrupted:
         say("interrupted: the same command continues")
-        raise SystemExit(interrupted.status) from None
+        raise
     if filled == (0, 0):
         say("every cutout has its catalogue row")
         return filled
@@ -188,6 +183,11 @@ def _copy_of(pipe: Path) -> Iterator[Path]:
         yield copy
 
 
+def _watch(shown: BarOrLines, looked: AdoptProgress) -> None:
+    total, broken = "" if looked.total is None else f" of {looked.total:,}", f"{looked.n_broken:,} broken"
+    shown.show(looked.n_read, looked.total or 0, f"{looked.n_read:,}{total} cutouts read, {broken}", broken)
+
+
 def _show_result(found: Adopted, folder: Path) -> None:
     report = found.report
     for problem, location, uri in found.examples[:LINES_SHOWN]:
@@ -202,44 +202,3 @@ def _show_result(found: Adopted, folder: Path) -> None:
         say(f"{report.pending:,} are pending: psfharvest resume {folder} fetches them")
     if not found.is_asked:
         say("what the folder was asked for is not known any more: run the same 'harvest' command to record it")
-
-
-class _AdoptProgress:
-    """Progress of an adoption: a bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, *, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet or sys.stderr is None
-        self._bar: Any = None
-        self._shown_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, looked: AdoptProgress) -> None:
-        """Show it."""
-        if self._is_quiet:
-            return
-        try:
-            self._show(looked)
-        except OSError:
-            self._is_quiet = True  # nobody can read it any more; the work goes on
-
-    def _show(self, looked: AdoptProgress) -> None:
-        if sys.stderr.isatty():
-            self._draw(looked)
-        elif time.monotonic() - self._shown_at >= LINE_EVERY_S:
-            self._shown_at = time.monotonic()
-            total = "" if looked.total is None else f" of {looked.total:,}"
-            say(f"{looked.n_read:,}{total} cutouts read, {looked.n_broken:,} broken")
-
-    def _draw(self, looked: AdoptProgress) -> None:
-        if self._bar is None:
-            from psfharvest.show.progress import bar  # noqa: PLC0415
-
-            self._bar = bar(looked.total or 0, unit="cutout")
-        self._bar.set_postfix_str(f"{looked.n_broken:,} broken", refresh=False)
-        self._bar.update(looked.n_read - self._bar.n)

@@ -26,7 +26,7 @@ from psfharvest.cli.options import (
 from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras
-from psfharvest.filesystem.atomic import written_whole
+from psfharvest.filesystem.atomic import require_parent, written_whole
 from psfharvest.show.tables import fitting_table, json_lines, write_lines
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def count(detector: str, criteria: tuple[str, ...], as_json: bool, **options: An
             absent = [query for query in queries if not counted[query.detector.name]]
             return counted, [reason for query in absent for reason in await unmatched.explain(archive, query)]
 
-    counted, reasons = _run(work)
+    counted, reasons = loop.run(work)
     for reason in reasons:
         say(reason)
     each = counted if len(counted) > 1 else {}
@@ -129,7 +129,7 @@ def query(
             table = await speaking(archive, lambda: archive.query(asked), options["patience_s"])
             return table, [] if len(table) else await unmatched.explain(archive, asked)
 
-    table, reasons = _run(work)
+    table, reasons = loop.run(work)
     if output is not None:
         _write(table, output, as_json=as_json)
     elif as_json:
@@ -141,13 +141,6 @@ def query(
         say(f"{note}")
     if table.meta.get("lacking"):
         raise SystemExit(3)
-
-
-def _run(work: Any) -> Any:
-    try:
-        return loop.run(work)
-    except loop.Interrupted as interrupted:
-        raise SystemExit(interrupted.status) from None
 
 
 def _show(table: Table, *, is_short: bool, is_chosen: bool) -> None:
@@ -174,11 +167,9 @@ def _width() -> int | None:
 def _check_output(output: Path) -> None:
     if output.suffix.lower() not in FORMATS:
         raise BadInput(f"{output}: the ending says the format; {', '.join(FORMATS)} are allowed")
-    if not output.absolute().parent.is_dir():
-        raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
-    missing = extras.needs("a .parquet file", "parquet", "pyarrow") if output.suffix.lower() == ".parquet" else None
-    if missing is not None:
-        raise BadInput(missing)
+    require_parent(output)
+    if output.suffix.lower() == ".parquet":
+        extras.require("a .parquet file", "parquet", "pyarrow")
 
 
 def _write(table: Table, output: Path, *, as_json: bool) -> None:

@@ -48,10 +48,7 @@ def demo(folder: Path, n: int) -> int:
         result(f"1. the simulated archive listens on {simulator.url}")
         with Reporter() as reporter:
             work = functools.partial(_harvest, simulator.url, query, folder, reporter)
-            try:
-                report = loop.run(work)
-            except loop.Interrupted as interrupted:
-                raise SystemExit(interrupted.status) from None
+            report = loop.run(work)
     result(f"2. harvested {query!r}")
     show_account(report, folder)
     result(f"3. asked {report.requests} requests; all further runs of the demo ask for nothing that is done")

@@ -14,8 +14,8 @@ from psfharvest.cli import loop
 from psfharvest.cli.options import archive_options, json_option
 from psfharvest.cli.output import result, result_json, say
 from psfharvest.core.catalog.detectors import DETECTORS, detector
-from psfharvest.core.errors import BadInput, LocalError
-from psfharvest.filesystem.atomic import written_whole
+from psfharvest.core.errors import LocalError
+from psfharvest.filesystem.atomic import require_parent, written_whole
 
 if TYPE_CHECKING:
     from psfharvest.doctor.check import Check
@@ -59,8 +59,8 @@ def doctor(
 
     endpoints = endpoints_for(options["archive"], options["token"])
     chosen = [detector(name) for name in detectors] or list(DETECTORS.values())
-    if output is not None and not output.absolute().parent.is_dir():
-        raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
+    if output is not None:
+        require_parent(output)
     if forget:
         was_there = learnt_cache.forget(endpoints.root)
         say(f"{endpoints.root}: {'what was learnt is dropped' if was_there else 'nothing was learnt'}")
@@ -74,10 +74,7 @@ def doctor(
         timeout_s=options["timeout_s"] or 30.0,
         on_check=functools.partial(_show, as_json=as_json),
     )
-    try:
-        diagnosis = loop.run(work)
-    except loop.Interrupted as interrupted:
-        raise SystemExit(interrupted.status) from None
+    diagnosis = loop.run(work)
     if output is not None:
         with written_whole(output) as partial:
             partial.write_text(json.dumps(diagnosis.to_dict(), indent=1))

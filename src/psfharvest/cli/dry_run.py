@@ -26,6 +26,7 @@ from psfharvest.core.model import BadLine, Limits, WantedURI
 from psfharvest.run import uri_lists
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.targets import targets_of
+from psfharvest.show.durations import clock
 from psfharvest.store.folder import is_harvest
 from psfharvest.store.read.account import account
 from psfharvest.store.sink_kinds import is_synced
@@ -212,7 +213,7 @@ def _table(plan: Plan, figures: dict[str, Any], folder: Path) -> None:
         ("stored", f"{figures['bytes'] / 1e6:,.1f} MB", f"{figures['inodes']:,} files and folders"),
         ("free", f"{figures['free_bytes'] / 1e6:,.1f} MB", f"where {folder} is to be"),
         ("requests", f"{figures['requests']:,}", "at most"),
-        ("time", _duration(figures["seconds"]), how),
+        ("time", clock(round(figures["seconds"])), how),
     ]  # fmt: skip
     if "done" in figures:
         lines.append(("done", f"{figures['done']:,}", f"in {folder} already"))
@@ -244,8 +245,3 @@ def _warnings(figures: dict[str, Any], folder: Path) -> list[str]:
     if figures["free_inodes"] is not None and figures["inodes"] > figures["free_inodes"]:
         found.append(f"{folder}: more files are needed than inodes are free; --sink shards needs few")
     return found
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import click
 
 from psfharvest.cli.options import json_option
 from psfharvest.cli.output import result_json, say
-
-LINE_EVERY_S = 2.0
+from psfharvest.cli.paced import PacedLines
 
 
 @click.command()
@@ -39,9 +37,14 @@ def export(folders: tuple[Path, ...], out: Path, sizes: tuple[int, ...], quiet: 
     from psfharvest.store.read.harvest import Harvest  # noqa: PLC0415 - heavy
 
     exporting.check(out)
+    lines = PacedLines(is_quiet=quiet)
+
+    def show(n: int, total: int) -> None:
+        lines.say(f"{n:,} of {total:,} cutouts ({100 * n / total:.0f} %)")
+
     with ExitStack() as stack:
         stars = [stack.enter_context(Harvest(folder)) for folder in folders]
-        done = exporting.export(stars, out, sizes=sizes, progress=None if quiet else _Lines())
+        done = exporting.export(stars, out, sizes=sizes, progress=show)
     if not quiet:
         words = " and ".join(f"{n:,} of {size} x {size} px" for size, n in done["sizes"].items())
         say(f"{words} in {out}")
@@ -49,15 +52,3 @@ def export(folders: tuple[Path, ...], out: Path, sizes: tuple[int, ...], quiet: 
             say(f"{done['left_out']:,} files that are no cutouts were left out")
     if as_json:
         result_json(done)
-
-
-class _Lines:
-    """Say every few seconds how far it has come."""
-
-    def __init__(self) -> None:
-        self._shown_at = time.monotonic()
-
-    def __call__(self, n: int, total: int) -> None:
-        if time.monotonic() - self._shown_at >= LINE_EVERY_S:
-            self._shown_at = time.monotonic()
-            say(f"{n:,} of {total:,} cutouts ({100 * n / total:.0f} %)")

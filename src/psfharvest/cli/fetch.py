@@ -20,8 +20,7 @@ from psfharvest.cli.options import (
     split_all,
 )
 from psfharvest.cli.output import result, result_bytes, result_json
-from psfharvest.core.errors import BadInput
-from psfharvest.filesystem.atomic import written_whole
+from psfharvest.filesystem.atomic import require_parent, written_whole
 
 if TYPE_CHECKING:
     from psfharvest.core.fits.cutout import Cutout
@@ -53,8 +52,8 @@ def fetch(uri: str, output: Path | None, accept: tuple[str, ...], as_json: bool,
 
     uri, parts = datauri.read(uri)
     target = output or Path(keys.key_of(uri, parts).rpartition("/")[2])
-    if str(target) != "-" and not target.absolute().parent.is_dir():
-        raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
+    if str(target) != "-":
+        require_parent(target)
     archive = make_archive(**options)
     accepted = split_all(accept)
 
@@ -63,10 +62,7 @@ def fetch(uri: str, output: Path | None, accept: tuple[str, ...], as_json: bool,
             get = functools.partial(archive.fetch, uri, accept=accepted)
             return await speaking(archive, get, options["patience_s"])
 
-    try:
-        cutout = loop.run(work)
-    except loop.Interrupted as interrupted:
-        raise SystemExit(interrupted.status) from None
+    cutout = loop.run(work)
     _write(cutout.raw, target)
     if as_json:
         result_json({"uri": uri, "file": str(target), "size_bytes": len(cutout.raw)})

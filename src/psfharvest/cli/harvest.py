@@ -279,10 +279,7 @@ def _dry_run(
         async with archive:
             return await dry_run.make_plan(archive, what, suffixes, **sizes)
 
-    try:
-        plan = loop.run(work)
-    except loop.Interrupted as interrupted:
-        return interrupted.status
+    plan = loop.run(work)
     dry_run.show(plan, folder, archive, limits, sink=sink, via=via, as_json=as_json)
     return ExitStatus.DONE
 

@@ -21,13 +21,12 @@ T = TypeVar("T")
 _WORDS = {status: word for word, status in BY_STOP.items()}
 
 
-class Interrupted(BaseException):
-    """Raised when a signal ended the work; `status` is the exit status that belongs to it."""
+class Interrupted(SystemExit):
+    """Raised when a signal ended the work; nothing need catch it, since it has the exit status."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.status = 128 + signum
-        self.word = _WORDS[ExitStatus(self.status)]
+        super().__init__(128 + signum)
+        self.word = _WORDS[ExitStatus(128 + signum)]
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from psfharvest.cli.harvest import conclude
 from psfharvest.cli.options import FOLDER, json_option
 from psfharvest.cli.output import fail, say
+from psfharvest.cli.paced import BarOrLines
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.store.sink_kinds import SINK_KINDS
 
 if TYPE_CHECKING:
     from psfharvest.store.merge import Step
-
-LINE_EVERY_S = 2.0
 
 
 @click.command(name="merge")
@@ -106,26 +103,10 @@ def _work(steps: Iterator[Step], into: Path, *, is_quiet: bool, as_json: bool) -
 
 def _show(steps: Iterator[Step], *, is_quiet: bool) -> int:
     """Go through the steps and show how far they have come; return how many cutouts were broken."""
-    bar: Any = None
-    n_broken = 0
-    is_quiet = is_quiet or sys.stderr is None
-    shown_at = time.monotonic()
-    try:
+    n_broken = n_done = 0
+    with BarOrLines(is_quiet=is_quiet) as shown:
         for step in steps:
             n_broken += step.n_broken
-            if is_quiet:
-                continue
-            if sys.stderr.isatty():
-                if bar is None:
-                    from psfharvest.show.progress import bar as made  # noqa: PLC0415
-
-                    bar = made(0, unit="cutout")
-                bar.total = bar.n + step.n + step.n_left
-                bar.update(step.n)
-            elif time.monotonic() - shown_at >= LINE_EVERY_S:
-                shown_at = time.monotonic()
-                say(f"{step.folder}: {step.n_left:,} cutouts left")
-    finally:
-        if bar is not None:
-            bar.close()
+            n_done += step.n
+            shown.show(n_done, n_done + step.n_left, f"{step.folder}: {step.n_left:,} cutouts left")
     return n_broken

@@ -10,7 +10,6 @@ import click
 
 from psfharvest.cli.options import F
 from psfharvest.cli.output import say
-from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def metrics_served(place: Place | None, *, is_quiet: bool) -> Iterator[Listener 
     if place is None:
         yield None
         return
-    missing = extras.needs("--metrics-port", "metrics", "prometheus_client")
-    if missing is not None:
-        raise BadInput(missing)
+    extras.require("--metrics-port", "metrics", "prometheus_client")
     from psfharvest.metrics.exporter import served  # noqa: PLC0415 - an extra
     from psfharvest.metrics.prometheus import Metrics  # noqa: PLC0415 - as above
 

@@ -94,6 +94,12 @@ def result_json(plain: Mapping[str, Any]) -> None:
     flush()
 
 
+def announce(url: str) -> None:
+    """Print where a server listens, at once, for programs that wait for it."""
+    result(url)
+    flush()
+
+
 def result_bytes(raw: bytes) -> None:
     """Write bytes to standard output and hand them on; raises `BrokenOutput`."""
     if sys.stdout is None:

@@ -12,6 +12,7 @@ import click
 from psfharvest.cli.options import json_option
 from psfharvest.cli.output import result_json, say
 from psfharvest.core.errors import BadInput
+from psfharvest.filesystem.atomic import require_parent
 
 if TYPE_CHECKING:
     from psfharvest.show.plot import Panel
@@ -48,8 +49,7 @@ def plot(paths: tuple[Path, ...], output: Path, n: int, stretch: str, size: int 
     """
     from psfharvest.show.plot import contact_sheet  # noqa: PLC0415 - heavy
 
-    if not output.absolute().parent.is_dir():
-        raise BadInput(f"{output}: the folder {output.parent} does not exist; make it first")
+    require_parent(output)
     panels = _panels(paths, size)
     drawn = list(islice(panels, n))
     more = next(panels, None) is not None

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from psfharvest.cli.options import FOLDER
-from psfharvest.cli.output import flush, result
-from psfharvest.core.errors import BadInput
+from psfharvest.cli.output import announce
 from psfharvest.filesystem import extras
 
 
@@ -38,21 +37,8 @@ def serve(folders: tuple[Path, ...], host: str, port: int, token: str | None, na
 
     It reads only, and needs no network. Interrupt it to end it.
     """
-    require_service()
+    extras.require("the page", "service", "starlette", "uvicorn")
     from psfharvest.serve.server import Address, Service, run  # noqa: PLC0415 - an extra
 
     service = Service(folders, Address(host, port, token, names))
     run(service, lambda: announce(service.url))
-
-
-def require_service() -> None:
-    """Raise `BadInput` when what the page needs is not installed."""
-    missing = extras.needs("the page", "service", "starlette", "uvicorn")
-    if missing is not None:
-        raise BadInput(missing)
-
-
-def announce(url: str) -> None:
-    """Print the address at once."""
-    result(url)
-    flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from psfharvest.cli.options import Number
-from psfharvest.cli.output import flush, result
+from psfharvest.cli.output import announce
 from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput, LocalError
 from psfharvest.filesystem import extras
@@ -82,12 +82,4 @@ def simulate(
 
 def require_simulator() -> None:
     """Raise `BadInput` when the simulator's own requirements are not installed."""
-    missing = extras.needs("the simulator", "simulator", "uvicorn", "httptools")
-    if missing is not None:
-        raise BadInput(missing)
-
-
-def announce(url: str) -> None:
-    """Print the base URL at once."""
-    result(url)
-    flush()
+    extras.require("the simulator", "simulator", "uvicorn", "httptools")

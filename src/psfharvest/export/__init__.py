@@ -14,7 +14,7 @@ from typing import Any
 from psfharvest.core.errors import BadInput
 from psfharvest.export.content import Content
 from psfharvest.filesystem import extras
-from psfharvest.filesystem.atomic import written_whole
+from psfharvest.filesystem.atomic import require_parent, written_whole
 from psfharvest.store.read.harvest import Harvest
 
 NEEDS = {
@@ -94,11 +94,8 @@ def check(out: Path) -> None:
     if needed is None:
         raise BadInput(f"{out}: the ending says the format; {', '.join(NEEDS)} are allowed")
     module, extra = needed
-    missing = extras.needs(f"a {out.suffix} export", extra, module)
-    if missing is not None:
-        raise BadInput(missing)
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"{out}: the folder {out.parent} does not exist; make it first")
+    extras.require(f"a {out.suffix} export", extra, module)
+    require_parent(out)
     is_ours = (out / "zarr.json").is_file() if out.suffix.lower() == ".zarr" else out.is_file()
     if out.exists() and not is_ours:
         raise BadInput(f"{out} is there and is something else; choose another name")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from psfharvest.core.errors import SinkError
+from psfharvest.core.errors import BadInput, SinkError
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.open_file import OpenFile
 
@@ -45,6 +45,12 @@ def written_whole(target: Path) -> Iterator[Path]:
             _remove(partial)
     except OSError as error:
         raise SinkError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def require_parent(target: Path) -> None:
+    """Raise `BadInput` when the folder that a file is to be written into does not exist."""
+    if not target.absolute().parent.is_dir():
+        raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
 
 
 def replace(partial: Path, final: Path, *, is_synced: bool = False) -> None:

@@ -9,6 +9,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from psfharvest.core.errors import BadInput
+
+
+def require(what: str, extra: str, *modules: str) -> None:
+    """Raise `BadInput` when a module of an extra is absent; the message is that of `needs`."""
+    missing = needs(what, extra, *modules)
+    if missing is not None:
+        raise BadInput(missing)
+
 
 def needs(what: str, extra: str, *modules: str) -> str | None:
     """

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from psfharvest.core import bundle_page
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri, keys
+from psfharvest.filesystem.atomic import require_parent
 from psfharvest.filesystem.failures import cannot_store
 
 LEVEL = 1
@@ -69,8 +70,7 @@ def target(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if not path.name or path.is_dir():
         raise BadInput(f"{str(name)!r} is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
+    require_parent(path)
     return path
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 from psfharvest.core.account import html as report_html
 from psfharvest.core.advice import repair
 from psfharvest.core.catalog import criterion
-from psfharvest.core.errors import BadInput, BadQuery, LocalError
+from psfharvest.core.errors import BadQuery, LocalError
 from psfharvest.core.fits import datauri, pixels, thumbnail
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.fits.sky import place as sky_place
@@ -295,9 +295,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         BadInput
             When the extra ``service`` is not installed, or the kernel runs on another machine than the browser.
         """
-        missing = extras.needs("the page", "service", "starlette", "uvicorn")
-        if missing is not None:
-            raise BadInput(missing)
+        extras.require("the page", "service", "starlette", "uvicorn")
         # the page is built on this room; by its name, so that this room does not depend on the page
         page: Page = import_module("psfharvest.serve.notebook").show(self._folder, height)
         return page

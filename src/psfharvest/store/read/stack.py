@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError, SinkError
 from psfharvest.core.fits import acceptance, datauri, noise, pixels
 from psfharvest.core.fits.cutout import Cutout
+from psfharvest.filesystem.atomic import require_parent, written_whole
 from psfharvest.store.read.stars import known_flux
 
 if TYPE_CHECKING:
@@ -222,31 +222,20 @@ def _into_file(
 ) -> NDArray[np.float32]:
     if out.suffix != ".npy":
         raise BadInput(f"{out}: an array is written to a .npy file; call it {out.with_suffix('.npy').name}")
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"{out}: the folder {out.parent} does not exist; make it first")
-    partial = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        with partial.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "<f4" if np.little_endian else ">f4", "fortran_order": False, "shape": shape}
-            )
-            _write(harvest, size, file, str(out), treatment)
-        partial.replace(out)
-    except OSError as error:
-        raise SinkError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    require_parent(out)
+    with written_whole(out) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4" if np.little_endian else ">f4", "fortran_order": False, "shape": shape}
+        )
+        _write(harvest, size, file, str(out), treatment)
     mapped: NDArray[np.float32] = np.load(out, mmap_mode="r+")
     return mapped
 
 
 def _write(harvest: Harvest, size: int, file: IO[bytes], name: str, treatment: Treatment | None) -> None:
-    for piece in stretches(harvest, size, treatment):
-        try:
-            file.write(piece.data)
-        except OSError as error:
-            raise SinkError(f"cannot write {name}: {error.strerror or error}") from error
     try:
+        for piece in stretches(harvest, size, treatment):
+            file.write(piece.data)
         file.flush()
     except OSError as error:
         raise SinkError(f"cannot write {name}: {error.strerror or error}") from error

@@ -33,9 +33,7 @@ def with_fluxes(
     harvest: Harvest, *, subtract_sky: bool, saturation: float | None, min_good: float
 ) -> tuple[EPSFStars, list[float | None]]:
     """Return stars as `epsf_stars` does, and the catalogue's flux of each, where `known_flux` has it."""
-    missing = extras.needs("an ePSF", "photutils", "photutils")
-    if missing is not None:
-        raise BadInput(missing)
+    extras.require("an ePSF", "photutils", "photutils")
     from photutils.psf import EPSFStar, EPSFStars  # noqa: PLC0415 - an extra
 
     stars, fluxes, n_dropped = [], [], 0

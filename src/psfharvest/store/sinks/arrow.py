@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras, libraries
 from psfharvest.store import column_types as types
 
@@ -38,9 +37,7 @@ _ARROW = {"str": "string", "int": "int64", "float": "float64", "bool": "bool_"}
 
 def require_pyarrow() -> None:
     """Raise `BadInput` when pyarrow is not installed."""
-    missing = extras.needs("Parquet", "parquet", "pyarrow")
-    if missing is not None:
-        raise BadInput(missing)
+    extras.require("Parquet", "parquet", "pyarrow")
 
 
 def load_pyarrow() -> None:
