@@ -17,7 +17,8 @@ import pytest
 from psfharvest import Harvest
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item, Outcome, State, WantedURI
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.manifest import Manifest, Stored
+from psfharvest.store.manifest.place import MANIFEST_NAME
 from psfharvest.store.read import search
 from psfharvest.store.read.account import account
 from psfharvest.store.recover import audit

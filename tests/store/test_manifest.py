@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, WantedURI
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.manifest import Manifest, Stored
+from psfharvest.store.manifest.place import MANIFEST_NAME
 from psfharvest.store.manifest.targets import read_targets
 from sampling import examples
 

@@ -12,7 +12,8 @@ from psfharvest import Harvest
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.store.manifest import migrate, schema
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
+from psfharvest.store.manifest.manifest import Manifest, Stored
+from psfharvest.store.manifest.place import MANIFEST_NAME
 from psfharvest.store.read.account import account
 from psfharvest.store.recover import audit
 

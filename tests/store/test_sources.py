@@ -23,7 +23,8 @@ from psfharvest.store.manifest import migrate, schema, spans
 from psfharvest.store.manifest.block import Block
 from psfharvest.store.manifest.block_arrays import BlockArrays
 from psfharvest.store.manifest.block_encoder import encode
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.place import MANIFEST_NAME
 from psfharvest.store.read import search
 from psfharvest.store.read.conditions import Condition
 from sampling import examples

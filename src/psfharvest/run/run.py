@@ -35,7 +35,7 @@ from psfharvest.run.chronicle import Chronicle
 from psfharvest.run.disk import Disk
 from psfharvest.run.planner import TargetReader, Uris
 from psfharvest.store.manifest import targets
-from psfharvest.store.manifest.manifest import Manifest, Stored, as_json
+from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.tally import Counted
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover import mend, presence
@@ -302,8 +302,8 @@ class Run:
             self._run,
             elapsed_s=self._elapsed_s(),
             requests=self.share.requests,
-            retried=as_json(self._retried()),
-            via=as_json(self.fetcher.account()),
+            retried=json.dumps(self._retried()),
+            via=json.dumps(self.fetcher.account(), sort_keys=True),
             **more,
         )
 
@@ -421,7 +421,7 @@ class Run:
         self._chronicle.started(
             folder=str(self.manifest.folder),
             archive=self.archive,
-            sink=str(self.manifest.setting("sink", "")),
+            sink=self.manifest.sink,
             via=self.via,
             expected=progress.expected,
             connections=progress.connections,

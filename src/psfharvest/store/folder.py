@@ -102,8 +102,8 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     places.refuse_moved(folder)
     with Manifest.read(folder) as manifest:
         _check_settings(folder, manifest, settings)
-        _check_shard_bytes(folder, manifest.setting("sink"), settings)
-        durable = settings.fsync or is_synced(manifest.setting("sink"))
+        _check_shard_bytes(folder, manifest.sink, settings)
+        durable = settings.fsync or is_synced(manifest.sink)
     with folder_lock(folder) as note, Manifest.open(folder, durable=durable) as manifest:
         manifest.lock_note = note
         yield manifest
@@ -111,9 +111,7 @@ def old_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
 
 def open_sink(folder: Path, manifest: Manifest, settings: Settings) -> Sink:
     """Return the folder's sink, ready to store."""
-    return SINK_KINDS[manifest.setting("sink")].open(
-        folder, manifest, SinkOptions(settings.fsync, settings.shard_bytes)
-    )
+    return SINK_KINDS[manifest.sink].open(folder, manifest, SinkOptions(settings.fsync, settings.shard_bytes))
 
 
 def todo(manifest: Manifest, wanted: Sequence[Target], *, extend: bool) -> list[Target]:
@@ -166,7 +164,7 @@ def refuse_orphans(folder: Path, sink: str | None) -> None:
 
 
 def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> None:
-    sink = str(manifest.setting("sink"))
+    sink = manifest.sink
     if settings.layout is not None and settings.sink is None and not SINK_KINDS[sink].has_layouts:
         raise FolderRefused(
             f"layout goes with sink 'files'; {folder} is kept with sink {sink!r}: leave layout=… away"

@@ -25,8 +25,9 @@ from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, merging, targets
 from psfharvest.store.manifest import place as places
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
+from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.merging import MergedManifest
+from psfharvest.store.manifest.place import MANIFEST_NAME
 from psfharvest.store.moves import Moves
 from psfharvest.store.parts import Planning
 from psfharvest.store.read.account import account
@@ -241,9 +242,7 @@ class Merging:
             runs = [] if self.planning is None else [asdict(self.planning)]
             return MergedManifest.new(home, None, {**meta, **more}, runs)
         with Manifest.open(self.into) as manifest:
-            if manifest.setting(
-                "shard_end", 0
-            ):  # its last shard is to end with its last claim, or be a Parquet file
+            if manifest.mark[1]:  # its last shard is to end with its last claim, or be a Parquet file
                 folders.open_sink(self.into, manifest, Settings()).close()
         merged = MergedManifest.new(home, self.into, meta)
         if SINK_KINDS[self.sink].numbered is not None:
@@ -283,7 +282,7 @@ def _refuse_same(sources: Sequence[Path], into: Path) -> None:
 
 def _sink_of(folder: Path) -> str:
     with Manifest.read(folder) as manifest:
-        return str(manifest.setting("sink"))
+        return manifest.sink
 
 
 def _layout_of(folder: Path) -> str:

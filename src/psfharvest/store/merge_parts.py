@@ -22,7 +22,7 @@ from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.merge import NAME, Merging, Step
 from psfharvest.store.moves import Moves
 from psfharvest.store.parts import Plan
-from psfharvest.store.sink_kinds import SINK_KINDS
+from psfharvest.store.sink_kinds import numbered_files
 
 
 def merge_parts(folder: Path, *, is_partial: bool = False) -> Iterator[Step]:
@@ -82,10 +82,10 @@ def _merged(folder: Path, plan: Plan, sources: list[Path]) -> Iterator[Step]:
 def _end_last_file(source: Path) -> None:
     """End a part's last shard with its last claim, and make its journals Parquet: a killed run did neither."""
     with refused_as_sink_error(), folder_lock(source), Manifest.open(source) as manifest:
-        shard = int(manifest.setting("shard", 0))
-        kind = SINK_KINDS[str(manifest.setting("sink"))]
-        last = None if kind.numbered is None else kind.numbered().last(source, shard)
-        if manifest.setting("shard_end", 0) and last is not None and last.exists():
+        shard, end = manifest.mark
+        numbered = numbered_files(manifest.sink)
+        last = None if numbered is None else numbered.last(source, shard)
+        if end and last is not None and last.exists():
             folders.open_sink(source, manifest, Settings()).close()
 
 

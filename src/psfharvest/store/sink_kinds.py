@@ -109,7 +109,7 @@ def _open_shards(folder: Path, manifest: Manifest, options: SinkOptions) -> Sink
     from psfharvest.store.manifest import damage  # noqa: PLC0415
     from psfharvest.store.sinks.shards import SHARD_BYTES, ShardSink, cuts  # noqa: PLC0415
 
-    shard, end = manifest.setting("shard", 0), manifest.setting("shard_end", 0)
+    shard, end = manifest.mark
     if cuts(folder, shard, end):
         damage.refuse_claims_beyond(manifest, shard, end)
     if options.shard_bytes is not None:
@@ -125,15 +125,12 @@ def _open_parquet(folder: Path, manifest: Manifest, options: SinkOptions) -> Sin
 
     del options
 
-    def claimed() -> tuple[int, int]:
-        return manifest.setting("shard", 0), manifest.setting("shard_end", 0)
-
-    shard, end = claimed()
+    shard, end = manifest.mark
     return ParquetSink(
         folder,
         shard=shard,
         end=end,
-        claimed=claimed,
+        claimed=lambda: manifest.mark,
         columns=manifest.columns,
         origin=lambda: origin(folder, manifest),
     )
@@ -236,6 +233,12 @@ PARQUET = SinkKind(
     require=_require_pyarrow,
 )
 SINK_KINDS = {kind.name: kind for kind in (FILES, SHARDS, PARQUET)}
+
+
+def numbered_files(sink: str) -> NumberedFiles | None:
+    """Return what looks after a sink's numbered files; None where each cutout has a file of its own."""
+    numbered = SINK_KINDS[sink].numbered
+    return None if numbered is None else numbered()
 
 
 def is_synced(name: str | None) -> bool:

@@ -18,11 +18,12 @@ from psfharvest.core.errors import FolderRefused, SinkError
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem import portable
 from psfharvest.filesystem.failures import cannot_store
+from psfharvest.store.byte_groups import byte_groups
 from psfharvest.store.manifest.merging import MergedManifest, Placed, SourceShard, Taken
 from psfharvest.store.moves import Moves
 from psfharvest.store.readers.reader import Reader
-from psfharvest.store.recover.numbered_files import NumberedFiles, length_of
-from psfharvest.store.sink_kinds import SINK_KINDS, Sink
+from psfharvest.store.recover.numbered_files import length_of
+from psfharvest.store.sink_kinds import SINK_KINDS, Sink, numbered_files
 from psfharvest.store.sinks.files import NOT_LINKED, FileSink, explicit_location
 
 BATCH_SIZE = 512
@@ -46,12 +47,10 @@ class Destination:
     def __init__(self, folder: Path, merged: MergedManifest) -> None:
         self.folder = folder
         self.merged = merged
-        self.numbered: NumberedFiles | None = None
+        self.numbered = numbered_files(merged.sink)
         """What is known of the sink's numbered files; None where it has none."""
         self._kind = SINK_KINDS[merged.sink]
         self._sink: Sink | None = None
-        if self._kind.numbered is not None:
-            self.numbered = self._kind.numbered()
 
     def __enter__(self) -> Self:
         return self
@@ -99,11 +98,11 @@ def drop_unclaimed(folder: Path, sink: str, first: int) -> None:
     SinkError
         When that cannot be done.
     """
-    numbered = SINK_KINDS[sink].numbered
+    numbered = numbered_files(sink)
     if numbered is None:
         return
     try:
-        for path in numbered().numbered(folder):
+        for path in numbered.numbered(folder):
             if path.stem.isdigit() and int(path.stem) >= first:
                 path.unlink()
     except OSError as error:
@@ -201,7 +200,7 @@ def _link_files(source: Path, reader: Reader, target: Destination, sink: FileSin
         else:
             placed.append(Placed(taken.old, None, explicit_location(item, location, is_tree=is_tree)))
     target.merged.claim(placed, {})
-    for group in _groups(left):
+    for group in byte_groups(left, BYTES_AT_ONCE, _size_of):
         _store(reader, target, group)
     return len(batch)
 
@@ -209,7 +208,7 @@ def _link_files(source: Path, reader: Reader, target: Destination, sink: FileSin
 def _rewrite(reader: Reader, target: Destination, shard: int | None) -> Iterator[int]:
     while batch := target.merged.taking(shard, BATCH_SIZE):
         items = target.merged.items([taken.new for taken in batch])
-        for group in _groups(list(zip(batch, items, strict=True))):
+        for group in byte_groups(zip(batch, items, strict=True), BYTES_AT_ONCE, _size_of):
             _store(reader, target, group)
             yield len(group)
 
@@ -245,14 +244,5 @@ def _read(reader: Reader, taken: Taken) -> bytes | None:
     return body if hashlib.sha256(body).hexdigest() == taken.sha256 else None
 
 
-def _groups(pairs: Sequence[tuple[Taken, Item]]) -> Iterator[list[tuple[Taken, Item]]]:
-    group: list[tuple[Taken, Item]] = []
-    size = 0
-    for pair in pairs:
-        if group and size + pair[0].size_bytes > BYTES_AT_ONCE:
-            yield group
-            group, size = [], 0
-        group.append(pair)
-        size += pair[0].size_bytes
-    if group:
-        yield group
+def _size_of(pair: tuple[Taken, Item]) -> int:
+    return pair[0].size_bytes

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psfharvest.store import row_schema
-from psfharvest.store.manifest import sources
+from psfharvest.store.manifest import settings, sources
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -23,15 +23,15 @@ SAMPLE_ROWS = 1000
 
 def read(db: Connection) -> dict[str, str]:
     """Return the folder's columns; those that are known where none were fixed yet."""
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (NAME,)).fetchone()
-    if row is None:
+    written = settings.get(db, NAME)
+    if written is None:
         return {**row_schema.known_columns(), **_of_layouts(db)}
-    return {str(name): str(kind) for name, kind in json.loads(row[0]).items()}
+    return {str(name): str(kind) for name, kind in json.loads(written).items()}
 
 
 def is_fixed(db: Connection) -> bool:
     """Return whether the folder's columns are recorded."""
-    return db.execute("SELECT 1 FROM meta WHERE name = ?", (NAME,)).fetchone() is not None
+    return settings.get(db, NAME) is not None
 
 
 def fix(
@@ -63,7 +63,7 @@ def fix(
 
 def record(db: Connection, kinds: Mapping[str, str]) -> None:
     """Record the folder's columns; within a transaction."""
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (NAME, json.dumps(kinds)))
+    settings.put(db, **{NAME: json.dumps(kinds)})
 
 
 def _of_layouts(db: Connection) -> dict[str, str]:

@@ -1,10 +1,12 @@
-"""A SQLite connection whose waits for a lock hear an interrupt and a cancellation, and end."""
+"""A SQLite connection whose waits for a lock hear an interrupt and a cancellation, and end; how it is used."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anyio import from_thread
@@ -43,6 +45,39 @@ class PatientConnection(sqlite3.Connection):
             with contextlib.suppress(RuntimeError):  # not a thread of an event loop
                 from_thread.check_cancelled()
             time.sleep(RETRY_PAUSE_S)  # some locks are refused without a wait
+
+
+@contextmanager
+def immediate(db: sqlite3.Connection) -> Iterator[None]:
+    """Do all or nothing of what happens within, in one transaction."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def pages(page_after: Callable[[int], list[Any]], size: int, *, after: int = 0) -> Iterator[list[Any]]:
+    """
+    Yield the rows that a query finds, a page at a time, with no statement open between two of them.
+
+    Parameters
+    ----------
+    page_after
+        Returns the first `size` rows behind a number, ascending; the first value of a row is its number.
+    after
+        The number behind which to begin.
+    """
+    while True:
+        rows = page_after(after)
+        if rows:
+            yield rows
+        if len(rows) < size:
+            return
+        after = rows[-1][0]
 
 
 def is_lock(error: BaseException | None) -> bool:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from psfharvest.core.errors import ManifestError
 from psfharvest.filesystem.failures import cannot_store, lacks_inodes
 from psfharvest.filesystem.open_file import OpenFile
-from psfharvest.store.manifest import holders, migrate, place, snapshot
-from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, is_lock
+from psfharvest.store.manifest import holders, migrate, place, settings, snapshot
+from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, immediate, is_lock
 from psfharvest.store.manifest.place import Place
 
 UNFINISHED = ".growing"
@@ -93,10 +93,9 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
     connection = _connect(partial, "rw", vfs=_vfs(without_locks=True))
     with translated(at), contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = MEMORY")
-        connection.execute("BEGIN IMMEDIATE")
-        migrate.create(connection)
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
-        connection.execute("COMMIT")
+        with immediate(connection):
+            migrate.create(connection)
+            settings.put(connection, **meta)
     try:
         partial.replace(at.path)
     except OSError as error:
@@ -163,7 +162,7 @@ def to_read(at: Place) -> Opened:
 def mark_writer(opened: Opened) -> None:
     """Note in the file itself that a writer has it open, before its first change; see `WRITER`."""
     if not opened.note:
-        opened.db.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (WRITER,))
+        settings.put(opened.db, **{WRITER: 1})
         opened.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
@@ -172,7 +171,7 @@ def close_writer(opened: Opened) -> None:
     db = opened.db
     with contextlib.suppress(sqlite3.Error):
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the WAL is written from its start then, also on a full disk
-        _unmark_writer(db)
+        settings.drop(db, WRITER)
     with contextlib.suppress(sqlite3.Error):
         if opened.note or opened.is_unshared:
             db.execute("PRAGMA journal_mode = DELETE")
@@ -189,7 +188,7 @@ def truncate_wal(opened: Opened, *, patience_s: float) -> bool:
     The mark of `mark_writer` is removed before, since beside an empty WAL it means a lost one: set it again.
     """
     db = opened.db
-    _unmark_writer(db)
+    settings.drop(db, WRITER)
     db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
     try:
         return not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -232,7 +231,7 @@ def _doubt(at: Place, opened: Opened) -> str:
     """Return why the account may be an old one, or nothing."""
     # the journal after the mark, and both twice: between two looks a writer may begin, end, or empty its journal
     for _ in range(2):
-        if not _is_marked(opened.db):
+        if settings.get(opened.db, WRITER) is None:
             return ""
         if snapshot.has_journal(at) if opened.copy is None else opened.copy.has_journal:
             return ""
@@ -241,14 +240,6 @@ def _doubt(at: Place, opened: Opened) -> str:
         "was copied, and the account may be an old one; put the journal beside it, or go on: what is not known to "
         "be stored is asked for again"
     )
-
-
-def _unmark_writer(db: PatientConnection) -> None:
-    db.execute("DELETE FROM meta WHERE name = ?", (WRITER,))
-
-
-def _is_marked(db: PatientConnection) -> bool:
-    return db.execute("SELECT 1 FROM meta WHERE name = ?", (WRITER,)).fetchone() is not None
 
 
 def _set_wal(db: PatientConnection) -> None:
@@ -303,7 +294,7 @@ def _is_unshared(at: Place) -> bool:
     """Return whether a manifest is kept without shared memory; the file alone is looked at, without locks."""
     try:
         with contextlib.closing(_connect(at.path, "ro&immutable=1")) as db:
-            return db.execute("SELECT 1 FROM meta WHERE name = ?", (UNSHARED,)).fetchone() is not None
+            return settings.get(db, UNSHARED) is not None
     except sqlite3.Error:
         return False  # whatever is wrong with it is found when it is opened
 
@@ -385,8 +376,7 @@ def _opened(
 
 
 def _refuse_another_folders(db: PatientConnection, at: Place) -> None:
-    row = db.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
-    if at.id and (row is None or row[0] != at.id):
+    if at.id and settings.get(db, "id") != at.id:
         raise ManifestError(
             f"{at.path} is the manifest of another folder than {at.folder}; put the right one there, or see "
             f"{at.folder / place.POINTER_NAME}"

@@ -20,17 +20,9 @@ class ClaimedFile(NamedTuple):
 
 def claimed_files(manifest: Manifest) -> Iterator[list[ClaimedFile]]:
     """Yield what a folder of single files has claimed, a page at a time, in the order of asking."""
-    after = 0
-    while True:
-        with manifest.connection() as db:
-            rows = db.execute(
-                "SELECT n, location, size_bytes FROM cutout WHERE n > ? AND state = 'done' ORDER BY n LIMIT ?",
-                (after, ROWS_AT_ONCE),
-            ).fetchall()
-        if not rows:
-            return
-        yield [ClaimedFile._make(row) for row in rows]
-        after = rows[-1][0]
+    sql = "SELECT n, location, size_bytes FROM cutout WHERE state = 'done' AND n > ? ORDER BY n LIMIT ?"
+    for page in manifest.pages(sql, size=ROWS_AT_ONCE):
+        yield [ClaimedFile._make(row) for row in page]
 
 
 def shard_ends(manifest: Manifest) -> list[tuple[int, int]]:

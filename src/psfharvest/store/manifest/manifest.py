@@ -9,10 +9,9 @@ rows, since the WAL cannot be reused, and grows, while a read transaction is ope
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +20,13 @@ from typing import Any, NamedTuple, Self
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import BadLine, Item, Outcome, Reason, State, Tally, WantedURI
 from psfharvest.store.manifest import columns as columns_of_folder
-from psfharvest.store.manifest import database, items, snapshot, sources, spans
+from psfharvest.store.manifest import database, items, settings, snapshot, sources, spans
 from psfharvest.store.manifest import place as places
+from psfharvest.store.manifest.connection import immediate, pages
 from psfharvest.store.manifest.database import Opened, translated
+from psfharvest.store.manifest.low_water import LowWater
 from psfharvest.store.manifest.place import MANIFEST_NAME, Place
 from psfharvest.store.manifest.tally import ASKED, QUIRK, Counted, Counts
-
-__all__ = ["MANIFEST_NAME", "Claim", "Manifest", "Stored", "as_json", "now_text"]
 
 ROWS_AT_ONCE = 2000
 _OUTCOME = "n, state, size_bytes, sha256, attempts, shard, place, reason, detail, quirk"
@@ -65,13 +64,9 @@ class Manifest:
         self._held_up_bytes = 0
         self._rows = sources.Reader()
         self._counts = Counts()
-        self._given: set[int] = set()
-        self._settled: list[int] = []
-        self._on_their_way: deque[Sequence[Item]] = deque()
+        self._low_water = LowWater()
         self._next_item = 1
         self._next_source = 1
-        self._low_water = 0
-        self._cursor = 0
         try:
             self._load()
         except BaseException:
@@ -166,12 +161,21 @@ class Manifest:
     def setting(self, name: str, absent: Any = None) -> Any:
         """Return a value of the folder's life, such as ``sink`` or ``layout``."""
         with self.connection() as db:
-            row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return absent if row is None else row[0]
+            return settings.get(db, name, absent)
 
-    def set(self, **settings: int | str) -> None:
+    def set(self, **values: int | str) -> None:
         """Set values of the folder's life; within `transaction`."""
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(settings.items()))
+        settings.put(self._db, **values)
+
+    @property
+    def sink(self) -> str:
+        """How cutouts are stored, fixed for the folder's life."""
+        return str(self.setting("sink"))
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """The number of the last shard or journal, and where its claims end; (0, 0) before the first."""
+        return int(self.setting("shard", 0)), int(self.setting("shard_end", 0))
 
     # -- asking
 
@@ -260,7 +264,7 @@ class Manifest:
             The numbers that are wanted; None: all.
         """
         with self.connection() as db:
-            rows = items.pending_rows(db, max(after, self._low_water), limit, among)
+            rows = items.pending_rows(db, max(after, self._low_water.mark), limit, among)
             found = [items.item_of(row) for row in rows]
             if with_source:
                 with self.rows() as reader:
@@ -271,8 +275,7 @@ class Manifest:
 
     def give(self, given: Sequence[Item]) -> None:
         """Take note of items on their way, so that the low-water mark stays below them; from any thread."""
-        if given:
-            self._on_their_way.append(given)
+        self._low_water.give(given)
 
     def record(self, batch: Sequence[Stored]) -> None:
         """
@@ -305,7 +308,7 @@ class Manifest:
         for quirk, n in Counter(r[9] for r in rows if r[9]).items():
             self._counts.add(QUIRK, quirk, n)
         self._counts.add(State.DONE, "", 0, sum(r[2] or 0 for r in rows))
-        self._settled.extend(r[0] for r in rows)
+        self._low_water.settle(r[0] for r in rows)
 
     def retract(self, numbers: Sequence[int]) -> None:
         """Take claims back: what of these items was recorded is pending again; within `transaction`."""
@@ -318,8 +321,7 @@ class Manifest:
                     self._counts.add(QUIRK, row[3], -1)
                 self._counts.add(row[0], row[1] or "", -1)
                 self._counts.add(State.DONE, "", 0, -row[2])
-            self._given.add(number)
-            self._low_water = min(self._low_water, number - 1)
+            self._low_water.take_back(number)
 
     def reopen(self, states: Sequence[State]) -> int:
         """Make what is `missing` or `failed` pending again; return how many. Bad lines stay what they are."""
@@ -333,7 +335,7 @@ class Manifest:
             self._db.execute(f"DELETE FROM outcome WHERE {where}", states)  # noqa: S608
             for state, reason, n, first in reasons:
                 self._counts.add(state, reason, -n)
-                self._low_water = self._cursor = min(self._low_water, first - 1)
+                self._low_water.reopen(first)
         return sum(n for _, _, n, _ in reasons)
 
     def tally(self) -> Tally:
@@ -367,18 +369,33 @@ class Manifest:
         at_once
             Rows that one look takes.
         """
-        after = 0
-        while True:
-            with self.connection() as db:
-                rows = db.execute(
-                    f"SELECT n, {columns} FROM cutout WHERE n > ? AND ({where}) ORDER BY n LIMIT ?",  # noqa: S608
-                    (after, at_once),
-                ).fetchall()
-            for row in rows:
+        sql = f"SELECT n, {columns} FROM cutout WHERE ({where}) AND n > ? ORDER BY n LIMIT ?"  # noqa: S608
+        for page in self.pages(sql, size=at_once):
+            for row in page:
                 yield row[1:]
-            if len(rows) < at_once:
-                return
-            after = rows[-1][0]
+
+    def pages(
+        self, sql: str, values: Sequence[Any] = (), *, size: int = ROWS_AT_ONCE
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """
+        Yield what a statement finds, page by page, with no transaction open between two of them.
+
+        Parameters
+        ----------
+        sql
+            Finds rows by ascending number, their first column; its last parameters are the number behind which
+            to begin and the rows of a page.
+        values
+            Its other parameters.
+        size
+            Rows of a page.
+        """
+
+        def page_after(after: int) -> list[tuple[Any, ...]]:
+            with self.connection() as db:
+                return db.execute(sql, (*values, after, size)).fetchall()
+
+        return pages(page_after, size)
 
     def shards_of(self, numbers: Iterable[int]) -> frozenset[int]:
         """Return the shards that cutouts are claimed in; without those that are claimed elsewhere."""
@@ -400,27 +417,25 @@ class Manifest:
         ManifestError
             When the database refuses; nothing happened then.
         """
-        before = (self._counts.copy(), self._next_item, self._next_source, self._low_water)
+        before = (self._counts.copy(), self._next_item, self._next_source)
+        mark = self._low_water.mark
         try:
             with translated(self._at):
                 if not self._is_marked:
                     database.mark_writer(self._opened)
                     self._is_marked = True
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._save_counts()
-                self._db.execute("COMMIT")
-            self._settled.clear()
+                with immediate(self._db):
+                    yield self._db
+                    self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
+                    self.set(low_water=self._low_water.advance())
+            self._low_water.commit()
             self._claimed = self._counts.tally()
             self._claimed_by_kind = self._counts.by_kind()
             self._bound_journal()
         except BaseException:
-            self._counts, self._next_item, self._next_source, self._low_water = before
-            self._given.update(self._settled)  # not settled after all: the low-water mark must stay below them
-            self._settled.clear()
+            self._counts, self._next_item, self._next_source = before
+            self._low_water.roll_back(mark)
             self._rows = sources.Reader()  # it may hold what is taken back now
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
             raise
 
     def _bound_journal(self) -> None:
@@ -444,37 +459,18 @@ class Manifest:
             self._db = self._opened.db
             self._rows = sources.Reader()
 
-    def _save_counts(self) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
-        while self._on_their_way:
-            given = self._on_their_way.popleft()
-            self._given.update(item.number for item in given)
-            self._cursor = max(self._cursor, given[-1].number)
-        self._given.difference_update(self._settled)
-        self._low_water = min(self._given) - 1 if self._given else max(self._low_water, self._cursor)
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('low_water', ?)", (self._low_water,))
-
     def _load(self) -> None:
         with translated(self._at):
             self._counts = Counts(self._db.execute("SELECT state, reason, n, bytes FROM tally"))
             self._next_item = 1 + (self._db.execute("SELECT max(n) FROM item").fetchone()[0] or 0)
             self._next_source = 1 + sources.last(self._db)
-        self._claimed = self._counts.tally()
-        self._claimed_by_kind = self._counts.by_kind()
-        self._low_water = int(self.setting("low_water", 0))
-        if self._claimed.pending and not self._is_any_pending():
-            self._low_water = 0  # the mark is wrong: nothing pending may lie below it
-
-    def _is_any_pending(self) -> bool:
-        with self.connection() as db:
-            return items.is_any_pending(db, self._low_water)
+            self._claimed = self._counts.tally()
+            self._claimed_by_kind = self._counts.by_kind()
+            mark = int(settings.get(self._db, "low_water", 0))
+            if not self._claimed.pending or items.is_any_pending(self._db, mark):
+                self._low_water.mark = mark  # else it is wrong: nothing pending may lie below it
 
 
 def now_text() -> str:
     """Return the time as the manifest writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def as_json(plain: Mapping[str, Any]) -> str:
-    """Return plain values as the manifest writes them."""
-    return json.dumps(plain, sort_keys=True)

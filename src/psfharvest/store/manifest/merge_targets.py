@@ -8,17 +8,7 @@ from typing import Any
 
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.store.manifest import merge_statements as sql
-
-
-def setting(db: sqlite3.Connection, schema: str, name: str, absent: Any = None) -> Any:
-    """Return a setting of the merged manifest, ``main``, or of the source's, ``s``."""
-    row = db.execute(f"SELECT value FROM {schema}.meta WHERE name = ?", (name,)).fetchone()  # noqa: S608
-    return absent if row is None else row[0]
-
-
-def set_(db: sqlite3.Connection, **settings: int | str) -> None:
-    """Change settings of the merged manifest."""
-    db.executemany("INSERT OR REPLACE INTO main.meta VALUES (?, ?)", list(settings.items()))
+from psfharvest.store.manifest import settings
 
 
 def columns_of(db: sqlite3.Connection, table: str, *without: str) -> str:
@@ -54,8 +44,8 @@ def take(db: sqlite3.Connection) -> None:
                 (is_complete, position, lines, known[0]),
             )
         db.execute(sql.TAKE_PARTS, {"new": known[0], "old": old})
-        lacking = setting(db, "s", f"lacking_{old}")
-        set_(db, **{f"lacking_{known[0]}": 0 if lacking is None else lacking})
+        lacking = settings.get(db, f"lacking_{old}", 0, schema="s")
+        settings.put(db, **{f"lacking_{known[0]}": lacking})
 
 
 def complete(db: sqlite3.Connection) -> None:
@@ -89,6 +79,7 @@ def _take_part(
         db.execute("INSERT OR REPLACE INTO main.part VALUES (?, ?, ?, ?)", (new, low, high, n_rows))
     else:
         db.execute(sql.TAKE_PARTS, {"new": new, "old": old})
-    lacking = int(setting(db, "s", f"lacking_{old}", 0)) + int(setting(db, "main", f"lacking_{new}", 0))
+    own, theirs = settings.get(db, f"lacking_{new}", 0), settings.get(db, f"lacking_{old}", 0, schema="s")
+    lacking = int(own) + int(theirs)
     if lacking:
-        set_(db, **{f"lacking_{new}": lacking})
+        settings.put(db, **{f"lacking_{new}": lacking})

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple, Self
 
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
-from psfharvest.store.manifest import database, items, merge_targets, snapshot, sources, spans
+from psfharvest.store.manifest import database, items, merge_targets, settings, snapshot, sources, spans
 from psfharvest.store.manifest import merge_statements as sql
 from psfharvest.store.manifest import place as places
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest
-from psfharvest.store.manifest.place import SIDES, Place
+from psfharvest.store.manifest.connection import immediate
+from psfharvest.store.manifest.manifest import Manifest
+from psfharvest.store.manifest.place import MANIFEST_NAME, SIDES, Place
 
 STATE = "merging"
 """The setting that holds how far a merge has come; a manifest with it is none yet."""
@@ -101,8 +102,8 @@ class MergedManifest:
             partial.replace(home / MANIFEST_NAME)
         made = cls(home)
         with made._transaction() as db:
-            made._set(**meta)
-            db.execute("DELETE FROM meta WHERE name = 'low_water'")
+            settings.put(db, **meta)
+            settings.drop(db, "low_water")
             db.executemany(sql.ADD_RUN, runs)
         return made
 
@@ -167,7 +168,7 @@ class MergedManifest:
 
     def source_setting(self, name: str, absent: Any = None) -> Any:
         """Return a setting of the source."""
-        return merge_targets.setting(self._db, "s", name, absent)
+        return settings.get(self._db, name, absent, schema="s")
 
     def absorb(self, *, is_disjoint: bool = False, **state: Any) -> None:
         """
@@ -200,7 +201,7 @@ class MergedManifest:
             merge_targets.take(db)
             self._take_runs()
             self._take_checks()
-            self._set(**{STATE: json.dumps({**self.state, **state})})
+            settings.put(self._db, **{STATE: json.dumps({**self.state, **state})})
 
     def shards(self) -> list[SourceShard]:
         """Return the source's shards of which something is still to be taken, ascending."""
@@ -255,7 +256,7 @@ class MergedManifest:
                 [placed._asdict() for placed in places],
             )
             db.executemany("DELETE FROM merge_taking WHERE old = ?", [(placed.old,) for placed in places])
-            self._set(**checkpoint)
+            settings.put(self._db, **checkpoint)
 
     def claim_shard(self, number: int, as_number: int) -> int:
         """Claim a whole shard of the source, which has another number here; return how many cutouts that are."""
@@ -269,7 +270,7 @@ class MergedManifest:
             if is_listed:
                 db.execute("DELETE FROM merge_taking WHERE shard = ?", (number,))
             db.execute("DELETE FROM merge_shard WHERE shard = ?", (number,))
-            self._set(shard=as_number + 1, shard_end=0)
+            settings.put(self._db, shard=as_number + 1, shard_end=0)
         return n
 
     def close_shard(self) -> tuple[int, int]:
@@ -277,7 +278,7 @@ class MergedManifest:
         shard, end = self.mark
         if end:
             with self._transaction():
-                self._set(shard=shard + 1, shard_end=0)
+                settings.put(self._db, shard=shard + 1, shard_end=0)
         return self.mark
 
     def leave_pending(self, numbers: Iterable[int]) -> None:
@@ -286,7 +287,8 @@ class MergedManifest:
             gone = [(number,) for number in numbers]
             db.executemany("DELETE FROM merge_taking WHERE old = ?", gone)
             state = self.state
-            self._set(**{STATE: json.dumps({**state, "n_broken": state.get("n_broken", 0) + len(gone)})})
+            state["n_broken"] = state.get("n_broken", 0) + len(gone)
+            settings.put(db, **{STATE: json.dumps(state)})
 
     def finish(self) -> None:
         """Count the account, order the runs, and drop what only the merge needed."""
@@ -305,7 +307,7 @@ class MergedManifest:
             _run_all(db, sql.FORGET)
             db.execute(f"INSERT INTO run ({columns}) SELECT {columns} FROM runs ORDER BY rowid")  # noqa: S608
             db.execute("DROP TABLE runs")
-            db.execute("DELETE FROM meta WHERE name = ?", (STATE,))
+            settings.drop(db, STATE)
         self.close()
         for side in SIDES:
             (self._home / f"{_SOURCE_NAME}{side}").unlink(missing_ok=True)
@@ -384,28 +386,18 @@ class MergedManifest:
         for name in ("accept", "proven"):
             values = {*json.loads(self._setting(name) or "[]"), *json.loads(self.source_setting(name) or "[]")}
             if values:
-                self._set(**{name: json.dumps(sorted(values))})
+                settings.put(self._db, **{name: json.dumps(sorted(values))})
 
     def _is_any(self, table: str) -> bool:
         return self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
 
     def _setting(self, name: str, absent: Any = None) -> Any:
-        return merge_targets.setting(self._db, "main", name, absent)
-
-    def _set(self, **settings: int | str) -> None:
-        merge_targets.set_(self._db, **settings)
+        return settings.get(self._db, name, absent)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with database.translated(self._at):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        with database.translated(self._at), immediate(self._db):
+            yield self._db
 
 
 def fingerprint(folder: Path) -> str:
@@ -432,7 +424,7 @@ def close_for_good(at: Place) -> None:
     """
     with database.translated(at), contextlib.closing(database.to_write(at, durable=True).db) as db:
         db.lock_wait_s = IN_USE_WAIT_S
-        db.execute("DELETE FROM meta WHERE name = ?", (database.WRITER,))
+        settings.drop(db, database.WRITER)
         db.execute("PRAGMA journal_mode = DELETE")
 
 

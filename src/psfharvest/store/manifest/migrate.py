@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from psfharvest.core.errors import ManifestError
+from psfharvest.store.manifest.connection import immediate
 from psfharvest.store.manifest.schema import (
     APPLICATION_ID,
     FIRST_TABLES,
@@ -66,17 +67,11 @@ def create(db: Connection) -> None:
 def migrate(db: Connection) -> None:
     """Apply what is missing, each migration in a transaction with its record; the folder's lock is held."""
     while _missing(db) or not _is_view_current(db):
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with immediate(db):
             db.execute("DROP VIEW IF EXISTS cutout")  # it names columns, which would hold up a change of them
             for migration in _missing(db)[:1]:
                 apply(db, migration)
             db.execute(VIEW)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
 
 def stand_in(db: Connection) -> None:

@@ -58,7 +58,7 @@ _copies: weakref.WeakValueDictionary[tuple[Path, Signature], Copy] = weakref.Wea
 
 def has_journal(place: Place) -> bool:
     """Return whether a journal beside the manifest holds anything."""
-    return _holds_journal(_signature(place))
+    return _holds_journal(signature(place))
 
 
 def signature(place: Place) -> Signature:
@@ -70,7 +70,16 @@ def signature(place: Place) -> Signature:
     ManifestError
         When it cannot be looked at.
     """
-    return _signature(place)
+    found = []
+    for side in ("", *JOURNALS):
+        try:
+            stat = place.side(side).stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except FileNotFoundError:
+            found.append((0, 0, 0))
+        except OSError as error:
+            raise ManifestError(f"{place.side(side)}: {error.strerror}") from error
+    return tuple(found)
 
 
 def copy_of(place: Place) -> Copy:
@@ -82,7 +91,7 @@ def copy_of(place: Place) -> Copy:
     ManifestError
         When it cannot be copied; the message says what to do.
     """
-    known = _copies.get((place.path, _signature(place)))
+    known = _copies.get((place.path, signature(place)))
     if known is None:
         known = Copy(place)
         _copies[place.path, known.signature] = known
@@ -91,7 +100,7 @@ def copy_of(place: Place) -> Copy:
 
 def _copied(place: Place, target: Path) -> Signature:
     for _ in range(COPY_TRIES):
-        before = _signature(place)
+        before = signature(place)
         _refuse_large(place, sum(size for _, _, size in before), target.parent)
         try:
             for side in ("", *JOURNALS):
@@ -99,7 +108,7 @@ def _copied(place: Place, target: Path) -> Signature:
                     shutil.copyfile(place.side(side), f"{target}{side}")
         except OSError as error:
             raise ManifestError(f"{error.filename}: {error.strerror}; {_remedy(place)}") from error
-        if _signature(place) == before:
+        if signature(place) == before:
             return before
         for side in JOURNALS:
             Path(f"{target}{side}").unlink(missing_ok=True)
@@ -123,16 +132,3 @@ def _holds_journal(found: Signature) -> bool:
 def _remedy(place: Place) -> str:
     names = " and ".join(place.side(side).name for side in ("", *JOURNALS) if place.side(side).exists())
     return f"copy {names} together into a folder that you may write, and give that folder"
-
-
-def _signature(place: Place) -> Signature:
-    found = []
-    for side in ("", *JOURNALS):
-        try:
-            stat = place.side(side).stat()
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
-        except FileNotFoundError:
-            found.append((0, 0, 0))
-        except OSError as error:
-            raise ManifestError(f"{place.side(side)}: {error.strerror}") from error
-    return tuple(found)

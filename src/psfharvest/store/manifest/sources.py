@@ -25,6 +25,7 @@ from psfharvest.core.model import Item
 from psfharvest.store.manifest import items
 from psfharvest.store.manifest.block import Block, identity
 from psfharvest.store.manifest.block_encoder import encode
+from psfharvest.store.manifest.connection import pages
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -117,15 +118,13 @@ def is_earlier(db: Connection) -> bool:
 
 def earlier_pieces(db: Connection) -> Iterator[tuple[int, int, list[list[Any]]]]:
     """Yield the rows of an earlier version in pieces: number of the first, layout, values."""
-    after = 0
-    while True:
-        rows = db.execute(
-            "SELECT n, layout, vals FROM source WHERE n > ? ORDER BY n LIMIT ?", (after, EARLIER_ROWS)
-        ).fetchall()
+
+    def rows_after(after: int) -> list[tuple[int, int, str]]:
+        sql = "SELECT n, layout, vals FROM source WHERE n > ? ORDER BY n LIMIT ?"
+        return db.execute(sql, (after, EARLIER_ROWS)).fetchall()
+
+    for rows in pages(rows_after, EARLIER_ROWS):
         yield from _pieces(rows)
-        if len(rows) < EARLIER_ROWS:
-            return
-        after = rows[-1][0]
 
 
 def sample(db: Connection, layout: int, limit: int) -> list[Sequence[Any]]:

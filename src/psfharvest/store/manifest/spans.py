@@ -13,6 +13,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from psfharvest.store.manifest.connection import pages
+
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
@@ -74,15 +76,13 @@ def record(db: Connection, pairs: Sequence[tuple[int, int | None]]) -> None:
 def cover(db: Connection) -> None:
     """Record what is regular behind the last stretch; within a transaction."""
     row = db.execute("SELECT max(first + n) FROM source_span").fetchone()
-    after = (row[0] or 1) - 1
-    while True:
-        pairs = db.execute(
-            "SELECT n, source FROM item WHERE n > ? ORDER BY n LIMIT ?", (after, _AT_ONCE)
-        ).fetchall()
+
+    def pairs_after(after: int) -> list[tuple[int, int | None]]:
+        sql = "SELECT n, source FROM item WHERE n > ? ORDER BY n LIMIT ?"
+        return db.execute(sql, (after, _AT_ONCE)).fetchall()
+
+    for pairs in pages(pairs_after, _AT_ONCE, after=(row[0] or 1) - 1):
         record(db, pairs)
-        if len(pairs) < _AT_ONCE:
-            return
-        after = pairs[-1][0]
 
 
 def sources_of(db: Connection, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

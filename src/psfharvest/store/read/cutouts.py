@@ -8,10 +8,11 @@ from typing import NamedTuple
 from psfharvest.core.model import State
 from psfharvest.store.manifest.manifest import Manifest
 
-PAGE = 2000
 TROUBLE = (State.MISSING, State.FAILED)
 _SELECT = "SELECT n, uri, state, reason, detail, attempts FROM cutout WHERE "
-_IN_INDEX = "n IN (SELECT n FROM outcome WHERE state IN ('missing', 'failed') AND n > ? ORDER BY n LIMIT ?)"
+_IN_INDEX = (
+    "n IN (SELECT n FROM outcome WHERE state IN ('missing', 'failed') AND n > ? ORDER BY n LIMIT ?) ORDER BY n"
+)
 _AFTER = "n > ? ORDER BY n LIMIT ?"
 
 
@@ -29,14 +30,8 @@ def cutouts(manifest: Manifest, states: Sequence[State]) -> Iterator[CutoutRow]:
     """Yield the cutouts that are in one of the states, in the order of asking."""
     # what is missing or failed is few among many, and found by its index
     statement = _SELECT + (_IN_INDEX if set(states) <= set(TROUBLE) else _AFTER)
-    after = 0
-    while True:
-        with manifest.connection() as db:
-            rows = sorted(db.execute(statement, (after, PAGE)).fetchall(), key=lambda row: int(row[0]))
-        for row in rows:
+    for page in manifest.pages(statement):
+        for row in page:
             found = CutoutRow(*row[1:])
             if found.state in states:
                 yield found
-        if len(rows) < PAGE:
-            return
-        after = rows[-1][0]

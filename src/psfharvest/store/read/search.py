@@ -199,15 +199,8 @@ def number_pages(
     manifest: Manifest, sql: str, values: Sequence[Any], *, at_once: int = _NUMBERS_AT_ONCE
 ) -> Iterator[Numbers]:
     """Yield the numbers that a statement finds, page by page, with no transaction open between two of them."""
-    after = 0
-    while True:
-        with manifest.connection() as db:
-            rows = db.execute(sql, (*values, after, at_once)).fetchall()
-        found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-        yield found
-        if len(rows) < at_once:
-            return
-        after = int(found[-1])
+    for rows in manifest.pages(sql, values, size=at_once):
+        yield np.fromiter((row[0] for row in rows), np.int64, len(rows))
 
 
 def sizes(manifest: Manifest) -> list[int]:

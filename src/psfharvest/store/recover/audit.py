@@ -60,8 +60,7 @@ def audit(folder: Path, manifest: Manifest, *, workers: int | None = None) -> It
         have the number 0.
     """
     n = workers or os.cpu_count() or 1
-    mark = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
-    structure = Structure(folder, manifest.setting("sink"), *mark)
+    structure = Structure(folder, manifest.sink, *manifest.mark)
     rows = manifest.cutouts("n, uri, location, size_bytes, sha256", "state = 'done'")
     with ThreadPoolExecutor(n, thread_name_prefix="psfharvest-verify") as pool:
         under_way: deque[Future[list[CheckedClaim]]] = deque()

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,9 +20,10 @@ from psfharvest.core.fits import keys
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem.failures import cannot_store
-from psfharvest.store.manifest import damage, items, targets
-from psfharvest.store.manifest.manifest import MANIFEST_NAME, Manifest, Stored
-from psfharvest.store.manifest.place import POINTER_NAME
+from psfharvest.store.byte_groups import byte_groups
+from psfharvest.store.manifest import damage, items, settings, targets
+from psfharvest.store.manifest.manifest import Manifest, Stored
+from psfharvest.store.manifest.place import MANIFEST_NAME, POINTER_NAME
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.recover.candidates import Candidate
 from psfharvest.store.recover.check import ABSENT, CheckedCutout
@@ -116,7 +118,7 @@ class ManifestBuilder:
             twice = db.execute(f"SELECT n FROM outcome WHERE n {items.AMONG}", (items.among(right),)).fetchall()  # noqa: S608
             db.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?)", broken)
         self.manifest.retract([n for (n,) in twice])
-        for group in _groups(right.values()):
+        for group in byte_groups(right.values(), RECORD_BYTES, attrgetter("size_bytes")):
             self.manifest.record([_stored(finding) for finding in group])
 
     def lose(self, locations: Iterable[str]) -> None:
@@ -210,7 +212,7 @@ def take_name(folder: Path) -> str:
     home = folder / FOLDER
     with Manifest.open(home) as manifest, manifest.transaction() as db:
         db.execute("DROP TABLE broken")
-        db.execute("DELETE FROM meta WHERE name = ?", (_STATE,))
+        settings.drop(db, _STATE)
     if (home / f"{MANIFEST_NAME}-wal").exists():
         raise ManifestError(f"{home / MANIFEST_NAME} is in use; end what uses it, then run the same again")
     name = damage.set_aside(folder)
@@ -227,19 +229,6 @@ def _stored(finding: CheckedCutout) -> Stored:
     stand_in = bytes(finding.size_bytes)
     outcome = Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256, quirk=finding.quirk)
     return Stored(outcome, finding.shard, finding.place)
-
-
-def _groups(findings: Iterable[CheckedCutout]) -> Iterator[list[CheckedCutout]]:
-    group: list[CheckedCutout] = []
-    size = 0
-    for finding in findings:
-        group.append(finding)
-        size += finding.size_bytes
-        if size >= RECORD_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _detector(parts: CutoutURI) -> str:

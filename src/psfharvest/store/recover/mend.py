@@ -15,7 +15,7 @@ from pathlib import Path
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.folder import Settings, old_folder
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.sink_kinds import SINK_KINDS
+from psfharvest.store.sink_kinds import numbered_files
 
 
 def repair(folder: Path, broken: Iterable[int], paths: Iterable[str] = ()) -> int:
@@ -67,8 +67,8 @@ def _mend_files(
     folder: Path, manifest: Manifest, dead: set[int], paths: Iterable[str]
 ) -> tuple[tuple[int, int] | None, set[int]]:
     """Mend what holds dead cutouts; return the sink's new mark, if there is one, and what else was lost."""
-    shard, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
-    numbered = SINK_KINDS[manifest.setting("sink")].numbered
+    shard, end = manifest.mark
+    numbered = numbered_files(manifest.sink)
     mark: tuple[int, int] | None = None
     lost: set[int] = set()
     if numbered is None:
@@ -77,7 +77,7 @@ def _mend_files(
         claims = manifest.claims_in(number)
         last_end = end if number == shard else None
         try:
-            for mended in numbered().mend(folder, number, claims, dead, last_end):
+            for mended in numbered.mend(folder, number, claims, dead, last_end):
                 lost |= mended.lost
                 mark = mark if mended.end is None else (number, mended.end)
         except OSError as error:

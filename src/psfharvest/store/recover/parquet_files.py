@@ -33,7 +33,7 @@ class ParquetFiles:
     def lost(self, folder: Path, manifest: Manifest) -> Iterator[Lost]:
         """Yield the cutouts of Parquet files that are gone or without their end."""
         base = folder / FOLDER
-        last = int(manifest.setting("shard", 0))
+        last, _ = manifest.mark
         for number, size_px in extents.parquet_sides(manifest):
             if number > last or journal_path(base, number).exists():
                 continue

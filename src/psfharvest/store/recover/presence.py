@@ -13,7 +13,7 @@ from pathlib import Path
 from psfharvest.store.manifest import extents
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.recover.numbered_files import Lost, length_of
-from psfharvest.store.sink_kinds import SINK_KINDS
+from psfharvest.store.sink_kinds import numbered_files
 
 
 def lost(folder: Path, manifest: Manifest) -> Iterator[Lost]:
@@ -25,15 +25,15 @@ def lost(folder: Path, manifest: Manifest) -> Iterator[Lost]:
     OSError
         When the folder cannot be looked at.
     """
-    numbered = SINK_KINDS[manifest.setting("sink")].numbered
-    return lost_files(folder, manifest) if numbered is None else numbered().lost(folder, manifest)
+    numbered = numbered_files(manifest.sink)
+    return lost_files(folder, manifest) if numbered is None else numbered.lost(folder, manifest)
 
 
 def cut_tail(folder: Path, manifest: Manifest) -> str:
     """Return the path of the file that the sink goes on in, if it has less than was claimed."""
-    number, end = int(manifest.setting("shard", 0)), int(manifest.setting("shard_end", 0))
-    numbered = SINK_KINDS[manifest.setting("sink")].numbered
-    path = numbered().last(folder, number) if end and numbered is not None else None
+    number, end = manifest.mark
+    numbered = numbered_files(manifest.sink)
+    path = numbered.last(folder, number) if end and numbered is not None else None
     return path.relative_to(folder).as_posix() if path is not None and (length_of(path) or 0) < end else ""
 
 

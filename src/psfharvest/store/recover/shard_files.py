@@ -34,7 +34,7 @@ class ShardFiles:
 
     def lost(self, folder: Path, manifest: Manifest) -> Iterator[Lost]:
         """Yield the cutouts beyond the end of each shard but the last: see `presence.cut_tail`."""
-        last = int(manifest.setting("shard", 0))
+        last, _ = manifest.mark
         for number, end in extents.shard_ends(manifest):
             if number >= last:
                 return

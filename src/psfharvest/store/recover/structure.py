@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from psfharvest.store.recover.numbered_files import Flaws
-from psfharvest.store.sink_kinds import SINK_KINDS
+from psfharvest.store.sink_kinds import numbered_files
 
 
 class Structure:
@@ -32,8 +32,7 @@ class Structure:
 
     def __init__(self, folder: Path, sink: str, shard: int, end: int) -> None:
         self._folder = folder
-        numbered = SINK_KINDS[sink].numbered
-        self._numbered = None if numbered is None else numbered()
+        self._numbered = numbered_files(sink)
         self._shard = shard
         self._end = end
         self._found: dict[str, Flaws] = {}
