@@ -332,7 +332,7 @@ class CutoutStream:
         now_s = time.monotonic()
         if self._watch is not None and (is_last or now_s - self._shown_at_s >= SHOW_EVERY_S):
             self._shown_at_s = now_s
-            self._watch(stream.stream_progress(self.states, self._flow.expected, 0))
+            self._watch(stream.stream_progress(self.states, self._flow.expected))
 
     def _end(self) -> None:
         self._is_over = True

@@ -312,7 +312,7 @@ class Archive:
                     error = raised
                 group.cancel_scope.cancel()
             if watch is not None:
-                watch(stream_progress(cutouts.states, None, 0))
+                watch(stream_progress(cutouts.states, None))
         if error is not None:
             raise error
 

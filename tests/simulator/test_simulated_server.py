@@ -39,7 +39,7 @@ def test_record_of_requests(start, real):
     )
     assert "%5B1%5D" in seen[0].path
     assert [asker.sim.count(name) for name in ("fitscut", "file", "bundle", "query", "any")] == [0, 1, 1, 1, 3]
-    assert seen[1].body_bytes == len(seen[1].body) > 100
+    assert len(seen[1].body) > 100
     assert asker.sim.record.bytes_out > 20_160
 
 

@@ -59,16 +59,12 @@ def say(text: str) -> None:
 
 
 def fail(error: PsfharvestError | str) -> None:
-    """Write why the command failed to standard error; in red on a terminal that has colours."""
+    """Write why the command failed to standard error; in red on a terminal with colours, unless NO_COLOR is set."""
     text = error.in_shell() if isinstance(error, PsfharvestError) else in_shell(error)
-    sys.stderr.write(f"{coloured('psfharvest:', 'red')} {text}\n")
-    sys.stderr.flush()
-
-
-def coloured(text: str, colour: str) -> str:
-    """Return a text in a colour, where standard error is a terminal with colours and NO_COLOR is not set."""
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-    return text if is_plain else click.style(text, fg=colour, bold=True)
+    name = "psfharvest:" if is_plain else click.style("psfharvest:", fg="red", bold=True)
+    sys.stderr.write(f"{name} {text}\n")
+    sys.stderr.flush()
 
 
 def result(text: object = "") -> None:

@@ -77,7 +77,7 @@ class Visit:
         """Answers that show the archive to be alive."""
 
     async def ask(
-        self, detector: Detector, columns: str, criteria: Sequence[Criterion], *, page: int = 0, page_rows: int = 0
+        self, detector: Detector, columns: str, criteria: Sequence[Criterion], *, page_rows: int = 0
     ) -> QueryReply:
         """Send one question to the query service, and poll until it is answered."""
         payload: dict[str, Any] = {
@@ -86,7 +86,7 @@ class Visit:
             "format": "json",
         }
         if page_rows:
-            payload |= {"pagesize": page_rows, "page": page or 1}
+            payload |= {"pagesize": page_rows, "page": 1}
         form = [("request", json.dumps(payload | {"cacheBreaker": str(uuid.uuid4())}))]
         for _ in range(MAX_POLLS):
             reply = await self.requester.post(self.requester.endpoints.invoke_url, form)

@@ -59,8 +59,8 @@ class ArchiveLimiter:
         Gets the events of ceiling, pauses and outages.
     where
         The address that messages name.
-    clock, draw
-        A monotonic clock in seconds (None: the event loop's own), and a source of numbers in ``[0, 1)``.
+    clock
+        A monotonic clock in seconds; None: the event loop's own.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class ArchiveLimiter:
         hub: Hub | None = None,
         where: str = "the archive",
         clock: Callable[[], float] | None = None,
-        draw: Callable[[], float] = random.random,
     ) -> None:
         ceiling = limits.connections(is_public=is_public)
         self.throttle = Throttle(ceiling, PUBLIC_START if is_public else ceiling)
@@ -99,7 +98,7 @@ class ArchiveLimiter:
         self.rate = Rate(limits.max_per_second)
         self.has_answered = False
         """Whether any request was answered well."""
-        self._clock, self._draw, self._changed = clock or loop_clock(), draw, anyio.Event()
+        self._clock, self._changed = clock or loop_clock(), anyio.Event()
         self._now, self._number, self._waiting_turns = self._clock(), 0, 0
         self._resumes_at = self.retry_after_until = 0.0  # the latter as the archive's Retry-After asked
 
@@ -375,7 +374,7 @@ class ArchiveLimiter:
             pause_s = min(1.0 if failure.retry_after_s is None else failure.retry_after_s, MAX_SLEEP_S)
             self.retry_after_until = max(self.retry_after_until, now + pause_s)
             self._resumes_at = max(self._resumes_at, self.retry_after_until)
-        is_lost = self.health.failure(failure, subject, now, self._draw())
+        is_lost = self.health.failure(failure, subject, now, random.random())  # noqa: S311 - jitter
         self.announce(by)
         return is_lost
 
@@ -400,7 +399,7 @@ class ArchiveLimiter:
     def controlled(self, failure: Failure | None) -> None:
         """Count the answer to the control request: a failure, or None when it was good."""
         self.in_flight -= 1
-        self.health.end_control(failure, self._clock(), self._draw())
+        self.health.end_control(failure, self._clock(), random.random())  # noqa: S311 - jitter
         if not self.is_down:
             self.last_passed = self.controls_begun
         self.announce()

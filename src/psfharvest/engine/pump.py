@@ -78,8 +78,6 @@ class Pump:
     hold_s
         How long a verdict waits for a proof that the archive lives, before a control request asks for one: somebody
         waits for the verdict, while another request may stall.
-    jitter
-        A source of random numbers in ``[0, 1)``.
     suspicion
         Examines checks of ours that refuse all; None: each item is on its own.
     fresh_max
@@ -97,7 +95,6 @@ class Pump:
         budget: Callable[[int], int] | None = None,
         patience_left_s: Callable[[], float] | None = None,
         hold_s: float = math.inf,
-        jitter: Callable[[], float] = random.random,
         suspicion: Suspicion | None = None,
         fresh_max: int = FRESH_MAX,
     ) -> None:
@@ -112,7 +109,6 @@ class Pump:
         self._budget = budget or self._unclaimed_budget
         self._patience_left_s = patience_left_s or self._run_patience_left_s
         self._hold = math.inf, hold_s  # since when a verdict is held, and for how long it may be
-        self._jitter = jitter
         self._fresh: deque[Item] = deque()
         self._fresh_max = fresh_max
         self._retries: list[tuple[float, int, Item]] = []
@@ -387,7 +383,7 @@ class Pump:
         self._deferral.failed(item)
         if failure.fingerprint:
             item = item._replace(refusal=failure.fingerprint)
-        verdict = decide(failure, attempts, self._policy, self._jitter())
+        verdict = decide(failure, attempts, self._policy, random.random())  # noqa: S311 - jitter
         if isinstance(verdict, Final):
             self._ledger.hold(Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail))
             return

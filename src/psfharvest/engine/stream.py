@@ -127,8 +127,8 @@ def _do_nothing() -> None:
     """Stand in for a pump that has not begun."""
 
 
-def stream_progress(states: Mapping[State, int], expected: int | None, in_flight: int) -> Progress:
+def stream_progress(states: Mapping[State, int], expected: int | None) -> Progress:
     """Return a look at a stream."""
     n = {state: states.get(state, 0) for state in (State.DONE, State.MISSING, State.FAILED)}
     tally = Tally(done=n[State.DONE], missing=n[State.MISSING], failed=n[State.FAILED])
-    return Progress(tally, expected, in_flight, waiting=0, connections=0, requests=0, elapsed_s=0.0)
+    return Progress(tally, expected, in_flight=0, waiting=0, connections=0, requests=0, elapsed_s=0.0)

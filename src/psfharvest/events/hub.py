@@ -103,8 +103,6 @@ class Hub:
     ----------
     listeners
         Called with every event, in the event loop: they must not block.
-    clock
-        Seconds since 1970.
 
     Raises
     ------
@@ -112,12 +110,12 @@ class Hub:
         When a listener cannot be called, or is a coroutine function.
     """
 
-    def __init__(self, *listeners: Listener | None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *listeners: Listener | None) -> None:
         self._listeners = [checked(listener) for listener in listeners if listener is not None]
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._runs: list[Voice] = []
         self._is_closed = False
-        self.now = clock
+        self.now = time.time
 
     def also(self, listener: Listener) -> None:
         """Add a listener."""

@@ -143,5 +143,5 @@ async def watch_stream(
     """Show a stream's progress until it is cancelled."""
     expected = await expect()
     while True:
-        watch(stream_progress(cutouts.states, expected, 0))
+        watch(stream_progress(cutouts.states, expected))
         await anyio.sleep(WATCH_S)

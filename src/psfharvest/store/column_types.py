@@ -46,10 +46,10 @@ class ColumnTypes:
     {'id': 'int', 'sky': 'float'}
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._seen: dict[str, ObservedTypes] = {name: ObservedTypes() for name in names}
+    def __init__(self) -> None:
+        self._seen: dict[str, ObservedTypes] = {}
         self._n_rows = 0
-        self._n_seen: dict[str, int] = dict.fromkeys(self._seen, 0)
+        self._n_seen: dict[str, int] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row into account."""

@@ -87,8 +87,6 @@ class Mashup:
         What moves the bytes, who may send, where to, the caps, and the patience.
     learnt
         What is known of this archive already; what is learnt now goes there.
-    draw
-        A source of numbers in ``[0, 1)``.
 
     Attributes
     ----------
@@ -105,7 +103,6 @@ class Mashup:
         policy: RetryPolicy,
         *,
         learnt: Learnt | None = None,
-        draw: Callable[[], float] = random.random,
     ) -> None:
         self.learnt = Learnt() if learnt is None else learnt
         self.notes: list[str] = []
@@ -113,7 +110,6 @@ class Mashup:
         self._limiter = limiter
         self._limits = limits
         self._policy = policy
-        self._draw = draw
         self._no_connections = limiter.failed_connections
         self._template = Request(
             endpoints.invoke_url,
@@ -281,7 +277,7 @@ class Mashup:
             return is_reached and self._may_repeat(error) and not (max_failures and n_undelivered >= max_failures)
 
         try:
-            async for attempt in retrying(self._policy, anyio.sleep, self._draw, may_repeat):
+            async for attempt in retrying(self._policy, anyio.sleep, random.random, may_repeat):
                 with attempt:
                     n_asked = attempt.retry_state.attempt_number
                     answer = await self._poll_until_complete(request, query, n_asked)

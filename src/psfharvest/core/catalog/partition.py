@@ -75,10 +75,8 @@ class Planner:
 
     page_rows: int
     gaps: Iterable[Part] = (WHOLE,)
-    counted_rows: int = 0
-    """The counts of all parts that are done, together."""
     lacking: int = 0
-    """How many of these were counted, but did not come though their id alone was asked for."""
+    """How many rows were counted, but did not come though their id alone was asked for."""
     lacking_in_a_row: int = 0
     """How many ids in a row gave less than was counted."""
     _todo: list[_Node] = field(default_factory=list)
@@ -124,7 +122,7 @@ class Planner:
         node = self._todo[-1]
         count = node.count or 0
         if n_rows >= count:
-            self._done(n_rows)
+            self._done()
             return True
         self._shrink(max(MIN_PAGE_ROWS, n_rows, self.page_rows // 2))
         if node.part.low != node.part.high:
@@ -135,7 +133,7 @@ class Planner:
             node.count = None
             return False
         in_a_row = self.lacking_in_a_row + 1
-        self._done(count)
+        self._done()
         self.lacking += count - n_rows
         self.lacking_in_a_row = in_a_row
         return True
@@ -161,13 +159,12 @@ class Planner:
         if page_rows < self.page_rows:
             self.page_rows, self._n_delivered = page_rows, 0
 
-    def _done(self, count: int) -> None:
+    def _done(self) -> None:
         self._n_delivered += 1
         if self.page_rows < self._most_rows and self._n_delivered >= self._grow_after:
             self.page_rows, self._n_delivered = min(2 * self.page_rows, self._most_rows), 0
             self._grow_after *= 2
         self._todo.pop()
-        self.counted_rows += count
         self.lacking_in_a_row = 0
 
     def _split(self, total: int | None) -> None:

@@ -93,12 +93,8 @@ class Query:
         BadQuery
             When a word cannot be read, or the query cannot be.
         """
-        place = _detector(detector)
-        query = cls(place, columns=columns, limit=limit)
-        found = tuple(criterion.parse(word, place) for word in criteria)
-        _refuse_twice(found)
-        object.__setattr__(query, "criteria", found)
-        return query
+        query = cls(_detector(detector), columns=columns, limit=limit)
+        return query._with_criteria(criterion.parse(word, query.detector) for word in criteria)
 
     @classmethod
     def from_filters(
@@ -107,7 +103,6 @@ class Query:
         filters: Iterable[Mapping[str, Any]],
         *,
         columns: Iterable[str] | None = None,
-        limit: int | None = None,
     ) -> Query:
         """
         Make a query from filters as Mashup takes them: ``{"paramName": column, "values": [...]}``.
@@ -117,12 +112,14 @@ class Query:
         BadQuery
             When a filter cannot be read, or the query cannot be.
         """
-        place = _detector(detector)
-        query = cls(place, columns=columns, limit=limit)
-        found = tuple(criterion.from_filter(given, place) for given in filters)
+        query = cls(_detector(detector), columns=columns)
+        return query._with_criteria(criterion.from_filter(given, query.detector) for given in filters)
+
+    def _with_criteria(self, criteria: Iterable[Criterion]) -> Query:
+        found = tuple(criteria)
         _refuse_twice(found)
-        object.__setattr__(query, "criteria", found)
-        return query
+        object.__setattr__(self, "criteria", found)
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the query as plain values for JSON."""

@@ -20,6 +20,7 @@ BLOCK = 2880
 CARD = 80
 MAX_HEADER_BLOCKS = 1000
 MAX_EXTENSIONS = 1000
+ERROR_CHARS = 200
 OFF_DETECTOR_TEXT = b"Some image dimensions are negative"
 """fitscut's words where a cutout lies wholly outside the image (from its source)."""
 
@@ -136,12 +137,12 @@ def scale(header: bytes) -> tuple[float, float] | None:
     return (by, plus) if math.isfinite(by) and math.isfinite(plus) else None
 
 
-def error_text(body: bytes, limit: int = 200) -> str:
+def error_text(body: bytes) -> str:
     """Return the readable gist of an error page: tags and runs of white space taken out, cut short."""
     text = body[:8192].decode("utf-8", "replace")
     text = re.sub(r"(?is)<(script|style|title)\b[^<>]*>.*?</\1\s*>|<[^<>]*>", " ", text)
     text = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(text.split())[:limit]
+    return " ".join(text.split())[:ERROR_CHARS]
 
 
 def is_html(body: bytes) -> bool:

@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 
 BLANK_RGB = (113, 128, 150)
 """The shade of pixels that are not a number."""
+MAX_PX = 512
 _BLANK = 255
 _SOFTEN = 0.02
 """Share of the range below which asinh is linear."""
 
 
-def png(image: NDArray[float32], *, max_px: int = 512) -> bytes:
+def png(image: NDArray[float32]) -> bytes:
     """
     Return `image`, shape ``(ny, nx)``, as a PNG with one pixel a pixel and its first row at the bottom.
 
     Parameters
     ----------
     image
-        Any values; negative, zero and NaN are allowed.
-    max_px
-        Longer sides are thinned out.
+        Any values; negative, zero and NaN are allowed. Sides longer than `MAX_PX` are thinned out.
     """
     import numpy as np  # noqa: PLC0415 - heavy
 
-    step = max(1, -(-max(image.shape, default=1) // max_px))
+    step = max(1, -(-max(image.shape, default=1) // MAX_PX))
     values = image[::step, ::step][::-1].astype(np.float64)
     is_finite = np.isfinite(values)
     finite = values[is_finite]

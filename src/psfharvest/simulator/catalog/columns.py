@@ -27,7 +27,6 @@ class Column:
     """Its type, as an answer's ``fields`` name it."""
     unit: str
     text: str
-    nullable: bool = False
 
 
 _COMMON_HEAD: Final = (
@@ -37,7 +36,7 @@ _COMMON_HEAD: Final = (
 _WFC3_FILTER: Final = (Column("filter", "string", "", "Filter"),)
 _WFPC2_FILTERS: Final = (
     Column("filter_1", "string", "", "Filter"),
-    Column("filter_2", "string", "", "Second filter", nullable=True),
+    Column("filter_2", "string", "", "Second filter"),
 )
 _COMMON: Final = (
     Column("aperture", "string", "", "Aperture of the observation"),
@@ -53,10 +52,10 @@ _COMMON: Final = (
     Column("n_sat_pixels", "int", "", "Number of saturated pixels"),
     Column("subarray", "int", "", "1 for a subarray"),
     Column("mtflag", "string", "", "1 for a moving target"),
-    Column("focus", "float", "um", "Focus of the telescope", nullable=True),
-    Column("midexp", "float", "d", "Middle of the exposure (MJD)", nullable=True),
-    Column("mjd", "float", "d", "Start of the exposure (MJD)", nullable=True),
-    Column("date", "string", "", "Date of the exposure", nullable=True),
+    Column("focus", "float", "um", "Focus of the telescope"),
+    Column("midexp", "float", "d", "Middle of the exposure (MJD)"),
+    Column("mjd", "float", "d", "Start of the exposure (MJD)"),
+    Column("date", "string", "", "Date of the exposure"),
     Column("x_raw", "float", "pix", "x in the raw extension, 0-based"),
     Column("y_raw", "float", "pix", "y in the raw extension, 0-based"),
     Column("x_cal", "float", "pix", "x in the calibrated extension, 0-based"),

@@ -76,7 +76,7 @@ choose nothing is left to the faults behind.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -264,7 +264,6 @@ _INTEGERS: Final = {
     "seed",
 }
 _FLOATS: Final = {"at", "seconds", "bytes_per_s", "bytes", "rate"}
-FIELDS: Final = tuple(field.name for field in fields(Fault))
 
 
 def _main(kind: str, position: int, part: str) -> str:

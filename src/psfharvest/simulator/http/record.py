@@ -35,8 +35,6 @@ class Seen:
     """The kind of the fault that befell it, or the empty string."""
     headers: Headers
     """Names in lower case."""
-    body_bytes: int
-    """Size of the request's body."""
     body: bytes
     """The request's body."""
     connection: int
@@ -87,7 +85,6 @@ class PendingRecord:
             status=self.status,
             fault=self.fault,
             headers=tuple((key.decode("latin-1"), value.decode("latin-1")) for key, value in self.headers),
-            body_bytes=len(self.body),
             body=self.body,
             connection=self.connection,
         )
@@ -156,7 +153,6 @@ class Record:
         self._counts: Counter[str] = Counter()
         self.peak_in_flight = self._in_flight
         self.peak_connections = self._connections
-        self.bytes_in = 0
         self.bytes_out = 0
 
     def forget(self) -> None:
@@ -181,7 +177,6 @@ class Record:
         with self._lock:
             self._counts[entry.service] += 1
             self._counts["any"] += 1
-            self.bytes_in += len(entry.body)
             self._entries.append(entry)
             self._weight += weight
             while len(self._entries) > self._max_entries or self._weight > self._max_bytes:

@@ -90,7 +90,7 @@ def create(at: Place, meta: Mapping[str, str | int]) -> None:
     except OSError as error:
         raise ManifestError(str(cannot_store(error, partial))) from error
     # nobody else knows the file: it needs no lock, which the file system may not have
-    connection = _connect(partial, "rw", vfs=_vfs(without_locks=True))
+    connection = _connect(partial, "rw", vfs=_without_locks())
     with translated(at), contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = MEMORY")
         with immediate(connection):
@@ -262,7 +262,7 @@ def _opened_alone(at: Place) -> PatientConnection:
         db.execute("BEGIN EXCLUSIVE")
         db.execute("COMMIT")
 
-    vfs = "" if _can_lock(at) else _vfs(without_locks=True)
+    vfs = "" if _can_lock(at) else _without_locks()
     return _opened(at, "rw", alone, vfs=vfs, first=_EXCLUSIVE)
 
 
@@ -286,7 +286,7 @@ def _read_apart(at: Place, error: sqlite3.OperationalError) -> Opened:
 def _read_copy(at: Place) -> Opened:
     copy = snapshot.copy_of(at)
     own = at._replace(path=copy.path)  # nobody else knows it: no locks are needed, which may be missing there, too
-    vfs = _vfs(without_locks=True)
+    vfs = _without_locks()
     return Opened(_opened(own, "rw", migrate.stand_in, vfs=vfs, first=_EXCLUSIVE), copy=copy)
 
 
@@ -340,8 +340,8 @@ def _can_lock(at: Place) -> bool:
     return True
 
 
-def _vfs(*, without_locks: bool) -> str:
-    return "unix-none" if without_locks and os.name == "posix" else ""
+def _without_locks() -> str:
+    return "unix-none" if os.name == "posix" else ""
 
 
 def _connect(path: Path, mode: str, *, vfs: str = "") -> PatientConnection:

@@ -30,13 +30,6 @@ from psfharvest.store.manifest.place import MANIFEST_NAME, SIDES, Place
 
 STATE = "merging"
 """The setting that holds how far a merge has come; a manifest with it is none yet."""
-TABLES = frozenset(
-    {
-        "meta", "ask", "part", "layout", "block", "source_span", "item", "name", "outcome", "tally", "run",
-        "migration", "refusal", "pulse", "note",
-    }
-)  # fmt: skip
-"""All tables of a manifest: merged, made anew, or left out: refusals (one more attempt of each), pulses, notes."""
 WORKING = hashlib.sha256(sql.MAKE_WORKING.encode()).hexdigest()
 """Stands for the tables of a merge under way: one of another version's is begun anew."""
 CACHE_KIB = 65_536

@@ -270,21 +270,11 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
 
 
-def read_group(file: pq.ParquetFile, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-    """
-    Return a row group; raises as `open_parquet` does.
-
-    Parameters
-    ----------
-    file, number
-        The file, and which of its row groups.
-    columns
-        Those to read; None: all.
-    """
+def read_group(file: pq.ParquetFile, number: int) -> pa.Table:
+    """Return a row group; raises as `open_parquet` does."""
     with _judged():
-        group = file.read_row_group(number, columns=columns)
-        if columns is None:
-            group.validate(full=True)
+        group = file.read_row_group(number)
+        group.validate(full=True)
         return group
 
 
