@@ -10,6 +10,7 @@ of columns there is ``_`` for what is no letter or digit. The first header has t
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,8 +48,7 @@ def write(content: Content, out: Path) -> None:
                 dtype = _row(content, size)
                 file.write(_table_header(content, size, n, dtype))
                 rows.seek(0)
-                while piece := rows.read(COPY_BYTES):
-                    file.write(piece)
+                shutil.copyfileobj(rows, file, COPY_BYTES)
                 _pad(file, n * dtype.itemsize)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 import anyio
@@ -41,14 +42,39 @@ class Disk:
             In place of an error of the operating system that `work` raises.
         """
 
-        def translated() -> T:
+        def timed() -> T:
             began_at = time.perf_counter()
             try:
                 if self._guard is not None:
                     self._guard()
-                with refused_as_sink_error():
-                    return work(*args, **named)
+                return _translated(work, *args, **named)
             finally:
                 self.busy_s += time.perf_counter() - began_at
 
-        return await anyio.to_thread.run_sync(translated, limiter=self._one)
+        return await anyio.to_thread.run_sync(timed, limiter=self._one)
+
+
+@asynccontextmanager
+async def in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context off the event loop: closing a folder may take the disk a while."""
+    with ExitStack() as stack:
+        entered = await in_thread(stack.enter_context, context)
+        leave = stack.pop_all()
+    try:
+        yield entered
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await in_thread(leave.__exit__, type(error), error, error.__traceback__)
+        raise
+    with anyio.CancelScope(shield=True):
+        await in_thread(leave.close)
+
+
+async def in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Return what `work` returns, off the event loop; raises as `Disk.do` does."""
+    return await anyio.to_thread.run_sync(lambda: _translated(work, *args, **named))
+
+
+def _translated(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    with refused_as_sink_error():
+        return work(*args, **named)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-
-import anyio
-import anyio.to_thread
 
 from psfharvest.archive.session import LONG_PATIENCE_S, Session
 from psfharvest.core import ranges
@@ -20,7 +17,7 @@ from psfharvest.core.model import Progress, Report, State, Tally
 from psfharvest.core.policy.suspicion import Suspicion
 from psfharvest.engine.share import Share
 from psfharvest.events.hub import Listener
-from psfharvest.filesystem.failures import refused_as_sink_error
+from psfharvest.run.disk import in_thread, in_threads
 from psfharvest.run.line_stream import LineStream, is_read_once
 from psfharvest.run.planner import Uris
 from psfharvest.run.run import CONTROLS_MAX, Run, lost_words, settings_of
@@ -102,7 +99,7 @@ class Job:
         **sizes: int,
     ) -> Report:
         """Ask for what is wanted, in a new folder or an old one, and run."""
-        if isinstance(what, Path) and await _in_thread(is_read_once, what):
+        if isinstance(what, Path) and await in_thread(is_read_once, what):
             what = LineStream(what)
         if not isinstance(what, LineStream):
             return await self._harvest(what, suffixes, extend, part, **sizes)
@@ -123,7 +120,7 @@ class Job:
             try:
                 return await self._run_targets(wanted, what, share, extend=extend)
             except SinkError as error:
-                return await _in_thread(_finished, self.folder, wanted, tuple(self.retry_states), error)
+                return await in_thread(_finished, self.folder, wanted, tuple(self.retry_states), error)
 
     async def _run_targets(
         self, wanted: Sequence[Target], what: What | Path, share: Share, *, extend: bool
@@ -133,8 +130,8 @@ class Job:
         if queries and not is_harvest and all(query.limit == 0 for query in queries):
             return Report.of(Tally(), elapsed_s=0.0, requests=share.requests)
         opened = folders.old_folder if is_harvest else folders.new_folder
-        async with _in_threads(opened(self.folder, self.settings)) as manifest:
-            todo = await _in_thread(folders.todo, manifest, wanted, extend=extend)
+        async with in_threads(opened(self.folder, self.settings)) as manifest:
+            todo = await in_thread(folders.todo, manifest, wanted, extend=extend)
             streams = {a.n: as_uris(what) for a in todo if a.kind == "stream" and not isinstance(what, Path)}
             return await self._run(manifest, todo, streams, share)
 
@@ -143,12 +140,12 @@ class Job:
         try:
             return await self._resume()
         except SinkError as error:
-            return await _in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
+            return await in_thread(_finished, self.folder, (), tuple(self.retry_states), error)
 
     async def _resume(self) -> Report:
         with closing(self.session.hub.voice(listener=self.events)) as voice, self.session.share(voice) as share:
-            async with _in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
-                todo = await _in_thread(folders.todo, manifest, (), extend=False)
+            async with in_threads(folders.old_folder(self.folder, self.settings)) as manifest:
+                todo = await in_thread(folders.todo, manifest, (), extend=False)
                 return await self._run(manifest, todo, {}, share)
 
     async def _run(
@@ -158,15 +155,15 @@ class Job:
         streams: Mapping[int, Uris],
         share: Share,
     ) -> Report:
-        await _in_thread(_note_archive, manifest, self.session.endpoints.root)
-        suspicion = await _in_thread(_suspicion, manifest, self.accept | self.session.known_names)
+        await in_thread(_note_archive, manifest, self.session.endpoints.root)
+        suspicion = await in_thread(_suspicion, manifest, self.accept | self.session.known_names)
         before = manifest.counts()
-        await _in_thread(manifest.reopen, [State(name) for name in self.retry_states])
-        note = await _in_thread(_mend_tail, self.folder, manifest)
-        opened = await _in_thread(folders.open_sink, self.folder, manifest, self.settings)
+        await in_thread(manifest.reopen, [State(name) for name in self.retry_states])
+        note = await in_thread(_mend_tail, self.folder, manifest)
+        opened = await in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
-            _in_threads(closing(opened)) as sink,
-            _in_threads(closing(StagingFolder(self.folder))) as staging,
+            in_threads(closing(opened)) as sink,
+            in_threads(closing(StagingFolder(self.folder))) as staging,
         ):
             return await Run(
                 manifest=manifest,
@@ -235,27 +232,3 @@ def _finished(folder: Path, wanted: Sequence[Target], retry_states: Sequence[str
     if report.pending or retried or report.lacking or not (is_known and report.is_fully_asked):
         raise error
     return replace(report, stopped="", notes=(f"nothing was left to do, though: {error}",))
-
-
-@asynccontextmanager
-async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave a context off the event loop: closing a folder may take the disk a while."""
-    with ExitStack() as stack:
-        entered = await _in_thread(stack.enter_context, context)
-        leave = stack.pop_all()
-    try:
-        yield entered
-    except BaseException as error:
-        with anyio.CancelScope(shield=True):
-            await _in_thread(leave.__exit__, type(error), error, error.__traceback__)
-        raise
-    with anyio.CancelScope(shield=True):
-        await _in_thread(leave.close)
-
-
-async def _in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    def translated() -> T:
-        with refused_as_sink_error():
-            return work(*args, **named)
-
-    return await anyio.to_thread.run_sync(translated)

@@ -47,13 +47,11 @@ def identity(path: Path) -> str:
     BadInput
         When the file cannot be read, is no text in UTF-8, or holds no dataURI.
     """
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             require_some(file, str(path))
             file.seek(0)
-            while piece := file.read(2**20):
-                digest.update(piece)
+            digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; --uris takes a file of dataURIs, one a line, or -") from error
     return f"file {digest.hexdigest()}"

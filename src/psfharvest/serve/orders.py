@@ -22,6 +22,7 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.serve.stop import ClientLeft
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import search
+from psfharvest.store.read.conditions import number_of
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 V = TypeVar("V")
@@ -201,7 +202,7 @@ def _gathered(pages: Iterable[search.ColumnPage], manifest: Manifest, name: str,
 
 def _with_words(values: NDArray[np.float64], codes: NDArray[np.int32], words: list[str]) -> Column:
     """Put texts in their place: as the numbers that they write, if all do, or else as positions in their order."""
-    amounts = [_amount(word) for word in words]
+    amounts = [number_of(word) for word in words]
     if all(amount is not None for amount in amounts):
         return Column(np.where(codes > 0, np.array([math.nan, *amounts], np.float64)[codes], values))
     plain = values[~np.isnan(values)]
@@ -217,10 +218,3 @@ def _with_words(values: NDArray[np.float64], codes: NDArray[np.int32], words: li
     rank[0] = math.nan
     rank[np.array(in_order) + 1] = np.arange(len(words))
     return Column(rank[codes], tuple(words[i] for i in in_order))
-
-
-def _amount(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None

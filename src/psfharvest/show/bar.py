@@ -10,6 +10,7 @@ from typing import Any
 
 from psfharvest.core.errors import BadInput
 from psfharvest.core.model import Progress
+from psfharvest.core.rate import expected, settled
 from psfharvest.show.progress import bar, outage_words
 
 _LOGGER = logging.getLogger("psfharvest.run")
@@ -88,13 +89,12 @@ class _Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it has come."""
-        settled = progress.tally.total - progress.tally.pending
-        total = max(progress.expected or 0, progress.tally.total) or None
+        n, total = settled(progress), expected(progress) or None
         if self._bar is None:
-            self._bar = bar(total, settled, unit=self._unit)
+            self._bar = bar(total, n, unit=self._unit)
         self._bar.total = total
         self._bar.set_postfix_str(_trouble(progress), refresh=False)
-        self._bar.update(settled - self._bar.n)
+        self._bar.update(n - self._bar.n)
         self._bar.refresh()
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ taken apart into questions is `psfharvest.archive.catalog.listing`'s affair.
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 import uuid
@@ -21,15 +20,16 @@ import anyio
 import anyio.to_thread
 
 from psfharvest.archive.catalog import answer as answers
+from psfharvest.archive.catalog.part_criteria import criteria_within
 from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.archive.endpoints import Endpoints, without
 from psfharvest.archive.fetch.verify import failure_of
 from psfharvest.archive.wires.base import Request, Wire
 from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog import values
-from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
-from psfharvest.core.catalog.learnt import Ends, Learnt
-from psfharvest.core.catalog.partition import HIGHEST, LOWEST, MIN_PAGE_ROWS, WHOLE, Part
+from psfharvest.core.catalog.criterion import Between, Criterion
+from psfharvest.core.catalog.learnt import Learnt
+from psfharvest.core.catalog.partition import MIN_PAGE_ROWS, WHOLE, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import ArchiveDown, BadQuery
 from psfharvest.core.model import Evidence, Failure, Limits, Reason, RetryPolicy
@@ -142,18 +142,17 @@ class Mashup:
         ArchiveDown
             When it stays out of reach past the patience.
         """
-        criteria = self._within(query.criteria, part)
+        criteria = criteria_within(query.criteria, part, self.learnt.ends)
         if criteria is None:
             return 0
         if not self.learnt.counts:
-            return await self._total(query, criteria)
-        payload = self._payload(query, "COUNT_BIG(*)", criteria)
+            return await self._counted(query, criteria)
         try:
-            return await self._query_with_retry(payload, query, answers.count_of, max_failures=MAX_FAILURES)
+            return await self._counted(query, criteria, max_failures=MAX_FAILURES)
         except _Trouble as trouble:
             if not trouble.is_refused:
-                return await self._query_with_retry(payload, query, answers.count_of)
-            counted = await self._total(query, criteria)
+                return await self._counted(query, criteria)
+            counted = await self._counted(query, criteria, by_pages=True)
             self.learnt.counts = False
             self.note(f"the archive does not count ({trouble.failure.detail}): totals were read from its pages")
             return counted
@@ -186,7 +185,7 @@ class Mashup:
         Undelivered
             When the archive, which is alive, failed `MAX_FAILURES` times to answer with more rows than the fewest.
         """
-        criteria = self._within(query.criteria, part)
+        criteria = criteria_within(query.criteria, part, self.learnt.ends)
         if criteria is None:
             return Rows.none(query.columns, query.detector)
         payload = self._payload(query, ",".join(columns), criteria)
@@ -207,9 +206,7 @@ class Mashup:
     async def count_as_sent(self, query: Query, low: int, high: int) -> int:
         """Return the count of a range of ids whose ends are sent as they are."""
         criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
-        if not self.learnt.counts:
-            return await self._total(query, criteria)
-        return await self._query_with_retry(self._payload(query, "COUNT_BIG(*)", criteria), query, answers.count_of)
+        return await self._counted(query, criteria)
 
     async def ids(self, query: Query, low: int, high: int) -> set[int | None]:
         """Return ids that the archive gives for a range whose ends are sent as they are."""
@@ -222,18 +219,25 @@ class Mashup:
         """Return the error of an archive that does not give what it should."""
         return ArchiveDown(f"{words}; {hint}", uri=self._template.url, reason=reason)
 
-    async def _total(self, query: Query, criteria: Iterable[Criterion]) -> int:
-        payload = self._payload(query, "id", criteria) | {"pagesize": 1, "page": 1}
-        return await self._query_with_retry(payload, query, answers.total_of, 1)
+    async def _counted(
+        self,
+        query: Query,
+        criteria: Iterable[Criterion],
+        *,
+        by_pages: bool = False,
+        max_failures: int | None = None,
+    ) -> int:
+        """Return a count; `by_pages`, or where the archive does not count: the total that a page says."""
+        if self.learnt.counts and not by_pages:
+            payload, read = self._payload(query, "COUNT_BIG(*)", criteria), answers.count_of
+        else:
+            payload, read = self._payload(query, "id", criteria) | {"pagesize": 1, "page": 1}, answers.total_of
+        return await self._query_with_retry(payload, query, read, 1, max_failures=max_failures)
 
     async def _is_alive(self, query: Query, criteria: Iterable[Criterion]) -> bool:
         """Return True when the archive answers something small: the count of what it failed to list."""
-        columns, read = ("COUNT_BIG(*)", answers.count_of) if self.learnt.counts else ("id", answers.total_of)
-        payload = self._payload(query, columns, criteria)
-        if not self.learnt.counts:
-            payload |= {"pagesize": 1, "page": 1}
         try:
-            await self._query_with_retry(payload, query, read, max_failures=1)
+            await self._counted(query, criteria, max_failures=1)
         except _Trouble:
             return False
         return True
@@ -367,36 +371,6 @@ class Mashup:
         except Unreadable as error:
             raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
 
-    def _sent(self, criteria: Iterable[Criterion]) -> tuple[Criterion, ...]:
-        """Return criteria as they must be sent, so that both ends of their ranges are included."""
-        ends = self.learnt.ends
-        if ends is None or all(ends):
-            return tuple(criteria)
-        return tuple(_widened(c, ends) if isinstance(c, Between) else c for c in criteria)
-
-    def _within(self, criteria: Iterable[Criterion], part: Part) -> tuple[Criterion, ...] | None:
-        """Return the criteria narrowed to the ids of `part`, or None when nothing can match."""
-        if part == WHOLE:
-            return self._sent(criteria)
-        others = tuple(c for c in criteria if c.column != "id")
-        listed = [c for c in criteria if c.column == "id" and isinstance(c, AnyOf)]
-        if not listed:
-            low, high = (None if end in (LOWEST, HIGHEST) else end for end in part)  # open: the ends fit no SQL int
-            return self._sent((*others, Between("id", low, high)))
-        chosen = tuple(v for v in listed[0].values if _is_within(v, part))
-        return (*self._sent(others), AnyOf("id", chosen)) if chosen else None
-
-
-def _widened(criterion: Between, ends: Ends) -> Between:
-    low, high = criterion.low, criterion.high
-    column = known.COLUMNS.get(criterion.column)
-    is_whole = column is not None and column.kind == "int"
-    if low is not None and not ends.low:
-        low = math.ceil(low) - 1 if is_whole else math.nextafter(low, -math.inf)
-    if high is not None and not ends.high:
-        high = math.floor(high) + 1 if is_whole else math.nextafter(high, math.inf)
-    return Between(criterion.column, low, high)
-
 
 def _form(payload: dict[str, Any]) -> bytes:
     return f"request={quote(json.dumps(payload))}".encode()
@@ -415,10 +389,3 @@ def _error(words: str, query: Query) -> Exception:
         return BadQuery(f"the archive refuses the query: {words}{hint}", field=found[1])
     column, sentence = values.at_fault(words, query) or ("", "")
     return BadQuery(f"the archive refuses the query: {words}{f' {sentence}' if sentence else ''}", field=column)
-
-
-def _is_within(value: str, part: Part) -> bool:
-    try:
-        return part.low <= int(value) <= part.high
-    except ValueError:
-        return part.low <= 0 <= part.high

@@ -93,7 +93,7 @@ class _Range:
 class _Values:
     def __init__(self, criterion: AnyOf) -> None:
         self._texts = frozenset(criterion.values)
-        amounts = [n for text in criterion.values if (n := _number(text)) is not None and not math.isnan(n)]
+        amounts = [n for text in criterion.values if (n := number_of(text)) is not None and not math.isnan(n)]
         self._amounts = frozenset(amounts)
         self._integers = np.array(
             [
@@ -130,7 +130,7 @@ def _plain(value: Any) -> float | str | None:
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, int):
-        return value if abs(value) < 2**63 else _number(str(value))
+        return value if abs(value) < 2**63 else number_of(str(value))
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -147,7 +147,8 @@ def _is_integer(text: str) -> bool:
     return re.fullmatch(r"-?[1-9][0-9]{0,18}|0", text, re.ASCII) is not None and abs(int(text)) < 2**63
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """Return the number that a text is, or None."""
     try:
         return float(text)
     except (ValueError, OverflowError):
@@ -168,13 +169,5 @@ def check_values(criterion: Criterion) -> None:
     for value in criterion.values if isinstance(criterion, AnyOf) else ():
         if column == "state" and value not in list(State):
             raise BadQuery(f"state={value!r}: one of {', '.join(State)} is allowed", field=column)
-        if entry is not None and entry.kind in ("int", "float") and not _is_number(value):
+        if entry is not None and entry.kind in ("int", "float") and number_of(value) is None:
             raise BadQuery(f"{column}={value!r}: a number is allowed ({entry.description})", field=column)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
