@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness import command, sampled
+from psfharvest import Query, blocking
 from psfharvest.simulator import Fault, Settings, Simulator
 
 ENDS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 CASES = [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
 
 
@@ -86,3 +89,76 @@ def test_an_interrupt_while_waiting_for_standard_input(tmp_path: Path) -> None:
             account = json.loads(busy.stdout.read().splitlines()[-1])
 
     assert 1 == account["total"]
+
+
+BUSY = """
+import os, signal, sys
+from psfharvest.cli import interrupts, loop
+async def work():
+    os.kill(os.getpid(), {signum})
+    return 3
+interrupts.listen()
+before = [signal.getsignal(signum) for signum in interrupts.ENDS]
+try:
+    print(loop.run(work, is_final={is_final}))
+except loop.Interrupted as interrupted:
+    print(interrupted.code)
+assert before == [signal.getsignal(signum) for signum in interrupts.ENDS]
+"""
+
+
+@pytest.mark.parametrize("signum", ALL)
+@pytest.mark.parametrize("is_final", [False, True])
+def test_a_signal_that_comes_with_the_end_of_the_work(signum: signal.Signals, is_final: bool) -> None:
+    """It counts, where more is to follow after the loop; and the next one finds the handlers of before."""
+    program = BUSY.format(signum=int(signum), is_final=is_final)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (f"{3 if is_final else 128 + signum}\n", "") == (done.stdout, done.stderr)
+
+
+STARTING = """
+import os, signal, sys
+from psfharvest.cli import interrupts, loop
+async def work():
+    return 3
+def kill(frame, event, arg):
+    code = frame.f_code
+    if event == "call" and code.co_name == "__init__" and code.co_filename.endswith("base_events.py"):
+        sys.setprofile(None)
+        os.kill(os.getpid(), {signum})
+interrupts.listen()
+sys.setprofile(kill)
+try:
+    loop.run(work)
+except loop.Interrupted as interrupted:
+    sys.exit(interrupted.code)
+"""
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("signum", ALL)
+def test_a_signal_while_the_event_loop_is_made(signum: signal.Signals) -> None:
+    """The loop is made, and then ended: of half a loop its finalizer would complain."""
+    program = STARTING.format(signum=int(signum))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (128 + signum, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("signum", ALL)
+@pytest.mark.parametrize("ending", ["fits", "h5", "npz", "parquet", "zarr"])
+def test_what_is_half_exported_is_removed(tmp_path: Path, signum: signal.Signals, ending: str) -> None:
+    """Whatever ends an export, no file of it is left."""
+    with Simulator(Settings(sources=1000)) as simulator, blocking.Archive(simulator.url) as archive:
+        archive.harvest(Query("UVIS", limit=200, n_sat_pixels=0), tmp_path / "d", suffixes=["flt"])
+    before = sorted(tmp_path.iterdir())
+    with subprocess.Popen(
+        command("export", "d", f"d.{ending}"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as busy:
+        while sorted(tmp_path.iterdir()) == before:
+            assert busy.poll() is None
+        busy.send_signal(signum)
+        _, err = busy.communicate(timeout=30)
+
+    assert (128 + signum, before, "") == (busy.returncode, sorted(tmp_path.iterdir()), err.strip())

@@ -133,14 +133,14 @@ def main() -> None:
     try:
         interrupts.listen()
         status = _status()
-    except KeyboardInterrupt:
-        status = ExitStatus.INTERRUPTED
+    except KeyboardInterrupt as error:
+        status = 128 + interrupts.number(error)
     sys.exit(status)
 
 
 def _status() -> int:
     """Run the command, say what went wrong, and return its exit status."""
-    from psfharvest.cli import output  # noqa: PLC0415
+    from psfharvest.cli import interrupts, output  # noqa: PLC0415
     from psfharvest.core.errors import PsfharvestError  # noqa: PLC0415
 
     try:
@@ -150,8 +150,8 @@ def _status() -> int:
     except click.ClickException as error:
         error.show(sys.stderr)
         return error.exit_code
-    except click.Abort:
-        return ExitStatus.INTERRUPTED
+    except click.Abort as error:
+        return 128 + interrupts.number(error.__cause__)
     except output.BrokenOutput as error:
         if not error.is_unread:
             output.fail(error)

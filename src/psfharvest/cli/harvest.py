@@ -321,7 +321,7 @@ def _run(
                 return await work(cluster=client)
 
         try:
-            report = loop.run(in_parts_or_not)
+            report = loop.run(in_parts_or_not, is_final=True)
         except loop.Interrupted as interrupted:
             report = _account(folder, interrupted.word)
         except ArchiveDown as error:

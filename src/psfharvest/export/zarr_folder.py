@@ -7,11 +7,13 @@ them), null floats NaN; a text or boolean column with nulls has a second array, 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+import zarr.core.sync
 from numpy.typing import NDArray
 
 from psfharvest.export.content import BATCH_SIZE, MASK, Content, ExportBatch
@@ -27,6 +29,8 @@ FILL_INT = -(2**63)
 """Stands for a null integer: no column of the catalogues has it as a value."""
 DIMENSIONS = ("cutout", "y_px", "x_px")
 """A column of such a name, as ``x`` and ``y`` are, xarray would take for coordinates along the axis."""
+SETTLE_S = 5.0
+"""How long what zarr still writes is waited for after an interrupt."""
 _MASKED = ("str", "bool")
 _DTYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 
@@ -40,6 +44,21 @@ def write(content: Content, out: Path) -> None:
     OSError
         When it cannot be written.
     """
+    try:
+        _write(content, out)
+    except BaseException:
+        zarr.core.sync.sync(_others_end())  # what its thread writes after this, would nobody remove
+        raise
+
+
+async def _others_end() -> None:
+    """Wait, in zarr's event loop, for the writes that an interrupt has left alone there."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=SETTLE_S)
+
+
+def _write(content: Content, out: Path) -> None:
     root = zarr.open_group(
         out, mode="w", zarr_format=3, attributes={"sizes": list(content.counts), "provenance": content.provenance}
     )
