@@ -28,7 +28,7 @@ from psfharvest.store.manifest import spans
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.schema import FIRST_TABLES, MIGRATIONS
 from psfharvest.store.merge import convert, merge, result
-from psfharvest.store.read import search
+from psfharvest.store.read import found_cutouts
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover.verification import verify
 from psfharvest.store.sinks.files import FileSink
@@ -186,7 +186,7 @@ def test_every_table_is_merged() -> None:
 def rows_by_uri(folder: Path) -> dict[str, Any]:
     """Return each cutout's catalogue row."""
     with Manifest.read(folder) as manifest:
-        return {found.ours["uri"]: found.source for found in search.rows(manifest, np.arange(1, 1000))}
+        return {found.ours["uri"]: found.source for found in found_cutouts.rows(manifest, np.arange(1, 1000))}
 
 
 def blobs(folder: Path) -> list[tuple[int, bytes]]:

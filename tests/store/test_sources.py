@@ -25,7 +25,7 @@ from psfharvest.store.manifest.block_arrays import BlockArrays
 from psfharvest.store.manifest.block_encoder import encode
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import MANIFEST_NAME
-from psfharvest.store.read import search
+from psfharvest.store.read import found_cutouts, search
 from psfharvest.store.read.conditions import Condition
 from sampling import examples
 
@@ -67,7 +67,8 @@ def told(folder: Path) -> list[str]:
     """Return each cutout's row, and what the view says of it, as texts that differ when a type does."""
     with Manifest.read(folder) as manifest:
         return [
-            repr((found.number, found.source, found.ours)) for found in search.rows(manifest, np.arange(1, 9999))
+            repr((found.number, found.source, found.ours))
+            for found in found_cutouts.rows(manifest, np.arange(1, 9999))
         ]
 
 
@@ -82,7 +83,10 @@ def test_rows_of_an_earlier_version_are_read_and_migrated(tmp_path: Path) -> Non
         view = list(reader.cutouts("n, uri, state, source"))
         columns = reader.columns()
         Manifest.open(folder).close()
-        late = [repr((found.number, found.source, found.ours)) for found in search.rows(reader, np.arange(1, 9999))]
+        late = [
+            repr((found.number, found.source, found.ours))
+            for found in found_cutouts.rows(reader, np.arange(1, 9999))
+        ]
 
     assert before == late == told(folder)
     with Manifest.read(folder) as reader, reader.connection() as db:

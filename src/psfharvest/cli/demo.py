@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from psfharvest.cli import loop
-from psfharvest.cli.harvest import show_account
+from psfharvest.cli.conclusion import show_account
 from psfharvest.cli.output import result, say
 from psfharvest.cli.simulate import require_simulator
 from psfharvest.core.errors import BadInput

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import click
 
 from psfharvest.cli import complete, loop, unmatched
 from psfharvest.cli.cluster import Cluster, cluster_options
+from psfharvest.cli.conclusion import account_without_run, conclude
 from psfharvest.cli.early import speaking
 from psfharvest.cli.logs import log_options, logs
 from psfharvest.cli.metrics import metrics_served, to_each, with_metrics
@@ -35,12 +35,11 @@ from psfharvest.cli.options import (
     split_all,
     states,
 )
-from psfharvest.cli.output import BrokenOutput, fail, result_json, say
-from psfharvest.core import account, exit_status, ranges
-from psfharvest.core.advice import in_shell
+from psfharvest.cli.output import fail, say
+from psfharvest.core import exit_status, ranges
 from psfharvest.core.catalog.detectors import SUFFIX_MEANING
-from psfharvest.core.errors import ArchiveDown, BadInput, LocalError, ManifestError
-from psfharvest.core.exit_status import CONTINUES, ExitStatus
+from psfharvest.core.errors import ArchiveDown, BadInput, LocalError
+from psfharvest.core.exit_status import ExitStatus
 from psfharvest.core.model import Report
 from psfharvest.filesystem.failures import describe
 from psfharvest.show.progress import Reporter
@@ -323,32 +322,17 @@ def _run(
         try:
             report = loop.run(in_parts_or_not, is_final=True)
         except loop.Interrupted as interrupted:
-            report = _account(folder, interrupted.word)
+            report = account_without_run(folder, interrupted.word)
         except ArchiveDown as error:
             fail(error)
-            report = _account(folder, "archive_down")
+            report = account_without_run(folder, "archive_down")
         except LocalError as error:
             fail(error)
-            report = error.report or _account(folder, "local_error")
+            report = error.report or account_without_run(folder, "local_error")
         except OSError as error:  # the system refuses an event loop or a thread
             say(f"{folder}: {describe(error, folder)}")
-            report = _account(folder, "local_error")
+            report = account_without_run(folder, "local_error")
     return conclude(report, folder, is_quiet=quiet, as_json=as_json)
-
-
-def conclude(report: Report, folder: Path, *, is_quiet: bool, as_json: bool) -> int:
-    """Print the account, and return the exit status."""
-    broken: BrokenOutput | None = None
-    if as_json:  # before anything for people, who may have gone
-        try:
-            result_json(report.to_dict() | {"notes": [in_shell(note) for note in report.notes]})
-        except BrokenOutput as error:
-            broken = error
-    show_account(report, folder, is_quiet=is_quiet)
-    if broken is not None:
-        say(f"{broken}; the account is kept: psfharvest status {folder} --json")
-        return report.exit_status if report.exit_status in CONTINUES else broken.exit_status
-    return report.exit_status
 
 
 def _is_heard(reporter: Reporter, *, is_quiet: bool) -> bool:
@@ -358,44 +342,6 @@ def _is_heard(reporter: Reporter, *, is_quiet: bool) -> bool:
 async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common: Any) -> Report:
     async with archive:
         return await do(archive, **common)
-
-
-def _account(folder: Path, stopped: str) -> Report:
-    """Return the account of a run that could not give it itself; of a harvest in parts, their sum."""
-    from psfharvest.store import parts  # noqa: PLC0415
-    from psfharvest.store.read.account import last_run  # noqa: PLC0415
-
-    with suppress(BadInput, ManifestError, OSError):  # a plan that cannot be read, which the next command says
-        if _is_in_parts(folder):
-            return replace(parts.summed(folder), stopped=stopped, is_fully_asked=False)
-    return last_run(folder, stopped)
-
-
-def _is_in_parts(folder: Path) -> bool:
-    from psfharvest.store.manifest.place import is_in_parts  # noqa: PLC0415
-
-    return is_in_parts(folder)
-
-
-def _is_harvest(folder: Path) -> bool:
-    from psfharvest.store.folder import is_harvest  # noqa: PLC0415
-
-    return is_harvest(folder)
-
-
-def show_account(report: Report, folder: Path, *, is_quiet: bool = False) -> None:
-    """Print the account in words to standard error."""
-    if is_quiet:
-        return
-    for line in account.lines(report, str(folder)):
-        say(line)
-    if report.exit_status not in CONTINUES:
-        return
-    with suppress(ManifestError, OSError):  # why the folder cannot be looked at has been said
-        if _is_harvest(folder):
-            say(f"work is left; the same command continues, so does: psfharvest resume {folder}")
-        elif _is_in_parts(folder):
-            say("work is left; the same command continues")
 
 
 def _standard_input() -> LineStream:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from psfharvest.cli.harvest import conclude
+from psfharvest.cli.conclusion import conclude
 from psfharvest.cli.options import FOLDER, json_option
 from psfharvest.cli.output import fail, say
 from psfharvest.cli.paced import BarOrLines

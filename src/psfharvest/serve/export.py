@@ -12,7 +12,7 @@ from psfharvest.core.errors import PsfharvestError
 from psfharvest.serve import rows
 from psfharvest.serve.folder import Folder
 from psfharvest.serve.orders import AnyNumbers
-from psfharvest.store.read import search
+from psfharvest.store.read import known_columns
 from psfharvest.store.read.intervals import IntervalSet
 
 KINDS = {
@@ -45,7 +45,7 @@ async def lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) ->
 
 
 async def _lines(folder: Folder, members: AnyNumbers | IntervalSet, kind: str) -> AsyncIterator[str]:
-    columns = await folder.quick.ask(search.columns)
+    columns = await folder.quick.ask(known_columns.columns)
     if kind == "csv":
         yield _csv([columns])
     for at in range(0, len(members), BATCH_SIZE):

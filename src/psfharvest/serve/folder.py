@@ -24,7 +24,7 @@ from psfharvest.serve.orders import AnyNumbers, Orders, Selection
 from psfharvest.serve.stop import Stop, while_waited_for
 from psfharvest.store.manifest import place
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import search
+from psfharvest.store.read import found_cutouts, known_columns, search
 from psfharvest.store.read.intervals import IntervalSet
 from psfharvest.store.readers.reader import Reader
 
@@ -159,12 +159,12 @@ class Folder:
     @staticmethod
     def detectors(manifest: Manifest) -> list[str]:
         """Return the detectors whose catalogue rows the folder holds."""
-        return sorted({detector for detector, _ in search.layouts(manifest).values()})
+        return sorted({detector for detector, _ in known_columns.layouts(manifest).values()})
 
     async def stored(self, numbers: Sequence[int], *, at_most_bytes: int = BODY_BYTES_MAX) -> list[Stored]:
         """Return the bytes of those of the numbered cutouts that are stored, no larger, and readable."""
         wanted = np.array(sorted(set(numbers)), np.int64)
-        found = await self.quick.ask(lambda manifest: search.places(manifest, wanted))
+        found = await self.quick.ask(lambda manifest: found_cutouts.places(manifest, wanted))
         async with self._files:
             return await anyio.to_thread.run_sync(lambda: self._read(found, at_most_bytes))
 

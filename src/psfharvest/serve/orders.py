@@ -21,7 +21,7 @@ from psfharvest.core.catalog.criterion import Criterion
 from psfharvest.core.errors import BadQuery
 from psfharvest.serve.stop import ClientLeft
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import search
+from psfharvest.store.read import column_pages, search
 from psfharvest.store.read.conditions import number_of
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
@@ -108,12 +108,12 @@ class Orders:
         is_any_kept = self._columns.has(name, version) or self._filters.has(criteria, version)
         if is_any_kept or not criteria or name in NOT_SORTED:
             return
-        if not all(map(search.is_of_rows, [name, *(criterion.column for criterion in criteria)])):
+        if not all(map(column_pages.is_of_rows, [name, *(criterion.column for criterion in criteria)])):
             return
         fits: list[Numbers] = []
 
-        def pages() -> Iterator[search.ColumnPage]:
-            for page, numbers in search.values_and_fits(manifest, name, criteria):
+        def pages() -> Iterator[column_pages.ColumnPage]:
+            for page, numbers in column_pages.values_and_fits(manifest, name, criteria):
                 fits.append(numbers)
                 yield page
 
@@ -177,10 +177,10 @@ def _check(is_left: IsLeft) -> None:
 
 
 def _column(manifest: Manifest, name: str, is_left: IsLeft) -> Column:
-    return _gathered(search.values(manifest, name), manifest, name, is_left)
+    return _gathered(column_pages.values(manifest, name), manifest, name, is_left)
 
 
-def _gathered(pages: Iterable[search.ColumnPage], manifest: Manifest, name: str, is_left: IsLeft) -> Column:
+def _gathered(pages: Iterable[column_pages.ColumnPage], manifest: Manifest, name: str, is_left: IsLeft) -> Column:
     values = np.empty(manifest.tally().total)
     codes = np.zeros(0, np.int32)
     words: dict[str, int] = {}

@@ -13,7 +13,7 @@ from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadQuery
 from psfharvest.serve.orders import AnyNumbers, IsLeft, Orders, Selection
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import search
+from psfharvest.store.read import found_cutouts, known_columns
 from psfharvest.store.read.intervals import IntervalSet, Numbers
 
 ROWS_MAX = 500
@@ -65,20 +65,20 @@ def rows(manifest: Manifest, numbers: Numbers, columns: Sequence[str] | None = N
         When one of `columns` is not there.
     """
     if columns is not None:
-        there = search.columns(manifest)
+        there = known_columns.columns(manifest)
         for name in columns:
             if name not in there:
                 words = f"column {name[:60]!r} is not in this harvest: it has {', '.join(there)}"
                 raise BadQuery(words, field=name)
     ascending = np.sort(numbers)
-    found = {one.number: plain(one) for one in search.rows(manifest, ascending, columns)}
+    found = {one.number: plain(one) for one in found_cutouts.rows(manifest, ascending, columns)}
     all_rows = [{"n": int(n), **found[int(n)]} for n in numbers if int(n) in found]
     if columns is None:
         return all_rows
     return [{"n": row["n"], **{name: row.get(name) for name in columns}} for row in all_rows]
 
 
-def plain(found: search.FoundCutout) -> dict[str, Any]:
+def plain(found: found_cutouts.FoundCutout) -> dict[str, Any]:
     """Return catalogue row and manifest row of a cutout; what is no finite number is None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -90,7 +90,7 @@ def column_list(manifest: Manifest) -> list[dict[str, str]]:
     """Return name, unit, meaning and kind of all columns."""
     texts = {"uri", "state", "location", "sha256", "reason", "detail", "quirk", "suffix", "detector"}
     found = []
-    for name in search.columns(manifest):
+    for name in known_columns.columns(manifest):
         known = COLUMNS.get(name)
         kind = known.kind if known is not None else "str" if name in texts else "float"
         meaning = known.description if known is not None else _MEANINGS.get(name, "")

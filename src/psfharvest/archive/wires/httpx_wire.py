@@ -16,8 +16,9 @@ from typing import Any
 import anyio
 
 from psfharvest.archive.wires.base import Answer, Request
-from psfharvest.archive.wires.httpx_call import Call, HttpxStream, Receiver, WholeBody
+from psfharvest.archive.wires.httpx_call import Call
 from psfharvest.archive.wires.httpx_client import check_client, make_client, pool_size
+from psfharvest.archive.wires.httpx_receivers import HttpxStream, Receiver, WholeBody
 from psfharvest.archive.wires.loop_task import start_in_loop
 
 SETTLE_EVERY_S = 0.02

@@ -147,10 +147,10 @@ def _is_integer(text: str) -> bool:
     return re.fullmatch(r"-?[1-9][0-9]{0,18}|0", text, re.ASCII) is not None and abs(int(text)) < 2**63
 
 
-def number_of(text: str) -> float | None:
+def number_of(text: str | None) -> float | None:
     """Return the number that a text is, or None."""
     try:
-        return float(text)
+        return None if text is None else float(text)
     except (ValueError, OverflowError):
         return None
 

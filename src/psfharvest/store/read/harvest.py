@@ -25,7 +25,7 @@ from psfharvest.core.fits.sky import place as sky_place
 from psfharvest.core.model import Report, State
 from psfharvest.filesystem import extras
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import pieces, search
+from psfharvest.store.read import found_cutouts, pieces, search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import IntervalSet, Numbers
@@ -248,11 +248,11 @@ class Harvest(Analysis, Sequence[Cutout]):
         self.close()
         return verify(self._folder, repair=repair)
 
-    def rows(self, *, only_done: bool = True) -> Iterator[search.FoundCutout]:
+    def rows(self, *, only_done: bool = True) -> Iterator[found_cutouts.FoundCutout]:
         """Yield what is known of each cutout, in the order of asking; `FoundCutout.source` is its catalogue row."""
         runs = self._done_runs() if only_done else self._member_runs()
         for wanted in runs.pieces(search.BATCH_SIZE):
-            yield from search.rows(self._open()[0], wanted)
+            yield from found_cutouts.rows(self._open()[0], wanted)
 
     def sizes(self) -> dict[int | None, int]:
         """Return how many done cutouts have each side, in pixels; None counts files that are no cutouts."""
@@ -262,7 +262,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         rest = len(self) - sum(counts.values())
         return {**counts, None: rest} if rest else counts
 
-    def read(self, found: search.FoundCutout) -> Cutout:
+    def read(self, found: found_cutouts.FoundCutout) -> Cutout:
         """
         Return the cutout of one of `rows`.
 
@@ -339,13 +339,13 @@ class Harvest(Analysis, Sequence[Cutout]):
     def bodies(self, numbers: Numbers) -> Iterator[Cutout]:
         """Yield the cutouts with these numbers, as far as they are done, without their catalogue rows."""
         manifest, _ = self._open()
-        for _, uri, location, size_bytes in search.places(manifest, numbers):
+        for _, uri, location, size_bytes in found_cutouts.places(manifest, numbers):
             yield Cutout(uri, self.stored_bytes(location, size_bytes))
 
     def cutouts(self, numbers: Numbers) -> list[Cutout]:
         """Return the cutouts with these numbers, as far as they are done."""
         manifest, _ = self._open()
-        found = search.rows(manifest, numbers)
+        found = found_cutouts.rows(manifest, numbers)
         return [self.read(row) for row in found if row.ours["state"] == State.DONE]
 
     def view(self, members: IntervalSet) -> Harvest:
@@ -387,14 +387,14 @@ class Harvest(Analysis, Sequence[Cutout]):
             raise LocalError(f"{words}; run: {repair(self._folder)}")
         return raw
 
-    def _place(self, found: search.FoundCutout) -> dict[str, float | None]:
+    def _place(self, found: found_cutouts.FoundCutout) -> dict[str, float | None]:
         """Return where a star is on the sky; null where it is not done, or its header does not say."""
         at = sky_place(self.read(found)) if found.ours["state"] == State.DONE else None
         return {"ra": None if at is None else at.ra, "dec": None if at is None else at.dec}
 
     def _cutouts(self, wanted: Numbers) -> list[Cutout]:
         manifest, _ = self._open()
-        return [self.read(found) for found in search.rows(manifest, wanted)]
+        return [self.read(found) for found in found_cutouts.rows(manifest, wanted)]
 
     def _done_runs(self) -> IntervalSet:
         if self._done is None:

@@ -159,3 +159,12 @@ def _piece(
         BlockArrays([rows.block for rows, _, _ in group]),
         slice(first, last + 1) if is_regular else chosen,
     )
+
+
+def lacking(piece: Piece, spans: Sequence[Span]) -> NDArray[np.bool_]:
+    """Return which cutouts of a piece have no value in a column of their blocks."""
+    found = np.ones(piece.n, np.bool_)
+    for span in spans:
+        nulls = span.column.nulls()
+        found[span.within] = False if nulls is None else nulls[span.rows]
+    return found

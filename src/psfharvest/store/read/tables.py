@@ -20,11 +20,11 @@ from psfharvest.core.errors import BadQuery
 from psfharvest.store.column_types import ColumnTypes, column, kind_of, type_of, wider
 from psfharvest.store.manifest.block_arrays import ColumnArrays
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import pieces, search
+from psfharvest.store.read import found_cutouts, pieces
 from psfharvest.store.read.column_builder import ColumnBuilder, ColumnPart, constant, part_of
 from psfharvest.store.read.intervals import Numbers
+from psfharvest.store.read.known_columns import OURS
 from psfharvest.store.read.pieces import Piece
-from psfharvest.store.read.search import OURS
 
 BATCH_SIZE = 1000
 _KINDS = {
@@ -64,7 +64,7 @@ class TableBuilder:
         """Take all that is known of some cutouts, ascending by number, column by column where that can be."""
         found = pieces.of(manifest, numbers)
         if not all(_is_complete(piece) for piece in found) or not _is_in_order(found):
-            for row in search.rows(manifest, numbers):
+            for row in found_cutouts.rows(manifest, numbers):
                 self.add({**row.source, **row.ours})
             return
         self._pack()
@@ -144,7 +144,7 @@ class TableBuilder:
         for name in OURS:
             self._kinds.see(name, ())
         direct = [name for name in names if name != "detector"]
-        given = zip(direct, search.ours(manifest, numbers, direct), strict=True) if direct else ()
+        given = zip(direct, found_cutouts.ours(manifest, numbers, direct), strict=True) if direct else ()
         for name, values in given:
             part = _ours_part(values, _KINDS.get(name, "str"))
             if not part.is_null:
