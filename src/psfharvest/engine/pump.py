@@ -13,7 +13,6 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Callable, Sequence
-from typing import NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,9 +28,9 @@ from psfharvest.core.ports import Fetcher, Keeper
 from psfharvest.engine.archive_limiter import TICK_S
 from psfharvest.engine.examiner import Examiner
 from psfharvest.engine.outage_ledger import OutageLedger
+from psfharvest.engine.retry_notes import RetryNotes
 from psfharvest.engine.share import Share
 from psfharvest.engine.signals import Signals
-from psfharvest.events.model import Retried
 
 UNCLAIMED_MAX = 512
 READY_MAX = 352
@@ -46,14 +45,6 @@ GATHER_FULL = 128
 
 _BROKEN = (Evidence.NONE, Evidence.UNREACHABLE)
 """What a request may meet that was under way while this process did not run."""
-
-
-class _Trouble(NamedTuple):
-    """What is sent again for one reason, in one turn."""
-
-    n: int
-    delay_s: float
-    example: str
 
 
 class Pump:
@@ -98,9 +89,7 @@ class Pump:
         suspicion: Suspicion | None = None,
         fresh_max: int = FRESH_MAX,
     ) -> None:
-        self.retried: Counter[Reason] = Counter()
-        """Transient trouble met so far, by reason."""
-        self._troubles: dict[Reason, _Trouble] = {}
+        self._retry_notes = RetryNotes()
         self._fetcher = fetcher
         self._keeper = keeper
         self._share = share
@@ -132,6 +121,11 @@ class Pump:
     def waiting(self) -> int:
         """Items that wait for another attempt."""
         return len(self._retries) + len(self._ledger) + len(self._deferral) + len(self._examiner)
+
+    @property
+    def retried(self) -> Counter[Reason]:
+        """Transient trouble met so far, by reason."""
+        return self._retry_notes.counts
 
     async def run(self, source: AsyncIterable[Sequence[Item]]) -> None:
         """
@@ -179,7 +173,7 @@ class Pump:
     def refetch(self, items: Sequence[Item], reason: Reason = Reason.NO_PRODUCT) -> None:
         """Ask again for items whose refusal does not hold; call it within `Keeper.keep`, or within a turn."""
         for item in items:
-            self._note_trouble(reason, item)
+            self._retry_notes.note(reason, item)
             self._fresh.append(item)
 
     async def _feed(self, source: AsyncIterable[Sequence[Item]], scope: anyio.CancelScope) -> None:
@@ -283,8 +277,7 @@ class Pump:
 
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
-        if self._troubles:
-            self._tell_troubles()
+        self._retry_notes.tell(self._share)
         if self._share.n_outages != self._ledger.n_outages:
             self._take_back()
         elif self._ledger.is_controlled and self._share.last_passed == self._control:
@@ -324,8 +317,8 @@ class Pump:
     def _take_back(self) -> None:
         for outcome in self._ledger.outage(self._share.n_outages):
             self._fresh.append(outcome.item)
-            self._note_trouble(outcome.reason or Reason.SERVER_ERROR, outcome.item)
-        self._tell_troubles()
+            self._retry_notes.note(outcome.reason or Reason.SERVER_ERROR, outcome.item)
+        self._retry_notes.tell(self._share)
         self._fresh.extend(self._examiner.take_back())
         self._refusals.forget()
         self._deferral.clear()
@@ -342,7 +335,7 @@ class Pump:
                 self._fresh.extend(self._deferral.seen(item.number))
                 continue
             if delivery.n_repeated:  # no attempts: what had died is the connection, not the request
-                self._note_trouble(Reason.RESET, item, n=delivery.n_repeated)
+                self._retry_notes.note(Reason.RESET, item, n=delivery.n_repeated)
             if self._deferral:
                 self._fresh.extend(self._deferral.seen(item.number))
             if delivery.failure is not None:
@@ -369,7 +362,7 @@ class Pump:
         item = delivery.item
         is_interrupted = self._n_interrupted > 0 and failure.evidence in _BROKEN
         if delivery.is_lost or is_interrupted:
-            self._note_trouble(failure.reason, item)
+            self._retry_notes.note(failure.reason, item)
             if not self._examiner.dropped(item):
                 # behind the others, so that the next probe asks for another cutout
                 self._fresh.append(self._ledger.refunded(item))
@@ -387,20 +380,8 @@ class Pump:
         if isinstance(verdict, Final):
             self._ledger.hold(Outcome(item, verdict.state, attempts, reason=failure.reason, detail=failure.detail))
             return
-        self._note_trouble(failure.reason, item, verdict.delay_s)
+        self._retry_notes.note(failure.reason, item, verdict.delay_s)
         heapq.heappush(self._retries, (now + verdict.delay_s, item.number, item._replace(attempts=attempts)))
-
-    def _note_trouble(self, reason: Reason, item: Item, delay_s: float = 0.0, n: int = 1) -> None:
-        self.retried[reason] += n
-        known = self._troubles.get(reason, _Trouble(0, 0.0, item.uri))
-        self._troubles[reason] = _Trouble(known.n + n, max(known.delay_s, delay_s), known.example)
-
-    def _tell_troubles(self) -> None:
-        troubles, self._troubles = self._troubles, {}
-        for reason, trouble in troubles.items():
-            self._share.emit(
-                Retried, n=trouble.n, reason=reason.value, delay_s=trouble.delay_s, example=trouble.example
-            )
 
     def _admit(self, now: float) -> None:
         budget = self._budget(self._fetcher.exposed() + len(self._ready) + self._writing)

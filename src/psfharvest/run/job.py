@@ -19,8 +19,9 @@ from psfharvest.engine.share import Share
 from psfharvest.events.hub import Listener
 from psfharvest.run.disk import in_thread, in_threads
 from psfharvest.run.line_stream import LineStream, is_read_once
+from psfharvest.run.lost_claims import mend_tail
 from psfharvest.run.planner import Uris
-from psfharvest.run.run import CONTROLS_MAX, Run, lost_words, settings_of
+from psfharvest.run.run import CONTROLS_MAX, Run, settings_of
 from psfharvest.run.targets import What, as_uris, ask_for, queries_of, targets_of
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
@@ -28,7 +29,6 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import refuse_parts
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read.account import account
-from psfharvest.store.recover import mend, presence
 from psfharvest.store.staging import StagingFolder
 
 VIAS = ("auto", "file", "bundle")
@@ -159,7 +159,7 @@ class Job:
         suspicion = await in_thread(_suspicion, manifest, self.accept | self.session.known_names)
         before = manifest.counts()
         await in_thread(manifest.reopen, [State(name) for name in self.retry_states])
-        note = await in_thread(_mend_tail, self.folder, manifest)
+        note = await in_thread(mend_tail, self.folder, manifest)
         opened = await in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
             in_threads(closing(opened)) as sink,
@@ -204,14 +204,6 @@ def _suspicion(manifest: Manifest, accept: frozenset[str]) -> Suspicion:
     with manifest.transaction():
         manifest.set(**settings_of(suspicion))
     return suspicion
-
-
-def _mend_tail(folder: Path, manifest: Manifest) -> list[str]:
-    """Mend the file that the sink goes on in, where it was cut or removed; return what to say of it."""
-    path = presence.cut_tail(folder, manifest)
-    if not path:
-        return []
-    return [lost_words(len(mend.take_back(folder, manifest, (), [path])), path)]
 
 
 def _finished(folder: Path, wanted: Sequence[Target], retry_states: Sequence[str], error: SinkError) -> Report:

@@ -33,13 +33,12 @@ from psfharvest.engine.share import Share
 from psfharvest.events.histogram import Histogram
 from psfharvest.run.chronicle import Chronicle
 from psfharvest.run.disk import Disk
+from psfharvest.run.lost_claims import find_lost
 from psfharvest.run.planner import TargetReader, Uris
 from psfharvest.store.manifest import targets
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.tally import Counted
 from psfharvest.store.manifest.targets import Target
-from psfharvest.store.recover import mend, presence
-from psfharvest.store.recover.numbered_files import Lost
 from psfharvest.store.sink_kinds import Sink
 from psfharvest.version import __version__
 
@@ -351,32 +350,14 @@ class Run:
         return ""
 
     async def _find_lost(self) -> None:
-        """Make what is gone from the folder pending again, beside the rest of the run."""
-        disk = Disk()  # of its own: a look at a million files must not hold up the storing
-        n_lost = 0
-        example = ""
-        reader: Manifest | None = None
-        try:
-            reader = await disk.do(Manifest.read, self.folder)
-            pages = await disk.do(presence.lost, self.folder, reader)
-            while (page := await disk.do(next, pages, None)) is not None:
-                if page.numbers:
-                    numbers = await self._disk.do(self._take_back, page)
-                    self._tell_settled()
-                    n_lost, example = n_lost + len(numbers), example or page.path
-                    await self._targets.again(numbers)
-        except LocalError as error:
-            self._notes.append(f"the folder could not be compared with its manifest: {error}")
-        finally:
-            if reader is not None:
-                with anyio.CancelScope(shield=True):
-                    await disk.do(reader.close)
-            self._targets.end_search()
-            if n_lost:
-                self._notes.append(lost_words(n_lost, example))
+        async def again(numbers: Sequence[int]) -> None:
+            self._tell_settled()
+            await self._targets.again(numbers)
 
-    def _take_back(self, page: Lost) -> list[int]:
-        return mend.take_back(self.folder, self.manifest, page.numbers, [page.path] if page.path else [])
+        try:
+            await find_lost(self.folder, self.manifest, self._disk, note=self._notes.append, on_taken_back=again)
+        finally:
+            self._targets.end_search()
 
     async def _hear_cancellation(self) -> None:
         """Wait no longer for a locked manifest once the run is cancelled, also in work that is shielded."""
@@ -455,12 +436,6 @@ class Run:
 def settings_of(suspicion: Suspicion) -> dict[str, str]:
     """Return what of a suspicion a folder keeps: what is accepted, and of what cutouts have come."""
     return {"accept": json.dumps(sorted(suspicion.accepted)), "proven": json.dumps(sorted(suspicion.proven))}
-
-
-def lost_words(n: int, path: str) -> str:
-    """Return the note of a run that found stored cutouts gone."""
-    where = f" ({path})" if path else ""
-    return f"{n:,} stored cutouts were gone or cut short{where}, and were asked for again"
 
 
 def _fitting(outcomes: Sequence[Outcome], room: int) -> list[Outcome]:

@@ -80,6 +80,12 @@ def pages(page_after: Callable[[int], list[Any]], size: int, *, after: int = 0) 
         after = rows[-1][0]
 
 
+def execute_all(db: sqlite3.Connection, statements: str) -> None:
+    """Execute statements one by one, each but the last ended by a semicolon and a line break."""
+    for statement in statements.split(";\n"):
+        db.execute(statement)
+
+
 def is_lock(error: BaseException | None) -> bool:
     """Return True when a statement failed since another connection holds a lock."""
     code: int = getattr(error, "sqlite_errorcode", None) or 0

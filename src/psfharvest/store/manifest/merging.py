@@ -21,10 +21,18 @@ from typing import Any, NamedTuple, Self
 
 from psfharvest.core.errors import ManifestError
 from psfharvest.core.model import Item
-from psfharvest.store.manifest import database, items, merge_targets, settings, snapshot, sources, spans
+from psfharvest.store.manifest import (
+    database,
+    items,
+    merge_intake,
+    merge_targets,
+    settings,
+    snapshot,
+    sources,
+)
 from psfharvest.store.manifest import merge_statements as sql
 from psfharvest.store.manifest import place as places
-from psfharvest.store.manifest.connection import immediate
+from psfharvest.store.manifest.connection import execute_all, immediate
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import MANIFEST_NAME, SIDES, Place
 
@@ -171,30 +179,8 @@ class MergedManifest:
         filled in sorted at the end.
         """
         with self._transaction() as db:
-            _run_all(db, sql.MAKE_WORKING)
-            shift = db.execute("SELECT coalesce(max(n), 0) FROM main.item").fetchone()[0]
-            if not is_disjoint:
-                db.execute(sql.FIND_KNOWN)
-                db.execute(sql.FIND_RENAMED)
-            is_any_known = self._is_any("merge_number")
-            numbering = sql.SHIFTED
-            if is_any_known or self._is_any("merge_renamed") or db.execute(sql.HAS_HOLES).fetchone()[0]:
-                numbering = sql.LISTED
-                db.execute(sql.NUMBER_NEW, {"shift": shift})
-            self._take_sources(all_of_them=not is_any_known)
-            self._take_items(numbering, shift)
-            if is_any_known:
-                spans.cover(db)
-            else:
-                db.execute(sql.TAKE_SPANS, {"items": shift, "sources": self._source_shift})
-            if is_disjoint:
-                db.execute(sql.MAKE_NAMES)
-            self._take_names("merge_name" if is_disjoint else "main.name", numbering, shift)
-            self._find_claims(numbering, shift)
-            merge_targets.take(db)
-            self._take_runs()
-            self._take_checks()
-            settings.put(self._db, **{STATE: json.dumps({**self.state, **state})})
+            merge_intake.take_in(db, is_disjoint=is_disjoint)
+            settings.put(db, **{STATE: json.dumps({**self.state, **state})})
 
     def shards(self) -> list[SourceShard]:
         """Return the source's shards of which something is still to be taken, ascending."""
@@ -245,7 +231,7 @@ class MergedManifest:
         places = list(places)
         with self._transaction() as db:
             db.executemany(
-                self._outcome_sql("t.new", ":shard", ":place", sql.TAKEN.format("t.old = :old")),
+                merge_intake.outcome_sql(db, "t.new", ":shard", ":place", sql.TAKEN.format("t.old = :old")),
                 [placed._asdict() for placed in places],
             )
             db.executemany("DELETE FROM merge_taking WHERE old = ?", [(placed.old,) for placed in places])
@@ -258,7 +244,7 @@ class MergedManifest:
         new, source = ("t.new", sql.TAKEN.format("t.shard = :old")) if is_listed else ("o.n + :shift", sql.STORED)
         with self._transaction() as db:
             n = db.execute(
-                self._outcome_sql(new, ":new", "o.place", source), {**stretch, "new": as_number}
+                merge_intake.outcome_sql(db, new, ":new", "o.place", source), {**stretch, "new": as_number}
             ).rowcount
             if is_listed:
                 db.execute("DELETE FROM merge_taking WHERE shard = ?", (number,))
@@ -292,12 +278,12 @@ class MergedManifest:
                 db.execute(sql.FILL_NAMES)
             for table in sql.WORKING:
                 db.execute(f"DROP TABLE IF EXISTS {table}")
-            _run_all(db, sql.COUNT)
+            execute_all(db, sql.COUNT)
             merge_targets.complete(db)
             columns = merge_targets.columns_of(db, "run", "n")
             db.execute(f"CREATE TEMP TABLE runs AS SELECT {columns} FROM run ORDER BY started_at, n")  # noqa: S608
             db.execute("DELETE FROM run")
-            _run_all(db, sql.FORGET)
+            execute_all(db, sql.FORGET)
             db.execute(f"INSERT INTO run ({columns}) SELECT {columns} FROM runs ORDER BY rowid")  # noqa: S608
             db.execute("DROP TABLE runs")
             settings.drop(db, STATE)
@@ -307,82 +293,10 @@ class MergedManifest:
         if any(self._at.side(side).exists() for side in ("-wal", "-journal")):
             raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same again")
 
-    def _take_sources(self, *, all_of_them: bool) -> None:
-        """Take in blocks of catalogue rows as they are: their rows' numbers are shifted."""
-        shift = sources.last(self._db)
-        self._db.execute(
-            "INSERT OR IGNORE INTO main.layout (detector, columns) SELECT detector, columns FROM s.layout"
-        )
-        where = "" if all_of_them else sql.WANTED_BLOCKS
-        self._db.execute(
-            "INSERT INTO main.block (first, n, layout, data) SELECT b.first + :shift, b.n, "  # noqa: S608
-            "(SELECT g.n FROM s.layout old JOIN main.layout g ON g.detector = old.detector "
-            "AND g.columns = old.columns "
-            f"WHERE old.n = b.layout), b.data FROM s.block b {where}",
-            {"shift": shift},
-        )
-        self._source_shift = shift
-        self._db.execute(sql.GIVE_SOURCES, {"shift": shift})
-
-    def _take_items(self, numbering: sql.Numbering, shift: int) -> None:
-        columns = merge_targets.columns_of(self._db, "item", "n", "copy", "source")
-        new, join, copy = (part.format("si") for part in numbering)
-        self._db.execute(
-            f"INSERT INTO main.item (n, copy, source, {columns}) "  # noqa: S608
-            f"SELECT {new}, {copy}, si.source + :sources, {columns} FROM s.item si {join} ORDER BY si.n",
-            {"shift": shift, "sources": self._source_shift},
-        )
-
-    def _take_names(self, table: str, numbering: sql.Numbering, shift: int) -> None:
-        new, join, _ = (part.format("sn") for part in numbering)
-        self._db.execute(
-            f"INSERT INTO {table} SELECT sn.digest, {new} FROM s.name sn {join}",  # noqa: S608
-            {"shift": shift},
-        )
-
-    def _find_claims(self, numbering: sql.Numbering, shift: int) -> None:
-        """Note what is to be claimed once its bytes are stored, and take in all other outcomes."""
-        db = self._db
-        if numbering is sql.SHIFTED:
-            db.execute(sql.FIND_WHOLE_SHARDS, {"shift": shift})
-            db.execute(sql.TAKE_FILES, {"shift": shift})
-            db.execute(self._outcome_sql("o.n + :shift", "o.shard", "o.place", sql.UNSTORED), {"shift": shift})
-        else:
-            db.execute(sql.FIND_TAKING)
-            db.execute(sql.FIND_SHARDS)
-            db.execute(self._outcome_sql("t.new", "o.shard", "o.place", sql.TAKEN.format("o.state <> 'done'")))
-            db.execute("DELETE FROM merge_taking WHERE old IN (SELECT n FROM s.outcome WHERE state <> 'done')")
-
-    def _outcome_sql(self, new: str, shard: str, place: str, source: str) -> str:
-        columns = merge_targets.columns_of(self._db, "outcome", "n", "shard", "place")
-        chosen = ", ".join(f"o.{column}" for column in columns.split(", "))
-        return (
-            f"INSERT OR REPLACE INTO main.outcome (n, shard, place, {columns}) "  # noqa: S608
-            f"SELECT {new}, {shard}, {place}, {chosen} FROM {source}"
-        )
-
     def _stretch(self, number: int) -> dict[str, int | None]:
         """Return a shard's number, shift, and its first and last item in the source."""
         shift, low, high = self._db.execute(sql.STRETCH, (number,)).fetchone()
         return {"old": number, "shift": shift, "low": low, "high": high}
-
-    def _take_runs(self) -> None:
-        columns = merge_targets.columns_of(self._db, "run", "n")
-        same = " AND ".join(f"g.{column} IS r.{column}" for column in columns.split(", "))
-        self._db.execute(
-            f"INSERT INTO main.run ({columns}) SELECT {columns} FROM s.run r "  # noqa: S608
-            f"WHERE NOT EXISTS (SELECT 1 FROM main.run g WHERE {same}) ORDER BY n"
-        )
-
-    def _take_checks(self) -> None:
-        """Add which deviations of cutouts the source accepts, and of what it has proof that checks are right."""
-        for name in ("accept", "proven"):
-            values = {*json.loads(self._setting(name) or "[]"), *json.loads(self.source_setting(name) or "[]")}
-            if values:
-                settings.put(self._db, **{name: json.dumps(sorted(values))})
-
-    def _is_any(self, table: str) -> bool:
-        return self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
 
     def _setting(self, name: str, absent: Any = None) -> Any:
         return settings.get(self._db, name, absent)
@@ -430,8 +344,3 @@ def _copy(folder: Path, target: Path) -> None:
             db.backup(copy)
         finally:
             copy.close()
-
-
-def _run_all(db: sqlite3.Connection, statements: str) -> None:
-    for statement in statements.split(";\n"):
-        db.execute(statement)

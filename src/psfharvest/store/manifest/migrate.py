@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from psfharvest.core.errors import ManifestError
-from psfharvest.store.manifest.connection import immediate
+from psfharvest.store.manifest.connection import execute_all, immediate
 from psfharvest.store.manifest.schema import (
     APPLICATION_ID,
     FIRST_TABLES,
@@ -56,8 +56,7 @@ def check(db: Connection, path: Path) -> None:
 
 def create(db: Connection) -> None:
     """Make all tables and the view; within a transaction."""
-    for statement in FIRST_TABLES.split(";\n"):
-        db.execute(statement)
+    execute_all(db, FIRST_TABLES)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for migration in MIGRATIONS:
         apply(db, migration)
