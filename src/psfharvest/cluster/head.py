@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from psfharvest.cluster.scheduler_link import CALL_S, GONE_S, SchedulerLink
 from psfharvest.cluster.task_queue import TaskQueue
 from psfharvest.cluster.tasks import PartTask, PlanTask, Watch
 from psfharvest.cluster.worker import Task
+from psfharvest.concurrency.thread_work import to_its_end
 from psfharvest.core.errors import ArchiveDown, BadInput, FolderRefused, LocalError, SinkError
 from psfharvest.core.model import Progress, Report, Tally
 from psfharvest.events.hub import Voice
@@ -283,8 +285,8 @@ async def merge_or_wait(folder: Path) -> None:
     has_waited = False
     while not is_harvest(folder) or (folder / PARTS_NAME).exists():
         try:
-            steps = await anyio.to_thread.run_sync(merge_parts, folder)
-            while await anyio.to_thread.run_sync(next, steps, None) is not None:
+            steps = await to_its_end(partial(merge_parts, folder))
+            while await to_its_end(partial(next, steps, None)) is not None:
                 pass
         except (FolderRefused, LocalError):
             is_held = await anyio.to_thread.run_sync(holder, folder) is not None

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psfharvest.concurrency.thread_work import in_any_case
 from psfharvest.core.catalog.detectors import OF_INSTRUMENT, Detector, holder
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadURI
@@ -77,7 +78,7 @@ async def fill(
                 if watch is not None:
                     watch(filled)
         finally:
-            await disk.do(manifest.close)
+            await in_any_case(manifest.close)
     return filled
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import anyio
-import anyio.to_thread
 
+from psfharvest.concurrency.thread_work import in_any_case, to_its_end
 from psfharvest.filesystem.failures import refused_as_sink_error
 
 P = ParamSpec("P")
@@ -51,28 +52,24 @@ class Disk:
             finally:
                 self.busy_s += time.perf_counter() - began_at
 
-        return await anyio.to_thread.run_sync(timed, limiter=self._one)
+        return await to_its_end(timed, self._one)
 
 
 @asynccontextmanager
 async def in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and leave a context off the event loop: closing a folder may take the disk a while."""
-    with ExitStack() as stack:
-        entered = await in_thread(stack.enter_context, context)
-        leave = stack.pop_all()
+    stack = ExitStack()
     try:
-        yield entered
-    except BaseException as error:
-        with anyio.CancelScope(shield=True):
-            await in_thread(leave.__exit__, type(error), error, error.__traceback__)
+        yield await in_thread(stack.enter_context, context)
+    except BaseException as error:  # also a cancellation while it was entered
+        await in_any_case(partial(_translated, stack.__exit__, type(error), error, error.__traceback__))
         raise
-    with anyio.CancelScope(shield=True):
-        await in_thread(leave.close)
+    await in_any_case(partial(_translated, stack.close))
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Return what `work` returns, off the event loop; raises as `Disk.do` does."""
-    return await anyio.to_thread.run_sync(lambda: _translated(work, *args, **named))
+    return await to_its_end(lambda: _translated(work, *args, **named))
 
 
 def _translated(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -29,6 +29,7 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.place import refuse_parts
 from psfharvest.store.manifest.targets import Target
 from psfharvest.store.read.account import account
+from psfharvest.store.sink_kinds import Sink
 from psfharvest.store.staging import StagingFolder
 
 VIAS = ("auto", "file", "bundle")
@@ -160,9 +161,8 @@ class Job:
         before = manifest.counts()
         await in_thread(manifest.reopen, [State(name) for name in self.retry_states])
         note = await in_thread(mend_tail, self.folder, manifest)
-        opened = await in_thread(folders.open_sink, self.folder, manifest, self.settings)
         async with (
-            in_threads(closing(opened)) as sink,
+            in_threads(_opened_sink(self.folder, manifest, self.settings)) as sink,
             in_threads(closing(StagingFolder(self.folder))) as staging,
         ):
             return await Run(
@@ -224,3 +224,10 @@ def _finished(folder: Path, wanted: Sequence[Target], retry_states: Sequence[str
     if report.pending or retried or report.lacking or not (is_known and report.is_fully_asked):
         raise error
     return replace(report, stopped="", notes=(f"nothing was left to do, though: {error}",))
+
+
+@contextmanager
+def _opened_sink(folder: Path, manifest: Manifest, settings: Settings) -> Iterator[Sink]:
+    """Open the folder's sink, and close it."""
+    with closing(folders.open_sink(folder, manifest, settings)) as sink:
+        yield sink
