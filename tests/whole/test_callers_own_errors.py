@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from psfharvest import Archive, BadInput, Query, blocking
+from psfharvest import Archive, ArchiveDown, BadInput, Harvest, Query, RetryPolicy, blocking
 from psfharvest.core.model import Progress
 from psfharvest.simulator import Fault, Settings, Simulator
 
@@ -25,6 +26,10 @@ URI = (
 
 class Own(Exception):
     """The caller's."""
+
+
+class Stop(BaseException):
+    """The caller's, and no mere error."""
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +105,6 @@ def test_the_same_without_await(simulator: Simulator, tmp_path: Path, caplog: py
 async def test_an_interrupt_in_a_display_passes(simulator: Simulator, tmp_path: Path) -> None:
     """A callback may end the work by what is no mere error; and one that must be awaited is refused."""
 
-    class Stop(BaseException):
-        pass
-
     def stop(_: Progress) -> None:
         raise Stop
 
@@ -130,6 +132,100 @@ async def test_what_a_source_raises_comes_out_bare(
     async with Archive(simulator.url) as archive:
         with pytest.raises(Own, match="mine"):
             await (stream(archive) if name == "stream" else archive.harvest(make(), tmp_path / "stars"))
+
+
+async def cancelled_task() -> None:
+    """Await a task of the caller's own that somebody has cancelled."""
+    task = asyncio.create_task(asyncio.sleep(PATIENCE_S))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def uris_of_a_cancelled_task() -> AsyncIterator[str]:
+    yield URI
+    await cancelled_task()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", ["stream", "harvest"])
+async def test_the_cancellation_of_a_sources_own_task_is_its_error(
+    simulator: Simulator, tmp_path: Path, name: str
+) -> None:
+    """It ends neither the list as if it were whole nor the work as if it were done; what came before is kept."""
+    came = []
+
+    async def stream(archive: Archive) -> None:
+        async with archive.stream(uris_of_a_cancelled_task()) as cutouts:
+            async for cutout in cutouts:
+                came.append(cutout.uri)
+
+    with anyio.fail_after(PATIENCE_S):
+        async with Archive(simulator.url) as archive:
+            with pytest.raises(asyncio.CancelledError):
+                await (
+                    stream(archive)
+                    if name == "stream"
+                    else archive.harvest(uris_of_a_cancelled_task(), tmp_path / "stars")
+                )
+    if name == "harvest":
+        with Harvest(tmp_path / "stars") as stars:
+            came = list(stars.table()["uri"])
+            assert not stars.status().is_fully_asked
+    assert [URI] == came
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("when", ["request", "response"])
+async def test_the_cancellation_of_a_hooks_own_task_is_its_error(
+    simulator: Simulator, tmp_path: Path, name: str, when: str
+) -> None:
+    """No verb takes it for an answer of the archive's, nor for its own end."""
+
+    async def hook(_: object) -> None:
+        await cancelled_task()
+
+    with anyio.fail_after(PATIENCE_S):
+        async with (
+            httpx.AsyncClient(event_hooks={when: [hook]}) as client,
+            Archive(simulator.url, client=client) as archive,
+        ):
+            with pytest.raises(asyncio.CancelledError):
+                await verb(archive, name, tmp_path)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("mine"), Stop("mine")], ids=repr)
+@pytest.mark.parametrize("name", ["stream", "harvest"])
+def test_what_is_no_mere_error_of_a_source_comes_out_without_await(
+    simulator: Simulator, tmp_path: Path, error: BaseException, name: str
+) -> None:
+    """The thread that reads it must not end in silence: nobody would be told, and the call would wait for ever."""
+
+    def source() -> Iterator[str]:
+        yield URI
+        raise error
+
+    with blocking.Archive(simulator.url) as archive, pytest.raises(type(error)):
+        list(archive.stream(source())) if name == "stream" else archive.harvest(source(), tmp_path / "stars")
+
+
+async def test_a_streams_error_comes_out_bare_beside_its_progress(simulator: Simulator) -> None:
+    """The count that the progress needs fails, too, and says nothing of it."""
+
+    async def read(archive: Archive) -> None:
+        async with archive.stream(QUERY, suffixes=["flt"], progress=lambda _: None) as cutouts:
+            async for _ in cutouts:
+                pass
+
+    simulator.faults = [Fault("status", service="query", code=404)]
+    try:
+        with anyio.fail_after(PATIENCE_S):
+            async with Archive(simulator.url, retry=RetryPolicy(patience_s=0.0)) as archive:
+                with pytest.raises(ArchiveDown):
+                    await read(archive)
+    finally:
+        simulator.faults = []
 
 
 @pytest.mark.parametrize("error", [Own("mine"), ExceptionGroup("mine", [Own("1"), Own("2")])], ids=["one", "group"])

@@ -21,6 +21,7 @@ import anyio
 import anyio.lowlevel
 from anyio.from_thread import BlockingPortal
 
+from psfharvest.concurrency.threaded_iterator import Carried
 from psfharvest.core.errors import BadInput
 
 GRACE_S = 0.25
@@ -184,11 +185,13 @@ class Call(Generic[T]):
 
         Raises
         ------
-        Exception
+        BaseException
             What the work raised.
         BadInput
             When it was cancelled.
         """
+        if isinstance(self._error, Carried):
+            raise self._error.error
         if self._error is not None:
             raise self._error
         if not self._result:

@@ -20,8 +20,16 @@ READ_AHEAD = 2000
 T = TypeVar("T")
 
 
+class Carried(Exception):
+    """Raised in an event loop in the place of an error that would end the loop, such as `SystemExit`."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
 async def read_aside(given: Iterable[T]) -> AsyncGenerator[T, None]:
-    """Yield what an iterable gives, and raise what it raises."""
+    """Yield what an iterable gives, and raise what it raises; `Carried` for what is no `Exception`."""
     reader = _Reader(given)
     threading.Thread(target=reader.read, name="psfharvest-reader", daemon=True).start()
     try:
@@ -52,8 +60,8 @@ class _Reader(Generic[T]):
                     if self._is_unwanted:
                         return
                     self._call_soon(self._send, (item,))
-            except Exception as error:  # noqa: BLE001 - raised where it is read
-                self.error = error
+            except BaseException as error:  # noqa: BLE001 - raised where it is read
+                self.error = error if isinstance(error, Exception) else Carried(error)
             self._call_soon(self._send, None)
 
     async def next(self) -> tuple[T] | None:

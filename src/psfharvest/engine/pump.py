@@ -17,6 +17,7 @@ from collections.abc import AsyncIterable, Callable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.aclosing import closing
 from psfharvest.core.errors import LocalError
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Outcome, Reason, RetryPolicy, State
@@ -108,13 +109,12 @@ class Pump:
         self._deferral = Deferral()
         self._examiner = Examiner(suspicion, share, fetcher.recall)
         self._control = share.controls_begun
-        self._gaps_s = 0.0
         self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
         self._unwanted: set[int] = set()  # numbers of items that nobody waits for any more
         self._is_recall_due = False
         self._is_fed = self._has_room = False
-        self._error: Exception | None = None
-        self._began_at = 0.0
+        self._error: BaseException | None = None
+        self._gaps_s = self._began_at = 0.0
         self._signals = Signals()
 
     @property
@@ -187,8 +187,10 @@ class Pump:
                         await self._signals.room.wait()
         except LocalError as error:
             self._stop(error, scope)
-        except Exception as error:  # noqa: BLE001 - raised by run(), once what the source gave is kept
-            self._error = self._error or error
+        except BaseException as error:
+            if not is_error(error):
+                raise
+            self._error = self._error or error  # raised by run(), once what the source gave is kept
         self._is_fed = True
         self.wake()
 
@@ -225,7 +227,7 @@ class Pump:
             except Exception as error:  # noqa: BLE001 - the first error is the one to tell
                 self._error = self._error or error
 
-    def _stop(self, error: Exception, scope: anyio.CancelScope) -> None:
+    def _stop(self, error: BaseException, scope: anyio.CancelScope) -> None:
         self._error = self._error or error
         scope.cancel()
 
@@ -256,8 +258,10 @@ class Pump:
             failure = await self._fetcher.control()
             is_answered = True
             self._share.controlled(failure)
-        except Exception as error:  # noqa: BLE001 - raised by run(), without an exception group
-            self._stop(error, scope)
+        except BaseException as error:
+            if not is_error(error):
+                raise
+            self._stop(error, scope)  # raised by run(), without an exception group
         finally:
             if not is_answered:
                 self._share.control_dropped()

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.errors import ArchiveDown, DeadlinePassed
 from psfharvest.core.model import Item, Outcome, Reason, RetryPolicy
 from psfharvest.core.policy.deadlines import DeadlineQueue
@@ -60,9 +61,9 @@ class _Caller:
         """When it was first found waiting in an outage, gaps of the clock left out: its patience begins then."""
         self.ended = ended
         self.outcome: Outcome | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
-    def wake(self, outcome: Outcome | None, error: Exception | None) -> None:
+    def wake(self, outcome: Outcome | None, error: BaseException | None) -> None:
         """End its wait; one that was cancelled in this very turn is done with it already."""
         self.outcome, self.error = outcome, error
         if not self.ended.done():
@@ -186,7 +187,7 @@ class SingleRequests:
         self._start_task(self._run, "psfharvest-fetch")
 
     async def _run(self) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         assert self._scope is not None  # noqa: S101 - made by _start
         try:
             with self._scope:
@@ -201,8 +202,10 @@ class SingleRequests:
                     fresh_max=BATCH_SIZE,
                 )
                 await self._pump.run(self._items())
-        except Exception as raised:  # noqa: BLE001 - raised to everybody that waits
-            error = raised
+        except BaseException as raised:
+            if not is_error(raised):
+                raise
+            error = raised  # raised to everybody that waits
         finally:
             self._pump, self._scope = None, None
             self._ended.set()
@@ -288,7 +291,7 @@ class SingleRequests:
             if self._by_number.pop(flight.number, None) is not None and self._pump is not None:
                 self._pump.discard(flight.number)
 
-    def _end(self, flight: _Flight, outcome: Outcome | None, error: Exception | None) -> None:
+    def _end(self, flight: _Flight, outcome: Outcome | None, error: BaseException | None) -> None:
         self._flights.pop(flight.uri, None)
         self._new.discard(flight)
         for caller in flight.callers:

@@ -9,6 +9,7 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Item, Outcome, Progress, State, Tally
@@ -53,7 +54,7 @@ class CutoutStream:
         self.states: Counter[State] = Counter()
         self._ahead = ahead
         self._outcomes: deque[Outcome] = deque()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._is_over = False
         self._news = anyio.Event()
         self._room = anyio.Event()
@@ -93,12 +94,14 @@ class CutoutStream:
     async def fill(self, pump: Pump, source: AsyncIterable[Sequence[Item]]) -> None:
         """Run a pump into this stream; what stops it is raised where the stream is read."""
         self._made_room = pump.wake
-        error: Exception | None = BadInput("this stream was left: read it within its 'async with' block")
+        error: BaseException | None = BadInput("this stream was left: read it within its 'async with' block")
         try:
             await pump.run(source)
             error = None
-        except Exception as raised:  # noqa: BLE001 - raised by __anext__
-            error = raised
+        except BaseException as raised:
+            if not is_error(raised):
+                raise
+            error = raised  # raised by __anext__
         finally:
             self._error, self._is_over = error, True
             self._news.set()

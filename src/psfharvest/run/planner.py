@@ -17,6 +17,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from psfharvest.archive.catalog.listing import Listing, PartRows, id_range
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.core.catalog.query import Query, replace_query
 from psfharvest.core.errors import BadInput
@@ -96,8 +97,8 @@ class TargetReader:
         self._again_taken = anyio.Event()
         self._is_searching = False
         self._is_over = False
-        self._error: Exception | None = None
-        self._pour_error: Exception | None = None
+        self._error: BaseException | None = None
+        self._pour_error: BaseException | None = None
         self._news = anyio.Event()
         self._room = anyio.Event()
 
@@ -112,8 +113,10 @@ class TargetReader:
                 await self._disk.do(targets.complete, self._manifest, target)
                 self.n_left -= 1
                 self._on_asked(target, (), is_complete=True)
-        except Exception as error:  # noqa: BLE001 - raised by items()
-            self._error = error
+        except BaseException as error:
+            if not is_error(error):
+                raise
+            self._error = error  # raised by items()
         self._is_over = True
         self._notify()
 
@@ -238,7 +241,7 @@ class TargetReader:
 
     async def _ask_stream(self, target: Target) -> None:
         send, receive = anyio.create_memory_object_stream[str](uri_lists.BATCH_LINES)
-        error: Exception | None = None
+        error: BaseException | None = None
         async with anyio.create_task_group() as group, receive:
             group.start_soon(self._pour, self._streams[target.n], send)
             try:
@@ -255,8 +258,10 @@ class TargetReader:
     async def _pour(self, uris: Uris, send: MemoryObjectSendStream[str]) -> None:
         try:
             await uri_lists.pour(uris, send)
-        except Exception as error:  # noqa: BLE001 - the caller's own, raised once the rest is done
-            self._pour_error = error
+        except BaseException as error:
+            if not is_error(error):
+                raise
+            self._pour_error = error  # the caller's own, raised once the rest is done
 
     async def _add_lines(self, target: Target, batch: UriBatch) -> None:
         def add() -> list[Item]:

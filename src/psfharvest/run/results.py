@@ -17,6 +17,7 @@ import anyio.to_thread
 from psfharvest.archive.catalog.rows import Rows
 from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.session import load_modules
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core import ranges
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.catalog.query import Query
@@ -140,8 +141,13 @@ def html_table(rows: Iterable[tuple[str, str]]) -> str:
 async def watch_stream(
     cutouts: CutoutStream, watch: Callable[[Progress], object], expect: Callable[[], Awaitable[int | None]]
 ) -> None:
-    """Show a stream's progress until it is cancelled."""
-    expected = await expect()
+    """Show a stream's progress until it is cancelled; without a total where that cannot be had."""
+    expected = None
+    try:
+        expected = await expect()
+    except BaseException as error:  # the stream meets it, too, and tells it
+        if not is_error(error):
+            raise
     while True:
         watch(stream_progress(cutouts.states, expected))
         await anyio.sleep(WATCH_S)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import anyio
 
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.errors import AllRefused, ArchiveDown, LocalError
 from psfharvest.core.model import (
     BadLine,
@@ -185,15 +186,21 @@ class Run:
             stopped = f"error ({type(error).__name__})"
             raise
         finally:
+            await self._end(stopped)
+        return self.report(stopped)
+
+    async def _end(self, stopped: str) -> None:
+        """Record and announce the end of the run."""
+        try:
             with anyio.CancelScope(shield=True):
                 await self._close_run(stopped)
+        finally:
             if self.watch is not None:
                 self.watch(self.progress())  # so that the last look is the final state
             self._tell_settled()
             self._chronicle.ended(self.report(stopped))
-            with anyio.CancelScope(shield=True), suppress(LocalError):
-                await self._disk.do(self._write_history)  # the note of its end
-        return self.report(stopped)
+        with anyio.CancelScope(shield=True), suppress(LocalError):
+            await self._disk.do(self._write_history)  # the note of its end
 
     def report(self, stopped: str) -> Report:
         """Return the account as it stands."""
@@ -307,14 +314,16 @@ class Run:
         )
 
     async def _work(self) -> str:
-        error: Exception | None = None
+        error: BaseException | None = None
 
         async def beside(task: Callable[..., Awaitable[None]], *args: Any) -> None:
             nonlocal error
             try:
                 await task(*args)
-            except Exception as raised:  # noqa: BLE001 - raised below, without an exception group
-                error = error or raised
+            except BaseException as raised:
+                if not is_error(raised):
+                    raise
+                error = error or raised  # raised below, without an exception group
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
@@ -336,7 +345,7 @@ class Run:
             group.cancel_scope.cancel()
         return await self._stopped_by(error)
 
-    async def _stopped_by(self, error: Exception | None) -> str:
+    async def _stopped_by(self, error: BaseException | None) -> str:
         """Return what the account says of how the work ended; raise what is no end of a run."""
         if isinstance(error, ByteLimit):
             self._notes.append(f"stopped at {self.manifest.tally().bytes:,} bytes: the limit is {self.max_bytes:,}")
@@ -368,13 +377,8 @@ class Run:
                 self.manifest.stop_waiting()
 
     async def _close_run(self, stopped: str) -> None:
-        def close() -> None:
-            with self.manifest.transaction():
-                self._note_run(stopped=stopped)
-                self._chronicle.write()
-
         try:
-            await self._disk.do(close)
+            await self._disk.do(self._write_history, stopped=stopped)
         except LocalError:
             if stopped in ("", "archive_down", "all_refused"):  # else an error or a cancellation goes first
                 raise
@@ -393,8 +397,10 @@ class Run:
             await anyio.sleep_until(due_at)
             loop_lag_s = max(0.0, anyio.current_time() - due_at)
 
-    def _write_history(self) -> None:
+    def _write_history(self, **of_run: Any) -> None:
         with self.manifest.transaction():
+            if of_run:
+                self._note_run(**of_run)
             self._chronicle.write()
 
     def _tell_start(self) -> None:

@@ -30,6 +30,7 @@ from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
 from psfharvest.archive.fetch.verify import deliver, deliver_at_once, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
+from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core import bundle_page
 from psfharvest.core.aclosing import closing
 from psfharvest.core.fits import datauri, fitscheck
@@ -130,7 +131,7 @@ class BundleFetcher:
         self._trials: list[_Bundle] = []
         self._outbox: deque[Delivery] = deque()
         self._taken = anyio.Event()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self.bundles = 0
         self.cutouts = 0
         """Bundles begun, and whole cutouts handed on from them."""
@@ -266,8 +267,10 @@ class BundleFetcher:
                 self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
             await self._hand_on(bundle)
             self._under_way.remove(bundle)
-        except Exception as error:  # noqa: BLE001 - raised by take(), without an exception group
-            self._error = self._error or error
+        except BaseException as error:
+            if not is_error(error):
+                raise
+            self._error = self._error or error  # raised by take(), without an exception group
         finally:
             if not is_reported:
                 self._limiter.dropped()

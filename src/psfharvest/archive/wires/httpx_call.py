@@ -67,7 +67,7 @@ class Call:
         self.elapsed_s = 0.0
         self.failure: Failure | None = None
         """Why no whole answer came."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """An exception that is no failure of the archive's, such as one of a hook of the caller's."""
         self._client = client
         self._slots = slots
@@ -130,6 +130,9 @@ class Call:
             self.failure = broken.failure
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
             self.error = error
+        except anyio.get_cancelled_exc_class() as error:  # not by the scope: a hook's own
+            self.error = error
+            raise
         finally:
             self.elapsed_s = anyio.current_time() - began_at
             self._at_end(self)
