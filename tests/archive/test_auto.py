@@ -117,7 +117,7 @@ class TimedWire:
 class TimedBundle:
     """An answer that holds what was asked for."""
 
-    status, retry_after, date, is_tls = 200, None, None, False
+    status, retry_after, date, is_tls, n_sent = 200, None, None, False, 1
 
     def __init__(self, wire: TimedWire, request: Request) -> None:
         self._wire = wire

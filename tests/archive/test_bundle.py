@@ -63,7 +63,7 @@ class Replay:
     depth = 0
 
     def __init__(self, data: bytes, step: int, *, is_tls: bool) -> None:
-        self.status, self.retry_after, self.is_tls = 200, None, is_tls
+        self.status, self.retry_after, self.is_tls, self.n_sent = 200, None, is_tls, 1
         self._data, self._step = data, step
 
     @asynccontextmanager

@@ -202,9 +202,10 @@ async def test_what_waits_for_a_slot_is_taken_back(server: WireServer) -> None:
     wire = HttpxWire(connections=2)
     async with wire.queue(lambda: None) as queue:
         queue.submit([Request(server.url("/silence"), tag=n, timeout_s=0.3) for n in range(6)])
-        await anyio.sleep(0.05)
-        queue.withdraw()
         with anyio.fail_after(PATIENCE_S):
+            while len(server.seen) < 2:  # noqa: ASYNC110 - a server in another thread tells nobody
+                await anyio.sleep(0.01)
+            queue.withdraw()
             while len(answers) < 6:
                 answers += queue.take()
                 await anyio.sleep(0.01)

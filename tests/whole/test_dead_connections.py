@@ -1,4 +1,4 @@
-"""Kept connections that turn out to be dead: what libcurl repeats by itself is a request, and no attempt."""
+"""Kept connections that turn out to be dead: what a wire repeats over another is a request, and no attempt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -119,6 +120,28 @@ async def test_a_repeat_is_a_request_and_no_attempt(
     assert {1} == {row["attempts"] for row in rows_of(tmp_path)}
     assert sum(report.retried.values()) == (12 if via == "file" else 0)
     assert 300 == check_every_file(tmp_path, archive)
+
+
+@pytest.mark.parametrize(
+    ("library", "via", "drops"), [("httpx", "file", "GET"), ("httpx2", "file", "GET"), ("httpx", "bundle", "POST")]
+)
+async def test_a_caller_s_client_repeats_as_libcurl_does(
+    archive: Simulator, tmp_path: Path, library: str, via: str, drops: str
+) -> None:
+    """Over a pool that is not ours, a connection that died meanwhile costs no cutout an attempt, singly or not."""
+    with gateway(archive.url, drops, 6) as front, anyio.fail_after(60):
+        async with (
+            import_module(library).AsyncClient() as own,
+            Archive(
+                front.url, client=own, limits=Limits(max_connections=3), retry=RetryPolicy(attempts=1)
+            ) as client,
+        ):
+            report = await client.harvest(Query("UVIS", limit=60), tmp_path, suffixes=["flt"], via=via)
+
+    assert (60, 0) == (report.done, report.failed), report
+    assert front.seen.total() == report.requests
+    assert front.n_left < 6
+    assert {1} == {row["attempts"] for row in rows_of(tmp_path)}
 
 
 @pytest.mark.campaign

@@ -356,6 +356,7 @@ class Mashup:
             settled = False
             try:
                 reply = await self._wire.exchange(request)
+                self._limiter.repeated(reply.n_sent - 1)
                 failure = failure_of(reply)
                 settled = True
                 if failure is None:

@@ -282,11 +282,13 @@ class BundleFetcher:
         with anyio.move_on_after(self._total_timeout_s * len(bundle.items)):
             try:
                 async with self._wire.stream(self._template._replace(body=body)) as stream:
+                    self._limiter.repeated(stream.n_sent - 1)
                     if stream.status != 200:
                         return await self._refusal(stream, len(bundle.items))
                     bundle.is_tls = stream.is_tls
                     return await self._walk(stream, bundle)
             except BrokenStream as broken:
+                self._limiter.repeated(broken.n_sent - 1)
                 return None if bundle.is_proven else broken.failure
         return Failure(Reason.TIMEOUT, "the whole took too long")
 

@@ -60,6 +60,8 @@ class Stream(Protocol):
     """The server's own time, where its answer says so."""
     is_tls: bool
     """True when the answer came over TLS, after all redirects."""
+    n_sent: int
+    """How often the request went out until this answer began."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """
@@ -74,11 +76,21 @@ class Stream(Protocol):
 
 
 class BrokenStream(Exception):
-    """Raised inside the archive package when a stream could not be had or broke off."""
+    """
+    Raised inside the archive package when a stream could not be had or broke off.
 
-    def __init__(self, failure: Failure) -> None:
+    Parameters
+    ----------
+    failure
+        Why.
+    n_sent
+        How often the request went out without an answer's beginning.
+    """
+
+    def __init__(self, failure: Failure, n_sent: int = 1) -> None:
         super().__init__(failure.detail)
         self.failure = failure
+        self.n_sent = n_sent
 
 
 class RequestQueue(Protocol):

@@ -25,7 +25,11 @@ from psfharvest.core.model import Failure, Reason
 
 LEFTOVERS_MAX = 64
 """Pieces of an unwanted body that are discarded before its iterator is left as it is."""
+DEAD_S = 5.0
+"""How soon a request fails, at the latest, on a kept connection that the server has closed."""
 _SECRETS = ("authorization", "cookie", "proxy-authorization")
+_OF_A_CONNECTION = frozenset({Reason.RESET, Reason.PROTOCOL})
+"""How a request fails on a kept connection that the server has closed, or where more came than was announced."""
 
 
 class Call:
@@ -79,6 +83,8 @@ class Call:
         self._is_left = False
         self._is_late = False
         self._can_end = True
+        self._is_kept = False
+        self._sent_at = 0.0
         self._ends_at = math.inf
 
     def start(self) -> None:
@@ -161,12 +167,15 @@ class Call:
             try:
                 response = await self._send(redirects.hop)
             except BrokenStream as broken:
+                if self._may_repeat(broken.failure):
+                    self.n_sent += 1
+                    continue
                 if speaks_no_tls(broken.failure) and redirects.fall_back():
                     continue
                 raise BrokenStream(redirects.reason_for(broken.failure)) from broken
             try:
                 if response.status_code not in REDIRECTS:
-                    self._receiver.begun(_head(response, n_redirects))
+                    self._receiver.begun(_head(response, n_redirects)._replace(n_sent=self.n_sent))
                     await self._read(response)
                     return
                 headers = response.headers
@@ -179,9 +188,20 @@ class Call:
             if failure is not None:
                 raise BrokenStream(failure)
 
+    def _may_repeat(self, failure: Failure) -> bool:
+        """
+        Return True when nothing but a kept connection failed: the same request goes out on another.
+
+        That ends, at the latest, with a connection that is made for it. A dead one shows it at once; what was
+        worked on for longer is asked for again later, after a delay.
+        """
+        is_dead = self._is_kept and failure.reason in _OF_A_CONNECTION
+        return is_dead and not self._is_left and anyio.current_time() - self._sent_at < DEAD_S
+
     async def _send(self, hop: Request) -> Any:
         await anyio.lowlevel.checkpoint()  # the last place to leave before it connects
         self._connecting()
+        self._is_kept, self._sent_at = self._is_pooled, anyio.current_time()
         headers = {"Accept-Encoding": "identity", **dict(hop.headers), **dict(hop.credentials)}
         options: dict[str, Any] = {}
         try:
@@ -225,7 +245,10 @@ class Call:
         if event.endswith("send_request_headers.started"):
             if getattr(info.get("request"), "method", b"") != b"CONNECT":  # a tunnel's is not yet ours
                 self._connected()
-        elif event.endswith(("connect_tcp.started", "connect_unix_socket.started", "response_closed.started")):
+        elif event.endswith(("connect_tcp.started", "connect_unix_socket.started")):
+            self._is_kept = False
+            self._connecting()
+        elif event.endswith("response_closed.started"):
             self._connecting()
 
     def _connecting(self) -> None:

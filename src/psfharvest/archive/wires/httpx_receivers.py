@@ -29,6 +29,8 @@ class Head(NamedTuple):
     http_version: str = ""
     n_redirects: int = 0
     """How many redirects led to it."""
+    n_sent: int = 1
+    """How often the request went out until it came."""
 
 
 class Receiver(Protocol):
@@ -110,6 +112,8 @@ class HttpxStream:
         self.retry_after: str | None = None
         self.date: str | None = None
         self.is_tls = False
+        self.n_sent = 1
+        """How often the request had gone out before its head came."""
         self.head_fields = Head(0, None, None, is_tls=False)
         """All of the answer's head."""
         self._chunks: list[bytes] = []
@@ -123,6 +127,7 @@ class HttpxStream:
         """Take the answer's head."""
         self.head_fields = head
         self.status, self.retry_after, self.date, self.is_tls = head[:4]
+        self.n_sent = head.n_sent
         self._has_head = True
         self._announce()
 
@@ -161,8 +166,8 @@ class HttpxStream:
         """
         while not self._has_head:
             if self._ended is not None:
-                self._raise(self._ended)
-                raise BrokenStream(Failure(Reason.RESET, "the wire was closed"))
+                self._raise(self._ended, self._ended.n_sent)
+                raise BrokenStream(Failure(Reason.RESET, "the wire was closed"), self._ended.n_sent)
             await self._changed.wait()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -184,8 +189,8 @@ class HttpxStream:
         self._changed = anyio.Event()
 
     @staticmethod
-    def _raise(call: Call) -> None:
+    def _raise(call: Call, n_sent: int = 1) -> None:
         if call.error is not None:
             raise call.error
         if call.failure is not None:
-            raise BrokenStream(call.failure)
+            raise BrokenStream(call.failure, n_sent)

@@ -156,6 +156,8 @@ class CurlStream(Source):
         self.retry_after: str | None = None
         self.date: str | None = None
         self.is_tls = False
+        self.n_sent = 1
+        """A stream is a POST, for which libcurl takes a connection of its own."""
         self.headers: list[bytes] = []
         """The lines of the answer's header, the status line first."""
         self._event = anyio.Event()
