@@ -27,6 +27,7 @@ from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import acceptance
 from psfharvest.core.fits.cutout import Cutout
+from psfharvest.core.html_table import html_table
 from psfharvest.core.model import Limits, Report, RetryPolicy
 from psfharvest.core.names import DetectorName, FinalName, LayoutName, SinkName, StreamViaName, SuffixName, ViaName
 from psfharvest.core.policy.suspicion import Suspicion
@@ -141,8 +142,7 @@ class Archive:
         """Return address, connections and state for notebooks."""
         n = self._limits.connections(is_public=self._endpoints.is_public)
         state = "closed" if self._session is None else self.outage or "open"
-        rows = [("archive", self._endpoints.root), ("connections", f"{n} at most"), ("state", state)]
-        return results.html_table(rows)
+        return html_table([("archive", self._endpoints.root), ("connections", f"{n} at most"), ("state", state)])
 
     def events(self, size: int = STREAM_MAX) -> EventStream:
         """Return all events until it is closed, for this event loop; beyond `size` unread the oldest are lost."""

@@ -11,8 +11,8 @@ from psfharvest.engine.examiner import Examiner
 async def test_the_probe_waits_for_the_control_request() -> None:
     """Only its good answer lets one cutout be asked for again; one that was sent before does not count."""
     limiter = ArchiveLimiter(Limits(), RetryPolicy(), is_public=False)
-    with limiter.share() as share:
-        examiner = Examiner(Suspicion(), share, lambda: None)
+    with limiter.share():
+        examiner = Examiner(Suspicion(), limiter, lambda: None)
         limiter.doubt()
         limiter.begin_turn()
         assert limiter.takes_control()

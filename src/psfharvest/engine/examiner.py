@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from psfharvest.core.errors import AllRefused
 from psfharvest.core.model import Delivery, Failure, Item
 from psfharvest.core.policy.suspicion import Suspicion
-from psfharvest.engine.share import Share
+from psfharvest.engine.archive_limiter import ArchiveLimiter
 
 HOLD_S = 2.0
 """How long what a check refused is held back while nothing is under way, but more may be asked for."""
@@ -22,16 +22,16 @@ class Examiner:
     ----------
     suspicion
         What was refused so far; None: nothing is held back, and each item is judged by itself.
-    share
-        The pump's share of the host's limiter.
+    limiter
+        The limiter of the host.
     recall
         Takes back what waits in the wire.
     """
 
-    def __init__(self, suspicion: Suspicion | None, share: Share, recall: Callable[[], None]) -> None:
+    def __init__(self, suspicion: Suspicion | None, limiter: ArchiveLimiter, recall: Callable[[], None]) -> None:
         self._suspicion = Suspicion() if suspicion is None else suspicion
         self._is_on = suspicion is not None
-        self._share = share
+        self._limiter = limiter
         self._recall = recall
         self._busy_at = 0.0
         """When something was last under way."""
@@ -103,12 +103,12 @@ class Examiner:
         if suspect.is_confirmed:
             raise AllRefused(self._suspicion.words(), reason=suspect.reason.value)
         if suspect.since_control is None:
-            suspect.since_control = self._share.controls_begun
+            suspect.since_control = self._limiter.controls_begun
             self._recall()
-        if self._share.last_passed > suspect.since_control:
+        if self._limiter.last_passed > suspect.since_control:
             self._suspicion.begin_probe()
         else:
-            self._share.doubt()
+            self._limiter.doubt()
         return ()
 
     def probe(self, room: int) -> list[Item]:

@@ -93,7 +93,7 @@ class Pump:
         self._retry_notes = RetryNotes()
         self._fetcher = fetcher
         self._keeper = keeper
-        self._share = share
+        self._share, self._limiter = share, share.limiter
         self._policy = policy
         self._gather_s = gather_s
         self._budget = budget or self._unclaimed_budget
@@ -104,11 +104,11 @@ class Pump:
         self._retries: list[tuple[float, int, Item]] = []
         self._sent = self._writing = 0
         self._ready: list[Outcome] = []
-        self._ledger = OutageLedger(share.n_outages)
+        self._ledger = OutageLedger(share.limiter.health.n_outages)
         self._refusals = Refusals()
         self._deferral = Deferral()
-        self._examiner = Examiner(suspicion, share, fetcher.recall)
-        self._control = share.controls_begun
+        self._examiner = Examiner(suspicion, share.limiter, fetcher.recall)
+        self._control = share.limiter.controls_begun
         self._n_interrupted = 0  # answers still to come to requests that were under way in a gap of the clock
         self._unwanted: set[int] = set()  # numbers of items that nobody waits for any more
         self._is_recall_due = False
@@ -142,7 +142,7 @@ class Pump:
         LocalError
             When the keeper could not keep a batch.
         """
-        self._began_at, self._gaps_s = self._share.begin_waiting(), self._share.gaps_s
+        self._began_at, self._gaps_s = self._limiter.begin_waiting(), self._limiter.gaps_s
         self._share.patience_s = max(self._share.patience_s, self._policy.patience_s)
         self._share.wake = self.wake
         try:
@@ -268,23 +268,23 @@ class Pump:
 
     def _notice_gap(self) -> None:
         """Leave out a time in which this process was stopped: neither patience nor attempts count it."""
-        gaps_s = self._share.gaps_s
+        gaps_s = self._limiter.gaps_s
         if gaps_s > self._gaps_s:
             self._began_at += gaps_s - self._gaps_s
             self._gaps_s = gaps_s
             self._n_interrupted = self._sent
 
     def _note_control(self) -> None:
-        if self._share.controls_begun != self._control:
-            self._control = self._share.controls_begun
+        if self._limiter.controls_begun != self._control:
+            self._control = self._limiter.controls_begun
             self._ledger.control_begun()
 
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
         self._retry_notes.tell(self._share)
-        if self._share.n_outages != self._ledger.n_outages:
+        if self._limiter.health.n_outages != self._ledger.n_outages:
             self._take_back()
-        elif self._ledger.is_controlled and self._share.last_passed == self._control:
+        elif self._ledger.is_controlled and self._limiter.last_passed == self._control:
             self._ready += self._ledger.control_passed()
             self._deferral.suspect()
         self._examine(now)
@@ -299,12 +299,12 @@ class Pump:
         held_at = min(now, held_at) if self._ledger else math.inf
         if self._ledger and self._is_quiet():
             if self._ledger.needs_control:
-                self._share.doubt()
+                self._limiter.doubt()
             else:
                 self._ready += self._ledger.settle()
         elif now - held_at >= hold_s and not self._fresh:
             held_at = now
-            self._share.doubt()
+            self._limiter.doubt()
         self._hold = held_at, hold_s
 
     def _examine(self, now: float) -> None:
@@ -319,7 +319,7 @@ class Pump:
                 self._judge_failure(delivery, delivery.failure, now, is_examined=True)
 
     def _take_back(self) -> None:
-        for outcome in self._ledger.outage(self._share.n_outages):
+        for outcome in self._ledger.outage(self._limiter.health.n_outages):
             self._fresh.append(outcome.item)
             self._retry_notes.note(outcome.reason or Reason.SERVER_ERROR, outcome.item)
         self._retry_notes.tell(self._share)
@@ -431,10 +431,10 @@ class Pump:
             batch.append(item)
 
     def _unclaimed_budget(self, n_unclaimed: int) -> int:
-        return self._share.throttle.limit + UNCLAIMED_MAX - n_unclaimed
+        return self._limiter.throttle.limit + UNCLAIMED_MAX - n_unclaimed
 
     def _run_patience_left_s(self) -> float:
-        return self._share.patience_left_s(self._policy.patience_s, self._began_at)
+        return self._limiter.patience_left_s(self._policy.patience_s, self._began_at)
 
     def _pause_s(self, now: float) -> float:
         pauses = [self._share.next_change_s()]

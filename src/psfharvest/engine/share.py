@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from psfharvest.core.errors import ArchiveDown
 from psfharvest.core.model import Failure, Reason, RetryPolicy
-from psfharvest.core.policy.throttle import Throttle
 from psfharvest.events.hub import Voice
 from psfharvest.events.model import Event
 
@@ -87,19 +86,9 @@ class Share:
         return self.in_flight + self.n_waiting
 
     @property
-    def throttle(self) -> Throttle:
-        """The adaptive limit of the host's connections."""
-        return self.limiter.throttle
-
-    @property
     def connections(self) -> int:
         """Connections to the host that may be in use now."""
         return self.limiter.connections
-
-    @property
-    def is_down(self) -> bool:
-        """True while the archive is considered down."""
-        return self.limiter.is_down
 
     @property
     def failed_connections(self) -> int:
@@ -110,31 +99,6 @@ class Share:
     def is_holding(self) -> bool:
         """True while nothing of it that waits in a wire may be sent: a pause, an outage, or a query that waits."""
         return self.limiter.is_holding or self.limiter.is_wanted
-
-    @property
-    def n_outages(self) -> int:
-        """Outages declared so far."""
-        return self.limiter.health.n_outages
-
-    @property
-    def controls_begun(self) -> int:
-        """Control requests sent so far, by all users."""
-        return self.limiter.controls_begun
-
-    @property
-    def last_passed(self) -> int:
-        """Number of the last control request that was answered well."""
-        return self.limiter.last_passed
-
-    @property
-    def gaps_s(self) -> float:
-        """How long this process has not run in all: stopped, or suspended."""
-        return self.limiter.gaps_s
-
-    @property
-    def outage_words(self) -> str:
-        """What the archive last said of its trouble, while it is considered down; else nothing."""
-        return self.limiter.words if self.limiter.is_down else ""
 
     def allowance(self, ahead: int = 0) -> int:
         """Return how many requests it may hand over now; see `HostLimiter.allowance`."""
@@ -149,14 +113,6 @@ class Share:
             return REFUSED_AGAIN_S if pause_s is None else min(pause_s, REFUSED_AGAIN_S)
         return pause_s
 
-    def now(self) -> float:
-        """Return the time on the monotonic clock of the limiter, in seconds."""
-        return self.limiter.now()
-
-    def begin_waiting(self) -> float:
-        """Return the time at which a wait begins; see `ArchiveLimiter.begin_waiting`."""
-        return self.limiter.begin_waiting()
-
     def begin_turn(self) -> float:
         """Read the clock for one turn of decisions; see `ArchiveLimiter.begin_turn`."""
         if self._ended_by is not None:
@@ -170,14 +126,6 @@ class Share:
     def unreached(self, policy: RetryPolicy, n_before: int) -> ArchiveDown | None:
         """Return the error of one who has used up the tries to connect, or None; see `ArchiveLimiter.unreached`."""
         return self.limiter.unreached(policy, n_before)
-
-    def patience_left_s(self, patience_s: float, since: float) -> float:
-        """Return for how long the present outage may still last; see `ArchiveLimiter.patience_left_s`."""
-        return self.limiter.patience_left_s(patience_s, since)
-
-    def doubt(self) -> None:
-        """Require a control request before anything else is sent."""
-        self.limiter.doubt()
 
     def takes_control(self) -> bool:
         """Return True when this user must send the control request now, and give its answer to `controlled`."""

@@ -99,7 +99,7 @@ class SingleRequests:
     ) -> None:
         self._on_settled = on_settled
         self._make_fetcher = make_fetcher
-        self._share = share
+        self._share, self._limiter = share, share.limiter
         self._make_waiter = waiter_maker()
         self._make_item = make_item
         self._policy = policy
@@ -128,7 +128,7 @@ class SingleRequests:
         Exception
             What `make_item` raised for it, or what ended the pump.
         """
-        now = self._share.now()
+        now = self._limiter.now()
         due_at = math.inf if deadline_s is None else now + deadline_s
         caller = self._join(uri, due_at, min(due_at, anyio.current_effective_deadline()), now)
         if self._scope is None:
@@ -219,7 +219,7 @@ class SingleRequests:
         """Go on with another pump: callers have come while this one ended."""
         for flight in self._by_number.values():
             flight.number = 0
-            self._new.put(flight, flight.leaves_at, flight.leaves_at, self._share.now())
+            self._new.put(flight, flight.leaves_at, flight.leaves_at, self._limiter.now())
         self._by_number.clear()
         self._start()
 
@@ -241,7 +241,7 @@ class SingleRequests:
     def _next_flights(self) -> list[_Flight]:
         """Return the next requests, by deadline; late ones are put off while others are under way."""
         share = self._share
-        n_before, now = share.need, share.now()
+        n_before, now = share.need, self._limiter.now()
         flights: list[_Flight] = []
         while len(flights) < BATCH_SIZE:
             n_before += 1
@@ -277,7 +277,7 @@ class SingleRequests:
         other.callers += flight.callers
         other.leaves_at = max(other.leaves_at, flight.leaves_at)
         if other in self._new:
-            self._new.put(other, flight.leaves_at, flight.leaves_at, self._share.now())
+            self._new.put(other, flight.leaves_at, flight.leaves_at, self._limiter.now())
         return True
 
     def _leave(self, caller: _Caller) -> None:
@@ -301,17 +301,17 @@ class SingleRequests:
 
     def _patience_left_s(self) -> float:
         """Return when the next caller's patience ends; those whose patience has ended get the error."""
-        if not self._share.is_down:
+        if not self._limiter.is_down:
             return math.inf
-        gaps_s = self._share.gaps_s
-        now = self._share.now() - gaps_s
+        gaps_s = self._limiter.gaps_s
+        now = self._limiter.now() - gaps_s
         for caller in self._callers:
             caller.waits_since = min(caller.waits_since, now)
         for caller in tuple(self._callers):
             error = self._share.unreached(self._policy, caller.n_failed_before)
             try:
                 if error is None:
-                    return self._share.patience_left_s(self._policy.patience_s, caller.waits_since + gaps_s)
+                    return self._limiter.patience_left_s(self._policy.patience_s, caller.waits_since + gaps_s)
             except ArchiveDown as raised:
                 error = raised
             self._leave(caller)

@@ -23,6 +23,8 @@ from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.row_schema import SKY, sky_columns
 
 BATCH_SIZE = 256
+FILL_INT = -(2**63)
+"""Stands for a null integer: no column of the catalogues has it as a value."""
 MASK = "_mask"
 """Ending of the name of the boolean array that says where a column is null."""
 OWN = ("images", "image", "header", "provenance")
@@ -53,21 +55,16 @@ class ExportBatch:
     def __len__(self) -> int:
         return len(self.headers)
 
-    def column(self, name: str, kind: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return one metadata column as values of its kind (nulls are astroquery's fillers), and its null mask."""
+    def column(self, name: str, kind: str, null_int: int = FILL_INT) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return one metadata column as values of its kind (nulls are `null_int` or a filler), and its mask."""
+        filler = null_int if kind == "int" else FILLERS[kind]
         if name not in self.columns:
-            return np.array([FILLERS[kind]] * len(self)), np.ones(len(self), np.bool_)
+            return np.array([filler] * len(self)), np.ones(len(self), np.bool_)
         values, nulls = self.columns[name]
         values = as_array(values, kind)
         if nulls is None:
             return values, np.zeros(len(self), np.bool_)
-        if nulls.any():
-            if kind == "str":
-                values = np.where(nulls, "", values)
-            else:
-                values = values.copy()
-                values[nulls] = FILLERS[kind]
-        return values, nulls
+        return np.where(nulls, filler, values) if nulls.any() else values, nulls
 
 
 class Content:
@@ -137,6 +134,10 @@ class Content:
     def has_null(self, size: int, name: str) -> bool:
         """Return whether a row of one size lacks a value of the column."""
         return self._kinds[size].has_null(self._catalogue_names[name])
+
+    def has_mask(self, size: int, name: str) -> bool:
+        """Return whether nulls of the column need a mask: no text or logical value can stand for one."""
+        return self.kinds(size)[name] in ("str", "bool") and self.has_null(size, name)
 
     def header_bytes(self, size: int) -> int:
         """Return how many bytes the longest header of one size may have."""

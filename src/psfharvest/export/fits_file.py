@@ -20,10 +20,9 @@ import numpy as np
 from astropy.io import fits
 
 from psfharvest.export import plain_text
-from psfharvest.export.content import MASK, Content
+from psfharvest.export.content import FILL_INT, MASK, Content
 from psfharvest.store.column_types import about
 
-FILL_INT = -(2**63)
 BLOCK = 2880
 KEYWORD_LETTERS = 8
 COPY_BYTES = 2**22
@@ -81,7 +80,7 @@ def _write_images(file: IO[bytes], rows: IO[bytes], content: Content, size: int,
             elif kind == "bool":
                 records[name] = _LOGICAL[values.astype(np.int64)]
             else:
-                records[name] = np.where(mask, FILL_INT, values) if kind == "int" else values
+                records[name] = values
             if name + MASK in (dtype.names or ()):
                 records[name + MASK] = _LOGICAL[mask.astype(np.int64)]
         records["header"] = [text.encode("ascii", "replace") for text in batch.headers]
@@ -99,7 +98,7 @@ def _row(content: Content, size: int) -> np.dtype[Any]:
     names = _names(content, size)
     for name, kind in content.kinds(size).items():
         fields.append((names[name], _DTYPES.get(kind, f"S{content.width(size, name)}")))
-        if kind in ("str", "bool") and content.has_null(size, name):
+        if content.has_mask(size, name):
             fields.append((names[name] + MASK, "?"))
     return np.dtype([*fields, ("header", f"S{content.header_bytes(size)}")])
 

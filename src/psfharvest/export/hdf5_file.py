@@ -15,15 +15,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from psfharvest.export.content import MASK, Content, ExportBatch
+from psfharvest.export.content import FILL_INT, MASK, Content, ExportBatch
 from psfharvest.store.column_types import about
 
-FILL_INT = -(2**63)
-"""Stands for a null integer."""
 IMAGES_A_CHUNK = 16
 VALUES_A_CHUNK = 4096
 HEADERS_A_CHUNK = 64
-_MASKED = ("str", "bool")
 _DTYPES = {"str": h5py.string_dtype(), "int": np.int64, "float": np.float64, "bool": np.bool_}
 
 
@@ -67,11 +64,10 @@ def _make(group: Any, content: Content, size: int, n: int) -> None:
         column = _column(group, name, n, _DTYPES[kind])
         unit, description = about(name)
         column.attrs.update({k: v for k, v in (("units", unit), ("description", description)) if v})
-        if content.has_null(size, name):
-            if kind == "int":
-                column.attrs["_FillValue"] = np.int64(FILL_INT)
-            elif kind in _MASKED:
-                _column(group, name + MASK, n, np.bool_)
+        if kind == "int" and content.has_null(size, name):
+            column.attrs["_FillValue"] = np.int64(FILL_INT)
+        if content.has_mask(size, name):
+            _column(group, name + MASK, n, np.bool_)
     header = np.dtype(f"S{content.header_bytes(size)}")
     _column(group, "header", n, header, HEADERS_A_CHUNK)
 
@@ -91,8 +87,6 @@ def _fill(group: Any, kinds: dict[str, str], batch: ExportBatch, start: int) -> 
     header[rows] = np.array([text.encode("latin-1") for text in batch.headers], header.dtype)
     for name, kind in kinds.items():
         values, is_null = batch.column(name, kind)
-        if kind == "int":
-            values = np.where(is_null, FILL_INT, values)
         group[name][rows] = [text.replace("\0", "\ufffd") for text in values.tolist()] if kind == "str" else values
         if name + MASK in group:
             group[name + MASK][rows] = is_null

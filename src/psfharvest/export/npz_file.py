@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psfharvest.core.catalog.table_column import FILLERS
 from psfharvest.export.content import MASK, Content
 
 COPY_BYTES = 2**22
@@ -61,7 +62,7 @@ def _write(
             member.write(batch.images.astype("<f4", copy=False).tobytes())
             records = np.zeros(len(batch), row)
             for name, kind in kinds.items():
-                records[name], is_null = batch.column(name, kind)
+                records[name], is_null = batch.column(name, kind, FILLERS["int"])
                 if content.has_null(size, name):
                     records[name + MASK] = is_null
             rows.write(records.tobytes())

@@ -16,7 +16,7 @@ import zarr
 import zarr.core.sync
 from numpy.typing import NDArray
 
-from psfharvest.export.content import BATCH_SIZE, MASK, Content, ExportBatch
+from psfharvest.export.content import BATCH_SIZE, FILL_INT, MASK, Content, ExportBatch
 from psfharvest.export.names import exported_names
 from psfharvest.store.column_types import about as column_about
 
@@ -25,13 +25,10 @@ SHARD_BYTES = 32 * 10**6
 """What is held in memory while a shard is gathered: a shard is written whole."""
 VALUES_A_CHUNK = 16 * 1024
 HEADERS_A_CHUNK = 4 * BATCH_SIZE
-FILL_INT = -(2**63)
-"""Stands for a null integer: no column of the catalogues has it as a value."""
 DIMENSIONS = ("cutout", "y_px", "x_px")
 """A column of such a name, as ``x`` and ``y`` are, xarray would take for coordinates along the axis."""
 SETTLE_S = 5.0
 """How long what zarr still writes is waited for after an interrupt."""
-_MASKED = ("str", "bool")
 _DTYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 
 
@@ -68,9 +65,8 @@ def _write(content: Content, out: Path) -> None:
         axes = _Axes(group, n, tuple(exported_names(DIMENSIONS, kinds).values()))
         columns = {"images": _Column(_images(axes, size), images_a_shard(size))}
         for name, kind in kinds.items():
-            has_null = content.has_null(size, name)
-            columns[name] = _Column(_values(axes, name, kind, has_null), VALUES_A_CHUNK)
-            if kind in _MASKED and has_null:
+            columns[name] = _Column(_values(axes, name, kind, content.has_null(size, name)), VALUES_A_CHUNK)
+            if content.has_mask(size, name):
                 columns[name + MASK] = _Column(_mask(axes, name), VALUES_A_CHUNK)
         columns["header"] = _Column(_texts(axes), HEADERS_A_CHUNK)
         for batch in content.batches(size):
@@ -131,9 +127,7 @@ def _part(batch: ExportBatch, name: str, kinds: dict[str, str]) -> Any:
     if name not in kinds:
         column = name.removesuffix(MASK)
         return batch.column(column, kinds[column])[1]
-    values, is_null = batch.column(name, kinds[name])
-    if kinds[name] == "int":
-        return np.where(is_null, FILL_INT, values)
+    values, _ = batch.column(name, kinds[name])
     return values.astype(object) if kinds[name] == "str" else values
 
 

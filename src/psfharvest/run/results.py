@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from dataclasses import replace
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,12 +129,6 @@ def limits_now(limits: Limits, *, is_public: bool) -> Limits:
         return limits
     _log.warning("%d connections instead of %d: few files may be open; raise ulimit -n", n, wanted)
     return replace(limits, max_connections=n)
-
-
-def html_table(rows: Iterable[tuple[str, str]]) -> str:
-    """Return names and values as a table for notebooks."""
-    cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<table>{cells}</table>"
 
 
 async def watch_stream(

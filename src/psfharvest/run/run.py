@@ -222,7 +222,7 @@ class Run:
 
     def progress(self) -> Progress:
         """Return a look at the run."""
-        tally = self.manifest.tally()
+        tally, limiter = self.manifest.tally(), self.share.limiter
         expected = [target.expected for target in self._known]
         if self._targets.n_left == 0:
             self._expected = tally.total
@@ -236,7 +236,7 @@ class Run:
             connections=self.share.connections,
             requests=self.share.requests,
             elapsed_s=self._elapsed_s(),
-            outage=self.share.outage_words,
+            outage=limiter.words if limiter.is_down else "",
             arrived=self.fetcher.arrived(),
             outage_s=self._outage_s(),
             patience_s=self.policy.patience_s,
@@ -244,7 +244,7 @@ class Run:
 
     def _outage_s(self) -> float:
         """Return for how long the archive has been down."""
-        if not self.share.is_down:
+        if not self.share.limiter.is_down:
             self._down_at = None
             return 0.0
         if self._down_at is None:

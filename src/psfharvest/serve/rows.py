@@ -12,6 +12,7 @@ import numpy as np
 from psfharvest.core.catalog.columns import COLUMNS
 from psfharvest.core.errors import BadQuery
 from psfharvest.serve.orders import AnyNumbers, IsLeft, Orders, Selection
+from psfharvest.store.column_types import about
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read import found_cutouts, known_columns
 from psfharvest.store.read.intervals import IntervalSet, Numbers
@@ -22,14 +23,10 @@ BINS = 40
 COUNTED_MAX = 24
 """Different values of a column that are counted one by one; more make a histogram, or the most frequent."""
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_UNITS = {"x": "pix", "y": "pix", "size_px": "pix", "size_bytes": "byte"}
 _MEANINGS = {
     "detector": "UVIS, IR or WFPC2",
     "suffix": "product of the exposure",
     "extension": "number of the image in the exposure's file",
-    "size_px": "side of the cutout",
-    "x": "x of the star in the extension, 0-based",
-    "y": "y of the star in the extension, 0-based",
     "uri": "dataURI",
     "state": "done, missing, failed or pending",
     "location": "where the bytes are, below the folder",
@@ -93,9 +90,8 @@ def column_list(manifest: Manifest) -> list[dict[str, str]]:
     for name in known_columns.columns(manifest):
         known = COLUMNS.get(name)
         kind = known.kind if known is not None else "str" if name in texts else "float"
-        meaning = known.description if known is not None else _MEANINGS.get(name, "")
-        found.append({"name": name, "unit": known.unit if known else _UNITS.get(name, ""), "meaning": meaning,
-                      "kind": kind})  # fmt: skip
+        unit, meaning = about(name)
+        found.append({"name": name, "unit": unit, "meaning": _MEANINGS.get(name, meaning), "kind": kind})
     return found
 
 

@@ -11,6 +11,7 @@ from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog import criterion
 from psfharvest.core.catalog.criterion import AnyOf, Criterion
 from psfharvest.core.catalog.detectors import detector
+from psfharvest.core.catalog.query import refuse_twice
 from psfharvest.core.errors import BadQuery
 from psfharvest.serve.orders import Selection
 from psfharvest.serve.parameters import Parameter, text, word
@@ -34,12 +35,7 @@ def of(given: Mapping[str, Any]) -> Selection:
         When a criterion cannot be read, or a column has two.
     """
     criteria = tuple(criterion.parse(one, None) for one in given["where"])
-    names = [c.column for c in criteria]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadQuery(
-                f"column {name!r} has two criteria; give one: a list for 'any of', or one range", field=name
-            )
+    refuse_twice(criteria)
     return Selection(criteria, given["sort"], given["order"] == "desc")
 
 

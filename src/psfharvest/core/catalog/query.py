@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 from psfharvest.core.catalog import columns as known
@@ -18,6 +17,7 @@ from psfharvest.core.catalog import criterion
 from psfharvest.core.catalog.criterion import Criterion
 from psfharvest.core.catalog.detectors import Detector, detector
 from psfharvest.core.errors import BadQuery
+from psfharvest.core.html_table import html_table
 from psfharvest.core.names import DetectorName
 
 
@@ -69,7 +69,7 @@ class Query:
         place = _detector(detector)
         columns = [columns] if isinstance(columns, str) else None if columns is None else list(columns)
         found = tuple(criterion.of(known.resolve(name, place), value, place) for name, value in criteria.items())
-        _refuse_twice(found)
+        refuse_twice(found)
         object.__setattr__(self, "detector", place)
         object.__setattr__(self, "criteria", found)
         object.__setattr__(self, "columns", _columns(columns, place))
@@ -117,7 +117,7 @@ class Query:
 
     def _with_criteria(self, criteria: Iterable[Criterion]) -> Query:
         found = tuple(criteria)
-        _refuse_twice(found)
+        refuse_twice(found)
         object.__setattr__(self, "criteria", found)
         return self
 
@@ -168,8 +168,7 @@ class Query:
         rows = [("detector", self.detector.name), *((c.column, criterion.shown(c)) for c in self.criteria)]
         rows += [("columns", ", ".join(self.columns))] if self.columns is not None else []
         rows += [("limit", f"{self.limit:,}")] if self.limit is not None else []
-        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-        return f"<table>{cells}</table>"
+        return html_table(rows)
 
 
 def replace_query(query: Query, **changes: Any) -> Query:
@@ -203,7 +202,8 @@ def _limit(limit: int | None) -> int | None:
     return int(limit)
 
 
-def _refuse_twice(criteria: tuple[Criterion, ...]) -> None:
+def refuse_twice(criteria: Iterable[Criterion]) -> None:
+    """Raise `BadQuery` where a column has two criteria."""
     names = [c.column for c in criteria]
     for name in names:
         if names.count(name) > 1:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psfharvest.core.catalog import detectors
 from psfharvest.core.catalog.detectors import RAW_SUFFIXES, Detector
 from psfharvest.core.fits import celestial, datauri, noise, pixels, thumbnail
+from psfharvest.core.html_table import html_table
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -179,10 +180,9 @@ class Cutout:
         """Return a small picture and what is known of the star, for notebooks."""
         image = pixels.image(self.raw, datauri.parts_of(self.uri))
         shape = "no image" if image is None else f"{image.shape[1]} x {image.shape[0]} px"
-        facts = [(name, self.source[name]) for name in SHOWN if self.source.get(name) is not None]
-        rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in facts)
+        facts = [(name, str(self.source[name])) for name in SHOWN if self.source.get(name) is not None]
         picture = "" if image is None else thumbnail.img(image, width_px=PICTURE_PX)
         return (
             f'<div style="display:flex;gap:1em;align-items:center">{picture}<div>'
-            f"<b>{escape(self.file_name)}</b><br>{shape}, {len(self.raw):,} bytes<table>{rows}</table></div></div>"
+            f"<b>{escape(self.file_name)}</b><br>{shape}, {len(self.raw):,} bytes{html_table(facts)}</div></div>"
         )

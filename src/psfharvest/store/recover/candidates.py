@@ -16,6 +16,7 @@ from psfharvest.core.errors import BadURI
 from psfharvest.core.model import WantedURI
 from psfharvest.store import row_schema
 from psfharvest.store.readers import shard_scan
+from psfharvest.store.sinks.parquet_journal import class_of
 from psfharvest.store.sinks.shards import FOLDER
 
 BATCH_SIZE = 512
@@ -96,7 +97,7 @@ def journal(base: str, path: Path, number: int) -> Iterator[CandidateBatch]:
             lost.append(base)
             break
         parts = found.asked.parts
-        name = str(parts.size_px) if parts else "other"
+        name = class_of(parts.size_px if parts else None)
         candidates.append(found._replace(place=rows[name]))
         rows[name] += 1
         end = record.end

@@ -17,7 +17,7 @@ from psfharvest.store.readers import shard_scan
 from psfharvest.store.recover import candidates
 from psfharvest.store.recover.candidates import Candidate, CandidateBatch
 from psfharvest.store.sinks import arrow
-from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, journal_path
+from psfharvest.store.sinks.parquet_journal import FOLDER, JOURNAL, class_of, journal_path
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -111,7 +111,7 @@ def _of_group(
     lost: list[str] = []
     for place, row in enumerate(rows, first):
         asked = candidates.asked_of(row["uri"]) if row["uri"] else None
-        if asked is None or name != (str(asked.parts.size_px) if asked.parts else "other"):
+        if asked is None or name != class_of(asked.parts.size_px if asked.parts else None):
             lost.append(f"{location}:{place}")
             continue
         catalogue = row_schema.catalogue_of(row)
