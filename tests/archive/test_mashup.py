@@ -253,6 +253,31 @@ async def test_two_queries_are_never_one_job(plain):
     assert 2 == len({request["cacheBreaker"] for request in asked(plain)})
 
 
+@pytest.mark.parametrize(
+    ("fault", "jobs"),
+    [
+        (Fault("mashup_error", msg="Server is too busy", first=3), [1, 2, 3, 4]),
+        (Fault("truncate", service="query", first=2), [1, 1, 2]),
+        (Fault("html", service="query", first=2), [1, 2, 3]),
+        (Fault("status", code=504, service="query", first=4), [1, 1, 2, 2, 3]),
+        (Fault("hang_up", service="query", first=1), [1, 1]),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else None,
+)
+async def test_a_job_is_met_again_once_where_it_may_still_run(start: Start, fault: Fault, jobs: list[int]) -> None:
+    """
+    A job whose answer was an error, or a page, has it for ever; one that a proxy lost may be under way.
+
+    After two failures that may come of too large an answer, a count is begun anew.
+    """
+    sim = start(fault)
+    async with asking(sim) as mashup:
+        assert 2000 > await mashup.count(Query("UVIS", id=(LOWEST, HIGHEST))) > 0
+    texts = [json.loads(seen.uris[0])["cacheBreaker"] for seen in sim.requests]
+    order = list(dict.fromkeys(texts))
+    assert jobs == [1 + order.index(text) for text in texts]
+
+
 async def test_the_request_is_as_documented(plain):
     """The form, its headers and its JSON are those that PROTOCOL documents."""
     plain.forget()

@@ -1,5 +1,7 @@
 """How many connections may be in use, after any sequence of answers."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +166,88 @@ def test_an_archive_that_stays_slow_is_the_norm_after_a_thousand_rounds():
         throttle.observe(throttle.limit, 0, 30.0)
 
     assert 1 < throttle.limit
+
+
+def load(throttle, fails, n_answers, *, seed=0):
+    """Send as many requests at once as are allowed; `fails(n_at_once, draw)` says which; return the mean number."""
+    draw = random.Random(seed)
+    used = []
+    while sum(used) < n_answers:
+        n = throttle.limit
+        used.append(n)
+        for _ in range(n):
+            is_trouble = fails(n, draw)
+            throttle.observe(int(not is_trouble), int(is_trouble), 0.0 if is_trouble else 0.05)
+    return sum(n * n for n in used) / sum(used)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05, 0.08])
+@pytest.mark.parametrize("ceiling", [6, 24, 64])
+def test_what_fails_at_any_load_does_not_lower_it_for_long(ceiling, share):
+    """An archive that fails on some cutouts whatever the load is used with most of its connections."""
+    throttle = Throttle(ceiling, ceiling)
+    load(throttle, lambda _, draw: draw.random() < share, 4000)
+
+    assert load(throttle, lambda _, draw: draw.random() < share, 8000, seed=1) > 0.7 * ceiling
+
+
+@pytest.mark.parametrize("most", [3, 8, 20])
+def test_trouble_that_load_makes_still_lowers_it(most):
+    """What fails above so many connections, and only there, keeps the limit about there, measured or not."""
+    throttle = Throttle(32, 32)
+    load(throttle, lambda n, draw: n > most and draw.random() < 1 - most / n, 4000)
+
+    assert load(throttle, lambda n, draw: n > most and draw.random() < 1 - most / n, 4000, seed=1) < 1.2 * most
+
+
+def test_load_is_seen_beside_what_fails_at_any_load():
+    """Cutouts that always fail hide no overload."""
+
+    def fails(n, draw):
+        return draw.random() < 0.05 or (n > 10 and draw.random() < 1 - 10 / n)
+
+    throttle = Throttle(32, 32)
+    load(throttle, fails, 6000)
+
+    assert load(throttle, fails, 6000, seed=1) < 16
+
+
+def test_an_archive_that_fails_often_is_left_with_few():
+    """A fifth of all answers at one connection is the archive's own trouble: it is not made worse."""
+    throttle = Throttle(32, 32)
+    load(throttle, lambda _, draw: draw.random() < 0.2, 4000)
+
+    assert 0 == throttle.baseline.share
+    assert load(throttle, lambda _, draw: draw.random() < 0.2, 4000, seed=1) < 6
+
+
+def test_a_demand_lowers_it_whatever_was_measured():
+    """429 and Retry-After are no cutout's own."""
+    throttle = Throttle(24, 24)
+    throttle.baseline.share = 0.1
+    throttle.observe(0, 1, 0.0)
+    assert 24 == throttle.limit
+    throttle.observe(0, 1, 0.0, is_demand=True)
+    assert 12 == throttle.limit
+
+
+def test_repetitions_of_what_has_failed_say_nothing_once_there_is_a_share():
+    """Retries come in numbers, and fail again; as long as nothing was measured, they count."""
+    measured, unmeasured = Throttle(24, 24), Throttle(24, 24)
+    measured.baseline.share = 0.05
+    for throttle in (measured, unmeasured):
+        throttle.observe(0, 20, 0.0, is_repeat=True)
+
+    assert (24, 12) == (measured.limit, unmeasured.limit)
+
+
+def test_a_share_follows_an_archive_that_recovers():
+    """A thousand answers without trouble, and one failure lowers the limit as at first."""
+    throttle = Throttle(8, 8)
+    throttle.baseline.share = 0.1
+    for _ in range(200):
+        throttle.observe(8, 0, 0.1)
+    assert 0 == throttle.baseline.share
+    throttle.observe(0, 1, 0.0)
+
+    assert 4 == throttle.limit

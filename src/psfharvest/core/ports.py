@@ -148,7 +148,7 @@ class HostLimiter(Protocol):
         """Take note of requests answered well."""
         ...
 
-    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+    def failed(self, failure: Failure, subject: object, elapsed_s: float, *, is_repeat: bool = False) -> bool:
         """Take note of a failed request; True when it was lost to an outage."""
         ...
 

@@ -354,20 +354,22 @@ class ArchiveLimiter:
         self.throttle.observe(n, 0, mean_s)
         self.announce(by)
 
-    def failed(self, failure: Failure, subject: object, elapsed_s: float, by: Share | None = None) -> bool:
-        """
-        Take note of one request that failed.
-
-        Returns
-        -------
-        bool
-            True when it was lost to an outage, and says nothing of its subject.
-        """
+    def failed(
+        self,
+        failure: Failure,
+        subject: object,
+        elapsed_s: float,
+        by: Share | None = None,
+        *,
+        is_repeat: bool = False,
+    ) -> bool:
+        """Count one failed request; True when it was lost to an outage, and says nothing of its subject."""
         self.in_flight -= 1
         now = self._clock()
         self._announcer.why = failure.detail or failure.reason.value
         if failure.reason in OVERLOAD:
-            self.throttle.observe(0, 1, 0.0)
+            is_demand = failure.reason is Reason.RATE_LIMITED or failure.retry_after_s is not None
+            self.throttle.observe(0, 1, 0.0, is_repeat=is_repeat, is_demand=is_demand)
         else:
             self.throttle.observe(1, 0, elapsed_s)
         if failure.reason is Reason.RATE_LIMITED:

@@ -160,10 +160,10 @@ class Share:
             self.answer_s += (ANSWER_GAIN if self.answer_s else 1.0) * (mean_s - self.answer_s)
         self.limiter.succeeded(n, mean_s, self)
 
-    def failed(self, failure: Failure, subject: object, elapsed_s: float) -> bool:
+    def failed(self, failure: Failure, subject: object, elapsed_s: float, *, is_repeat: bool = False) -> bool:
         """Count a failed request; True when it was lost to an outage."""
         self.in_flight -= 1
-        return self.limiter.failed(failure, subject, elapsed_s, self)
+        return self.limiter.failed(failure, subject, elapsed_s, self, is_repeat=is_repeat)
 
     def dropped(self, n: int = 1) -> None:
         """Count requests that we ended ourselves."""

@@ -69,12 +69,16 @@ class Undelivered(Exception):
 class _Trouble(Exception):
     """Raised within this module when a request for a query failed and may be sent again."""
 
-    def __init__(self, failure: Failure, n_asked: int = 0, *, is_refused: bool = False) -> None:
+    def __init__(
+        self, failure: Failure, n_asked: int = 0, *, is_refused: bool = False, is_over: bool = False
+    ) -> None:
         super().__init__(failure.detail)
         self.failure = failure
         self.n_asked = n_asked
         self.is_refused = is_refused
         """True where the archive answered, in words, that it cannot."""
+        self.is_over = is_over
+        """True where the job has had its answer: asked again, it would give the same."""
 
 
 class Mashup:
@@ -160,7 +164,7 @@ class Mashup:
     async def control(self) -> Failure | None:
         """Send one small count, at once and once; return why it was not answered, or None."""
         payload = self._payload(CONTROL, "COUNT_BIG(*)", CONTROL.criteria)
-        reply = await self._wire.exchange(self._template._replace(body=_form(payload)))
+        reply = await self._wire.exchange(self._template._replace(body=_new_job(payload)))
         self._limiter.repeated(reply.n_sent - 1)
         failure = failure_of(reply)
         if failure is not None:
@@ -247,7 +251,6 @@ class Mashup:
             "service": query.detector.service,
             "params": {"columns": columns, "filters": [c.wire() for c in criteria]},
             "format": "json",
-            "cacheBreaker": str(uuid.uuid4()),
         }
 
     async def _query_with_retry(
@@ -262,19 +265,24 @@ class Mashup:
         """
         Ask until there is an answer that can be read.
 
+        The archive knows a job by its text: the first repetition meets one that may still be running, unless its
+        answer has been read; every later one starts a new job.
+
         Raises
         ------
         _Trouble
             After `max_failures` answers, where given, that may have been more than the archive can deliver.
         """
-        body = _form(payload)
         max_bytes = min(MAX_ANSWER_BYTES, MAX_FRAME_BYTES + n_rows * MAX_ROW_BYTES)
-        request = self._template._replace(body=body, max_bytes=max_bytes)
+        subject = _new_job(payload)
+        request = self._template._replace(body=subject, max_bytes=max_bytes)
         n_undelivered = 0
+        is_over = False
         began_at = anyio.current_time()
 
         def may_repeat(error: BaseException) -> bool:
-            nonlocal n_undelivered
+            nonlocal n_undelivered, is_over
+            is_over = isinstance(error, _Trouble) and error.is_over
             if isinstance(error, _Trouble) and error.failure.reason in ANSWER_TOO_LARGE:
                 n_undelivered += 1
             is_reached = self._unreached() is None
@@ -284,11 +292,13 @@ class Mashup:
             async for attempt in retrying(self._policy, anyio.sleep, random.random, may_repeat):
                 with attempt:
                     n_asked = attempt.retry_state.attempt_number
-                    answer = await self._poll_until_complete(request, query, n_asked)
+                    if n_asked > 2 or is_over:
+                        request = request._replace(body=_new_job(payload))
+                    answer = await self._poll_until_complete(request, query, subject, n_asked)
                     try:
                         found = await anyio.to_thread.run_sync(read, answer)
                     except Unreadable as error:
-                        raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
+                        raise _unreadable(str(error)) from error
                     self._tell_answered(query, found, anyio.current_time() - began_at, n_asked)
                     return found
         except _Trouble as trouble:
@@ -328,12 +338,14 @@ class Mashup:
             return False
         return not (is_http and error.n_asked >= self._policy.attempts)
 
-    async def _poll_until_complete(self, request: Request, query: Query, n_asked: int) -> dict[str, Any]:
+    async def _poll_until_complete(
+        self, request: Request, query: Query, subject: bytes, n_asked: int
+    ) -> dict[str, Any]:
         pause_s = FIRST_POLL_S
         polling_s = max(self._template.timeout_s, min(POLLING_TIMEOUT_S, 10 * self._policy.patience_s))
         with anyio.move_on_after(polling_s):
             while True:
-                answer = await self._send(request, n_asked)
+                answer = await self._send(request, subject, n_asked)
                 status = answers.status_of(answer)
                 if status == "COMPLETE":
                     return answer
@@ -341,17 +353,17 @@ class Mashup:
                     raise _error(self._plain(answer.get("msg") or "no words"), query)
                 if status != "EXECUTING":
                     words = f"status {self._plain(answer.get('status'))[:100]!r}"
-                    raise _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE))
+                    raise _unreadable(words)
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, MAX_POLL_S)
-        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"))
+        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"), is_over=True)
 
     def _plain(self, words: object) -> str:
         """Return the archive's words on one line, cut short before anything is sought in them, safe to print."""
         text = without(self._template.credentials, str(words)[: 2 * MAX_WORDS])
         return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
 
-    async def _send(self, request: Request, n_asked: int) -> dict[str, Any]:
+    async def _send(self, request: Request, subject: bytes, n_asked: int) -> dict[str, Any]:
         async with self._limiter.turn(self._policy.patience_s):
             settled = False
             try:
@@ -362,7 +374,7 @@ class Mashup:
                 if failure is None:
                     self._limiter.succeeded(1, reply.elapsed_s)
                 else:
-                    self._limiter.failed(failure, request.body, reply.elapsed_s)
+                    self._limiter.failed(failure, subject, reply.elapsed_s, is_repeat=n_asked > 1)
                     raise _Trouble(failure, n_asked)
             finally:
                 if not settled:
@@ -370,17 +382,23 @@ class Mashup:
         try:
             return await anyio.to_thread.run_sync(answers.parse, reply.body)
         except Unreadable as error:
-            raise _Trouble(Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)) from error
+            raise _unreadable(str(error)) from error
 
 
-def _form(payload: dict[str, Any]) -> bytes:
-    return f"request={quote(json.dumps(payload))}".encode()
+def _new_job(payload: dict[str, Any]) -> bytes:
+    """Return a query's form with a text that no job has had."""
+    text = json.dumps(payload | {"cacheBreaker": str(uuid.uuid4())})
+    return f"request={quote(text)}".encode()
+
+
+def _unreadable(words: str) -> _Trouble:
+    return _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE), is_over=True)
 
 
 def _error(words: str, query: Query) -> Exception:
     if _OWN_FAULT.search(words) is None:
         failure = Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE)
-        return _Trouble(failure, is_refused=True)
+        return _Trouble(failure, is_refused=True, is_over=True)
     found = _COLUMN.search(words)
     if found is not None:
         near = known.near_matches(found[1], query.detector, cutoff=0.4)

@@ -218,9 +218,9 @@ class FileFetcher:
             delivery = delivery._replace(n_repeated=answer.n_sent - 1)
         if delivery.failure is None:
             return delivery
-        return delivery._replace(
-            is_lost=self._limiter.failed(delivery.failure, delivery.item.uri, answer.elapsed_s)
-        )
+        item = delivery.item
+        is_lost = self._limiter.failed(delivery.failure, item.uri, answer.elapsed_s, is_repeat=item.attempts > 0)
+        return delivery._replace(is_lost=is_lost)
 
     def next_change_s(self) -> float | None:
         """Return None: the rate limiter knows."""

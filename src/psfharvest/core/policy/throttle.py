@@ -2,14 +2,18 @@
 Adaptive limit of connections, from the answers of the archive.
 
 Additive increase, multiplicative decrease. Trouble (429, 5xx, time-outs, broken transfers) halves the limit, at
-most once in a round of answers; a round without trouble adds one connection. An archive that answers ever more
+most once in a round of answers; a round without trouble adds one connection. Where trouble comes again and again,
+the share of answers that fail at one connection is measured: from then on only what exceeds that share counts
+(`psfharvest.core.policy.baseline`), and 429 and Retry-After, which always do. An archive that answers ever more
 slowly is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the
 limit goes down by one in each round until that ends. Trouble may come fast, so its time never counts as speed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from psfharvest.core.policy.baseline import Baseline
 
 SLOW_FACTOR = 8.0
 """An answer this many times slower than the best rounds counts as overload."""
@@ -37,12 +41,15 @@ class Throttle:
     _limit: float = 0.0
     _size: int = 1
     """Answers that make the present round: what was allowed when it began, since so many may be on their way."""
-    _answers: int = 0
+    _n_good: int = 0
+    _n_trouble: int = 0
     _is_troubled: bool = False
+    """Whether trouble has lowered the limit in this round."""
     _round_s: float = 0.0
     _best_s: float = float("inf")
     lowered: int = 0
     """How often the limit was lowered."""
+    baseline: Baseline = field(default_factory=Baseline)
 
     def __post_init__(self) -> None:
         self._limit = float(min(self.start, self.ceiling))
@@ -51,7 +58,7 @@ class Throttle:
     @property
     def limit(self) -> int:
         """Connections that may be in use now: from 1 to the ceiling."""
-        return max(1, int(self._limit))
+        return 1 if self.baseline.is_measuring else max(1, int(self._limit))
 
     def set_ceiling(self, ceiling: int) -> None:
         """Change the ceiling; a limit that was at the old one follows it, one that was lowered grows by rounds."""
@@ -59,7 +66,9 @@ class Throttle:
         self.ceiling = ceiling
         self._limit = float(ceiling) if was_full else min(self._limit, float(ceiling))
 
-    def observe(self, n_good: int, n_trouble: int, mean_s: float) -> None:
+    def observe(
+        self, n_good: int, n_trouble: int, mean_s: float, *, is_repeat: bool = False, is_demand: bool = False
+    ) -> None:
         """
         Take account of answers.
 
@@ -69,26 +78,52 @@ class Throttle:
             Answers since the last call, by whether they point to an overloaded archive.
         mean_s
             Mean time of the good ones.
+        is_repeat
+            Whether the trouble is of a request that had failed before: that says nothing new of an archive that
+            fails on some requests at one connection, too.
+        is_demand
+            Whether the archive asks for fewer requests, by 429 or Retry-After.
         """
+        if is_repeat and not is_demand and (self.baseline.is_measuring or self.baseline.share):
+            return
+        if self.baseline.is_measuring:
+            self.baseline.observe(n_good, n_trouble)
+            if not self.baseline.is_measuring:
+                self._limit = 1.0
+                self._begin_round()
+            return
+        self.baseline.observe(n_good, n_trouble)
         if n_good:
-            weight = n_good / (self._answers + n_good)  # a round with trouble has no time, so that all were good
-            self._round_s += (mean_s - self._round_s) * weight
-        self._answers += n_good + n_trouble
-        if n_trouble:
-            if not self._is_troubled:
-                self._lower(self._limit / 2)
+            self._round_s += (mean_s - self._round_s) * n_good / (self._n_good + n_good)
+        self._n_good += n_good
+        self._n_trouble += n_trouble
+        if (
+            n_trouble
+            and not self._is_troubled
+            and (is_demand or self._n_trouble > self.baseline.allowed(self._size))
+        ):
             self._is_troubled = True
-        if self._answers >= self._size:
+            if self._limit > 1:
+                self.baseline.lowered(self._size)
+            self._lower(self._limit / 2)
+        if self._n_good + self._n_trouble >= self._size:
             self._end_round()
 
     def _end_round(self) -> None:
         if not self._is_troubled:
-            self._best_s = min(self._best_s * FORGET, self._round_s)
+            if self._n_good:
+                self._best_s = min(self._best_s * FORGET, self._round_s)
             if self._round_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
                 self._lower(self._limit - 1)
             else:
+                if self._limit >= self.ceiling:
+                    self.baseline.was_calm()
                 self._limit = min(float(self.ceiling), self._limit + 1)
-        self._answers, self._is_troubled = 0, False
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._n_good = self._n_trouble = 0
+        self._is_troubled = False
         self._round_s = 0.0
         self._size = self.limit
 
