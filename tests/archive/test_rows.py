@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.archive.catalog.answer import count_of, parse, rows_of
+from psfharvest.archive.catalog.answer import LOOK_EVERY, count_of, parse, rows_of
 from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.core.catalog.columns import COLUMNS
@@ -421,3 +421,18 @@ def test_known_columns_have_units_and_descriptions():
 
     assert ("s", "exposure time") == (str(table["exptime"].unit), table["exptime"].description)
     assert None is table["x"].unit
+
+
+def test_reading_an_answer_ends_where_it_is_told_to() -> None:
+    """A long one takes a second, and an interrupt must not wait for that."""
+
+    class Enough(Exception):
+        pass
+
+    def look() -> None:
+        raise Enough
+
+    rows = [{"id": n} for n in range(LOOK_EVERY)]
+    assert LOOK_EVERY - 1 == len(parse(answer(rows[1:], None), lambda: None)["data"])
+    with pytest.raises(Enough):
+        parse(answer(rows, None), look)

@@ -203,16 +203,36 @@ def test_fits_in_pieces_is_judged_as_in_one(piece):
         assert (whole is None) == ((found or stream.end()) is None)
 
 
+def fits_head(size):
+    """The header of a FITS file of one dimension."""
+    cards = ("SIMPLE  =                    T ", "BITPIX  =                    8 ",
+             "NAXIS   =                    1 ", f"NAXIS1  = {size:20d} ", "END")  # fmt: skip
+    return b"".join(card.ljust(80).encode() for card in cards).ljust(2880)
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.tar.gz", "a", "a.fits.gz"])
+def test_a_check_that_inflates_ends_where_it_is_told_to(name):
+    """It may take seconds, and an interrupt must not wait for that."""
+    n_looks = 0
+
+    class Enough(Exception):
+        pass
+
+    def look():
+        nonlocal n_looks
+        n_looks += 1
+        if n_looks == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        flaw_of_file(gzip.compress(fits_head(2**23) + bytes(2**23)), name, look)
+
+
 @pytest.mark.campaign
 def test_a_gzip_bomb_is_refused_in_flat_memory():
     """A gzip of two gigabytes of zeros behind a FITS header is refused for its size, piece by piece."""
     pack = zlib.compressobj(9, zlib.DEFLATED, 31)
-    head = b"".join(
-        card.ljust(80).encode()
-        for card in ("SIMPLE  =                    T ", "BITPIX  =                    8 ",
-                     "NAXIS   =                    1 ", f"NAXIS1  = {2**31:20d} ", "END")
-    ).ljust(2880)  # fmt: skip
-    start = pack.compress(head) + pack.flush(zlib.Z_FULL_FLUSH)
+    start = pack.compress(fits_head(2**31)) + pack.flush(zlib.Z_FULL_FLUSH)
     one = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)  # behind a full flush it can be repeated
 
     assert Reason.TOO_LARGE is flaw_of_file(start + one * 2**11, "a.fits.gz").reason

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from psfharvest.archive.catalog import answer as answers
@@ -170,7 +171,7 @@ class Mashup:
         if failure is not None:
             return failure
         try:
-            answer = await anyio.to_thread.run_sync(answers.parse, reply.body)
+            answer = await anyio.to_thread.run_sync(answers.parse, reply.body, anyio.from_thread.check_cancelled)
         except Unreadable as error:
             return Failure(Reason.TEXT_PAGE, str(error), evidence=Evidence.ALIVE)
         words = self._plain(answer.get("msg") or "no words")
@@ -380,7 +381,7 @@ class Mashup:
                 if not settled:
                     self._limiter.dropped()
         try:
-            return await anyio.to_thread.run_sync(answers.parse, reply.body)
+            return await anyio.to_thread.run_sync(answers.parse, reply.body, anyio.from_thread.check_cancelled)
         except Unreadable as error:
             raise _unreadable(str(error)) from error
 

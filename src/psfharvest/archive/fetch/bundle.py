@@ -28,7 +28,7 @@ import anyio.to_thread
 from psfharvest.archive.endpoints import Endpoints, quoted, without
 from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
-from psfharvest.archive.fetch.verify import deliver, deliver_at_once, max_body_bytes
+from psfharvest.archive.fetch.verify import deliver_at_once, deliver_in_thread, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core import bundle_page
@@ -358,7 +358,7 @@ class BundleFetcher:
         of_body = (item, member.body, self._template.credentials, self._accepted)
         delivery = deliver_at_once(*of_body)
         if delivery is None:
-            delivery = await anyio.to_thread.run_sync(deliver, *of_body)
+            delivery = await anyio.to_thread.run_sync(deliver_in_thread, *of_body)
         del bundle.absent[name]
         if delivery.failure is not None:
             # what a bundle holds in its place is no answer for this cutout, which two of them would make final

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 BATCH_MAX = 8
-"""Checks in one go of the thread: a cancellation waits for them."""
+"""Checks in one go of the thread: a cancellation waits for the one that is being made."""
 
 Body = TypeVar("Body")
 Checked = TypeVar("Checked")
@@ -63,4 +64,8 @@ class LongChecks(Generic[Body, Checked]):
             await self._added.wait()
 
     def _check_all(self, batch: list[Body]) -> list[tuple[Body, Checked]]:
-        return [(body, self._check(body)) for body in batch]
+        checked = []
+        for body in batch:
+            anyio.from_thread.check_cancelled()
+            checked.append((body, self._check(body)))
+        return checked

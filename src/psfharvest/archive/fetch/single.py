@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.long_checks import LongChecks
-from psfharvest.archive.fetch.verify import deliver, deliver_at_once, failure_of, max_body_bytes
+from psfharvest.archive.fetch.verify import deliver_at_once, deliver_in_thread, failure_of, max_body_bytes
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Wire
 from psfharvest.core.model import Delivery, Failure, Item, Limits
 from psfharvest.core.ports import HostLimiter
@@ -211,7 +211,7 @@ class FileFetcher:
 
     def _checked(self, answer: Answer) -> Delivery:
         item: Item = answer.request.tag  # type: ignore[assignment]  # as above
-        return deliver(item, answer.body, self._template.credentials, self._accepted)
+        return deliver_in_thread(item, answer.body, self._template.credentials, self._accepted)
 
     def _accounted(self, answer: Answer, delivery: Delivery) -> Delivery:
         if answer.n_sent > 1:

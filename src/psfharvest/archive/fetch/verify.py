@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+import anyio.from_thread
+
 from psfharvest.archive.endpoints import without
 from psfharvest.archive.wires.base import Answer, Headers
 from psfharvest.core.fits import filekinds, fitscheck
@@ -66,9 +68,11 @@ def status_failure(
     return classify_status(status, retry_after, words, answered_at(date, datetime.now(UTC)))
 
 
-def deliver(item: Item, body: bytes, secrets: Headers = (), accepted: Collection[str] = ()) -> Delivery:
+def deliver_in_thread(item: Item, body: bytes, secrets: Headers = (), accepted: Collection[str] = ()) -> Delivery:
     """
     Return the delivery of a body: checked against what was asked, and hashed when it is right.
+
+    Call it in a worker thread of anyio's: there a check that takes seconds ends when its task is cancelled.
 
     Parameters
     ----------
@@ -79,13 +83,14 @@ def deliver(item: Item, body: bytes, secrets: Headers = (), accepted: Collection
     accepted
         Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
     """
-    return _delivery(item, body, filekinds.verdict(item, body, accepted), secrets)
+    found = filekinds.verdict(item, body, accepted, anyio.from_thread.check_cancelled)
+    return _delivery(item, body, found, secrets)
 
 
 def deliver_at_once(
     item: Item, body: bytes, secrets: Headers = (), accepted: Collection[str] = ()
 ) -> Delivery | None:
-    """Return `deliver` where it takes less than a millisecond; else None: its place is a worker thread."""
+    """Return `deliver_in_thread` where it takes less than a millisecond; else None: it belongs into a thread."""
     found = filekinds.plain_verdict(item, body, accepted) if len(body) <= AT_ONCE_MAX_BYTES else None
     return None if found is None else _delivery(item, body, found, secrets)
 

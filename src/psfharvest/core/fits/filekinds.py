@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from xml.parsers import expat
 
 from psfharvest.core import tar
@@ -28,6 +29,8 @@ MAX_PARSED_BYTES = 4 * 2**20
 INFLATE_AT_ONCE = 2**20
 
 Check = Callable[[bytes], Rejection | None]
+Look = Callable[[], object]
+"""Is called now and then in a check that takes long; what it raises ends the check."""
 
 _TEXTS = (
     ".txt", ".text", ".csv", ".tsv", ".ecsv", ".tbl", ".cat", ".dat", ".log", ".lst", ".list", ".asc", ".ascii",
@@ -43,11 +46,11 @@ _HTML_FRAGMENT = re.compile(
 _TEXT_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
 
 
-def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
+def verdict(item: Item, body: bytes, accepted: Collection[str] = (), look: Look = lambda: None) -> Verdict:
     """Return what is wrong with `body` as what an item asks for, or which quirk it has; see `quirks.verdict`."""
     if item.size_px is not None:
         return quirks.verdict(item, body, accepted)
-    return Verdict(flaw_of_file(body, datauri.file_name(item.uri)))
+    return Verdict(flaw_of_file(body, datauri.file_name(item.uri), look))
 
 
 def plain_verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict | None:
@@ -58,13 +61,16 @@ def plain_verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Ve
     return plain if isinstance(plain, Verdict) else None
 
 
-def flaw_of_file(body: bytes, name: str) -> Rejection | None:
+def flaw_of_file(body: bytes, name: str, look: Look = lambda: None) -> Rejection | None:
     """Return why `body` is no whole file of the kind that its name tells, or None when it is."""
     if not body:
         return Rejection(Reason.EMPTY, "no bytes")
     if fitscheck.OFF_DETECTOR_TEXT in body[:8192]:
         return Rejection(Reason.OFF_DETECTOR, fitscheck.error_text(body))
-    return _check_of(name)(body)
+    check = _check_of(name)
+    if check is _unnamed_flaw and body.startswith(GZIP_MAGIC):
+        check = _Inflated(_AnyStream)
+    return check(body, look) if isinstance(check, _Inflated) else check(body)
 
 
 def _check_of(name: str) -> Check:
@@ -79,18 +85,6 @@ def _check_of(name: str) -> Check:
 
 def _fits_flaw(body: bytes) -> Rejection | None:
     return fitscheck.flaw(body, None)
-
-
-def _fits_gz_flaw(body: bytes) -> Rejection | None:
-    return _inflated_flaw(body, fitscheck.FitsStream())
-
-
-def _tar_gz_flaw(body: bytes) -> Rejection | None:
-    return _inflated_flaw(body, _TarStream())
-
-
-def _gz_flaw(body: bytes) -> Rejection | None:
-    return _inflated_flaw(body, _AnyStream())
 
 
 def _tar_flaw(body: bytes) -> Rejection | None:
@@ -152,8 +146,6 @@ def _unnamed_flaw(body: bytes) -> Rejection | None:
     """Return what is wrong with a file whose name tells no kind; its first bytes may tell one."""
     if body.startswith(b"SIMPLE  ="):
         return _fits_flaw(body)
-    if body.startswith(GZIP_MAGIC):
-        return _gz_flaw(body)
     page = _html_flaw(body)
     if page is None and len(body) <= MAX_SHORT_TEXT_BYTES and _is_text(body):
         page = Rejection(Reason.TEXT_PAGE, fitscheck.error_text(body))
@@ -171,29 +163,6 @@ def _framed(kind: str, starts: tuple[bytes, ...], ends: tuple[bytes, ...], tail:
         return None
 
     return check
-
-
-_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
-    ((".fits.gz", ".fit.gz", ".fts.gz"), _fits_gz_flaw),
-    ((".fits", ".fit", ".fts", ".fits.fz"), _fits_flaw),
-    ((".tar.gz", ".tgz"), _tar_gz_flaw),
-    ((".gz",), _gz_flaw),
-    ((".tar",), _tar_flaw),
-    ((".jpg", ".jpeg"), _framed("JPEG", (b"\xff\xd8\xff",), (b"\xff\xd9",), 4096)),
-    ((".png",), _framed("PNG", (b"\x89PNG\r\n\x1a\n",), (b"IEND\xaeB`\x82",), 4096)),
-    ((".gif",), _framed("GIF", (b"GIF87a", b"GIF89a"), (b"\0;",), 2)),
-    ((".tif", ".tiff"), _framed("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (), 0)),
-    ((".pdf",), _framed("PDF", (b"%PDF-",), (b"%%EOF",), 4096)),
-    ((".ps", ".eps"), _framed("PostScript", (b"%!", b"\xc5\xd0\xd3\xc6"), (), 0)),
-    ((".zip",), _zip_flaw),
-    ((".h5", ".hdf5"), _framed("HDF5", (b"\x89HDF\r\n\x1a\n",), (), 0)),
-    ((".asdf",), _framed("ASDF", (b"#ASDF ",), (), 0)),
-    ((".parquet",), _framed("Parquet", (b"PAR1",), (b"PAR1",), 4)),
-    ((".json",), _json_flaw),
-    ((".xml", ".vot", ".votable", ".svg"), _xml_flaw),
-    ((".html", ".htm", ".xhtml"), _html_file_flaw),
-    (_TEXTS, _text_flaw),
-)
 
 
 class _AnyStream:
@@ -234,26 +203,57 @@ class _TarStream:
         return None
 
 
-def _inflated_flaw(body: bytes, consumer: fitscheck.FitsStream | _TarStream | _AnyStream) -> Rejection | None:
-    """Return why `body` is no whole gzip file of what the consumer accepts; memory stays flat."""
-    if not body.startswith(GZIP_MAGIC):
-        return _page_flaw(body) or _other_kind("gzip", body)
-    size = 0
-    try:
-        for piece in _inflate(body):
-            size += len(piece)
-            if size > MAX_INFLATED_BYTES:
-                return Rejection(
-                    Reason.TOO_LARGE, f"a gzip file of more than {MAX_INFLATED_BYTES} bytes when inflated"
-                )
-            found = consumer.feed(piece)
-            if found is not None:
-                return found
-    except EOFError:
-        return Rejection(Reason.TRUNCATED, f"{len(body)} bytes of gzip without its end")
-    except zlib.error as error:
-        return Rejection(Reason.WRONG_KIND, f"a damaged gzip file: {error}")
-    return consumer.end()
+@dataclass(frozen=True, slots=True)
+class _Inflated:
+    """The check of a gzip file whose content a consumer accepts; memory stays flat."""
+
+    make_consumer: Callable[[], fitscheck.FitsStream | _TarStream | _AnyStream]
+
+    def __call__(self, body: bytes, look: Look = lambda: None) -> Rejection | None:
+        """Return why `body` is no whole file of that."""
+        if not body.startswith(GZIP_MAGIC):
+            return _page_flaw(body) or _other_kind("gzip", body)
+        consumer = self.make_consumer()
+        size = 0
+        try:
+            for piece in _inflate(body):
+                look()
+                size += len(piece)
+                if size > MAX_INFLATED_BYTES:
+                    return Rejection(
+                        Reason.TOO_LARGE, f"a gzip file of more than {MAX_INFLATED_BYTES} bytes when inflated"
+                    )
+                found = consumer.feed(piece)
+                if found is not None:
+                    return found
+        except EOFError:
+            return Rejection(Reason.TRUNCATED, f"{len(body)} bytes of gzip without its end")
+        except zlib.error as error:
+            return Rejection(Reason.WRONG_KIND, f"a damaged gzip file: {error}")
+        return consumer.end()
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    ((".fits.gz", ".fit.gz", ".fts.gz"), _Inflated(fitscheck.FitsStream)),
+    ((".fits", ".fit", ".fts", ".fits.fz"), _fits_flaw),
+    ((".tar.gz", ".tgz"), _Inflated(_TarStream)),
+    ((".gz",), _Inflated(_AnyStream)),
+    ((".tar",), _tar_flaw),
+    ((".jpg", ".jpeg"), _framed("JPEG", (b"\xff\xd8\xff",), (b"\xff\xd9",), 4096)),
+    ((".png",), _framed("PNG", (b"\x89PNG\r\n\x1a\n",), (b"IEND\xaeB`\x82",), 4096)),
+    ((".gif",), _framed("GIF", (b"GIF87a", b"GIF89a"), (b"\0;",), 2)),
+    ((".tif", ".tiff"), _framed("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), (), 0)),
+    ((".pdf",), _framed("PDF", (b"%PDF-",), (b"%%EOF",), 4096)),
+    ((".ps", ".eps"), _framed("PostScript", (b"%!", b"\xc5\xd0\xd3\xc6"), (), 0)),
+    ((".zip",), _zip_flaw),
+    ((".h5", ".hdf5"), _framed("HDF5", (b"\x89HDF\r\n\x1a\n",), (), 0)),
+    ((".asdf",), _framed("ASDF", (b"#ASDF ",), (), 0)),
+    ((".parquet",), _framed("Parquet", (b"PAR1",), (b"PAR1",), 4)),
+    ((".json",), _json_flaw),
+    ((".xml", ".vot", ".votable", ".svg"), _xml_flaw),
+    ((".html", ".htm", ".xhtml"), _html_file_flaw),
+    (_TEXTS, _text_flaw),
+)
 
 
 def _inflate(body: bytes) -> Iterator[bytes]:
