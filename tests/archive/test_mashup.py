@@ -337,6 +337,7 @@ async def test_an_unknown_column_is_answered_with_near_ones(plain):
             await had(mashup, Query("UVIS", columns=["brilliance"]))
 
     assert "brilliance" == caught.value.field
+    assert caught.value is not caught.value.__cause__, "who follows the causes to their end never comes there"
 
 
 async def test_a_value_of_the_wrong_type_is_refused(plain):

@@ -69,6 +69,10 @@ REFUSED = {
     "bad value": (["count", "UVIS", "chip=2", "n_sat_pixels=none"], "onver"),
     "column unknown to the archive": (["count", "UVIS", "zzz=1"], "Invalid column name 'zzz'"),
     "columns unknown to the archive": (["query", "UVIS", "--columns", "id,zzz"], "Invalid column name 'zzz'"),
+    "columns of a harvest": (
+        [*HARVEST, "UVIS", "--suffix", "flt", "--columns", "id,zzz"],
+        "Invalid column name 'zzz'",
+    ),
 }
 
 
@@ -101,6 +105,8 @@ def test_another_harvest_on_the_same_folder(simulator: Simulator, psfharvest, tm
         ["harvest", "d", "--uris", "list.txt"],
         [*words, "--suffix", "flt", "--layout", "flat"],
     ]
+    wrong = psfharvest("harvest", "d", "IR", "--suffix", "flt", "--columns", "zzz", "--extend", env=env)
+    assert (2, before) == (wrong.status, (tmp_path / "d/manifest.sqlite").read_bytes())
     for other in others:
         run = psfharvest(*other, env=env)
         assert (2, before) == (run.status, (tmp_path / "d/manifest.sqlite").read_bytes())

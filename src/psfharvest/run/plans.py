@@ -15,7 +15,7 @@ from psfharvest.core.model import Report
 from psfharvest.run import list_parts, parts, uri_lists
 from psfharvest.run.job import Job
 from psfharvest.run.rows import query_target
-from psfharvest.run.targets import What, targets_of
+from psfharvest.run.targets import What, check_columns, targets_of
 from psfharvest.store import parts as in_parts
 from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget
@@ -48,11 +48,14 @@ async def planned_targets(what: What | Path, suffixes: Sequence[str], **sizes: i
 
 
 async def cut_queries(mashup: Mashup, targets: Sequence[PlannedTarget], part_rows: int) -> list[PlannedPart]:
-    """Return the parts of queries, by counts alone."""
+    """Return the parts of queries, by counts alone; a query with parts is one whose columns the archive has."""
     found: list[PlannedPart] = []
     for n, target in enumerate(targets):
-        its = parts.plan(mashup, Query.from_dict(target.spec["query"]), part_rows)
-        found += [PlannedPart(n, part.low, part.high, part.n) async for part in its]
+        query = Query.from_dict(target.spec["query"])
+        own = [PlannedPart(n, part.low, part.high, part.n) async for part in parts.plan(mashup, query, part_rows)]
+        if own:
+            await check_columns(mashup, query)
+        found += own
     return found
 
 

@@ -14,7 +14,9 @@ import anyio.to_thread
 
 from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.mashup import Mashup
+from psfharvest.archive.catalog.questions import Questions
 from psfharvest.core.aclosing import closing
+from psfharvest.core.catalog.partition import WHOLE
 from psfharvest.core.catalog.plan import ListPart, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
@@ -58,7 +60,10 @@ async def ask_for(
         target = query_target(what, suffixes, n_sources=0, **sizes)
         if folders.knows(folder, target):
             return target
-        return query_target(what, suffixes, n_sources=await mashup.count(what), **sizes)
+        n_sources = await mashup.count(what)
+        if n_sources:
+            await check_columns(mashup, what)
+        return query_target(what, suffixes, n_sources=n_sources, **sizes)
     if isinstance(what, (str, bytes)):
         raise BadInput(
             f'{what!r} is one text: give a Query (Query("UVIS")), a list of dataURIs, or the Path of a file of them'
@@ -69,6 +74,19 @@ async def ask_for(
         identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
         return Target("file", identity, {"path": str(what.absolute())})
     return Target("stream", "stream", {})
+
+
+async def check_columns(mashup: Mashup, query: Query) -> None:
+    """
+    Ask for one row with the columns that a query names, before anything is recorded: a count does not name them.
+
+    Raises
+    ------
+    BadQuery
+        When the archive refuses one.
+    """
+    if query.columns is not None:
+        await Questions(mashup, query, every_column=False).page(WHOLE, 1, page_rows=1)
 
 
 def _part_of(what: What | Path, part: Part | ListPart, suffixes: Sequence[str], **sizes: int) -> Target:

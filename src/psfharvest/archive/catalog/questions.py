@@ -112,8 +112,10 @@ class Questions:
                 elif field in columns and field not in own:
                     learnt.note_absent(query.detector.name, field)
                     self._mashup.note(f"the archive has no column {field!r} for {query.detector.name}")
+                elif refused is not None:
+                    raise refused from error
                 else:
-                    raise (refused or error) from error
+                    raise
                 continue
             if refused is not None:
                 learnt.is_star = False
