@@ -48,11 +48,6 @@ def set_min_max(min: float, max: float) -> list[dict[str, float]]:  # noqa: A002
     """
     Return a closed range as a filter's values.
 
-    Parameters
-    ----------
-    min, max
-        Its two ends.
-
     Returns
     -------
     list

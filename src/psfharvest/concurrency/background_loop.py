@@ -93,16 +93,7 @@ class Background:
 
 
 class Call(Generic[T]):
-    """
-    One piece of work in a `Background`.
-
-    Parameters
-    ----------
-    ways
-        Into the loop.
-    work
-        What to do; it is given `send`.
-    """
+    """One piece of work in a `Background`."""
 
     def __init__(self, ways: _Ways, work: Work[T]) -> None:
         self._ways = ways

@@ -11,16 +11,7 @@ CALM, SLOW = "answers come in time", "answers have become slow"
 
 
 class Announcer:
-    """
-    Compares the limiter's state with what was last announced, and emits what has changed.
-
-    Parameters
-    ----------
-    hub
-        Gets the events.
-    throttle, health
-        The limiter's.
-    """
+    """Compares the limiter's state with what was last announced, and emits what has changed."""
 
     def __init__(self, hub: Hub, throttle: Throttle, health: CircuitBreaker) -> None:
         self.why = ""

@@ -10,16 +10,7 @@ from psfharvest.events.model import DURATION_BOUNDS_S, N_BUCKETS
 
 
 class Histogram:
-    """
-    How many requests took how long.
-
-    Parameters
-    ----------
-    counts
-        Of each bucket.
-    sum_s
-        The sum of all times.
-    """
+    """How many requests took how long."""
 
     def __init__(self, counts: Sequence[int] = (0,) * N_BUCKETS, sum_s: float = 0.0) -> None:
         self._counts = list(counts)

@@ -31,14 +31,7 @@ _LOGICAL = np.array([ord("F"), ord("T")], np.uint8)
 
 
 def write(content: Content, out: Path) -> None:
-    """
-    Write all cutouts.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Write all cutouts."""
     with out.open("wb") as file:
         file.write(_first(content.provenance))
         for size, n in content.counts.items():

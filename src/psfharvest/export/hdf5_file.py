@@ -25,14 +25,7 @@ _DTYPES = {"str": h5py.string_dtype(), "int": np.int64, "float": np.float64, "bo
 
 
 def write(content: Content, out: Path) -> None:
-    """
-    Write all cutouts.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Write all cutouts."""
     with h5py.File(out, "w") as file:
         file.attrs["provenance"] = json.dumps(content.provenance)
         file.attrs["sizes"] = list(content.counts)

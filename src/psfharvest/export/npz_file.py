@@ -27,14 +27,7 @@ _DTYPES = {"int": "<i8", "float": "<f8", "bool": "?"}
 
 
 def write(content: Content, out: Path) -> None:
-    """
-    Write all cutouts.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Write all cutouts."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True, compresslevel=1) as archive:
         about = np.array(json.dumps(content.provenance))
         with _member(archive, "provenance", about.dtype, ()) as member:

@@ -12,14 +12,7 @@ from psfharvest.store.sinks import arrow
 
 
 def write(content: Content, out: Path) -> None:
-    """
-    Write all cutouts, the smaller images first.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Write all cutouts, the smaller images first."""
     sizes = list(content.counts)
     names = {size: "image" if len(sizes) == 1 else f"image_{size}" for size in sizes}
     kinds: dict[str, str] = {}

@@ -33,14 +33,7 @@ _DTYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool"}
 
 
 def write(content: Content, out: Path) -> None:
-    """
-    Write all cutouts.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Write all cutouts."""
     try:
         _write(content, out)
     except BaseException:

@@ -34,14 +34,7 @@ BODY_BYTES_MAX = 256 * 2**20
 
 
 class Connection:
-    """
-    A manifest that is open to read, for one question at a time; opened anew when the file was replaced.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
+    """A manifest that is open to read, for one question at a time; opened anew when the file was replaced."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

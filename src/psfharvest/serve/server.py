@@ -98,16 +98,7 @@ class Address:
 
 
 class Server(uvicorn.Server):
-    """
-    A server whose signals are its owner's matter.
-
-    Parameters
-    ----------
-    config
-        As uvicorn has it.
-    is_ready
-        Called once it listens.
-    """
+    """A server whose signals are its owner's matter."""
 
     def __init__(self, config: uvicorn.Config, is_ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -57,14 +57,7 @@ def watching(progress: bool | Watch | None, unit: str = "cutout") -> Iterator[Wa
 
 
 class _Harmless:
-    """
-    Calls what shows progress until that raises.
-
-    Parameters
-    ----------
-    watch
-        What to call.
-    """
+    """Calls what shows progress until that raises."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch: Watch | None = watch

@@ -17,14 +17,7 @@ from psfharvest.simulator.sky.synthesis import build
 
 
 class Catalogue:
-    """
-    The three databases.
-
-    Parameters
-    ----------
-    settings
-        Their size and seed.
-    """
+    """The three databases."""
 
     def __init__(self, settings: Settings) -> None:
         self.tables = {detector: build(detector, settings) for detector in DETECTORS}
@@ -43,11 +36,6 @@ class Catalogue:
     def rows(self, detector: str) -> dict[str, NDArray[Any]]:
         """
         Give a whole database, sorted by id, as the archive would print it.
-
-        Parameters
-        ----------
-        detector
-            ``UVIS``, ``IR`` or ``WFPC2``.
 
         Returns
         -------

@@ -81,14 +81,7 @@ _VOTABLE_TYPE: Final = {"int": "long", "float": "double", "string": "char"}
 
 
 def columns_config(detector: str) -> dict[str, dict[str, Any]]:
-    """
-    Describe a database as the portal's ``columnsconfig`` does.
-
-    Parameters
-    ----------
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    """
+    """Describe a database as the portal's ``columnsconfig`` does."""
     config: dict[str, dict[str, Any]] = {
         "_selected_": {"text": "selected", "add": True, "type": "boolean", "hidden": True}
     }

@@ -70,16 +70,7 @@ class Twist:
 
 
 class Mashup:
-    """
-    Answers queries.
-
-    Parameters
-    ----------
-    catalogue
-        The databases.
-    settings
-        Manners of the archive.
-    """
+    """Answers queries."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue = catalogue

@@ -91,27 +91,13 @@ class Table:
         return self._position(name, at)
 
     def exposure_column(self, name: str) -> NDArray[Any]:
-        """
-        Give a column that all sources of an exposure share, over the exposures.
-
-        Parameters
-        ----------
-        name
-            A name for which ``is_shared`` holds.
-        """
+        """Give a column that all sources of an exposure share, over the exposures."""
         values: NDArray[Any] = getattr(self.exposures, "filter" if name == "filter_1" else name)
         return values
 
     @staticmethod
     def is_shared(name: str) -> bool:
-        """
-        Tell whether a column belongs to exposures rather than to single sources.
-
-        Parameters
-        ----------
-        name
-            A column's name.
-        """
+        """Tell whether a column belongs to exposures rather than to single sources."""
         return name in _EXPOSURE_COLUMNS
 
     def _decimal(self, name: str, at: Any) -> NDArray[np.float64]:
@@ -133,14 +119,7 @@ class Table:
         return np.asarray(whole / np.float64(unit))
 
     def source(self, source_id: int) -> Source | None:
-        """
-        Look up one source.
-
-        Parameters
-        ----------
-        source_id
-            Its ``id``.
-        """
+        """Look up one source."""
         at = int(np.searchsorted(self.ids, source_id))
         if at == len(self.ids) or self.ids[at] != source_id:
             return None

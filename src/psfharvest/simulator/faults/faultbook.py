@@ -47,16 +47,7 @@ class FaultBook:
         self._outage_ends_s: dict[int, float] = {}
 
     def choose(self, case: Case, now_s: float) -> Fault | None:
-        """
-        Count a request, and give the fault that befalls it, if any.
-
-        Parameters
-        ----------
-        case
-            The request.
-        now_s
-            A monotonic clock, for outages.
-        """
+        """Count a request, and give the fault that befalls it, if any."""
         if not self.faults:
             return None
         with self._lock:
@@ -68,16 +59,7 @@ class FaultBook:
         return None
 
     def members(self, fault: Fault, uris: Sequence[str]) -> frozenset[str]:
-        """
-        Choose which of a bundle's URIs a member fault hits.
-
-        Parameters
-        ----------
-        fault
-            One that picks members.
-        uris
-            All URIs of the bundle.
-        """
+        """Choose which of a bundle's URIs a member fault hits."""
         index = self.faults.index(fault) if fault in self.faults else -1
         is_free = fault.match is None and fault.rate is None and fault.times is None
         room = fault.members if fault.members is not None else (1 if is_free else len(uris))

@@ -51,22 +51,7 @@ _RANGE: Final = re.compile(rb"bytes=(\d+)-(\d*)")
 
 
 class Archive:
-    """
-    The simulated archive, to be served.
-
-    Parameters
-    ----------
-    settings
-        Its manners.
-    fitscut
-        Its cutouts.
-    mashup
-        Its databases.
-    record
-        Where requests are remembered.
-    aside
-        Works something out in a thread.
-    """
+    """The simulated archive, to be served."""
 
     def __init__(
         self,

@@ -88,13 +88,6 @@ def asgi(settings: Settings | None = None, faults: Sequence[Fault] = ()) -> Asgi
     >>> app = asgi()
     >>> client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://archive")
     >>> async with Archive(client=client) as archive: ...
-
-    Parameters
-    ----------
-    settings
-        Its size and manners.
-    faults
-        What goes wrong.
     """
     return AsgiArchive(settings, faults)
 

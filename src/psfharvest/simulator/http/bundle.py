@@ -38,37 +38,13 @@ class Member:
 
 
 def member_of(uri: str) -> Member:
-    """
-    Tell where a URI's file stands in a bundle.
-
-    Parameters
-    ----------
-    uri
-        Any dataURI.
-    """
+    """Tell where a URI's file stands in a bundle."""
     folder = uri.removeprefix("mast:").split("/", 1)[0]
     return Member(uri, f"{folder}/{uri.rsplit('/', 1)[-1]}")
 
 
 class Bundle:
-    """
-    One bundle in the making.
-
-    Parameters
-    ----------
-    uris
-        As asked, in that order.
-    fitscut
-        Makes the members.
-    settings
-        Manners of the archive.
-    now
-        The wall clock's time, which names the root directory.
-    fault
-        What goes wrong with it, if anything.
-    book
-        Chooses the members that a fault hits.
-    """
+    """One bundle in the making."""
 
     def __init__(
         self,

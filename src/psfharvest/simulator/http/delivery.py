@@ -24,16 +24,7 @@ _MEGABYTE: Final = 1 << 20
 
 
 def replacement(fault: Fault, exchange: Exchange) -> Answer | None:
-    """
-    Give the answer that a fault puts in the true one's place, if it does.
-
-    Parameters
-    ----------
-    fault
-        What befell the request.
-    exchange
-        The request.
-    """
+    """Give the answer that a fault puts in the true one's place, if it does."""
     if fault.kind in {"status", "outage"}:
         if fault.code in {204, 304}:
             return Answer(fault.code, _retry_after(fault), says_length=False)  # HTTP gives them no body
@@ -52,18 +43,7 @@ def replacement(fault: Fault, exchange: Exchange) -> Answer | None:
 
 
 async def deliver(exchange: Exchange, answer: Answer, fault: Fault) -> None:
-    """
-    Send an answer the way its fault wants it.
-
-    Parameters
-    ----------
-    exchange
-        The request.
-    answer
-        The true answer, or its replacement.
-    fault
-        What befell the request.
-    """
+    """Send an answer the way its fault wants it."""
     way = _WAYS.get(fault.kind)
     if fault.kind == "bundle_cut":
         way = _bundle_cut

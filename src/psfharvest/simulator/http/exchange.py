@@ -47,16 +47,7 @@ class Answer:
 
     @classmethod
     def text(cls, text: str, status: int = 200) -> "Answer":
-        """
-        Make an answer of plain text.
-
-        Parameters
-        ----------
-        text
-            Its body.
-        status
-            Its status.
-        """
+        """Make an answer of plain text."""
         return cls(status, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
 
     @classmethod
@@ -85,16 +76,7 @@ class Answer:
 
 
 class Exchange:
-    """
-    A request being answered.
-
-    Parameters
-    ----------
-    scope, receive, send
-        As ASGI has them.
-    record
-        Counts bytes sent.
-    """
+    """A request being answered."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, record: Record) -> None:
         self.scope = scope
@@ -157,28 +139,12 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, piece: bytes, *, more: bool) -> None:
-        """
-        Send a piece of the body.
-
-        Parameters
-        ----------
-        piece
-            Its bytes.
-        more
-            Whether another one follows.
-        """
+        """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
         self._record.sent(len(piece))
 
     async def reply(self, answer: Answer) -> None:
-        """
-        Send a whole answer.
-
-        Parameters
-        ----------
-        answer
-            Bytes, or pieces as they come.
-        """
+        """Send a whole answer."""
         body = answer.body
         if isinstance(body, bytes):
             headers = answer.headers
@@ -197,14 +163,7 @@ class Exchange:
         await self.send(b"", more=False)
 
     def write(self, raw: bytes) -> None:
-        """
-        Put bytes on the connection, below HTTP.
-
-        Parameters
-        ----------
-        raw
-            Anything.
-        """
+        """Put bytes on the connection, below HTTP."""
         self._wire().write(raw)
         self._record.sent(len(raw))
 

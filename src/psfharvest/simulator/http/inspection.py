@@ -47,11 +47,6 @@ class Inspectable(ABC):
         """
         Give exactly what ``Download/file`` serves for a dataURI.
 
-        Parameters
-        ----------
-        uri
-            A dataURI.
-
         Raises
         ------
         FitscutError

@@ -108,16 +108,7 @@ def form_values(text: bytes, name: bytes) -> list[str]:
 
 
 def asked_uris(service: str, query: bytes, body: bytes) -> tuple[str, ...]:
-    """
-    Give what a request asks for.
-
-    Parameters
-    ----------
-    service
-        Which service it was.
-    query, body
-        As sent.
-    """
+    """Give what a request asks for."""
     if service in {"file", "bundle"}:
         return tuple(form_values(query, b"uri") + form_values(body, b"uri"))
     if service == "fitscut":
@@ -165,14 +156,7 @@ class Record:
         return time.monotonic() - self._start_s
 
     def add(self, entry: PendingRecord) -> None:
-        """
-        Remember a request that has arrived whole.
-
-        Parameters
-        ----------
-        entry
-            Its status is filled in later.
-        """
+        """Remember a request that has arrived whole."""
         weight = entry.weight
         with self._lock:
             self._counts[entry.service] += 1

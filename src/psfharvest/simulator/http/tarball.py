@@ -47,14 +47,7 @@ def entry(name: str, size: int, mtime_s: int, *, kind: bytes = b"0", link: str =
 
 
 def padded(content: bytes) -> bytes:
-    """
-    Fill a member's content up to a whole block.
-
-    Parameters
-    ----------
-    content
-        The member's bytes.
-    """
+    """Fill a member's content up to a whole block."""
     return content + b"\0" * (-len(content) % BLOCK)
 
 
@@ -67,16 +60,7 @@ class Packed:
 
 
 def packed(plain: bytes, level: int) -> Packed:
-    """
-    Deflate bytes into a piece that may stand anywhere in a stream.
-
-    Parameters
-    ----------
-    plain
-        The bytes.
-    level
-        zlib level, 0 to 9.
-    """
+    """Deflate bytes into a piece that may stand anywhere in a stream."""
     deflater = zlib.compressobj(level, zlib.DEFLATED, -15)
     return Packed(plain, deflater.compress(plain) + deflater.flush(zlib.Z_FULL_FLUSH))
 
@@ -117,14 +101,7 @@ class PlainStream:
 
 
 class GzipStream:
-    """
-    Turns bytes into a gzip stream, piece by piece.
-
-    Parameters
-    ----------
-    level
-        zlib level, 0 to 9.
-    """
+    """Turns bytes into a gzip stream, piece by piece."""
 
     def __init__(self, level: int) -> None:
         self._deflater = zlib.compressobj(level, zlib.DEFLATED, -15)

@@ -15,16 +15,7 @@ Row = dict[str, Any]
 
 
 def columns_without(oddities: Collection[str], detector: str) -> frozenset[str]:
-    """
-    Give the columns that a database lacks.
-
-    Parameters
-    ----------
-    oddities
-        What is odd.
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    """
+    """Give the columns that a database lacks."""
     gone = {"no_subarray_column": "subarray"}
     if detector == "IR":
         gone["no_chip_column"] = "chip"
@@ -32,20 +23,7 @@ def columns_without(oddities: Collection[str], detector: str) -> frozenset[str]:
 
 
 def changed(text: bytes, oddities: Collection[str], detector: str, *, is_count: bool) -> bytes:
-    """
-    Change an answer in the form ``json``.
-
-    Parameters
-    ----------
-    text
-        The answer.
-    oddities
-        What is odd.
-    detector
-        Whose it is.
-    is_count
-        Whether it answers a count.
-    """
+    """Change an answer in the form ``json``."""
     answer = json.loads(text)
     for name, change in (_COUNTS if is_count else _ROWS).items():
         if name in oddities:

@@ -19,18 +19,7 @@ _GZIP_TIME: Final = re.compile(rb"(\x1f\x8b\x08\0)....(\x02\xff)", re.DOTALL)
 
 
 def changed(body: bytes, oddities: Collection[str], order: Order) -> bytes:
-    """
-    Change a cutout's file.
-
-    Parameters
-    ----------
-    body
-        The plain file.
-    oddities
-        What is odd.
-    order
-        What was asked for.
-    """
+    """Change a cutout's file."""
     for name, rename in _NAMES.items():
         if name in oddities:
             body = rename(body, order)

@@ -5,14 +5,5 @@ from collections.abc import Collection
 
 
 def lacks_products(rootname: str, oddities: Collection[str]) -> bool:
-    """
-    Tell whether an exposure has no product at all.
-
-    Parameters
-    ----------
-    rootname
-        The exposure.
-    oddities
-        What is odd.
-    """
+    """Tell whether an exposure has no product at all."""
     return any(name.startswith("missing_") for name in oddities) and zlib.crc32(rootname.encode()) % 8 == 0

@@ -111,11 +111,6 @@ def check(names: tuple[str, ...]) -> None:
     """
     Make sure that oddities can be at once.
 
-    Parameters
-    ----------
-    names
-        Their names.
-
     Raises
     ------
     ValueError

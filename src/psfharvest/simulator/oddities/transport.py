@@ -22,14 +22,7 @@ _MISSING: Final = {
 
 
 def missing(oddities: Collection[str]) -> Answer | None:
-    """
-    Give the answer for a product that does not exist; None where that is the usual one.
-
-    Parameters
-    ----------
-    oddities
-        What is odd.
-    """
+    """Give the answer for a product that does not exist; None where that is the usual one."""
     for name, (status, kind, body) in _MISSING.items():
         if name in oddities:
             return Answer(status, [(b"content-type", kind)], body)
@@ -61,16 +54,7 @@ def redirected(exchange: Exchange, oddities: Collection[str], data_url: str) -> 
 
 
 def cutout(answer: Answer, oddities: Collection[str]) -> Answer:
-    """
-    Change the answer that holds a cutout.
-
-    Parameters
-    ----------
-    answer
-        The plain one.
-    oddities
-        What is odd.
-    """
+    """Change the answer that holds a cutout."""
     body = answer.body
     if not isinstance(body, bytes):
         return answer
@@ -85,16 +69,7 @@ def cutout(answer: Answer, oddities: Collection[str]) -> Answer:
 
 
 async def by_http_1_0(exchange: Exchange, answer: Answer) -> None:
-    """
-    Send an answer as HTTP/1.0 would: without a length, closed at its end.
-
-    Parameters
-    ----------
-    exchange
-        The request.
-    answer
-        Its answer.
-    """
+    """Send an answer as HTTP/1.0 would: without a length, closed at its end."""
     lines = b"".join(b"%s: %s\r\n" % header for header in answer.headers)
     exchange.write(b"HTTP/1.0 %d OK\r\n%s\r\n" % (answer.status, lines))
     exchange.write(await answer.whole())
@@ -102,14 +77,7 @@ async def by_http_1_0(exchange: Exchange, answer: Answer) -> None:
 
 
 def instead_of_bundle(oddities: Collection[str]) -> Answer | None:
-    """
-    Give what comes in a bundle's place, if anything does.
-
-    Parameters
-    ----------
-    oddities
-        What is odd.
-    """
+    """Give what comes in a bundle's place, if anything does."""
     if "bundle_html" in oddities:
         return Answer.html("Error", "Too many files")
     if "bundle_500" in oddities:
@@ -152,12 +120,5 @@ def member_path(root: str, path: str, number: int, oddities: Collection[str]) ->
 
 
 def has_root(oddities: Collection[str]) -> bool:
-    """
-    Tell whether a bundle has a root directory.
-
-    Parameters
-    ----------
-    oddities
-        What is odd.
-    """
+    """Tell whether a bundle has a root directory."""
     return "bundle_flat" not in oddities

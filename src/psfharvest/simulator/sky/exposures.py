@@ -60,18 +60,7 @@ class Exposures:
 
 
 def rootnames(detector: str, seed: int, n: int) -> NDArray[np.str_]:
-    """
-    Give names of synthetic exposures: the first ``n`` of a seed, no two alike.
-
-    Parameters
-    ----------
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    seed
-        Where the names begin.
-    n
-        How many.
-    """
+    """Give names of synthetic exposures: the first ``n`` of a seed, no two alike."""
     letter, programs = _FIRST_LETTERS[detector]
     stride = 36_644_071  # shares no factor with 36**6, so numbers do not repeat before all are used
     start = seed * 7_919_317
@@ -98,20 +87,7 @@ def _subarrays(detector: str, draw: NDArray[np.float64]) -> tuple[NDArray[np.int
 
 
 def synthetic_exposures(detector: str, n: int, rng: np.random.Generator, seed: int) -> Exposures:
-    """
-    Draw the exposures of one database.
-
-    Parameters
-    ----------
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    n
-        How many.
-    rng
-        Where chance comes from.
-    seed
-        Decides the names.
-    """
+    """Draw the exposures of one database."""
     filters = np.array(FILTERS[detector])
     favourite = rng.random(n)
     code = np.where(favourite < 0.5, (favourite < 0.25).astype(int), rng.integers(0, len(filters), n))

@@ -30,16 +30,7 @@ _STATIC: Final = "i0static0"
 
 
 class Fitscut:
-    """
-    Renders cutouts.
-
-    Parameters
-    ----------
-    catalogue
-        Where exposures and sources are looked up.
-    settings
-        Manners of the archive.
-    """
+    """Renders cutouts."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue = catalogue
@@ -66,11 +57,6 @@ class Fitscut:
     def cutout(self, order: Order) -> bytes:
         """
         Give the FITS file of one cutout.
-
-        Parameters
-        ----------
-        order
-            What was asked for.
 
         Raises
         ------
@@ -125,14 +111,7 @@ class Fitscut:
             self._found(parse_uri(uri))
 
     def static(self, nx: int, ny: int) -> bytes:
-        """
-        Give the one body that static mode serves for a size.
-
-        Parameters
-        ----------
-        nx, ny
-            Width and height in pixels.
-        """
+        """Give the one body that static mode serves for a size."""
         body = self._static.get((nx, ny))
         if body is None:
             labels = Labels("UVIS", _STATIC, 2, False, nx, ny, 100, 100, 0, is_named=False)
@@ -146,28 +125,12 @@ class Fitscut:
         return body
 
     def other(self, uri: str) -> bytes:
-        """
-        Give a whole cutout of the same shape that another exposure's header names, for a fault.
-
-        Parameters
-        ----------
-        uri
-            The dataURI that was asked for.
-        """
+        """Give a whole cutout of the same shape that another exposure's header names, for a fault."""
         return self.renamed(self.render(uri), parse_uri(uri))
 
     @staticmethod
     def renamed(body: bytes, order: Order) -> bytes:
-        """
-        Make a cutout's header name another exposure than the one it shows.
-
-        Parameters
-        ----------
-        body
-            The cutout.
-        order
-            What was asked for.
-        """
+        """Make a cutout's header name another exposure than the one it shows."""
         letters = order.rootname.encode()
         stranger = letters[:4] + bytes([ord("0") + (letters[4] + 1) % 10]) + letters[5:]
         return body.replace(b"'" + letters, b"'" + stranger)

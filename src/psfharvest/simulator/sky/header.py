@@ -208,13 +208,6 @@ _SAMPLE: Final = Labels("UVIS", "ibc302ioq", 1, False, 51, 51, 0, 0, 0, True)
 
 
 def header(labels: Labels) -> bytes:
-    """
-    Write the header of one cutout, in whole blocks.
-
-    Parameters
-    ----------
-    labels
-        What it is to say.
-    """
+    """Write the header of one cutout, in whole blocks."""
     template = _template(labels.detector, labels.is_raw, labels.is_named)
     return template % _values(labels, labels.is_named)

@@ -55,16 +55,7 @@ class Profile:
 
 
 def wavelength_nm(filter_name: str, detector: str) -> float:
-    """
-    Give the wavelength that a filter's name tells, in nm; 600 (UVIS, WFPC2) or 1400 (IR) where it tells none.
-
-    Parameters
-    ----------
-    filter_name
-        Such as ``F606W`` or ``F160W``.
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    """
+    """Give the wavelength that a filter's name tells, in nm; 600 (UVIS, WFPC2) or 1400 (IR) where it tells none."""
     digits = re.search(r"\d{3,4}", filter_name)
     unit = _CAMERAS[detector].nm_per_unit
     nm = int(digits[0]) * unit if digits else 0
@@ -79,13 +70,6 @@ def profile(filter_name: str, detector: str) -> Profile:
 
     The PSF is the Fourier transform of the modulation transfer of a round mirror and a Gaussian blur. A cut
     through a two-dimensional transform is the transform of the projection, so one dimension is summed first.
-
-    Parameters
-    ----------
-    filter_name
-        Such as ``F606W``.
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
     """
     camera = _CAMERAS[detector]
     wavelength_m = wavelength_nm(filter_name, detector) * 1e-9
@@ -112,14 +96,5 @@ def profile(filter_name: str, detector: str) -> Profile:
 
 
 def fwhm_px(filter_name: str, detector: str = "UVIS") -> float:
-    """
-    Give the true full width at half maximum, in pixels, of the effective PSF that the simulator draws.
-
-    Parameters
-    ----------
-    filter_name
-        Such as ``F606W``.
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    """
+    """Give the true full width at half maximum, in pixels, of the effective PSF that the simulator draws."""
     return profile(filter_name, detector).fwhm_px

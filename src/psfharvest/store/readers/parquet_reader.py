@@ -23,14 +23,7 @@ GROUPS_KEPT = 6
 
 
 class ParquetReader:
-    """
-    Read single cutouts back, from files and from the journal that has not become files yet.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
+    """Read single cutouts back, from files and from the journal that has not become files yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -10,14 +10,7 @@ from psfharvest.store.sink_kinds import SINK_KINDS, BodyReader
 
 
 class Reader:
-    """
-    Reads what a harvest folder has stored; made once for many reads, and closed at the end.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
+    """Reads what a harvest folder has stored; made once for many reads, and closed at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -10,14 +10,7 @@ SHARDS_OPEN = 16
 
 
 class ShardReader:
-    """
-    Reads from shards, of which it keeps some open.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    """
+    """Reads from shards, of which it keeps some open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

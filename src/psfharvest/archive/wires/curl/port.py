@@ -142,11 +142,6 @@ class CurlStream(Source):
     One request, its answer read as it comes.
 
     What waits to be read is bounded: past a mebibyte the transfer is paused.
-
-    Parameters
-    ----------
-    thread
-        Where the transfer is.
     """
 
     is_urgent = True

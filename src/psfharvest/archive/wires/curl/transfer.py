@@ -31,14 +31,7 @@ Settings = tuple[tuple[int, Any], ...]
 
 
 class Transfer:
-    """
-    A reusable handle, and the request that is on it now.
-
-    Parameters
-    ----------
-    settings
-        Options that never change.
-    """
+    """A reusable handle, and the request that is on it now."""
 
     __slots__ = (
         "body",
