@@ -41,7 +41,7 @@ class ColumnTypes:
     --------
     >>> kinds = ColumnTypes()
     >>> for row in ({"id": 1, "sky": None}, {"id": 2, "sky": 1.5}):
-    ...     kinds.look(row)
+    ...     kinds.add(row)
     >>> kinds.all()
     {'id': 'int', 'sky': 'float'}
     """
