@@ -20,7 +20,7 @@ import numpy as np  # noqa: F401 - an interrupt in its first import would spoil 
 
 from psfharvest import client as asynchronous
 from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.sharing import of_kind
+from psfharvest.archive.share_rules import of_kind
 from psfharvest.concurrency.background_loop import END, GRACE_S, LOOK_S, Background, Call, Work
 from psfharvest.concurrency.mirrored import signature_of
 from psfharvest.concurrency.threaded_iterator import read_aside
@@ -30,7 +30,7 @@ from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Limits, Outcome, Report, RetryPolicy, State
 from psfharvest.engine import stream
 from psfharvest.events.hub import Listener
-from psfharvest.run import What, interruption
+from psfharvest.run import What, interrupt_words
 from psfharvest.show.bar import Watch, watching
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Archive:
             try:
                 return self._do(lambda emit: work(emit if watch else None), watch)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(interruption.words(Path(folder))) from None
+                raise KeyboardInterrupt(interrupt_words.words(Path(folder))) from None
 
     def _running(self) -> Background:
         if self._is_closed:

@@ -19,13 +19,13 @@ from psfharvest.archive.catalog.listing import Listing
 from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.session import SHORT_PATIENCE_S, Session
-from psfharvest.archive.sharing import Basis, Home, chosen, of_kind
+from psfharvest.archive.share_rules import Basis, Home, chosen, of_kind
 from psfharvest.cluster import on_cluster
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput
-from psfharvest.core.fits import acceptance
+from psfharvest.core.fits import accepted_deviations
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.html_table import html_table
 from psfharvest.core.model import Limits, Report, RetryPolicy
@@ -283,7 +283,7 @@ class Archive:
         if ahead is not None:
             ranges.AHEAD.check("ahead", ahead)
         session = self._open()
-        suspicion = Suspicion(acceptance.checked(accept) | session.known_names)
+        suspicion = Suspicion(accepted_deviations.checked(accept) | session.known_names)
         with session.share() as share, watching(progress) as watch:
             fetcher, tell = session.streamer(share, via, suspicion.accepted)  # may refuse: nothing is open yet
             mashup = session.mashup(share, SHORT_PATIENCE_S)
@@ -349,7 +349,7 @@ class Archive:
         if deadline_s is not None:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
         session = self._open()
-        singles = session.singles(item_of, acceptance.checked(accept) | session.known_names)
+        singles = session.singles(item_of, accepted_deviations.checked(accept) | session.known_names)
         with fetch_span(uri):
             return results.cutout_of(await singles.fetch(uri, deadline_s))
 
@@ -435,7 +435,7 @@ class Archive:
         settings = await anyio.to_thread.run_sync(Settings, sink, layout, fsync, at, shard_bytes, bool(part))
         sizes = {"unsat_size_px": unsat_size, "sat_size_px": sat_size}
         given: dict[str, Any] = {"extend": extend, "part": part, **sizes}
-        accepted, states = acceptance.checked(accept), tuple(retry_states)
+        accepted, states = accepted_deviations.checked(accept), tuple(retry_states)
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
             work = partial(job.harvest, what, suffixes, **given)
@@ -460,7 +460,7 @@ class Archive:
     ) -> Report:
         """Go on with what a folder's manifest has recorded; parameters and result are those of `harvest`."""
         settings = Settings(fsync=fsync)
-        accepted, states = acceptance.checked(accept), tuple(retry_states)
+        accepted, states = accepted_deviations.checked(accept), tuple(retry_states)
         with watching(progress) as watch:
             job = Job(self._open(), Path(folder), settings, via, states, watch, max_bytes, events, accepted)
             return await results.explained(job.resume(), Path(folder))

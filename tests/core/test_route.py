@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.policy.even_share import even_share
 from psfharvest.core.policy.route import FIRST_ANSWER_S, MAX_SIZE, MIN_SIZE, Route, Trial
+from psfharvest.core.policy.work_per_connection import even_share
 
 
 def measured(single_s: float, n: int = 50) -> Route:

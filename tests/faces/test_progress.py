@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psfharvest.core.harvest_rate import HarvestRate
 from psfharvest.core.model import Progress, Tally
-from psfharvest.show.progress import Rate, Reporter, frame
+from psfharvest.show.progress import Reporter, frame
 
 COUNTS = st.integers(0, 10**8)
 WORDS = "503 Service Unavailable: the database is being moved to another building"
@@ -31,7 +32,7 @@ def look(done: int, pending: int, elapsed_s: float = 1.0, outage: str = "", fail
 @given(COUNTS, COUNTS, COUNTS, st.integers(1, 300), st.sampled_from(["", WORDS]))
 def test_a_frame_is_narrower_than_the_terminal(done, failed, pending, width, outage) -> None:
     """At any width; counts come first, and stand whole where there is room for them."""
-    rate = Rate()
+    rate = HarvestRate()
     progress = look(done, pending, outage=outage, failed=failed)
     rate.add(progress)
     shown = frame(progress, rate, width)
@@ -93,7 +94,7 @@ def test_lines_of_a_run_in_trouble_come_each_second(first_s: int, outage: str, p
 
 def test_the_rate_forgets_a_pause() -> None:
     """Time left follows the last half minute, not the whole run."""
-    rate = Rate()
+    rate = HarvestRate()
     for elapsed_s in range(1000):
         rate.add(look(0, 1000, float(elapsed_s)))
     for n in range(40):

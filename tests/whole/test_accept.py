@@ -9,7 +9,7 @@ import pytest
 
 from harness import rows_of, stored_bytes
 from psfharvest import AllRefused, Archive, BadInput, CutoutFailed, Harvest, Limits, Query, RetryPolicy
-from psfharvest.core.fits import acceptance
+from psfharvest.core.fits import accepted_deviations
 from psfharvest.simulator import Fault, Settings, Simulator
 
 QUICK = RetryPolicy(first_delay_s=0.01, max_delay_s=0.05, patience_s=20)
@@ -148,7 +148,10 @@ def test_a_name_that_is_no_quirk(psfharvest, simulator: Simulator, tmp_path: Pat
     assert run.status == 2
     assert "--accept wrong-shap" in run.err
     assert "did you mean wrong_shape" in run.err
-    assert all(name in run.err for name in (*acceptance.STORED, *acceptance.COUNTED, *acceptance.ALWAYS))
+    assert all(
+        name in run.err
+        for name in (*accepted_deviations.STORED, *accepted_deviations.COUNTED, *accepted_deviations.ALWAYS)
+    )
     assert not (tmp_path / "stars").exists()
     assert not simulator.count()
 

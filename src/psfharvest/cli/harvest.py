@@ -226,9 +226,9 @@ def resume(folder: Path, via: str, **options: Any) -> int:
 
 def _check_accept(accept: tuple[str, ...]) -> None:
     """Raise `BadInput` for a name that is no deviation's, before anything is asked or made."""
-    from psfharvest.core.fits import acceptance  # noqa: PLC0415 - heavy
+    from psfharvest.core.fits import accepted_deviations  # noqa: PLC0415 - heavy
 
-    acceptance.checked(split_all(accept))
+    accepted_deviations.checked(split_all(accept))
 
 
 def _refuse_suffix_words(words: tuple[str, ...], suffixes: tuple[str, ...]) -> None:

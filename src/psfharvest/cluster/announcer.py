@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from psfharvest.core.harvest_rate import HarvestRate
 from psfharvest.core.model import Progress, Report
-from psfharvest.core.rate import Rate
 from psfharvest.events import model as events
 from psfharvest.events.hub import Voice
 from psfharvest.version import __version__
@@ -33,7 +33,7 @@ class Announcer:
         self._voice = voice
         self._announced = {name: 0 if before is None else getattr(before, name) for name in COUNTS}
         self._reasons: dict[str, int] = {} if before is None else dict(before.reasons)
-        self._rate = Rate()
+        self._rate = HarvestRate()
         self._pending = 0 if before is None else before.pending
         self._is_down = False
         self._outage_s = 0.0

@@ -1,4 +1,8 @@
-"""Exit statuses of the command line: one table, from which reports, errors, signals and help texts take theirs."""
+"""
+Exit statuses of the command line: one table, from which reports, errors, signals and help texts take theirs.
+
+Which one a command ends with: `Report.exit_status`, the class of an error, or `psfharvest.cli` for a signal.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Failure(NamedTuple):
     is_final: bool = False
     """True where it has come before and is not asked for again."""
     rule: str = ""
-    """Name of the check of ours that refused what came (`psfharvest.core.fits.acceptance`); else nothing."""
+    """Name of our check that refused what came (`psfharvest.core.fits.accepted_deviations`); else nothing."""
 
 
 class WantedURI(NamedTuple):

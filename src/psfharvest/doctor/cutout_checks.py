@@ -12,7 +12,7 @@ import anyio.to_thread
 from psfharvest.core.catalog.criterion import AnyOf, Between, Criterion
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS, DETECTORS, Detector
 from psfharvest.core.errors import BadURI
-from psfharvest.core.fits import acceptance, datauri, filekinds, fitscheck, keys, names, pixels
+from psfharvest.core.fits import accepted_deviations, datauri, filekinds, fitscheck, keys, names, pixels
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item
 from psfharvest.doctor.check import EXPECTED, CheckResult, adapted, expected, of_deviations, report
@@ -173,7 +173,7 @@ def _judge(visit: Visit, uri: CutoutURI, reply: Reply, *, is_centred: bool = Fal
         return report(reply.trouble, reply)
     flaw, quirk = filekinds.verdict(item_of(uri), reply.body, names.DIFFERENCES)
     if flaw is not None:
-        passing = flaw.reason.value in acceptance.STORED
+        passing = flaw.reason.value in accepted_deviations.STORED
         words = f"{flaw.reason}: {flaw.detail}{f' (--accept {flaw.reason})' if passing else ''}"
         return report(reply.shown(words), reply)
     visit.names.append(quirk if quirk in names.DIFFERENCES else "")

@@ -2,7 +2,7 @@
 Rate limiter and circuit breaker of one archive: decides when a request may be sent.
 
 All requests to a host (cutouts, bundles, queries, of every harvest of one `Archive`) pass here, so that the ceiling
-of connections, the rate, the pauses and the outages hold for all of them together.
+of connections, the rate, the pauses (a 429 and its Retry-After) and the outages hold for all of them together.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from psfharvest.core.policy.rate import Rate
 from psfharvest.core.policy.retry import MAX_SLEEP_S
 from psfharvest.core.policy.throttle import Throttle
 from psfharvest.core.reasons import OVERLOAD
-from psfharvest.engine.allotment import free_part, in_order, queued_part, rate_part
 from psfharvest.engine.announcer import Announcer
+from psfharvest.engine.connection_shares import free_part, in_order, queued_part, rate_part
 from psfharvest.engine.share import Share
 from psfharvest.engine.waiter import loop_clock
 from psfharvest.events.hub import Hub, Voice

@@ -31,7 +31,7 @@ from psfharvest.engine.examiner import Examiner
 from psfharvest.engine.outage_ledger import OutageLedger
 from psfharvest.engine.retry_notes import RetryNotes
 from psfharvest.engine.share import Share
-from psfharvest.engine.signals import Signals
+from psfharvest.engine.wakeups import WakeUps
 
 UNCLAIMED_MAX = 512
 READY_MAX = 352
@@ -115,7 +115,7 @@ class Pump:
         self._is_fed = self._has_room = False
         self._error: BaseException | None = None
         self._gaps_s = self._began_at = 0.0
-        self._signals = Signals()
+        self._wakeups = WakeUps()
 
     @property
     def waiting(self) -> int:
@@ -162,7 +162,7 @@ class Pump:
 
     def wake(self) -> None:
         """Take a turn soon."""
-        self._signals.woken.set()
+        self._wakeups.woken.set()
 
     def discard(self, number: int) -> None:
         """Forget an item: it is not sent if it has not been, and not tried again."""
@@ -183,8 +183,8 @@ class Pump:
                     self._fresh.extend(batch)
                     self.wake()
                     while len(self._fresh) >= self._fresh_max:  # the source chooses what is next as late as may be
-                        self._signals.room = anyio.Event()
-                        await self._signals.room.wait()
+                        self._wakeups.room = anyio.Event()
+                        await self._wakeups.room.wait()
         except LocalError as error:
             self._stop(error, scope)
         except BaseException as error:
@@ -197,11 +197,11 @@ class Pump:
     async def _write(self, scope: anyio.CancelScope) -> None:
         try:
             while True:
-                await self._signals.to_write.wait()
+                await self._wakeups.to_write.wait()
                 if self._gather_s and len(self._ready) < GATHER_FULL and not self._is_draining():
-                    self._signals.enough = anyio.Event()
+                    self._wakeups.enough = anyio.Event()
                     with anyio.move_on_after(self._gather_s):
-                        await self._signals.enough.wait()
+                        await self._wakeups.enough.wait()
                 await self._keep_ready()
         except Exception as error:  # noqa: BLE001 - as above
             self._stop(error, scope)
@@ -210,7 +210,7 @@ class Pump:
         batch, refuted = self._refusals.standing(self._ready)
         self._ready = []
         self.refetch(refuted)
-        self._signals.to_write = anyio.Event()
+        self._wakeups.to_write = anyio.Event()
         self._writing = len(batch)
         if batch:
             await self._keeper.keep(batch)
@@ -233,7 +233,7 @@ class Pump:
 
     async def _work(self, group: TaskGroup) -> None:
         while True:
-            self._signals.woken = anyio.Event()
+            self._wakeups.woken = anyio.Event()
             now = self._share.begin_turn()  # the one look at the clock: a second one could contradict it
             self._notice_gap()
             if self._is_recall_due:
@@ -250,7 +250,7 @@ class Pump:
             if self._is_finished():
                 return
             with anyio.move_on_after(self._pause_s(now)):
-                await self._signals.woken.wait()
+                await self._wakeups.woken.wait()
 
     async def _send_control(self, scope: anyio.CancelScope) -> None:
         is_answered = False
@@ -290,9 +290,9 @@ class Pump:
         self._examine(now)
         self._judge_held(now)
         if self._ready:
-            self._signals.to_write.set()
+            self._wakeups.to_write.set()
             if len(self._ready) >= GATHER_FULL or self._is_draining():
-                self._signals.enough.set()
+                self._wakeups.enough.set()
 
     def _judge_held(self, now: float) -> None:
         held_at, hold_s = self._hold
@@ -406,7 +406,7 @@ class Pump:
             self._submit(batch, is_cut=len(batch) == budget)
         self._has_room = len(batch) < room
         if len(self._fresh) < max(1, self._fresh_max // 2):
-            self._signals.room.set()
+            self._wakeups.room.set()
 
     def _submit(self, batch: Sequence[Item], *, is_cut: bool = False) -> None:
         self._sent += len(batch)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from psfharvest.core.advice import repair
 from psfharvest.core.catalog.table_column import CASTS, FILLERS, as_array
 from psfharvest.core.errors import BadInput, LocalError
-from psfharvest.core.fits import acceptance, datauri, pixels
+from psfharvest.core.fits import accepted_deviations, datauri, pixels
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.export import plain_text
 from psfharvest.export.names import exported_names
@@ -179,7 +179,7 @@ class Content:
     ) -> _ReadCutout:
         raw = harvest.stored_bytes(location, size_bytes)
         header, image = pixels.plain_parts(raw, size) or pixels.parts(raw, datauri.parts_of(uri))
-        if image is not None and quirk == acceptance.WRONG_SHAPE:
+        if image is not None and quirk == accepted_deviations.WRONG_SHAPE:
             image = pixels.framed(image, size)
         if image is None or image.shape != (size, size):
             raise LocalError(f"{uri}: no image of {size} x {size} px; run: {repair(harvest.folder)}")

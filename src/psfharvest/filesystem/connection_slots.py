@@ -3,6 +3,7 @@ Slots for the connections to one archive, shared by all processes of a user on a
 
 Each slot is a file that the process with the connection holds locked: the kernel frees the slots of a process that
 ends, however it ends. Two more files a process tell the others that it takes part, and that it lacks its fair part.
+How many of the slots a process holds is decided in `psfharvest.engine.slot_keeper`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Sums of events: what a monitoring system asks for, without any library of one."""
+"""
+Sums of events: what a monitoring system asks for, without any library of one.
+
+The numbers of the page's ``/metrics`` come from the account of a folder instead: `psfharvest.serve.metrics`.
+"""
 
 from __future__ import annotations
 

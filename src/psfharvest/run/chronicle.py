@@ -13,9 +13,8 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psfharvest.core import rate as rates
+from psfharvest.core.harvest_rate import HarvestRate, expected
 from psfharvest.core.model import Outcome, Progress, Reason, Report, State
-from psfharvest.core.rate import Rate
 from psfharvest.events import model as events
 from psfharvest.events.histogram import Histogram
 from psfharvest.events.hub import Voice
@@ -53,7 +52,7 @@ class Chronicle:
         self._durations = Histogram()
         self._bundled = 0
         self._disk_s = 0.0
-        self._rate = Rate()
+        self._rate = HarvestRate()
         self._history = History()
         self._narrator = Narrator()
         self._pulses: deque[history.Pulse] = deque()
@@ -153,7 +152,7 @@ class Chronicle:
                 missing=tally.missing,
                 failed=tally.failed,
                 pending=tally.pending,
-                expected=rates.expected(progress),
+                expected=expected(progress),
                 arrived=progress.arrived,
                 bytes=tally.bytes,
                 requests=progress.requests,

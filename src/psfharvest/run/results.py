@@ -27,7 +27,7 @@ from psfharvest.core.names import DetectorName
 from psfharvest.engine.stream import CutoutStream, stream_progress
 from psfharvest.filesystem import connection_slots, libraries, open_limit
 from psfharvest.filesystem.connection_slots import ConnectionSlots
-from psfharvest.run import interruption, learnt_cache
+from psfharvest.run import interrupt_words, learnt_cache
 from psfharvest.run.targets import What, queries_of
 from psfharvest.version import __version__
 
@@ -59,9 +59,9 @@ async def explained(work: Awaitable[Report], folder: Path) -> Report:
     try:
         return await work
     except BaseException as error:
-        if not interruption.is_native(error):
+        if not interrupt_words.is_native(error):
             raise
-        error.args = (interruption.words(folder),)
+        error.args = (interrupt_words.words(folder),)
         raise error.with_traceback(None) from None
 
 

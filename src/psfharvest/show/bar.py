@@ -9,8 +9,8 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from psfharvest.core.errors import BadInput
+from psfharvest.core.harvest_rate import expected, settled
 from psfharvest.core.model import Progress
-from psfharvest.core.rate import expected, settled
 from psfharvest.show.progress import bar, outage_words
 
 _LOGGER = logging.getLogger("psfharvest.run")

@@ -13,8 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TextIO, TypeVar
 
+from psfharvest.core.harvest_rate import HarvestRate, expected, settled
 from psfharvest.core.model import Progress
-from psfharvest.core.rate import Rate, expected, settled
 from psfharvest.show.durations import clock, iso, time_of_day
 from psfharvest.show.unbreakable import UnbreakableStream
 
@@ -49,7 +49,7 @@ class Reporter:
         self._is_quiet = is_quiet or found is None  # a daemon may have no standard error at all
         self._stream = UnbreakableStream(found)
         self._is_terminal = not self._is_quiet and self._stream.isatty()
-        self._rate = Rate()
+        self._rate = HarvestRate()
         self._last: Progress | None = None
         self._shown: Progress | None = None
         self._shown_at = 0.0
@@ -126,7 +126,7 @@ class Reporter:
             return DEFAULT_WIDTH
 
 
-def frame(progress: Progress, rate: Rate, width: int) -> str:
+def frame(progress: Progress, rate: HarvestRate, width: int) -> str:
     """
     Return the bar's line, shorter than `width`: counts first, then what matters most, as far as there is room.
 

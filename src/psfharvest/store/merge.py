@@ -28,11 +28,11 @@ from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.merging import MergedManifest
 from psfharvest.store.manifest.place import MANIFEST_NAME
+from psfharvest.store.merge_transfer import Destination, drop_unclaimed, take
 from psfharvest.store.moves import Moves
 from psfharvest.store.parts import Planning
 from psfharvest.store.read.account import account
 from psfharvest.store.sink_kinds import SINK_KINDS
-from psfharvest.store.transfer import Destination, drop_unclaimed, take
 
 NAME = ".merging"
 

@@ -3,6 +3,7 @@ Sinks: all that the package knows of each, in one entry of `SINK_KINDS`.
 
 Harvesting, adopting, recognising a folder and reading back go by these entries. A sink whose locations the manifest
 cannot derive stores them: `Stored` with a text as its `place`. Heavy modules are imported when a sink is opened.
+Type checkers read the names in `psfharvest.core.names`.
 """
 
 from __future__ import annotations

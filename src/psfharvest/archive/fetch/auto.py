@@ -15,8 +15,8 @@ from psfharvest.archive.fetch.bundle import BundleFetcher
 from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Delivery, Failure, Item
-from psfharvest.core.policy.even_share import even_share
 from psfharvest.core.policy.route import FIRST_ANSWER_S, MIN_SIZE, TRIAL_MIN_SIZE, Route, Trial
+from psfharvest.core.policy.work_per_connection import even_share
 from psfharvest.core.ports import HostLimiter
 from psfharvest.events.histogram import Histogram
 from psfharvest.events.model import Switched

@@ -1,4 +1,8 @@
-"""An answer becomes a delivery: a verified body, or the failure that it means. The one place that decides so."""
+"""
+An answer becomes a delivery: a verified body, or the failure that it means. The one place that decides so.
+
+What makes a body the asked cutout is checked in `psfharvest.core.fits`: kind, quirks, then the strict check.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,7 @@ def deliver_in_thread(item: Item, body: bytes, secrets: Headers = (), accepted: 
     secrets
         What no message may show.
     accepted
-        Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
+        Names of deviations that pass; see `psfharvest.core.fits.accepted_deviations`.
     """
     found = filekinds.verdict(item, body, accepted, anyio.from_thread.check_cancelled)
     return _delivery(item, body, found, secrets)

@@ -2,7 +2,8 @@
 Detectors: all that the package knows of each, in one entry of `DETECTORS`.
 
 What depends on a detector elsewhere (the grammar of dataURIs, the places in a harvest folder, units, noise, hints)
-is derived from these entries: a new detector is one more entry, and its suffixes where they are new.
+is derived from these entries: a new detector is one more entry, and its suffixes where they are new. Type checkers
+read the names in `psfharvest.core.names`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ gzip_body            the file is compressed by gzip
 edge_crop            the image is smaller than asked, since the detector ends there
 ===================  =====================================================================================
 
-What a caller accepts beyond these (`psfharvest.core.fits.acceptance`) passes where astropy reads an image from it.
+What a caller accepts beyond these (`psfharvest.core.fits.accepted_deviations`) passes where astropy reads an image
+from it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from psfharvest.core.catalog.detectors import AXIS_LENGTHS
-from psfharvest.core.fits import acceptance, datauri, fitscheck
+from psfharvest.core.fits import accepted_deviations, datauri, fitscheck
 from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.fits.fitscheck import BLOCK, CARD, Hdu, Rejection
 from psfharvest.core.model import Item, Reason
@@ -72,13 +73,13 @@ def verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Verdict:
     item, body
         What was asked for, and what came.
     accepted
-        Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
+        Names of deviations that pass; see `psfharvest.core.fits.accepted_deviations`.
     """
     plain = plain_verdict(item, body, accepted)
     if isinstance(plain, Verdict):
         return plain
     found = _deviating(item, body, plain, accepted)
-    if found.flaw is not None and acceptance.name_of(found.flaw, accepted):
+    if found.flaw is not None and accepted_deviations.name_of(found.flaw, accepted):
         return _read_by_astropy(item, body, found.flaw, accepted)
     return found
 
@@ -95,7 +96,7 @@ def plain_verdict(item: Item, body: bytes, accepted: Collection[str] = ()) -> Ve
         return PLAIN
     if flaw.reason is Reason.WRONG_SOURCE:
         again = fitscheck.flaw(body, item.size_px, item.rootname, accepted) if accepted else flaw
-        return Verdict(None, acceptance.name_of(flaw, accepted)) if again is None else Verdict(again)
+        return Verdict(None, accepted_deviations.name_of(flaw, accepted)) if again is None else Verdict(again)
     if flaw.reason not in MAY_BE_QUIRK or item.size_px is None or not body.startswith(_MENDABLE):
         return Verdict(flaw)
     return flaw
@@ -113,7 +114,7 @@ def _deviating(item: Item, body: bytes, flaw: Rejection, accepted: Collection[st
         parts = datauri.parts_of(item.uri)
         if parts is None or offset(image, parts) is None:
             shape = _wrong_shape(image, item.size_px)
-            name = acceptance.name_of(shape, accepted)
+            name = accepted_deviations.name_of(shape, accepted)
             return _of_units(units, image, item, quirk, accepted, name) if name else Verdict(shape)
         quirk = quirk or EDGE_CROP
     return _of_units(units, image, item, quirk, accepted)
@@ -126,7 +127,7 @@ def _of_units(
     if flaw is None:
         return Verdict(None, name or quirk)
     again = fitscheck.flaw_of_units(units, image, item.rootname, accepted) if accepted else flaw
-    return Verdict(again) if again else Verdict(None, name or acceptance.name_of(flaw, accepted) or quirk)
+    return Verdict(again) if again else Verdict(None, name or accepted_deviations.name_of(flaw, accepted) or quirk)
 
 
 def _wrong_shape(image: Hdu, size_px: int) -> Rejection:
@@ -142,10 +143,10 @@ def _read_by_astropy(item: Item, body: bytes, flaw: Rejection, accepted: Collect
     image = image_of(units) if isinstance(units, list) else None
     if not isinstance(units, list) or image is None or item.size_px is None:
         return Verdict(flaw)
-    name = acceptance.name_of(flaw, accepted)
+    name = accepted_deviations.name_of(flaw, accepted)
     if image.shape != (item.size_px, item.size_px):
         shape = _wrong_shape(image, item.size_px)
-        if not (name := acceptance.name_of(shape, accepted)):
+        if not (name := accepted_deviations.name_of(shape, accepted)):
             return Verdict(shape)
     return _of_units(units, image, item, "", accepted, name)
 

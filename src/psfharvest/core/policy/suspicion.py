@@ -18,7 +18,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from psfharvest.core.catalog import detectors
-from psfharvest.core.fits import acceptance, names
+from psfharvest.core.fits import accepted_deviations, names
 from psfharvest.core.model import Delivery, Failure, Item, Reason
 from psfharvest.core.reasons import PAGE_OR_NOTHING
 
@@ -79,7 +79,7 @@ class Suspicion:
     Parameters
     ----------
     accepted
-        Names of deviations that pass; see `psfharvest.core.fits.acceptance`.
+        Names of deviations that pass; see `psfharvest.core.fits.accepted_deviations`.
     proven
         Scopes that gave a cutout before, as texts.
     """
@@ -209,7 +209,7 @@ class Suspicion:
             f"all {len(refused.cutouts)} cutouts of {scope} that came were refused by one check of ours, {reason} "
             f"({refused.example}): see 'psfharvest doctor'. {_advice([refused], reason)}"
             for (scope, reason), refused in self._refused.items()
-            if str(scope) not in self.proven and reason.value in acceptance.STORED
+            if str(scope) not in self.proven and reason.value in accepted_deviations.STORED
         ]
 
     def _note(self, scope: Scope, item: Item, failure: Failure) -> None:
@@ -268,7 +268,7 @@ def _scope(instrument: str, filter_name: str, suffix: str) -> Scope | None:
 def _advice(refused: Iterable[_Refused], reason: Reason) -> str:
     rules: Iterator[str] = chain.from_iterable(one.rules for one in refused)
     chosen = sorted({rule or reason.value for rule in rules})
-    if reason.value in acceptance.COUNTED:
+    if reason.value in accepted_deviations.COUNTED:
         return f'accept=["{reason}"] counts such as failed, and goes on'
     words = ", ".join(f'"{name}"' for name in chosen)
     return f"accept=[{words}] stores such cutouts as they come, where astropy reads an image from them"

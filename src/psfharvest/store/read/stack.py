@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from psfharvest.core.advice import repair
 from psfharvest.core.errors import BadInput, LocalError, SinkError
-from psfharvest.core.fits import acceptance, datauri, noise, pixels
+from psfharvest.core.fits import accepted_deviations, datauri, noise, pixels
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.filesystem.atomic import require_parent, written_whole
 from psfharvest.store.read.stars import known_flux
@@ -168,7 +168,7 @@ def stretches(harvest: Harvest, size: int, treatment: Treatment | None = None) -
     LocalError
         When a cutout is not where the manifest says, or is not of that size.
     """
-    may_differ = acceptance.WRONG_SHAPE in harvest.status().quirks
+    may_differ = accepted_deviations.WRONG_SHAPE in harvest.status().quirks
     for numbers in harvest.done_numbers(size).pieces(BATCH_SIZE):
         piece = np.empty((len(numbers), size, size), np.float32)
         n = 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from psfharvest.core.errors import BadInput, SinkError
-from psfharvest.core.fits import acceptance, names
+from psfharvest.core.fits import accepted_deviations, names
 from psfharvest.core.model import Item, Report, UriBatch
 from psfharvest.store.lock import folder_lock
 from psfharvest.store.manifest import damage, targets
@@ -124,7 +124,7 @@ def adopt(
         When a file cannot be read, or the manifest not be written.
     """
     started_s = time.monotonic()
-    accepted = acceptance.checked(accept)
+    accepted = accepted_deviations.checked(accept)
     places.refuse_parts(folder)
     damage.refuse_sound(folder)
     kind = recognise(folder, any_files=listed is not None)

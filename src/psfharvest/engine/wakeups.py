@@ -8,7 +8,7 @@ import anyio
 
 
 @dataclass(slots=True)
-class Signals:
+class WakeUps:
     """Events between the pump's tasks; each is replaced by a new one where it is waited for."""
 
     woken: anyio.Event = field(default_factory=anyio.Event)

@@ -7,7 +7,7 @@ from collections import deque
 from psfharvest.core.model import Progress
 
 
-class Rate:
+class HarvestRate:
     """Cutouts a second over the last half minute, and the time that is left at that rate."""
 
     WINDOW_S = 30.0
