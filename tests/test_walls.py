@@ -84,7 +84,7 @@ ONLY_HERE = {
     "tqdm": {"show.progress"},
     "prometheus_client": {"metrics.prometheus", "metrics.exporter", "examples.fastapi_service"},
     "fastapi": {"examples.fastapi_service"},
-    "trio": {"archive.wires.loop_task", "concurrency", "examples.trio_program"},
+    "trio": {"concurrency", "examples.trio_program"},
     "opentelemetry": {"metrics.telemetry"},
     "starlette": {"serve", "examples.starlette_service"},
     "uvicorn": {"serve.server", "simulator"},

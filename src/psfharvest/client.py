@@ -300,21 +300,14 @@ class Archive:
                 budget=cutouts.budget,
                 suspicion=suspicion,
             )
-            error: Exception | None = None
-            async with anyio.create_task_group() as group:
-                group.start_soon(cutouts.fill, pump, source)
-                if watch is not None:
-                    total = partial(self.expected_cutouts, what, suffixes)
-                    group.start_soon(results.watch_stream, cutouts, watch, total)
-                try:
+            total = partial(self.expected_cutouts, what, suffixes)
+            shown = [] if watch is None else [partial(results.watch_stream, cutouts, watch, total)]
+            try:
+                async with cutouts.filling(pump, source, *shown):
                     yield cutouts
-                except Exception as raised:  # noqa: BLE001 - raised below, without a group around it
-                    error = raised
-                group.cancel_scope.cancel()
-            if watch is not None:
-                watch(stream_progress(cutouts.states, None))
-        if error is not None:
-            raise error
+            finally:
+                if watch is not None:
+                    watch(stream_progress(cutouts.states, None))
 
     async def fetch(self, uri: str, *, deadline_s: float | None = None, accept: str | Sequence[str] = ()) -> Cutout:
         """

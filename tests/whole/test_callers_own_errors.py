@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -228,9 +228,20 @@ async def test_a_streams_error_comes_out_bare_beside_its_progress(simulator: Sim
         simulator.faults = []
 
 
-@pytest.mark.parametrize("error", [Own("mine"), ExceptionGroup("mine", [Own("1"), Own("2")])], ids=["one", "group"])
-async def test_what_the_body_of_a_stream_raises_comes_out_bare(simulator: Simulator, error: Exception) -> None:
-    """An error of whoever reads the stream, an exception group of their own included."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        Own("mine"),
+        ExceptionGroup("mine", [Own("1"), Own("2")]),
+        Stop("mine"),
+        SystemExit("mine"),
+        KeyboardInterrupt("mine"),
+        GeneratorExit("mine"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_the_body_of_a_stream_raises_comes_out_bare(simulator: Simulator, error: BaseException) -> None:
+    """An error of whoever reads the stream, also a group of their own, and what is no `Exception`."""
 
     async def read() -> None:
         async with archive.stream(QUERY, suffixes=["flt"]) as cutouts:
@@ -241,6 +252,49 @@ async def test_what_the_body_of_a_stream_raises_comes_out_bare(simulator: Simula
         with pytest.raises(type(error), match="mine") as raised:
             await read()
         assert raised.value is error
+
+
+@pytest.mark.parametrize("n_read", [0, 3])
+async def test_a_generator_around_a_stream_may_be_closed_by_another_task(simulator: Simulator, n_read: int) -> None:
+    """As the event loop does with one that a `break` has left: the reader's own task goes on."""
+
+    async def peaks(archive: Archive) -> AsyncGenerator[float, None]:
+        async with archive.stream(QUERY, suffixes=["flt"]) as cutouts:
+            yield 0.0
+            async for cutout in cutouts:
+                yield float(cutout.data.max())
+
+    with anyio.fail_after(PATIENCE_S):
+        async with Archive(simulator.url) as archive:
+            found = peaks(archive)
+            for _ in range(n_read + 1):
+                await anext(found)
+            async with anyio.create_task_group() as group:
+                group.start_soon(found.aclose)
+            await anyio.sleep(0.01)
+            assert 30 == await archive.count(QUERY)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_stream_is_ended_when_its_reader_is_cancelled_twice(simulator: Simulator) -> None:
+    """asyncio's own cancellations pass through shields: leaving still waits for the work's end."""
+    started = asyncio.Event()
+
+    async def read(archive: Archive) -> None:
+        async with archive.stream(QUERY, suffixes=["flt"]):
+            started.set()
+            await asyncio.sleep(PATIENCE_S)
+
+    async with Archive(simulator.url) as archive:
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(read(archive))
+        await started.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not {t for t in asyncio.all_tasks() - before if t.get_name() == "psfharvest-stream"}
 
 
 @pytest.mark.parametrize("name", VERBS)

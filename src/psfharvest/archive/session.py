@@ -22,8 +22,8 @@ from psfharvest.archive.fetch.single import FileFetcher
 from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
-from psfharvest.archive.wires.loop_task import start_in_loop
 from psfharvest.archive.wires.trust import authorities
+from psfharvest.concurrency.loop_task import start_in_loop
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import names

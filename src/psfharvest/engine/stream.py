@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from typing import Self
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
 from psfharvest.concurrency.cancellation import is_error
+from psfharvest.concurrency.companion import Companion
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.model import Item, Outcome, Progress, State, Tally
@@ -91,6 +93,12 @@ class CutoutStream:
             await self._room.wait()
         await self.keep([outcome])
 
+    def filling(
+        self, pump: Pump, source: AsyncIterable[Sequence[Item]], *others: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Companion:
+        """Return the work of `fill`, and others, for as long as its context is entered."""
+        return Companion(partial(self.fill, pump, source), *others, name="psfharvest-stream")
+
     async def fill(self, pump: Pump, source: AsyncIterable[Sequence[Item]]) -> None:
         """Run a pump into this stream; what stops it is raised where the stream is read."""
         self._made_room = pump.wake
@@ -99,9 +107,9 @@ class CutoutStream:
             await pump.run(source)
             error = None
         except BaseException as raised:
-            if not is_error(raised):
+            if isinstance(raised, anyio.get_cancelled_exc_class()) and not is_error(raised):
                 raise
-            error = raised  # raised by __anext__
+            error = raised  # raised by __anext__, also what would end the event loop here
         finally:
             self._error, self._is_over = error, True
             self._news.set()

@@ -3,7 +3,7 @@ One request over an httpx client, in a task of the wire's own.
 
 The task that waits for it may be cancelled at any time and leaves at once. The request itself is ended only where
 httpx's pool bears it: while it waits for one of the wire's slots, or once it has a connection. One that is still
-connecting goes on in the background until it is connected, and ends then; see `psfharvest.archive.wires.loop_task`.
+connecting goes on in the background until it is connected, and ends then; see `psfharvest.concurrency.loop_task`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import anyio
 from psfharvest.archive.wires.base import REDIRECTS, BrokenStream, Request
 from psfharvest.archive.wires.httpx_client import failure_of_error
 from psfharvest.archive.wires.httpx_receivers import Head, Receiver
-from psfharvest.archive.wires.loop_task import start_in_loop
 from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
+from psfharvest.concurrency.loop_task import start_in_loop
 from psfharvest.core.model import Failure, Reason
 
 LEFTOVERS_MAX = 64

@@ -19,7 +19,7 @@ from psfharvest.archive.wires.base import Answer, Request
 from psfharvest.archive.wires.httpx_call import Call
 from psfharvest.archive.wires.httpx_client import check_client, make_client, pool_size
 from psfharvest.archive.wires.httpx_receivers import HttpxStream, Receiver, WholeBody
-from psfharvest.archive.wires.loop_task import start_in_loop
+from psfharvest.concurrency.loop_task import start_in_loop
 
 SETTLE_EVERY_S = 0.02
 """How often it is looked whether requests have ended that a lowered limit waits for."""

@@ -18,7 +18,7 @@ import anyio.to_thread
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Stream
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import SETTLE_EVERY_S, HttpxWire
-from psfharvest.archive.wires.loop_task import start_in_loop
+from psfharvest.concurrency.loop_task import start_in_loop
 
 CLOSING_S = 0.05
 """For how long a connection that was closed here still counts: a busy server notices its end a moment later."""
