@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from harness import check_every_file, rows_of, stored_bytes
+from harness import check_every_file, command, rows_of, stored_bytes
 from psfharvest import Harvest, Query, blocking
 from psfharvest.cli import cli
 from psfharvest.core.errors import PsfharvestError
 from psfharvest.simulator import Fault, Simulator
+from psfharvest.store.lock import folder_lock
 from standard_readers import every_file_opens
 
 KINDS = {
@@ -283,6 +286,47 @@ def test_damaged_bytes_are_not_carried_on(
     assert "not as recorded" in converted.err
     assert 0 == psfharvest("resume", "out", "--archive", simulator.url, "--quiet").status
     assert len(a) == check(tmp_path / "out", simulator, psfharvest)
+
+
+def test_damaged_bytes_that_another_folder_has_whole(harvested, psfharvest, tmp_path: Path) -> None:
+    """Nothing is pending then, and nothing is said to be."""
+    harvested("tree")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    (tmp_path / "a" / rows_of(tmp_path / "a")[4]["location"]).write_bytes(b"")
+
+    merged = psfharvest("merge", "a", "copy", "new", "--json")
+
+    assert (0, 0) == (merged.status, merged.account["pending"])
+    assert "not as recorded" in merged.err
+    assert "pending" not in merged.err
+
+
+@pytest.mark.parametrize("words", [("merge", "NAME/a", "NAME/b", "NAME/c"), ("convert", "NAME/a", "NAME/c")])
+def test_names_that_are_no_text(harvested, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A folder whose name is no UTF-8, or holds what a URI or a pattern is made of, is one like all others."""
+    harvested("tree")
+    for name in (b"\xff\xfe", b"%41 ?#&;*[0]\n"):
+        place = tmp_path / os.fsdecode(name)
+        place.mkdir()
+        for folder in ("a", "b"):
+            shutil.copytree(tmp_path / folder, place / folder)
+        given = [word.replace("NAME", str(place)) for word in words]
+        sink = ["--sink", "shards"] if words[0] == "convert" else []
+        done = subprocess.run(command(*given, *sink, "--json"), capture_output=True, check=False)
+
+        assert 0 == done.returncode, done.stderr
+        assert states(place / "c").keys() >= states(place / "a").keys()
+
+
+def test_a_folder_that_is_being_harvested(harvested, psfharvest, tmp_path: Path) -> None:
+    """Is refused before anything is made of it."""
+    harvested("tree")
+    before = sorted(tmp_path.iterdir())
+    with folder_lock(tmp_path / "b"):
+        for words in (("merge", "a", "b", "new"), ("convert", "b", "new", "--sink", "shards")):
+            refused = psfharvest(*words)
+            assert (2, True) == (refused.status, "is being harvested" in refused.err)
+    assert before == sorted(tmp_path.iterdir())
 
 
 def test_bad_input_changes_nothing(harvested, psfharvest, tmp_path: Path) -> None:

@@ -94,10 +94,8 @@ def _work(steps: Iterator[Step], into: Path, *, is_quiet: bool, as_json: bool) -
         n_broken, report = 0, last_run(into, "local_error")
     status = conclude(report, into, is_quiet=is_quiet, as_json=as_json)
     if n_broken:
-        say(
-            f"{n_broken:,} cutouts were not as recorded where they came from: they are pending: "
-            f"psfharvest resume {into} fetches them"
-        )
+        words = f"psfharvest resume {into} fetches what is pending" if report.pending else "others had them whole"
+        say(f"{n_broken:,} cutouts were not as recorded where they came from: {words}")
     return status
 
 

@@ -160,6 +160,8 @@ class Merging:
             require()
         with refused_as_sink_error(), ExitStack() as stack:
             folders.refuse_dangling(self.into)
+            if self.moves is None:
+                self._refuse_busy()
             home = self._home()
             if not folders.is_harvest(self.into) and not home.exists():
                 folders.refuse_orphans(self.into, self.sink)
@@ -170,6 +172,12 @@ class Merging:
             stack.enter_context(folder_lock(self.into))
             yield from self._grow(home)
             self._commit(home)
+
+    def _refuse_busy(self) -> None:
+        """Refuse sources that another process holds, before anything is made."""
+        for source in self.sources:
+            with _held(source):
+                pass
 
     def _home(self) -> Path:
         """Return where the manifest grows: a folder in the file system of the manifest to come."""

@@ -161,11 +161,12 @@ class MergedManifest:
             for side in SIDES:
                 path.with_name(f"{path.name}{side}").unlink(missing_ok=True)
             if is_at_rest and not snapshot.has_journal(at):
-                self._db.execute("ATTACH ? AS s", (f"{at.path.absolute().as_uri()}?mode=ro&immutable=1",))
+                source = f"{at.path.absolute().as_uri()}?mode=ro&immutable=1"
             else:
                 _copy(folder, path)
                 database.close_writer(database.to_write(Place(self._home, path), durable=False))  # today's schema
-                self._db.execute("ATTACH ? AS s", (str(path),))
+                source = path.absolute().as_uri()
+            self._db.execute("ATTACH ? AS s", (source,))  # a name that is no UTF-8 is none for SQL, but for a URI
 
     def source_setting(self, name: str, absent: Any = None) -> Any:
         """Return a setting of the source."""
