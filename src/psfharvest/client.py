@@ -7,7 +7,7 @@ All users of one `Archive` share its connections (in fair parts, single requests
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -125,10 +125,10 @@ class Archive:
 
     async def aclose(self) -> None:
         """Close what is ours; the archive cannot be used after that."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.aclose()
-        self._hub.close()
+        session, self._session = self._session, None
+        with closing(self._hub):
+            if session is not None:
+                await session.aclose()
 
     @property
     def endpoints(self) -> Endpoints:

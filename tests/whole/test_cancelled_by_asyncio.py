@@ -118,6 +118,32 @@ def check_free(folder: Path) -> None:
         assert rows == db.execute(counted).fetchall()
 
 
+@pytest.mark.parametrize("n", [1, 1000])
+async def test_an_archive_that_is_being_closed_leaves_no_connection(simulator: Simulator, n: int) -> None:
+    """Wherever its closing is cancelled: no thread of it and no task stays."""
+    before = left_open()
+    with anyio.fail_after(PATIENCE_S):
+        for step in range(8):
+            closing_begins = anyio.Event()
+
+            async def use(closing_begins: anyio.Event = closing_begins) -> None:
+                async with Archive(simulator.url) as archive:
+                    await asyncio.gather(*map(archive.fetch, await uris_of(archive, "UVIS")))
+                    closing_begins.set()
+
+            work = asyncio.create_task(use())
+            await closing_begins.wait()
+            await cancelled_at(work, step, n)
+            while left_open() != before:  # noqa: ASYNC110 - a wire's thread ends by itself
+                await asyncio.sleep(0.01)
+
+
+def left_open() -> tuple[list[str], int]:
+    """Return which threads of ours there are, and how many tasks."""
+    threads = sorted(t.name for t in threading.enumerate() if t.name.startswith("psfharvest"))
+    return threads, len(asyncio.all_tasks())
+
+
 @pytest.mark.parametrize("is_native", [False, True])
 async def test_the_search_for_catalogue_rows_closes_its_manifest(
     simulator: Simulator, tmp_path: Path, is_native: bool

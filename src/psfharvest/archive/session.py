@@ -11,8 +11,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import anyio
-
 from psfharvest.archive.catalog.mashup import Mashup
 from psfharvest.archive.deliveries import Deliveries
 from psfharvest.archive.endpoints import Endpoints
@@ -23,7 +21,7 @@ from psfharvest.archive.wires.base import Wire
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.archive.wires.trust import authorities
-from psfharvest.concurrency.loop_task import start_in_loop
+from psfharvest.concurrency.loop_task import finish_in_loop, start_in_loop
 from psfharvest.core.catalog.learnt import Learnt
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import names
@@ -137,11 +135,15 @@ class Session:
             share.end(error)
         if self._is_owner:
             self.limiter.close(error)
-        with anyio.CancelScope(shield=True):
-            for singles in self._singles.values():
-                await singles.aclose(error)
+        await finish_in_loop(partial(self._close, error), "psfharvest-closing")
+
+    async def _close(self, error: Exception) -> None:
+        for singles in self._singles.values():
+            await singles.aclose(error)
+        try:
             if self._is_owner:
                 await self._wire.aclose()
+        finally:
             if self._keeper is not None:
                 await self._keeper.aclose()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
+import anyio
 import anyio.lowlevel
 
 _RUNNING: set[Any] = set()
@@ -39,3 +40,32 @@ def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str, conte
         import trio  # noqa: PLC0415 - running already
 
         trio.lowlevel.spawn_system_task(run, name=name, context=context or copy_context())
+
+
+async def finish_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """
+    Run in a task of the loop's own, and wait for its end, however often the waiting task is cancelled.
+
+    asyncio's own cancellations pass through anyio's shields: what is being closed would be left half open. Such a
+    cancellation is raised here, but afterwards; so is what `run` raises.
+    """
+    ended = anyio.Event()
+    raised: list[BaseException] = []
+
+    async def guarded() -> None:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+        finally:
+            ended.set()
+
+    start_in_loop(guarded, name)
+    while not ended.is_set():
+        try:
+            with anyio.CancelScope(shield=True):
+                await ended.wait()
+        except anyio.get_cancelled_exc_class() as cancellation:
+            raised.append(cancellation)
+    if raised:
+        raise raised[-1]
