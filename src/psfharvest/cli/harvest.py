@@ -307,12 +307,11 @@ def _run(
         common = {"fsync": fsync, "retry_states": chosen, "max_bytes": max_bytes}
         common |= {"progress": reporter, "events": to_each(log, metrics), "accept": split_all(accept)}
         work = functools.partial(_work, archive, do, **common)
-        is_heard = functools.partial(_is_heard, reporter, is_quiet=quiet)
         patience_s = float(options["patience_s"])
 
         async def in_parts_or_not() -> Report:
             if cluster is None:
-                return await speaking(archive, work, patience_s, is_heard=is_heard)
+                return await speaking(archive, work, patience_s, is_heard=lambda: quiet or reporter.has_begun)
             if not quiet:
                 say(cluster.words)
             async with cluster.connected(options["token"]) as client:
@@ -333,10 +332,6 @@ def _run(
             say(f"{folder}: {describe(error, folder)}")
             report = account_without_run(folder, "local_error")
     return conclude(report, folder, is_quiet=quiet, as_json=as_json)
-
-
-def _is_heard(reporter: Reporter, *, is_quiet: bool) -> bool:
-    return is_quiet or reporter.has_begun
 
 
 async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common: Any) -> Report:

@@ -247,7 +247,7 @@ class Pump:
                 self._admit_probe()
             else:
                 self._admit(now)
-            if self._is_finished():
+            if self._is_draining() and not self._ready and not self._writing:
                 return
             with anyio.move_on_after(self._pause_s(now)):
                 await self._wakeups.woken.wait()
@@ -456,6 +456,3 @@ class Pump:
     def _is_draining(self) -> bool:
         is_empty = not (self._retries or self._ledger or len(self._deferral) or len(self._examiner))
         return self._is_fed and is_empty and self._is_quiet()
-
-    def _is_finished(self) -> bool:
-        return self._is_draining() and not self._ready and not self._writing

@@ -34,7 +34,9 @@ class Narrator:
     def sentences(self, event: Event) -> list[Sentence]:
         """Return what there is to say of an event, the most important first."""
         said = self._first_of_each_reason(event)
-        said.append(Sentence(_level(event), encodable(_words(event))))
+        said.append(
+            Sentence(_level(event), encodable(_of_the_archive(event) or _of_answers(event) or _of_a_run(event)))
+        )
         if isinstance(event, model.Ended):
             self._seen = {seen for seen in self._seen if seen[0] != event.run}
         return said
@@ -92,10 +94,6 @@ def _level(event: Event) -> int:
     if isinstance(event, model.Paused) or (isinstance(event, model.Throttled) and event.after < event.before):
         return logging.WARNING
     return logging.INFO if isinstance(event, model.Resumed) else logging.DEBUG
-
-
-def _words(event: Event) -> str:
-    return _of_the_archive(event) or _of_answers(event) or _of_a_run(event)
 
 
 def _of_the_archive(event: Event) -> str:

@@ -201,11 +201,8 @@ class Telemetry:
             self._to.pending.add(-event.done - event.missing - event.failed)
             self._to.batch.record(event.store_s)
         if self._is_own_wire:
-            self._record_durations(event)
-
-    def _record_durations(self, event: model.Settled | model.Delivered) -> None:
-        for value_s in self._sampling.sample(event.at, event.durations, event.durations_s):
-            self._to.duration.record(value_s, self._request)
+            for value_s in self._sampling.sample(event.at, event.durations, event.durations_s):
+                self._to.duration.record(value_s, self._request)
 
     def _of_answers(self, event: model.Queried | model.Bundled) -> None:
         name = "query" if isinstance(event, model.Queried) else "bundle"

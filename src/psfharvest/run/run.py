@@ -204,21 +204,19 @@ class Run:
 
     def report(self, stopped: str) -> Report:
         """Return the account as it stands."""
+        # A check that refused everything is told only of a run that went to its end.
+        suspicions = [] if stopped else self.suspicion.notes()
         return Report.of(
             self.manifest.tally(),
             elapsed_s=self._elapsed_s(),
             requests=self.share.requests,
             retried=self._retried(),
             stopped=stopped,
-            notes=(*self._targets.notes, *self.mashup.notes, *self._notes, *self._suspicions(stopped)),
+            notes=(*self._targets.notes, *self.mashup.notes, *self._notes, *suspicions),
             is_fully_asked=self._targets.n_left == 0,
             lacking=self._targets.lacking,
             via=self.fetcher.account(),
         )
-
-    def _suspicions(self, stopped: str) -> list[str]:
-        """Return what is to be said of checks that refused everything, in a run that went to its end."""
-        return [] if stopped else self.suspicion.notes()
 
     def progress(self) -> Progress:
         """Return a look at the run."""

@@ -33,7 +33,7 @@ def is_nothing(value: Any) -> bool:
 
 def rootname(row: Mapping[str, Any]) -> str:
     """Return the exposure's name."""
-    return _text(row, "rootname")
+    return str(_value(row, "rootname")).strip()
 
 
 def filter_name(row: Mapping[str, Any], detector: Detector) -> str:
@@ -112,10 +112,6 @@ def _is_subarray(row: Mapping[str, Any]) -> bool:
     if word in _NO or word in _YES:
         return word in _YES
     return whole(row, "subarray") != 0
-
-
-def _text(row: Mapping[str, Any], column: str) -> str:
-    return str(_value(row, column)).strip()
 
 
 def _value(row: Mapping[str, Any], column: str) -> Any:

@@ -125,7 +125,7 @@ class ColumnBuilder:
             for first, end, array in numbers:
                 found[first:end] = array[: end - first]
             for first, part in texts:
-                found[first : first + len(part.values)] = [_cast(value, kind) for value in part.taken().tolist()]
+                found[first : first + len(part.values)] = [CASTS[kind](value) for value in part.taken().tolist()]
             return found
         written = [(first, array[: end - first].astype(np.str_)) for first, end, array in numbers]
         sizes = [array.dtype.itemsize for _, array in written] + [_item_bytes(part) for _, part in texts]
@@ -159,7 +159,3 @@ def _item_bytes(part: ColumnPart) -> int:
     """Return how many bytes each text takes; of values of other types, which become texts."""
     values = part.values if part.words is None else part.words
     return values.dtype.itemsize if values.dtype.kind == "U" else values.astype(np.str_).dtype.itemsize
-
-
-def _cast(value: Any, kind: str) -> Any:
-    return CASTS[kind](value)

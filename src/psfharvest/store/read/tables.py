@@ -214,9 +214,11 @@ def _typed(column: ColumnArrays, rows: Numbers | slice) -> tuple[ColumnPart, set
         return part, set() if part.is_null else {str}
     if column.kind == "json":
         words = [column.words[code] for code in values.tolist()]
-        types = {type_of(word) for word in words if word is not None}
-        kind = functools.reduce(wider, map(kind_of, filter(_is_given, words)), "bool") if types else "str"
-        return part_of([None if word is None else CASTS[kind](word) for word in words], kind), types
+        given = [word for word in words if word is not None]
+        kind = functools.reduce(wider, map(kind_of, given), "bool") if given else "str"
+        return part_of([None if word is None else CASTS[kind](word) for word in words], kind), set(
+            map(type_of, given)
+        )
     nulls = column.nulls()
     mask = None if nulls is None else nulls[rows]
     part = ColumnPart(values, mask if mask is not None and mask.any() else None)
@@ -227,7 +229,3 @@ def _typed(column: ColumnArrays, rows: Numbers | slice) -> tuple[ColumnPart, set
         is_float = ~found if mask is None else ~found & ~mask
         types = ({int} if found.any() else set()) | ({float} if is_float.any() else set())
     return part, types
-
-
-def _is_given(word: Any) -> bool:
-    return word is not None

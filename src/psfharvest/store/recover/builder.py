@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Self
 from psfharvest.core.catalog import detectors
 from psfharvest.core.errors import FolderRefused, ManifestError
 from psfharvest.core.fits import keys
-from psfharvest.core.fits.datauri import CutoutURI
 from psfharvest.core.model import Item, Outcome, State
 from psfharvest.filesystem.failures import cannot_store
 from psfharvest.store.byte_groups import byte_groups
@@ -190,7 +189,8 @@ class ManifestBuilder:
         groups: dict[tuple[str, tuple[str, ...]], dict[str, list[int]]] = {}
         for n, candidate in wanted:
             if candidate.row and candidate.asked.parts is not None:
-                layout = (_detector(candidate.asked.parts), tuple(candidate.row))
+                parts = candidate.asked.parts
+                layout = detectors.of_cutout(parts.instrument, parts.filter).name, tuple(candidate.row)
                 values = json.dumps(list(candidate.row.values()))
                 groups.setdefault(layout, {}).setdefault(values, []).append(n)
         for (detector, columns), rows in groups.items():
@@ -229,7 +229,3 @@ def _stored(finding: CheckedCutout) -> Stored:
     stand_in = bytes(finding.size_bytes)
     outcome = Outcome(finding.item, State.DONE, 0, stand_in, finding.sha256, quirk=finding.quirk)
     return Stored(outcome, finding.shard, finding.place)
-
-
-def _detector(parts: CutoutURI) -> str:
-    return detectors.of_cutout(parts.instrument, parts.filter).name

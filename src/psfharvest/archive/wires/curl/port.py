@@ -179,7 +179,9 @@ class CurlStream(Source):
         while not self._has_head:
             self._thread.check()
             if self._end is not None:
-                raise BrokenStream(self._failure(self._end))
+                # an answer that is not one, such as 101: libcurl takes it for a success
+                no_answer = Failure(Reason.PROTOCOL, f"HTTP {self._end.status} where an answer was due")
+                raise BrokenStream(self._end.failure or no_answer)
             await self._event.wait()  # set on this loop's own thread: nothing is missed between look and wait
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -213,11 +215,6 @@ class CurlStream(Source):
     def _notify(self) -> None:
         self._event.set()
         self._event = anyio.Event()
-
-    @staticmethod
-    def _failure(end: Answer) -> Failure:
-        # an answer that is not one, such as 101: libcurl takes it for a success
-        return end.failure or Failure(Reason.PROTOCOL, f"HTTP {end.status} where an answer was due")
 
     # From here on in the thread.
 
