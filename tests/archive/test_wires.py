@@ -56,6 +56,7 @@ SCRIPT = {
     "/slow-head": (b"HTTP/1.1 200 OK\r\n", *((b"X-A: b\r\n", Pause(0.1)) * 100)),
     "/slow-body": (HEAD_ONLY, *((b"x", Pause(0.1)) * 100)),
     "/endless": (b"HTTP/1.1 200 OK\r\n\r\n", Forever(bytes(65_536))),
+    "/labelled": (reply(BODY, "200 OK", "Content-Encoding: binary"),),
     "/bomb": (reply(gzip.compress(bytes(50_000_000)), "200 OK", "Content-Encoding: gzip"),),
     "/loop": (reply(b"", "302 Found", "Location: /loop"),),
     "/nowhere": (reply(b"", "302 Found"),),
@@ -182,6 +183,7 @@ class WireTests:
             ("/until-closed", 200, BODY),
             ("/missing", 404, b"no such thing"),
             ("/gzip", 200, BODY),
+            ("/labelled", 200, BODY),
         ],
     )
     async def test_gives_the_whole_answer(

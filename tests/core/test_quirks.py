@@ -61,6 +61,7 @@ def n_data_bytes(body: bytes) -> int:
 
 PLAIN = body_of()
 GROUPS = body_of(GROUPS=True, PCOUNT=0, GCOUNT=1)
+LINES = body_of(np.full((SIZE, SIZE), np.frombuffer(b"A\n\n\1", ">f4")[0], np.float32))
 END = b"END" + b" " * 77
 ODD = {
     "degenerate_axes": [body_of(IMAGE[None]), body_of(IMAGE[None, None]), body_of(IMAGE[:, None, :]),
@@ -90,6 +91,8 @@ REFUSED = {
     "zeros without end": (PLAIN + bytes(100 * BLOCK), Reason.TRAILING_BYTES),
     "begun once more": (PLAIN + b"SIMPLE  =  ", Reason.TRAILING_BYTES),
     "a newline before": (b"\n" + PLAIN, Reason.TEXT_PAGE),
+    "a CR before each LF": (LINES.replace(b"\n", b"\r\n"), Reason.TRAILING_BYTES),
+    "a byte within the pixels": (PLAIN[: BLOCK + 9] + b"\1" + PLAIN[BLOCK + 9 :], Reason.TRAILING_BYTES),
     "gzip cut off": (gzip.compress(PLAIN)[:-9], Reason.NOT_FITS),
     "gzip of a page": (gzip.compress(b"<html>busy</html>"), Reason.NOT_FITS),
     "gzip of half a file": (gzip.compress(PLAIN[:BLOCK]), Reason.NOT_FITS),

@@ -241,14 +241,20 @@ def _padded(raw: bytes, quirk: str) -> Mended | None:
 
 
 def _end_of_file(raw: bytes) -> int | None:
-    """Return where a file ends that is whole but for its last padding, or that has something small behind it."""
-    start = 0
+    """
+    Return where a file ends that is whole but for its last padding, or that has something small behind it.
+
+    What is behind it is nothing of the file only where the padding before it is in its place: bytes that were put
+    into the pixels, such as a CR before each LF, shift the rest.
+    """
+    start, is_in_place = 0, True
     while start < len(raw):
-        if start and not raw.startswith(b"XTENSION", start):
-            return start if _is_small(raw[start:]) else None
-        unit = fitscheck.unit(raw, start, is_primary=not start)
-        if isinstance(unit, Rejection):
-            return start if start and _is_small(raw[start:]) else None
+        unit = None
+        if not start or raw.startswith(b"XTENSION", start):
+            unit = fitscheck.unit(raw, start, is_primary=not start)
+        if unit is None or isinstance(unit, Rejection):
+            return start if start and is_in_place and _is_small(raw[start:]) else None
+        is_in_place &= not raw[unit.data_start + unit.data_size : unit.end].strip(b"\0 ")
         is_bare = unit.data_size and unit.data_start + unit.data_size == len(raw)
         if unit.end > len(raw) and not is_bare:
             return None

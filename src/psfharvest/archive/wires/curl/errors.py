@@ -6,6 +6,7 @@ from psfharvest.archive.endpoints import without_userinfo
 from psfharvest.core.model import Evidence, Failure, Reason
 
 TIMED_OUT = 28
+_BAD_ENCODING = 61
 _RECV_ERROR = 56
 
 _FAILURES: dict[int, tuple[Reason, Evidence]] = {
@@ -25,7 +26,7 @@ _FAILURES: dict[int, tuple[Reason, Evidence]] = {
     58: (Reason.TLS, Evidence.UNREACHABLE),
     59: (Reason.TLS, Evidence.UNREACHABLE),
     60: (Reason.TLS, Evidence.UNREACHABLE),  # a certificate that we do not trust
-    61: (Reason.PROTOCOL, Evidence.NONE),  # an unreadable Content-Encoding
+    _BAD_ENCODING: (Reason.PROTOCOL, Evidence.NONE),  # an unreadable Content-Encoding
     63: (Reason.TOO_LARGE, Evidence.ALIVE),
     77: (Reason.TLS, Evidence.UNREACHABLE),  # the CA file cannot be read
     83: (Reason.TLS, Evidence.UNREACHABLE),
@@ -33,6 +34,11 @@ _FAILURES: dict[int, tuple[Reason, Evidence]] = {
     92: (Reason.RESET, Evidence.NONE),  # an HTTP/2 stream
     97: (Reason.REFUSED, Evidence.UNREACHABLE),  # the proxy's handshake
 }
+
+
+def is_unknown_encoding(code: int, text: str) -> bool:
+    """Return True when a body came under the name of an encoding that libcurl does not know, such as ``binary``."""
+    return code == _BAD_ENCODING and "nrecognized" in text
 
 
 def failure(code: int, text: str, *, was_connected: bool) -> Failure:

@@ -37,6 +37,7 @@ class Transfer:
         "body",
         "cap",
         "curl",
+        "decodes",
         "flaw",
         "head_seen",
         "headers",
@@ -60,6 +61,8 @@ class Transfer:
         self.cap = 0
         self.overhead = 0
         self.flaw: Failure | None = None
+        self.decodes = True
+        """Whether libcurl undoes a Content-Encoding."""
         self.source: Source
         self.request: Request
         self.hop: Request
@@ -91,6 +94,11 @@ class Transfer:
             self.shape = shape
         self.curl.setopt(pycurl.URL, hop.url)
         self._begin(source, request, hop, redirects, now)
+
+    def leave_encoded(self) -> None:
+        """Take bodies as they come from now on, under whatever name."""
+        self.curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
+        self.decodes = False
 
     def n_sent(self) -> int:
         """

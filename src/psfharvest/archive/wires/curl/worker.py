@@ -68,6 +68,8 @@ class CurlThread:
         self._idle = IdleConnections()
         self._active: dict[Any, Transfer] = {}
         self._spare: list[Transfer] = []
+        self._decodes = True
+        """Until a server names an encoding that libcurl does not know: other clients pass over such a name."""
         self._dirty: set[Source] = set()
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._n_unflushed = 0
@@ -275,6 +277,8 @@ class CurlThread:
         hop = request if redirects is None else redirects.hop
         try:
             transfer.load(source, request, hop, redirects, begun_at)
+            if not self._decodes:
+                transfer.leave_encoded()
             # on a dead kept connection libcurl would repeat a POST by itself, up to five times and uncounted
             is_fresh = hop.body is not None or self._idle.has_many_dead(begun_at)
             transfer.curl.setopt(pycurl.FRESH_CONNECT, is_fresh)
@@ -332,6 +336,11 @@ class CurlThread:
             body = b"".join(transfer.body)
             retry_after, date = transfer.header(b"retry-after"), transfer.header(b"date")
             answer = Answer(request, status, body, retry_after, elapsed_s, date=date, n_sent=n_sent)
+        elif transfer.decodes and errors.is_unknown_encoding(code, text):
+            self._decodes = False
+            self._release(transfer)
+            self._start(source, request, transfer.redirects, transfer.started)
+            return
         else:
             failure = transfer.flaw or errors.failure(code, text, was_connected=transfer.is_connected())
             if (redirects := transfer.redirects) is not None:
