@@ -154,18 +154,37 @@ def test_two_seconds_are_not_slow(slow_s, after):
     assert after == throttle.limit
 
 
-def test_an_archive_that_stays_slow_is_the_norm_after_a_thousand_rounds():
-    """The best time is forgotten by two thousandths a round: 60 times slower is eight times after 1,008 rounds."""
-    throttle = Throttle(20, 20)
-    throttle.observe(20, 0, 0.5)
-    for _ in range(1000):
-        throttle.observe(throttle.limit, 0, 30.0)
+def answer(throttle, seconds, n_answers):
+    """Answer requests, each after `seconds(n_at_once)`; return how many were under way at once, in the mean."""
+    used = []
+    sent = [throttle.limit]
+    while sum(used) < n_answers:
+        n = sent.pop(0)
+        used.append(n)
+        sent.append(throttle.limit)
+        throttle.observe(n, 0, seconds(n))
+    return sum(n * n for n in used) / sum(used)
 
-    assert 1 == throttle.limit
-    for _ in range(15):
-        throttle.observe(throttle.limit, 0, 30.0)
 
-    assert 1 < throttle.limit
+@pytest.mark.parametrize("ceiling", [2, 3, 6, 32])
+def test_an_archive_that_is_slow_for_everybody_keeps_its_connections(ceiling):
+    """Fewer connections make files from a slow disk no quicker: after a look, all are used again."""
+    throttle = Throttle(ceiling, ceiling)
+    answer(throttle, lambda _: 0.2, 200)
+    for slow_s in (3.0, 0.2, 5.0, 40.0):
+        answer(throttle, lambda _, slow_s=slow_s: slow_s, 600)
+
+        assert answer(throttle, lambda _, slow_s=slow_s: slow_s, 600) > 0.8 * ceiling
+
+
+@pytest.mark.parametrize("n_quick", [4, 8, 16])
+def test_an_archive_that_load_makes_slow_is_asked_less(n_quick):
+    """Where each connection makes all of them slower, the limit settles where that is two seconds."""
+    throttle = Throttle(32, 32)
+    answer(throttle, lambda _: 0.1, 32)
+    answer(throttle, lambda n: SLOW_FLOOR_S / n_quick * n, 1000)
+
+    assert n_quick / 1.3 < answer(throttle, lambda n: SLOW_FLOOR_S / n_quick * n, 2000) < n_quick * 1.3
 
 
 def load(throttle, fails, n_answers, *, seed=0):

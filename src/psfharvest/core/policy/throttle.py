@@ -6,7 +6,9 @@ most once in a round of answers; a round without trouble adds one connection. Wh
 the share of answers that fail at one connection is measured: from then on only what exceeds that share counts
 (`psfharvest.core.policy.baseline`), and 429 and Retry-After, which always do. An archive that answers ever more
 slowly is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the
-limit goes down by one in each round until that ends. Trouble may come fast, so its time never counts as speed.
+limit goes down by one in each round until that ends. Of an overloaded archive, half the connections get answers in
+half the time; where they do not, the archive is as slow for everybody, and that is the new norm. Trouble may come
+fast, so its time never counts as speed.
 """
 
 from __future__ import annotations
@@ -47,6 +49,10 @@ class Throttle:
     """Whether trouble has lowered the limit in this round."""
     _round_s: float = 0.0
     _best_s: float = float("inf")
+    _slow_from: tuple[int, float] | None = None
+    """Connections, and mean time of an answer, of the first slow round in a row."""
+    _n_half: int = 0
+    """Slow rounds since then with at most half of those connections."""
     lowered: int = 0
     """How often the limit was lowered."""
     baseline: Baseline = field(default_factory=Baseline)
@@ -113,13 +119,27 @@ class Throttle:
         if not self._is_troubled:
             if self._n_good:
                 self._best_s = min(self._best_s * FORGET, self._round_s)
-            if self._round_s > max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
+            if self._times_say_overload():
                 self._lower(self._limit - 1)
             else:
+                self._slow_from = None
                 if self._limit >= self.ceiling:
                     self.baseline.was_calm()
                 self._limit = min(float(self.ceiling), self._limit + 1)
         self._begin_round()
+
+    def _times_say_overload(self) -> bool:
+        """Return whether the round was slow for the load; the norm changes where it was slow for everybody."""
+        if self._round_s <= max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
+            return False
+        if self._slow_from is None:
+            self._slow_from, self._n_half = (self._size, self._round_s), 0
+        size, slow_s = self._slow_from
+        self._n_half += 2 * self._size <= max(size, 2)
+        if self._n_half > 1 and self._round_s > slow_s * (1 + self._size / size) / 2:
+            self._best_s = self._round_s
+            return False
+        return True
 
     def _begin_round(self) -> None:
         self._n_good = self._n_trouble = 0
