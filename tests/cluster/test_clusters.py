@@ -157,6 +157,8 @@ def test_what_does_not_go_with_a_cluster_is_refused(simulator: Simulator, tmp_pa
             harvest(simulator.url, tmp_path / "stars", cluster, suffixes=["flc"], **more)
     with pytest.raises(BadInput, match="write the list to a file"):
         harvest(simulator.url, tmp_path / "stars", cluster, ["mast:a/b"])
+    with pytest.raises(BadInput, match="not UTF-8"):
+        harvest(simulator.url, tmp_path / "\udcff", cluster, suffixes=["flc"])
     with pytest.raises(BadInput, match="Invalid column name"):
         harvest(simulator.url, tmp_path / "stars", cluster, Query("UVIS", columns=["zzz"]), suffixes=["flc"])
     assert not (tmp_path / "stars").exists()

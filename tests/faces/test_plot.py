@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import anyio
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from matplotlib.image import imread
 
+from harness import command
 from psfharvest import Archive, BadInput, Cutout, Harvest, Query, SinkError
 from psfharvest.core.fits.thumbnail import BLANK_RGB, png
 from psfharvest.show.plot import BLANK, MARK, Panel, contact_sheet, short_title
@@ -192,6 +196,19 @@ def test_the_command_draws_folders_and_files(psfharvest, folder: Path, tmp_path:
         assert colours(tmp_path / name)
     assert (tmp_path / "sat.pdf").read_bytes().startswith(b"%PDF")
     assert "<svg" in (tmp_path / "one.svg").read_text()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"$\\frac$", b"a\tb\nc", b"%s {} <&>"])
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_a_file_with_any_name_is_drawn(folder: Path, tmp_path: Path, name: bytes, ending: str) -> None:
+    """A name that is no text, or a formula's, does for a title, too."""
+    file = tmp_path / os.fsdecode(name + b".fits")
+    shutil.copyfile(next(folder.rglob("*.fits")), file)
+    sheet = [Panel(Harvest(folder)[0].data, short_title(file.name))] * 2
+    contact_sheet(sheet, tmp_path / f"out.{ending}")
+    done = subprocess.run(command("plot", file, "-o", tmp_path / f"one.{ending}"), capture_output=True, check=False)
+
+    assert 0 == done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ class Order:
             When they cannot.
         """
         refuse_dangling(self.folder)
+        _refuse_no_text(self.folder)
         if self.settings.sink == "files":
             raise BadInput(
                 "sink 'files' does not go with a cluster: merging would rename every file; "
@@ -77,3 +78,11 @@ class Order:
             raise BadInput(f"shard_bytes goes with sink 'shards', not with {self.settings.sink!r}: leave it away")
         if self.settings.manifest is not None:
             raise BadInput("manifest=… does not go with a cluster: each part keeps a manifest of its own")
+
+
+def _refuse_no_text(folder: Path) -> None:
+    """Refuse a folder whose name is no UTF-8: the board's messages hold it, and no other texts."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{folder}: a cluster takes no folder whose name is not UTF-8; choose another") from None

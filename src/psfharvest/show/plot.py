@@ -121,7 +121,12 @@ def _panels(what: Any, titles: Sequence[str] | None) -> Iterator[Panel]:
     for n, thing in enumerate(_things(what)):
         panel = _panel(thing)
         title = panel.title if titles is None else titles[n] if n < len(titles) else ""
-        yield panel._replace(title=title)
+        yield panel._replace(title=_drawable(title))
+
+
+def _drawable(title: str) -> str:
+    """Return a title without what a font has no sign for, or no text has: names of files may hold it."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in title)
 
 
 def _things(what: Any) -> Iterable[Any]:
