@@ -25,7 +25,7 @@ from psfharvest.core.fits.sky import place as sky_place
 from psfharvest.core.model import Report, State
 from psfharvest.filesystem import extras
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.read import found_cutouts, pieces, search
+from psfharvest.store.read import found_cutouts, pieces, positions, search
 from psfharvest.store.read.account import account
 from psfharvest.store.read.analysis import Analysis
 from psfharvest.store.read.intervals import IntervalSet, Numbers
@@ -121,10 +121,10 @@ class Harvest(Analysis, Sequence[Cutout]):
             part = done.sliced(index)
             return self._view(part, part)
         if not isinstance(index, int) and (isinstance(index, Sequence) or getattr(index, "ndim", 0) > 0):
-            part = done.picked(_positions(index, len(done)))
+            part = done.picked(positions.picked(index, len(done)))
             return self._view(part, part)
         if not hasattr(index, "__index__"):
-            raise IndexError(_ALLOWED_INDEX)
+            raise IndexError(positions.ALLOWED)
         position = range(len(done))[index]
         return self._cutouts(done.numbers(position, position + 1))[0]
 
@@ -157,8 +157,8 @@ class Harvest(Analysis, Sequence[Cutout]):
         manifest, _ = self._open()
         members = search.numbers(manifest, asked)
         if self._members is not None:
-            members = _both(members, self._members)
-        done = _both(members, self._done_runs())
+            members = members.common(self._members)
+        done = members.common(self._done_runs())
         view = self._view(members, done)
         view._is_by_state = self._is_by_state or "state" in criteria
         return view
@@ -334,7 +334,7 @@ class Harvest(Analysis, Sequence[Cutout]):
         """Return the manifest's numbers of the done cutouts of one size."""
         manifest, _ = self._open()
         found = search.numbers(manifest, [criterion.of("size_px", size)], only_done=True)
-        return found if self._members is None else _both(found, self._done_runs())
+        return found if self._members is None else found.common(self._done_runs())
 
     def bodies(self, numbers: Numbers) -> Iterator[Cutout]:
         """Yield the cutouts with these numbers, as far as they are done, without their catalogue rows."""
@@ -422,31 +422,3 @@ def _state(name: str) -> str:
     if name not in (*State,):
         raise BadQuery(f"unknown state {name!r}: one of {', '.join(State)} is allowed", field="state")
     return name
-
-
-_ALLOWED_INDEX = "an index is a position, a slice, a boolean mask, or a list of positions"
-
-
-def _positions(index: Any, n: int) -> Numbers:
-    """Return the positions that a mask or an array of positions picks, ascending, each once."""
-    import numpy as np  # noqa: PLC0415 - a harvest's account needs no arrays
-
-    picked = np.ma.filled(np.ma.asarray(index), False) if np.ma.isMaskedArray(index) else np.asarray(index)
-    if picked.dtype == bool:
-        if picked.shape != (n,):
-            entries = " x ".join(f"{side:,}" for side in picked.shape)
-            raise IndexError(f"a mask of {entries} entries for {n:,} cutouts")
-        return np.flatnonzero(picked)
-    if picked.size == 0:
-        return np.zeros(0, np.int64)
-    if picked.dtype.kind not in "iu" or picked.ndim != 1:
-        raise IndexError(_ALLOWED_INDEX)
-    if np.ma.is_masked(index):
-        raise IndexError("a position is masked; pick those that are known, as with index.compressed()")
-    if picked.min() < -n or picked.max() >= n:
-        raise IndexError(f"position out of range: there are {n:,} cutouts")
-    return np.unique(np.where(picked < 0, picked + n, picked))
-
-
-def _both(some: IntervalSet, others: IntervalSet) -> IntervalSet:
-    return IntervalSet.of(piece[others.contains(piece)] for piece in some.pieces(1_000_000))

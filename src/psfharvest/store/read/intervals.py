@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
+_AT_ONCE = 1_000_000
 
 
 class IntervalSet:
@@ -58,15 +59,11 @@ class IntervalSet:
 
     def numbers(self, start: int, stop: int, step: int = 1) -> Numbers:
         """Return the numbers at the positions ``range(start, stop, step)``, which must exist."""
-        positions = np.arange(start, stop, step, dtype=np.int64)
-        run = np.searchsorted(self._before, positions, side="right") - 1
-        found: Numbers = self._starts[run] + (positions - self._before[run])
-        return found
+        return self._at(np.arange(start, stop, step, dtype=np.int64))
 
     def picked(self, positions: Numbers) -> IntervalSet:
         """Return what stands at some positions, which come ascending and must exist."""
-        run = np.searchsorted(self._before, positions, side="right") - 1
-        return IntervalSet.of([self._starts[run] + (positions - self._before[run])] if len(positions) else [])
+        return IntervalSet.of([self._at(positions)])
 
     def pieces(self, size: int) -> Iterator[Numbers]:
         """Yield all numbers, at most `size` at once."""
@@ -86,8 +83,16 @@ class IntervalSet:
         positions = range(len(self))[part]
         if positions.step < 0:
             positions = positions[::-1]
-        size = 1_000_000
         return IntervalSet.of(
             self.numbers(p.start, p.stop, p.step)
-            for p in (positions[i : i + size] for i in range(0, len(positions), size))
+            for p in (positions[i : i + _AT_ONCE] for i in range(0, len(positions), _AT_ONCE))
         )
+
+    def common(self, others: IntervalSet) -> IntervalSet:
+        """Return the numbers that are here and there."""
+        return IntervalSet.of(piece[others.contains(piece)] for piece in self.pieces(_AT_ONCE))
+
+    def _at(self, positions: Numbers) -> Numbers:
+        run = np.searchsorted(self._before, positions, side="right") - 1
+        found: Numbers = self._starts[run] + (positions - self._before[run])
+        return found
