@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 from typing import TypeVar
@@ -28,10 +27,10 @@ import anyio.to_thread
 from psfharvest.archive.endpoints import Endpoints, quoted, without
 from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
+from psfharvest.archive.fetch.pending_bundle import MAX_PAGE_BYTES, PendingBundle, base, is_page
 from psfharvest.archive.fetch.verify import deliver_at_once, deliver_in_thread, max_body_bytes
 from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
 from psfharvest.concurrency.cancellation import is_error
-from psfharvest.core import bundle_page
 from psfharvest.core.aclosing import closing
 from psfharvest.core.fits import datauri, fitscheck
 from psfharvest.core.model import Delivery, Evidence, Failure, Item, Limits, Reason
@@ -48,37 +47,12 @@ OUTBOX_MAX = 128
 DISK_THREADS = 2
 MEMORY_BYTES = 2**20
 """Bodies of one bundle held in memory while its end is to come; more of them go to the disk."""
-MAX_PAGE_BYTES = 2**20
 MAX_STREAM_FACTOR = 2
 """A bundle may hold this many times what its cutouts can come to, at most."""
 NO_BUNDLES = frozenset({400, 401, 403, 404, 405, 406, 410, 411, 415, 501})
 """The archive will not make bundles: singles tell what it says of each cutout."""
 TOO_LARGE = frozenset({413, 414})
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Bundle:
-    """One request under way: what it asked for, by file name, what has arrived, and what is still to come."""
-
-    items: list[Item]
-    absent: dict[str, Item]
-    arrived: Arrivals
-    started_at: float
-    trial: Trial | None = None
-    """It measures whether bundles are faster than single files, and may be abandoned."""
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    is_ended: bool = False
-    """Its connection is free again; what it brought may still have to be handed on."""
-    is_tls: bool = False
-    """Each byte was checked by TLS: what arrived whole has as much evidence as a file of its own would have."""
-    is_proven: bool = False
-    """Its own end was verified, so that what arrived may be claimed."""
-    notes: dict[str, str] = field(default_factory=dict)
-    page: bytes = b""
-    """The archive's own manifest page, read only where something is absent."""
-    subject: object = field(default_factory=object)
-    """What it is to the judgement whether the archive is down: one thing, however many cutouts it holds."""
 
 
 class BundleFetcher:
@@ -127,8 +101,8 @@ class BundleFetcher:
             timeout_s=limits.timeout_s or BUNDLE_TIMEOUT_S,
             total_timeout_s=None,
         )
-        self._under_way: list[_Bundle] = []
-        self._trials: list[_Bundle] = []
+        self._under_way: list[PendingBundle] = []
+        self._trials: list[PendingBundle] = []
         self._outbox: deque[Delivery] = deque()
         self._taken = anyio.Event()
         self._error: BaseException | None = None
@@ -206,7 +180,7 @@ class BundleFetcher:
         self.bundles += 1
         arrived = Arrivals(self._staging.begin(), self._memory_bytes)
         by_name = {datauri.file_name(item.uri): item for item in items}
-        bundle = _Bundle(list(items), by_name, arrived, anyio.current_time(), trial)
+        bundle = PendingBundle(list(items), by_name, arrived, anyio.current_time(), trial)
         self._under_way.append(bundle)
         if trial is not None:
             self._trials.append(bundle)
@@ -250,7 +224,7 @@ class BundleFetcher:
                 self.cutouts += len(batch)
                 yield batch
 
-    async def _run(self, bundle: _Bundle) -> None:
+    async def _run(self, bundle: PendingBundle) -> None:
         is_reported = False
         try:
             failure: Failure | None = None
@@ -262,7 +236,8 @@ class BundleFetcher:
             is_reported = True
             if bundle.scope.cancelled_caught:
                 self._limiter.dropped()
-                self._give_back(bundle)
+                self._route.abandoned()
+                bundle.give_back()
             else:
                 self._settle(bundle, failure, anyio.current_time() - bundle.started_at)
             await self._hand_on(bundle)
@@ -276,7 +251,7 @@ class BundleFetcher:
                 self._limiter.dropped()
         self._wake()
 
-    async def _stream(self, bundle: _Bundle) -> Failure | None:
+    async def _stream(self, bundle: PendingBundle) -> Failure | None:
         body = "&".join(f"uri={quoted(item.uri)}" for item in bundle.items).encode()
         # a bundle has as long as its cutouts would have singly: one that only trickles must end, too
         with anyio.move_on_after(self._total_timeout_s * len(bundle.items)):
@@ -310,9 +285,9 @@ class BundleFetcher:
             stream.status, stream.retry_after, words, answered_at(stream.date, datetime.now(UTC))
         )
 
-    async def _walk(self, stream: Stream, bundle: _Bundle) -> Failure | None:
+    async def _walk(self, stream: Stream, bundle: PendingBundle) -> Failure | None:
         caps = [max_body_bytes(item, self._max_body_bytes) for item in bundle.items]
-        walk = TarWalk(max(caps), lambda name: _base(name) in bundle.absent or _is_page(name))
+        walk = TarWalk(max(caps), bundle.wants)
         inflate = Inflate(MAX_STREAM_FACTOR * (sum(caps) + MAX_PAGE_BYTES), lambda: walk.is_ended)
         try:
             async with closing(stream.chunks()) as chunks:
@@ -323,7 +298,7 @@ class BundleFetcher:
                         break  # the tar is complete: what follows without end is not part of it
         except DAMAGE as error:
             why = Failure(Reason.TRUNCATED, f"the bundle is damaged: {error}", evidence=Evidence.ALIVE)
-            self._revoke(bundle, why)
+            bundle.revoke(why)
             return why
         if not walk.is_between_members or not inflate.is_whole:
             return Failure(Reason.TRUNCATED, "the bundle ended early")
@@ -333,7 +308,7 @@ class BundleFetcher:
             return Failure(Reason.TRUNCATED, "the bundle ended without its end mark")
         return None
 
-    async def _feed(self, chunk: bytes, inflate: Inflate, walk: TarWalk, bundle: _Bundle) -> None:
+    async def _feed(self, chunk: bytes, inflate: Inflate, walk: TarWalk, bundle: PendingBundle) -> None:
         for piece in inflate.pieces(chunk):
             for member in walk.feed(piece):
                 await self._receive(member, bundle)
@@ -344,9 +319,9 @@ class BundleFetcher:
             else:
                 await anyio.lowlevel.checkpoint()  # a chunk may inflate to a thousand times its size
 
-    async def _receive(self, member: Member, bundle: _Bundle) -> None:
-        name = _base(member.name)
-        if _is_page(member.name) and not member.problem:
+    async def _receive(self, member: Member, bundle: PendingBundle) -> None:
+        name = base(member.name)
+        if is_page(member.name) and not member.problem:
             bundle.page = member.body
             return
         item = bundle.absent.get(name)
@@ -365,7 +340,7 @@ class BundleFetcher:
             delivery = delivery._replace(failure=delivery.failure._replace(fingerprint=b"", is_text=False))
         bundle.arrived.add(delivery)
 
-    async def _hand_on(self, bundle: _Bundle) -> None:
+    async def _hand_on(self, bundle: PendingBundle) -> None:
         """Hand on what has arrived, as fast as it is taken."""
         while len(bundle.arrived):
             while len(self._outbox) >= OUTBOX_MAX:
@@ -379,13 +354,13 @@ class BundleFetcher:
             self._wake()
         await self._off_loop(bundle, bundle.arrived.discard)
 
-    async def _off_loop(self, bundle: _Bundle, work: Callable[[], T]) -> T:
+    async def _off_loop(self, bundle: PendingBundle, work: Callable[[], T]) -> T:
         """Return what `work` returns; where it touches the disk, it does so in a thread."""
         if not bundle.arrived.is_spilled:
             return work()
         return await anyio.to_thread.run_sync(work, limiter=self._disk)
 
-    def _settle(self, bundle: _Bundle, failure: Failure | None, elapsed_s: float) -> None:
+    def _settle(self, bundle: PendingBundle, failure: Failure | None, elapsed_s: float) -> None:
         """Take account of a bundle's end, and decide what becomes of the items that it asked for."""
         is_lost = False
         is_declined = failure is not None and failure.status in NO_BUNDLES | TOO_LARGE
@@ -398,7 +373,7 @@ class BundleFetcher:
             failure = failure._replace(retry_after_s=None)
             bundle.is_proven = bundle.is_tls
             if not bundle.is_proven:
-                self._revoke(bundle, failure)
+                bundle.revoke(failure)
         n_whole = bundle.arrived.n_whole
         self._limiter.emit(
             Bundled,
@@ -409,53 +384,7 @@ class BundleFetcher:
         )
         if not is_declined and not is_lost:
             self._route.bundle(n_whole, elapsed_s)
-        if bundle.absent:
-            secrets = self._template.credentials
-            said = {uri: without(secrets, words) for uri, words in _statuses(bundle.page).items()}
-            bundle.notes = said | bundle.notes
-        for item in bundle.absent.values():
-            if is_declined:
-                bundle.arrived.add(Delivery(item, None))
-            else:
-                why = failure or Failure(
-                    Reason.NOT_IN_BUNDLE, bundle.notes.get(item.uri, ""), evidence=Evidence.ALIVE
-                )
-                bundle.arrived.add(Delivery(item, None, failure=why, is_lost=is_lost))
-        bundle.absent.clear()
+        bundle.end(failure, self._template.credentials, is_declined=is_declined, is_lost=is_lost)
 
-    def _trial_ends_at(self, bundle: _Bundle) -> float:
+    def _trial_ends_at(self, bundle: PendingBundle) -> float:
         return inf if bundle.trial is None else bundle.started_at + self._route.trial_limit_s(bundle.trial)
-
-    def _give_back(self, bundle: _Bundle) -> None:
-        """Let the items of a bundle that was abandoned be asked for again; what came over TLS is kept."""
-        self._route.abandoned()
-        bundle.is_proven = bundle.is_tls
-        items = list(bundle.absent.values())
-        if not bundle.is_proven:
-            items += [delivery.item for delivery in bundle.arrived.clear()]
-        bundle.absent.clear()
-        for item in items:
-            bundle.arrived.add(Delivery(item, None))
-
-    def _revoke(self, bundle: _Bundle, why: Failure) -> None:
-        """Let nothing count that has arrived: each cutout is asked for again, and charged one attempt."""
-        for delivery in bundle.arrived.clear():
-            bundle.arrived.add(Delivery(delivery.item, None, failure=why))
-
-
-def _base(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _is_page(name: str) -> bool:
-    return name.count("/") == 1 and _base(name).upper() == bundle_page.NAME
-
-
-def _statuses(page: bytes) -> dict[str, str]:
-    """Return what a manifest page says of each dataURI whose file did not come."""
-    text = page[:MAX_PAGE_BYTES].decode("utf-8", "replace")
-    return {
-        row.uri: f"the bundle's manifest says {row.status[:100]!r}"
-        for row in bundle_page.rows([text])
-        if not row.is_well
-    }
