@@ -24,9 +24,10 @@ from test_parquet import fits_bytes, image_of
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import BadLine, Outcome, Reason, State, WantedURI
 from psfharvest.store.folder import Settings, old_folder
-from psfharvest.store.manifest import spans
+from psfharvest.store.manifest import spans, targets
 from psfharvest.store.manifest.manifest import Manifest, Stored
 from psfharvest.store.manifest.schema import FIRST_TABLES, MIGRATIONS
+from psfharvest.store.manifest.targets import Target
 from psfharvest.store.merge import convert, merge, result
 from psfharvest.store.read import found_cutouts
 from psfharvest.store.readers.reader import Reader
@@ -317,3 +318,20 @@ def test_converting_killed_at_some_points(tmp_path: Path) -> None:
 def test_killed_at_many_points(tmp_path: Path, sink: str, what: str) -> None:
     """The same with fifty deaths."""
     die_at_points(tmp_path, sink, what, n_kills=50, seed=random.randrange(2**32))
+
+
+@pytest.mark.parametrize("order", [("cut", "whole"), ("whole", "cut")])
+def test_a_list_that_was_cut_off_stays_known_as_such(tmp_path: Path, order: tuple[str, str]) -> None:
+    """Lists that came as streams are told apart by nothing; another one's end is not that of the one cut off."""
+    wishes = {"cut": {URIS[0]: "done"}, "whole": {URIS[1]: "done"}}
+    for name in order:
+        folder = fill(tmp_path / name, "files", wishes[name])
+        with old_folder(folder, Settings()) as manifest:
+            (target,) = targets.find_or_add(manifest, [Target("stream", "stream", {})], extend=True)
+            if name == "whole":
+                targets.complete(manifest, target)
+
+    list(merge([tmp_path / name for name in order], tmp_path / "into", is_partial=True))
+
+    report = result(tmp_path / "into")
+    assert (2, 2, False) == (report.total, report.done, report.is_fully_asked)

@@ -20,8 +20,10 @@ def columns_of(db: sqlite3.Connection, table: str, *without: str) -> str:
 def take(db: sqlite3.Connection) -> None:
     """Take in what the source was asked for: a part of a query or list as had, of the whole."""
     columns = columns_of(db, "ask", "n")
-    asks = db.execute("SELECT n, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n")
-    for old, identity, is_complete, position, lines, spec, expected in asks.fetchall():
+    asks = db.execute(
+        "SELECT n, kind, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n"
+    )
+    for old, kind, identity, is_complete, position, lines, spec, expected in asks.fetchall():
         parent = json.loads(spec).get("parent")
         if parent is not None:
             _take_part(db, old, json.loads(spec), expected, is_complete=bool(is_complete))
@@ -33,6 +35,9 @@ def take(db: sqlite3.Connection) -> None:
                 (old,),
             )
             known = (db.execute("SELECT last_insert_rowid()").fetchone()[0], 1)
+        elif kind == "stream":  # each is another list, though none is known by a name: all must have come whole
+            db.execute("UPDATE main.ask SET is_complete = min(is_complete, ?) WHERE n = ?", (is_complete, known[0]))
+            continue
         elif known[1]:
             continue  # all of it is known here
         else:
