@@ -1,7 +1,7 @@
 """
 The archive, simulated on loopback: queries, cutouts and bundles as MAST serves them, and faults on demand.
 
-The law: nothing here imports anything else of psfharvest, for an archive shares no code with its clients;
+Rule: nothing here imports anything else of psfharvest, for an archive shares no code with its clients;
 and uvicorn is imported only when a server starts.
 """
 

@@ -1,7 +1,7 @@
 """
 The catalogue: every source of the three databases, and every exposure by name.
 
-The laws: the real rows are always there; exactly six UVIS sources, all of them in ``real_rows.csv``, have
+Rules: the real rows are always there; exactly six UVIS sources, all of them in ``real_rows.csv``, have
 their centre in 100..102 in x and y.
 """
 

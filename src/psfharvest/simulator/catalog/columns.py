@@ -1,7 +1,7 @@
 """
 The columns of the three databases: their names, types, units, and which of them may be null.
 
-The law: what a query may name, what an answer's ``fields`` say and what ``columnsconfig`` tells all come
+Rule: what a query may name, what an answer's ``fields`` say and what ``columnsconfig`` tells all come
 from here.
 """
 

@@ -1,7 +1,7 @@
 """
 Filters of a query: which sources of a database answer it.
 
-The law: a filter means what the SQL behind the archive would make of it, and complains in SQL Server's
+Rule: a filter means what the SQL behind the archive would make of it, and complains in SQL Server's
 words. Discrete values are compared exactly, as text or as the column's number; ranges hold both ends; null
 matches nothing.
 """

@@ -1,7 +1,7 @@
 """
 The query service: one Mashup request in, one answer out, as JSON text.
 
-The laws: HTTP 200 whatever happens; rows come in an order that means nothing; no answer holds more rows
+Rules: HTTP 200 whatever happens; rows come in an order that means nothing; no answer holds more rows
 than the cap; a job is known by its service, parameters and cachebreaker, and polls of it run it no second
 time.
 """

@@ -1,7 +1,7 @@
 """
 One database: its sources as compact arrays sorted by id, and how their numbers print.
 
-The law: positions, fluxes and the like are kept as whole numbers of their last decimal, so that they come out
+Rule: positions, fluxes and the like are kept as whole numbers of their last decimal, so that they come out
 as the archive prints them; x and y of every frame follow from the centre.
 """
 

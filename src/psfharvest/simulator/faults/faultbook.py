@@ -1,7 +1,7 @@
 """
 Which fault befalls which request: the memory that faults themselves, being values, do not have.
 
-The law: the first fault in the list that chooses a request befalls it; requests are numbered from 1, by
+Rule: the first fault in the list that chooses a request befalls it; requests are numbered from 1, by
 service, since the book was opened; nothing here is left to chance.
 """
 

@@ -1,7 +1,7 @@
 """
 The archive as an ASGI application: which path leads to which service, and what each says when it cannot.
 
-The laws: a request is recorded before it is answered; latency delays an answer and nothing else; queries are
+Rules: a request is recorded before it is answered; latency delays an answer and nothing else; queries are
 worked out beside the event loop, so that a large one holds up nobody's cutout. It works on asyncio and trio.
 """
 

@@ -1,7 +1,7 @@
 """
 Bundles: many cutouts as one tar.gz, sent while it is built.
 
-The laws: the root directory is the first member; a member's bytes are those of ``Download/file``; memory
+Rules: the root directory is the first member; a member's bytes are those of ``Download/file``; memory
 does not grow with the bytes of the bundle.
 """
 

@@ -1,7 +1,7 @@
 """
 How an answer leaves when a fault has befallen it: cut, stalled, mislabelled, or replaced altogether.
 
-The law: every kind of `Fault` that is about the wire has one function here; a fault never harms another
+Rule: every kind of `Fault` that is about the wire has one function here; a fault never harms another
 connection.
 """
 

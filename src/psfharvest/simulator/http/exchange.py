@@ -1,7 +1,7 @@
 """
 One request and its answer on the wire, down to the transport below HTTP.
 
-The law: well-formed answers go through the server's HTTP layer; what no HTTP layer would send goes to the
+Rule: well-formed answers go through the server's HTTP layer; what no HTTP layer would send goes to the
 transport.
 """
 

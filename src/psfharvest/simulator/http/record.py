@@ -1,7 +1,7 @@
 """
 The record: what the simulator was asked, kept for tests to count.
 
-The law: counters are exact; single requests are remembered up to a bound; everything may be read from any
+Rule: counters are exact; single requests are remembered up to a bound; everything may be read from any
 thread.
 """
 

@@ -1,7 +1,7 @@
 """
 The simulator as a thing to start and stop: from a test, in a thread of its own, or from the command line.
 
-The laws: ready when entered; stopped within a second at exit, whatever clients do; all that tests read is
+Rules: ready when entered; stopped within a second at exit, whatever clients do; all that tests read is
 safe to read from their thread.
 """
 

@@ -1,7 +1,7 @@
 """
 Tar headers and the gzip stream around them, made by hand, as fast as the bytes can be had.
 
-The law: a piece that is compressed once can be sent many times, for pieces begin and end on whole bytes.
+Rule: a piece that is compressed once can be sent many times, for pieces begin and end on whole bytes.
 """
 
 import struct

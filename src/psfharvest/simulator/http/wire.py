@@ -1,7 +1,7 @@
 """
 The server below the application: listening sockets, connections, and the transport under each.
 
-The law: importing this module imports uvicorn; nothing else here does.
+Rule: importing this module imports uvicorn; nothing else here does.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """
 Oddities of the query service: how counts, rows and their frame differ.
 
-The law: an answer is changed as JSON, after it has been worked out; which rows are hit is a function of their id.
+Rule: an answer is changed as JSON, after it has been worked out; which rows are hit is a function of their id.
 """
 
 import json

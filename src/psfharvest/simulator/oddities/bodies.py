@@ -1,7 +1,7 @@
 """
 Oddities of a cutout's file: its padding, its units, its names.
 
-The law: the pixels stay those of the plain file.
+Rule: the pixels stay those of the plain file.
 """
 
 import gzip

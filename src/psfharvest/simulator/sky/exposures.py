@@ -1,7 +1,7 @@
 """
 Exposures: what all sources of one HST image have in common.
 
-The law: an exposure's name is unique in the archive, and no synthetic name begins as a real one in
+Rule: an exposure's name is unique in the archive, and no synthetic name begins as a real one in
 ``real_rows.csv``.
 """
 

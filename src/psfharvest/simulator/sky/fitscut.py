@@ -1,7 +1,7 @@
 """
 The cutout service: an order becomes the bytes of a FITS file, or one of fitscut's complaints.
 
-The laws: the same order gives the same bytes for ever; both download paths serve these bytes; a cutout
+Rules: the same order gives the same bytes for ever; both download paths serve these bytes; a cutout
 always has the size that was asked for, and NaN where the detector ends.
 """
 

@@ -1,7 +1,7 @@
 """
 The header of a cutout: cards that fitscut copies from an HST extension, and those that it writes itself.
 
-The laws: 80 bytes a card, 2,880 a block, one primary HDU; ``CRPIX`` is shifted to the cutout; the date is a
+Rules: 80 bytes a card, 2,880 a block, one primary HDU; ``CRPIX`` is shifted to the cutout; the date is a
 function of the cutout's key, so the same cutout always has the same header. A header is one template, filled
 in by one ``%``.
 """

@@ -1,7 +1,7 @@
 """
 The telescope: how bright a star's light is at each distance from its centre.
 
-The law: a profile is the *effective* PSF, already averaged over a pixel, so a pixel's value is the profile
+Rule: a profile is the *effective* PSF, already averaged over a pixel, so a pixel's value is the profile
 at that pixel's centre. A star's true width is then known exactly, and an effective PSF fitted to cutouts
 can be compared to it.
 """

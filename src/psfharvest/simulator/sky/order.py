@@ -1,7 +1,7 @@
 """
 What a client asks of fitscut: the grammar of dataURIs and of the CGI's own parameters.
 
-The law: both spellings of one cutout parse to the same `Order`, so both get the same bytes.
+Rule: both spellings of one cutout parse to the same `Order`, so both get the same bytes.
 """
 
 import math

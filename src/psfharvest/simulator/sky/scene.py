@@ -1,7 +1,7 @@
 """
 The sky and the camera: pixels of a star at a given place, as a detector would have recorded them.
 
-The laws: the star's centre lies exactly at ``(x, y)``; noise depends on the cutout's own key and on nothing
+Rules: the star's centre lies exactly at ``(x, y)``; noise depends on the cutout's own key and on nothing
 else, so the same request always gets the same pixels; what lies beyond the detector is NaN.
 """
 

@@ -1,7 +1,7 @@
 """
 How the databases are filled: synthetic sources drawn from a seed, and the real rows beside them.
 
-The laws: what is drawn is a function of the seed and the number of sources alone; nothing synthetic stands in
+Rules: what is drawn is a function of the seed and the number of sources alone; nothing synthetic stands in
 the box of the notebook's query, and no synthetic source has a real one's id.
 """
 

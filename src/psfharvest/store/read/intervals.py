@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
-_AT_ONCE = 1_000_000
+_BATCH_SIZE = 1_000_000
 
 
 class IntervalSet:
@@ -85,12 +85,12 @@ class IntervalSet:
             positions = positions[::-1]
         return IntervalSet.of(
             self.numbers(p.start, p.stop, p.step)
-            for p in (positions[i : i + _AT_ONCE] for i in range(0, len(positions), _AT_ONCE))
+            for p in (positions[i : i + _BATCH_SIZE] for i in range(0, len(positions), _BATCH_SIZE))
         )
 
     def common(self, others: IntervalSet) -> IntervalSet:
         """Return the numbers that are here and there."""
-        return IntervalSet.of(piece[others.contains(piece)] for piece in self.pieces(_AT_ONCE))
+        return IntervalSet.of(piece[others.contains(piece)] for piece in self.pieces(_BATCH_SIZE))
 
     def _at(self, positions: Numbers) -> Numbers:
         run = np.searchsorted(self._before, positions, side="right") - 1
