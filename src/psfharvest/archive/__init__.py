@@ -1,1 +1,1 @@
-"""The only code that speaks to MAST."""
+"""Client of MAST: the only package that sends requests to the archive."""

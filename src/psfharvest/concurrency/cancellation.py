@@ -1,4 +1,4 @@
-"""What tells a cancellation of the running task from one that code awaited here has raised of its own accord."""
+"""Distinguish a cancellation of the running task from one that awaited code has raised of its own accord."""
 
 from __future__ import annotations
 

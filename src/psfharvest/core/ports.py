@@ -1,4 +1,4 @@
-"""The Protocols between the rooms: who fetches, who keeps, and who says when a request may start."""
+"""Protocols between the packages: what fetches, what stores, and what says when a request may start."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Outage ledger: verdicts and charged attempts that are taken back when the archive turns out to be down.
+Verdicts and charged attempts that are taken back when the archive turns out to be down.
 
 An outage shows only after several requests have failed, and a broken archive may answer each of them with what
 looks like a verdict (404, 403, a page). So what a failure did to its item (an attempt charged, a final outcome) is

@@ -1,4 +1,4 @@
-"""What tells one process from all others, also from one that had or will have its number."""
+"""Identity of a process: distinct also from one that had or will have its number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said when cutouts did not come: an error when none did, else words for a warning."""
+"""Errors and warnings for cutouts that did not come: an error when none did, else a warning's text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What one run says of itself: its events, and what of them is kept in the manifest.
+Record of one run: emits its events, and keeps some of them in the manifest.
 
 What became of cutouts is found by comparing the manifest's own counts with what was announced last, after each
 transaction. So the sum of all `Settled` less all `TakenBack` is the change of the account, whatever changed it.

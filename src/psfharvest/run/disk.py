@@ -1,4 +1,4 @@
-"""All that touches the disk runs in one worker thread at a time, and never in the event loop."""
+"""Executor of all work on the disk: one worker thread at a time, never the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call of `harvest` or `resume`: its words are checked, the folder is opened, a run goes over it."""
+"""One call of `harvest` or `resume`: checks its arguments, opens the folder, and carries out the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call of `Archive` takes and gives, put into its final form."""
+"""Arguments and results of the methods of `Archive`: normalised, and put into their final form."""
 
 from __future__ import annotations
 

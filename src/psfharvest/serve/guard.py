@@ -1,5 +1,5 @@
 """
-What stands before every route: only reading, only from where it may come, and headers that bind a browser.
+Middleware of the service: read-only methods, allowed hosts and origins, a token, and security headers.
 
 `Headers` is part of the application, wherever it is mounted. `Gate` is the server's own: it knows under which names
 it is reached, and asks for a token where other machines can reach it.

@@ -1,4 +1,4 @@
-"""How what waits or works for long is ended: the client leaves, or the service ends."""
+"""End of long waits and long work: when the client leaves, or the service ends."""
 
 from __future__ import annotations
 

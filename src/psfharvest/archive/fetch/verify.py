@@ -1,5 +1,5 @@
 """
-An answer becomes a delivery: a verified body, or the failure that it means. The one place that decides so.
+Verification of answers: each is a verified body, or the failure that it means. The one place that decides so.
 
 What makes a body the asked cutout is checked in `psfharvest.core.fits`: kind, quirks, then the strict check.
 """

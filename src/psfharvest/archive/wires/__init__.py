@@ -1,1 +1,1 @@
-"""What moves bytes: libcurl or an httpx client, behind one port."""
+"""Transports: libcurl or an httpx client, behind one protocol."""

@@ -1,5 +1,5 @@
 """
-What moves bytes: the port between what is asked of the archive and how it travels.
+Protocol of a transport (`Wire`): requests in, whole answers or streams out.
 
 A wire knows HTTP and nothing of cutouts. Its errors are values (a `Failure` in the answer), never exceptions; only
 cancellation passes.

@@ -1,5 +1,5 @@
 """
-Bytes over an httpx client, ours or the caller's.
+Transport over an httpx client, ours or the caller's.
 
 There are never more requests than connections, so that nothing waits inside httpx's pool, whose work grows with the
 square of what waits there, and which loses slots when a waiting request is cancelled. The caller's client is used

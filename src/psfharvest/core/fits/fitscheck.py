@@ -1,5 +1,5 @@
 """
-Bytes in, verdict out: a whole FITS image of the asked shape and exposure, or why not.
+Validation of a body: a whole FITS image of the asked shape and exposure, or why it is none.
 
 Written by hand because it runs once per cutout: a look at fixed places takes microseconds where opening the file
 takes half a millisecond. The structure is that of the FITS standard 4.0: 80-byte cards, 2880-byte blocks, data

@@ -1,4 +1,4 @@
-"""A SQLite connection whose waits for a lock hear an interrupt and a cancellation, and end; how it is used."""
+"""A SQLite connection whose waits for a lock end at an interrupt or a cancellation; and how it is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCK_WAIT_S = 30.0
 LOCK_WAIT_WHEN_STOPPING_S = 0.2
 """The same once the run is stopping."""
 ONE_WAIT_S = 0.1
-"""SQLite's own wait, in which Python hears no signal."""
+"""SQLite's own wait, in which Python handles no signal."""
 RETRY_PAUSE_S = 0.005
 
 

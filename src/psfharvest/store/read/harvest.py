@@ -296,7 +296,7 @@ class Harvest(Analysis, Sequence[Cutout]):
             When the extra ``service`` is not installed, or the kernel runs on another machine than the browser.
         """
         extras.require("the page", "service", "starlette", "uvicorn")
-        # the page is built on this room; by its name, so that this room does not depend on the page
+        # the page is built on this package; by its name, so that this package does not depend on the page
         page: Page = import_module("psfharvest.serve.notebook").show(self._folder, height)
         return page
 

@@ -1,5 +1,5 @@
 """
-A manifest that grows from what is found in a folder: beside the one to come, a checkpoint in every transaction.
+Builds a manifest from stored cutouts, in a scratch folder; each transaction has its own checkpoint.
 
 It has one table more than a manifest, of what is broken, which goes when it takes its name.
 """

@@ -1,5 +1,5 @@
 """
-The journal before the Parquet files: a tar shard that is walked, in the order in which it was written.
+The journal of a Parquet sink: a tar shard of what is not in Parquet files yet, in the order of writing.
 
 A row's number in its file is the cutout's place among those of its side here, so that a location holds before and
 after the journal has become files.

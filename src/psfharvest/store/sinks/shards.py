@@ -1,5 +1,5 @@
 """
-Plain tar shards: bytes first, then their claim; after a death a shard is cut back to its claimed end and goes on.
+Plain tar shards: bytes first, then their claim; after a crash a shard is cut back to its claimed end and goes on.
 
 Each cutout is two members, WebDataset's way: ``<key>.fits``, byte for byte the archive's, and ``<key>.json``, its
 dataURI and catalogue row in the columns of `psfharvest.store.row_schema`: the same keys, with values of the same

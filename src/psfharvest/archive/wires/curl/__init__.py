@@ -1,5 +1,5 @@
 """
-Bytes over libcurl: the wire for many cutouts.
+Transport over libcurl, for many cutouts.
 
 One thread holds libcurl's multi interface; the event loop hands it requests in batches and gets answers in batches,
 so that nothing is awaited, and no task or event is made, once a cutout. It serves asyncio and trio alike, and
