@@ -8,15 +8,19 @@ HDF5 end at, is U+FFFD. Headers are texts of one length, since HDF5 compresses n
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from psfharvest.export.content import FILL_INT, MASK, Content, ExportBatch
 from psfharvest.store.column_types import about
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 IMAGES_A_CHUNK = 16
 VALUES_A_CHUNK = 4096
@@ -26,19 +30,71 @@ _DTYPES = {"str": h5py.string_dtype(), "int": np.int64, "float": np.float64, "bo
 
 def write(content: Content, out: Path) -> None:
     """Write all cutouts."""
-    with h5py.File(out, "w") as file:
-        file.attrs["provenance"] = json.dumps(content.provenance)
-        file.attrs["sizes"] = list(content.counts)
-        for size, n in content.counts.items():
-            group = file.create_group(str(size))
-            _make(group, content, size, n)
-            start = 0
-            for batch in content.batches(size):
-                _fill(group, content.kinds(size), batch, start)
-                start += len(batch)
-        if len(content.counts) == 1:
-            for name in group:
-                file[name] = group[name]  # a second name, no second copy
+    with _HeldFile(out) as target:
+        with h5py.File(target, "w") as file:
+            _write(content, file, target)
+        target.check()
+
+
+def _write(content: Content, file: Any, target: _HeldFile) -> None:
+    file.attrs["provenance"] = json.dumps(content.provenance)
+    file.attrs["sizes"] = list(content.counts)
+    for size, n in content.counts.items():
+        group = file.create_group(str(size))
+        _make(group, content, size, n)
+        start = 0
+        for batch in content.batches(size):
+            _fill(group, content.kinds(size), batch, start)
+            start += len(batch)
+            target.check()
+    if len(content.counts) == 1:
+        for name in group:
+            file[name] = group[name]  # a second name, no second copy
+
+
+class _HeldFile(io.FileIO):
+    """
+    A file that HDF5 can always close.
+
+    Where a write failed, HDF5 tries it again at its end, for each of its objects, and then ends the process. So it
+    is told that all is written; `check` raises what happened.
+    """
+
+    _error: OSError | None = None
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all, unless an earlier write has failed."""
+        view = memoryview(data).cast("B")
+        n_written = 0
+        try:
+            while n_written < len(view) and self._error is None:
+                n_written += super().write(view[n_written:]) or 0
+        except OSError as error:
+            self._error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the size, unless an earlier write has failed."""
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        """
+        Raise what writing has met.
+
+        Raises
+        ------
+        OSError
+            When the file is not whole.
+        """
+        if self._error is not None:
+            raise self._error
 
 
 def _make(group: Any, content: Content, size: int, n: int) -> None:
