@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from psfharvest.archive.catalog.answer import LOOK_EVERY, count_of, parse, rows_of
+from psfharvest.archive.catalog.answer import LOOK_EVERY, catalogue_rows_of, count_of, parse, rows_of
 from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.archive.catalog.table_builder import TableBuilder
 from psfharvest.core.catalog.columns import COLUMNS
@@ -204,6 +204,25 @@ def test_rows_without_fields():
 
     assert (("id", "chip", "odd"), ("int", "str", "float")) == (rows.columns, rows.kinds)
     assert [(7, "2", 1.5), (8, None, 2.0)] == rows.values
+
+
+@pytest.mark.parametrize("has_fields", [True, False])
+def test_known_columns_in_another_case_bear_our_names(has_fields):
+    """A database takes names in any case, and gives its own; unknown ones stay, and so do two that are one."""
+    row = {"ID": 7, "Chip": 2, "ODD": 1.5, "qfit": 0.1, "QFIT": 0.2}
+    fields = {"fields": [{"name": name, "type": "float"} for name in row]} if has_fields else {}
+    rows = catalogue_rows_of(parse(json.dumps({"status": "COMPLETE", "data": [row], **fields}).encode()))
+
+    assert ("id", "chip", "ODD", "qfit", "QFIT") == rows.columns
+    assert 7 == rows.values[0][0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_an_answer_in_another_encoding_is_read(encoding):
+    """One letter that is no UTF-8 would otherwise cost all rows of an answer, each time it is asked for."""
+    words = json.dumps({"status": "COMPLETE", "data": [{"id": 7, "odd": "caf\u00e9"}]}, ensure_ascii=False)
+
+    assert [(7, "caf\u00e9")] == rows_of(parse(words.encode(encoding))).values
 
 
 def test_texts_of_known_columns_are_stripped():

@@ -132,7 +132,7 @@ def named_rows(parsed: Mapping[str, Any]) -> list[dict[str, Any]]:
     Unreadable
         When there is no table in it.
     """
-    rows = answers.rows_of(parsed)
+    rows = answers.catalogue_rows_of(parsed)
     return [dict(zip(rows.columns, values, strict=True)) for values in rows.values]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any
@@ -56,7 +57,7 @@ def parse(body: bytes, look: Callable[[], object] = lambda: None) -> dict[str, A
         raise Unreadable("more lists than a table has")
     packer = _Packer(len(body), look)
     try:
-        answer = json.loads(body, object_hook=packer)
+        answer = json.loads(_decoded(body), object_hook=packer)
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:
@@ -153,6 +154,22 @@ def rows_of(answer: Mapping[str, Any]) -> Rows:
     return Rows(names, tuple(kinds.values()), rows)
 
 
+def catalogue_rows_of(answer: Mapping[str, Any]) -> Rows:
+    """Return `rows_of` with our names of known columns: a database takes a name in any case, and gives its own."""
+    rows = rows_of(answer)
+    counts = Counter(name.lower() for name in rows.columns)
+    names = (low if (low := name.lower()) in COLUMNS and counts[low] == 1 else name for name in rows.columns)
+    return Rows(tuple(names), rows.kinds, rows.values)
+
+
+def _decoded(body: bytes) -> str:
+    """Return the text of an answer: one byte of another encoding costs neither the row nor all the others."""
+    try:
+        return body.decode(json.detect_encoding(body), "surrogatepass")
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
 class _Packer:
     """Makes a tuple of each object that is a row; others may be many only where they are worth their memory."""
 
@@ -212,8 +229,8 @@ def _kind(type_: str) -> str:
 
 
 def _inferred(name: str, data: Sequence[Any], place: int | None) -> str:
-    if name in COLUMNS:
-        return COLUMNS[name].kind
+    if (low := name.lower()) in COLUMNS:
+        return COLUMNS[low].kind
     types = {type(_value(row, name, place)) for row in data} - {type(None)}
     if types and types <= {bool}:
         return "bool"
@@ -256,7 +273,7 @@ def _cast_all(values: Sequence[Any], types: set[type], cast: Callable[[Any], Any
 
 
 def _cast(name: str, kind: str) -> Callable[[Any], Any]:
-    return _stripped if kind == "str" and name in COLUMNS else _CASTS[kind]
+    return _stripped if kind == "str" and name.lower() in COLUMNS else _CASTS[kind]
 
 
 def _whole(value: Any) -> int | None:

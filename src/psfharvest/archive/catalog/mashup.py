@@ -198,10 +198,10 @@ class Mashup:
         payload |= {"pagesize": n_rows, "page": page}
         while True:
             if (page_rows or expected) <= MIN_PAGE_ROWS and payload["params"]["columns"] != "*":
-                return await self._query_with_retry(payload, query, answers.rows_of, n_rows)
+                return await self._query_with_retry(payload, query, answers.catalogue_rows_of, n_rows)
             try:
                 return await self._query_with_retry(
-                    payload, query, answers.rows_of, n_rows, max_failures=MAX_FAILURES
+                    payload, query, answers.catalogue_rows_of, n_rows, max_failures=MAX_FAILURES
                 )
             except _Trouble as trouble:
                 if await self._is_alive(query, criteria):
@@ -217,7 +217,7 @@ class Mashup:
         """Return ids that the archive gives for a range whose ends are sent as they are."""
         criteria = [*(c for c in query.criteria if c.column != "id"), Between("id", low, high)]
         payload = self._payload(query, "id", criteria) | {"pagesize": 1000, "page": 1}
-        rows = await self._query_with_retry(payload, query, answers.rows_of, 1000)
+        rows = await self._query_with_retry(payload, query, answers.catalogue_rows_of, 1000)
         return set(rows.ids()) if "id" in rows.columns else set()
 
     def down(self, words: str, reason: str = "archive_down", hint: str = "run again later") -> ArchiveDown:
