@@ -111,6 +111,13 @@ def test_a_password_in_an_address_is_refused_and_not_shown(url: str) -> None:
     assert "user:" not in words
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\t", " ", "\0", "/\n"])
+def test_an_address_that_no_request_can_hold_is_refused_at_once(end: str) -> None:
+    """A variable may hold the end of a line that it was read from."""
+    with pytest.raises(BadInput, match="a base URL like"):
+        endpoints_for(f"http://127.0.0.1:8000{end}", None)
+
+
 def test_the_advice_is_a_token() -> None:
     """Who gives a password is told what to give instead, on the command line as in Python."""
     with pytest.raises(BadInput, match="--token"):

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy import units as u
 from astropy.time import Time
@@ -102,7 +103,11 @@ def test_mjd_is_astropys(day):
      ({"date": ("soon", None)}, "a date such as"),
      ({"psf_flux": float("nan")}, "psf_flux=nan: a finite number"), ({"date": "2012-13..2013"}, "2012-13"),
      ({"date": "2012-13"}, "a date is 2012"), ({"date": "2012-13-45"}, "a date is 2012"),
-     ({"date": "soon"}, "a date is 2012"), ({"date": 5}, "a date is 2012")],
+     ({"date": "soon"}, "a date is 2012"), ({"date": 5}, "a date is 2012"),
+     ({"date": "20120501"}, "a date is 2012"), ({"date": "2012-W05"}, "a date is 2012"),
+     ({"date": "2012-05..2012-W30"}, "2012-W30"), ({"date": (pd.NaT, None)}, "a date such as"),
+     ({"date": pd.NaT}, "date=NaT"), ({"mjd": (None, pd.NaT)}, "a number or open"),
+     ({"date": (np.datetime64("NaT"), None)}, "a date such as"), ({"mjd": (np.ma.masked, None)}, "cannot be nan")],
 )  # fmt: skip
 def test_a_wrong_type_says_column_value_and_what_is_allowed(criteria, words):
     """And never anything but BadQuery."""

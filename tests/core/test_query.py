@@ -232,7 +232,7 @@ def test_a_pair_is_a_closed_range(pair, low, high):
     [[], (), (1,), (1, 2, 3), (2, 1), ("a", 1), (float("nan"), 1), float("nan"), float("inf"), None, b"F606W",
      pytest.param((10**400, None), id="huge"), pytest.param(10**400, id="huge one"), "1e999", ["0.1", "nan"],
      pytest.param([1, 10**400], id="huge in a list"), pytest.param(object(), id="object"), [None], [[1]],
-     np.ma.masked, np.array(["a", None], dtype=object)],
+     np.ma.masked, (np.ma.masked, 1), np.array(["a", None], dtype=object)],
     ids=repr,
 )  # fmt: skip
 def test_values_that_cannot_be(value):

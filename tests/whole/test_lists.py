@@ -120,6 +120,7 @@ def test_other_encodings_are_refused_by_name(
         )
 
     assert (2, True, "") == (done.returncode, name in done.stderr, done.stdout)
+    assert "-c standard input" not in done.stderr, "no file is called that"
     assert ["list"] == [path.name for path in tmp_path.iterdir()]
 
 

@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from astropy.table import Table
 
 from harness import command
 from psfharvest.simulator import Simulator
@@ -196,9 +198,15 @@ def test_a_folder_is_not_made_for_a_call_that_cannot_be(simulator: Simulator, tm
                 (query, {"suffixes": ["flt"], "retry_states": ["bogus"]}),
                 (query, {"suffixes": ["flt"], "sink": "floppy"}),
                 ("mast:HST/x.fits", {}),
+                (Table({"uri": ["mast:HST/x.fits"]}), {}),
+                (pd.DataFrame({"uri": ["mast:HST/x.fits"]}), {}),
             ):
                 with pytest.raises(BadInput):
                     await archive.harvest(what, tmp_path / "d", **words)
+            for no_list in ("mast:HST/x.fits", Table({"uri": ["mast:HST/x.fits"]})):
+                with pytest.raises(BadInput):
+                    async with archive.stream(no_list) as cutouts:
+                        await anext(aiter(cutouts))
 
     anyio.run(try_all)
 

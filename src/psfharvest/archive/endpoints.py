@@ -50,6 +50,9 @@ class Endpoints:
         try:
             parts = urlsplit(self.root)
             is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            is_url = (
+                is_url and self.root.isprintable()
+            )  # urlsplit leaves out newlines, which a request may not hold
         except ValueError:
             is_url = False
         shown = _shown(self.base or "")

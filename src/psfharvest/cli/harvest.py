@@ -341,7 +341,8 @@ async def _work(archive: Archive, do: Callable[..., Awaitable[Report]], **common
 
 def _standard_input() -> LineStream:
     from psfharvest.run.line_stream import LineStream  # noqa: PLC0415 - heavy
+    from psfharvest.run.lines import STANDARD_INPUT  # noqa: PLC0415
 
     if sys.stdin is None or sys.stdin.closed:
         raise BadInput("--uris -: there is no standard input")
-    return LineStream(sys.stdin.fileno(), "standard input")
+    return LineStream(sys.stdin.fileno(), STANDARD_INPUT)

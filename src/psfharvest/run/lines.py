@@ -8,6 +8,8 @@ from typing import NamedTuple
 from psfharvest.core.errors import BadInput
 
 MAX_LINE_BYTES = 10_000
+STANDARD_INPUT = "standard input"
+"""What messages call a pipe that has no name."""
 HEAD_BYTES = 4096
 """How much of a list is looked at to tell its encoding."""
 
@@ -79,7 +81,8 @@ def check_encoding(head: bytes, name: str) -> None:
     """
     for signature, encoding, remedy in _SIGNATURES:
         if head.startswith(signature):
-            way = remedy.format(name=name) or f"write it anew in UTF-8: iconv -f {encoding} -t UTF-8 {name}"
+            file = "FILE" if name == STANDARD_INPUT else name
+            way = remedy.format(name=file) or f"write it anew in UTF-8: iconv -f {encoding} -t UTF-8 {file}"
             raise BadInput(f"{name} is {encoding}, not a text in UTF-8; {way}")
     if b"\0" in head:
         is_utf16 = head.count(b"\0") * 3 > len(head)

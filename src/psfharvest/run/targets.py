@@ -64,10 +64,6 @@ async def ask_for(
         if n_sources:
             await check_columns(mashup, what)
         return query_target(what, suffixes, n_sources=n_sources, **sizes)
-    if isinstance(what, (str, bytes)):
-        raise BadInput(
-            f'{what!r} is one text: give a Query (Query("UVIS")), a list of dataURIs, or the Path of a file of them'
-        )
     if suffixes:
         raise BadInput("suffixes go with a query; a dataURI names its product itself")
     if isinstance(what, Path):
@@ -108,6 +104,8 @@ def targets_of(what: What | Path, suffixes: Sequence[str]) -> list[tuple[What | 
         When a suffix fits none of the queries' detectors, or a detector has none of the suffixes.
     """
     queries = queries_of(what)
+    if not queries:
+        _refuse_no_list(what)
     if len(queries) < 2:
         return [(queries[0] if queries else what, suffixes)]
     names = [suffixes] if isinstance(suffixes, str) else list(suffixes)
@@ -116,6 +114,19 @@ def targets_of(what: What | Path, suffixes: Sequence[str]) -> list[tuple[What | 
         own = [suffix for suffix in names if suffix in query.detector.suffixes]
         query.detector.check_suffixes(own if own and having.issuperset(names) else names)
     return [(query, [s for s in names if s in query.detector.suffixes]) for query in queries]
+
+
+def _refuse_no_list(what: object) -> None:
+    """Refuse what gives no dataURIs when it is iterated, but letters, rows, or names of columns."""
+    if isinstance(what, (str, bytes)):
+        raise BadInput(
+            f'{what!r} is one text: give a Query (Query("UVIS")), a list of dataURIs, or the Path of a file of them'
+        )
+    if hasattr(what, "columns") or hasattr(what, "table"):
+        raise BadInput(
+            f"a {type(what).__name__} is no list of dataURIs: give its column of them, or the Query that its rows "
+            "came from"
+        )
 
 
 def queries_of(what: object) -> list[Query]:

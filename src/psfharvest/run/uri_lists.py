@@ -53,7 +53,7 @@ def identity(path: Path) -> str:
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; --uris takes a file of dataURIs, one a line, or -") from error
+        raise BadInput(f"{path}: {error.strerror}; a file of dataURIs, one a line, is read") from error
     return f"file {digest.hexdigest()}"
 
 

@@ -70,7 +70,7 @@ def _in_unit(column: str, value: Any, place: Detector | None) -> Any:
 def _moment(value: Any) -> dt.datetime | None:
     """Return a date or time of Python's, numpy's or astropy's, which all have one in UTC."""
     if isinstance(value, dt.datetime):
-        return value
+        return value if value == value else None  # noqa: PLR0124 - pandas' NaT is a datetime, and no time
     if isinstance(value, dt.date):
         return dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if hasattr(value, "to_datetime") and hasattr(value, "mjd"):
@@ -105,7 +105,8 @@ def _period(value: Any) -> tuple[float, float] | None:
         return None
     found = _PERIOD.fullmatch(str(value).strip())
     if found is None:
-        parsed = _parsed(value) if isinstance(value, str) else None
+        # A day in another of ISO's forms (20120531, 2012-W22) would be taken for its first instant.
+        parsed = _parsed(value) if isinstance(value, str) and re.search("[:T]", value) else None
         return None if parsed is None else (_mjd(parsed), _mjd(parsed))
     year, month, day = (None if part is None else int(part) for part in found.groups())
     try:

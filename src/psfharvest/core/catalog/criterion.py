@@ -255,7 +255,7 @@ def _end(column: str, end: Any, outward: float) -> float | None:
     if end is None:
         return None
     try:
-        number = float(end)
+        number = math.nan if getattr(end, "mask", False) else float(end)  # numpy warns of masked values
     except (TypeError, ValueError, OverflowError):
         kind = "a date such as 2012-05-31" if column == "date" else "a number"
         raise BadQuery(f"{column}: the end of a range is {kind} or open, not {end!r}", field=column) from None
