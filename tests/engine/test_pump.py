@@ -189,7 +189,7 @@ class TiringFetcher(FakeFetcher):
 
     @property
     def takes_s(self) -> float:
-        self.limits.append((anyio.current_time(), self.limiter.throttle.limit))
+        self.limits.append((anyio.current_time(), self.limiter.limiter.throttle.limit))
         return max(0.1, self.limiter.in_flight / self.per_second(anyio.current_time()))
 
     @takes_s.setter

@@ -19,12 +19,30 @@ DIRECT_MAX = 10
 """So many refusals of single cutouts (404, a refused body) without a later good answer need a control request."""
 
 
+class _Unproven:
+    """What failures have done to their items, as long as that may be taken back."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Outcome] = []
+        self.charged: Counter[int] = Counter()
+        """Attempts, by the item's number."""
+
+    def __bool__(self) -> bool:
+        return bool(self.verdicts or self.charged)
+
+    def append(self, later: _Unproven) -> None:
+        """Add what happened later."""
+        self.verdicts += later.verdicts
+        self.charged += later.charged
+
+
 class OutageLedger:
     """
     Verdicts that no later good answer has confirmed yet: an older and a newer batch.
 
     The older one waits for a proof that is under way: for any of the requests sent after it (its witnesses), or for
-    the control request. The newer one came later and waits for the next proof.
+    the control request. The newer one came later and waits for the next proof. Where all witnesses have failed, the
+    older one waits together with the newer one again.
 
     Parameters
     ----------
@@ -34,11 +52,8 @@ class OutageLedger:
 
     def __init__(self, n_outages: int = 0) -> None:
         self.n_outages = n_outages
-        self._older: list[Outcome] = []
-        self._newer: list[Outcome] = []
-        self._charged_older: Counter[int] = Counter()
-        self._charged_newer: Counter[int] = Counter()
-        """Attempts charged, by the item's number."""
+        self._older = _Unproven()
+        self._newer = _Unproven()
         self._witnesses: set[int] = set()
         """Numbers of items sent after the older generation was charged."""
         self.is_controlled = False
@@ -47,25 +62,25 @@ class OutageLedger:
         """Attempts to give back when the item is next met, by its number."""
 
     def __len__(self) -> int:
-        return len(self._older) + len(self._newer)
+        return len(self._older.verdicts) + len(self._newer.verdicts)
 
     @property
     def needs_control(self) -> bool:
         """True when what is held may not stand without a proof that the archive lives."""
-        held = [*self._older, *self._newer]
+        held = [*self._older.verdicts, *self._newer.verdicts]
         return len(held) >= DIRECT_MAX or any(outcome.reason not in DIRECT for outcome in held)
 
     def charge(self, number: int, n: int = 1) -> None:
         """Note attempts charged to an item."""
-        self._charged_newer[number] += n
+        self._newer.charged[number] += n
 
     def hold(self, outcome: Outcome) -> None:
         """Hold a verdict back until the archive has proved to live."""
-        self._newer.append(outcome)
+        self._newer.verdicts.append(outcome)
 
     def sent(self, items: Iterable[Item]) -> None:
         """Note items sent: a good answer to one of them proves that the archive lived after what is held."""
-        if (self._newer or self._charged_newer) and not self._witnesses and not self.is_controlled:
+        if self._newer and not self._witnesses and not self.is_controlled:
             self._promote()
             self._witnesses.update(item.number for item in items)
 
@@ -101,13 +116,12 @@ class OutageLedger:
         self._promote()
         self._witnesses.clear()
         self.is_controlled = False
-        held, self._older = self._older, []
+        lost, self._older = self._older, _Unproven()
         taken_back = []
-        for outcome in held:
-            attempts = outcome.item.attempts + 1 - self._charged_older.pop(outcome.item.number, 0)
+        for outcome in lost.verdicts:
+            attempts = outcome.item.attempts + 1 - lost.charged.pop(outcome.item.number, 0)
             taken_back.append(outcome._replace(item=outcome.item._replace(attempts=max(0, attempts))))
-        self._refunds.update(self._charged_older)
-        self._charged_older.clear()
+        self._refunds.update(lost.charged)
         return taken_back
 
     def settle(self) -> list[Outcome]:
@@ -125,19 +139,13 @@ class OutageLedger:
         return item._replace(attempts=max(0, item.attempts - refund)) if refund else item
 
     def _promote(self) -> None:
-        self._older += self._newer
-        self._charged_older += self._charged_newer
-        self._newer = []
-        self._charged_newer.clear()
+        self._older.append(self._newer)
+        self._newer = _Unproven()
 
     def _demote(self) -> None:
-        if self._older or self._charged_older:
-            self._newer = self._older + self._newer
-            self._charged_newer += self._charged_older
-            self._older = []
-            self._charged_older.clear()
+        self._promote()
+        self._older, self._newer = self._newer, self._older
 
     def _settle_older(self) -> list[Outcome]:
-        settled, self._older = self._older, []
-        self._charged_older.clear()
-        return settled
+        proven, self._older = self._older, _Unproven()
+        return proven.verdicts
