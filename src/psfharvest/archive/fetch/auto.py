@@ -215,12 +215,9 @@ class RoutedFetcher:
             self._singles = deque([*again, *fresh])
 
     def _launch(self) -> None:
+        """Send what may be sent now: trials before singles, which would leave them no connection, then bundles."""
         now = anyio.current_time()
-        if self._first_sent_at is not None:
-            is_due = (
-                now >= self._first_sent_at + FIRST_ANSWER_S
-            )  # as `next_due_s` reckons: a difference may be less
-            self._route.waited(max(now - self._first_sent_at, FIRST_ANSWER_S * is_due))
+        self._note_first_wait(now)
         self._bundles.note_trials(now)
         if not self._wants_bundles():
             self._singles.extendleft(reversed([*self._again, *self._first]))
@@ -229,14 +226,27 @@ class RoutedFetcher:
             self._launch_trials()
         self._note_switch()
         self._launch_singles()
+        self._launch_bundles(now)
+
+    def _note_first_wait(self, now: float) -> None:
+        """Tell the route for how long the first single has been waited for."""
+        if self._first_sent_at is None:
+            return
+        waited_s = now - self._first_sent_at
+        if now >= self._first_sent_at + FIRST_ANSWER_S:  # so `next_change_s` reckons; the difference may be less
+            waited_s = max(waited_s, FIRST_ANSWER_S)
+        self._route.waited(waited_s)
+
+    def _launch_bundles(self, now: float) -> None:
+        """Send bundles that are full; and what there is, where nothing follows or it has waited long enough."""
         is_due = now >= self._gathering_since + GATHER_S or self.held() >= self._n_left()
         while self._again and self._limiter.allowance() and (is_due or len(self._again) >= MIN_SIZE):
-            self._bundles.start(
-                _distinct(self._again, max(MIN_SIZE, self._route.size // RETRY_SHARE), self._singles)
-            )
+            size = max(MIN_SIZE, self._route.size // RETRY_SHARE)
+            self._bundles.start(_distinct(self._again, size, self._singles))
         while self._first and self._limiter.allowance() and (is_due or len(self._first) >= self._size()):
             self._bundles.start(_distinct(self._first, self._size(), self._singles))
-            is_due, self._gathering_since = self.held() >= self._n_left(), now
+            self._gathering_since = now
+            is_due = self.held() >= self._n_left()
 
     def _note_switch(self) -> None:
         """Emit an event, and recall what waits in the wire, when the choice has changed."""

@@ -104,8 +104,7 @@ class CircuitBreaker:
             self._first_trouble_at = now
         self._count(failure, subject, now)
         if self.is_down:
-            # a probe; not one of those that were on their way when the outage was declared
-            self.wants_control = self.wants_control or (now >= self.probe_at and not self._unreachable)
+            self.wants_control = self.wants_control or (self._is_probes(now) and not self._unreachable)
             self._open(failure, now, jitter)
         elif self._is_outage(failure):
             self._open(failure, now, jitter)
@@ -190,12 +189,18 @@ class CircuitBreaker:
         return self._unreachable >= UNREACHABLE_IN_A_ROW or asks_too_much
 
     def _open(self, failure: Failure, now: float, jitter: float) -> None:
-        wait_s = failure.retry_after_s or 0.0
-        if self.down_since is None or now >= self.probe_at:  # not for those that were on their way already
-            self._probes = min(self._probes + 1, 30)
-            wait_s = max(wait_s, backoff_s(self._probes, self.policy, jitter))
-        if self.down_since is None:
+        """Declare an outage, or go on with it; either puts the next probe off."""
+        is_new = self.down_since is None
+        if is_new:
             self.n_outages += 1
             self.down_since = now if self._first_trouble_at is None else self._first_trouble_at
             self._streak.clear()
+        wait_s = failure.retry_after_s or 0.0
+        if is_new or self._is_probes(now):
+            self._probes = min(self._probes + 1, 30)
+            wait_s = max(wait_s, backoff_s(self._probes, self.policy, jitter))
         self.probe_at = max(self.probe_at, now + min(wait_s, MAX_SLEEP_S))
+
+    def _is_probes(self, now: float) -> bool:
+        """Return whether an answer in an outage is a probe's: others were on their way when it was declared."""
+        return now >= self.probe_at

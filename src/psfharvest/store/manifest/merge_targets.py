@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
+from typing import Any, NamedTuple
 
 from psfharvest.core.catalog.partition import Part, gaps
 from psfharvest.store.manifest import merge_statements as sql
@@ -17,40 +17,28 @@ def columns_of(db: sqlite3.Connection, table: str, *without: str) -> str:
     return ", ".join(name for _, name, *_ in rows if name not in without)
 
 
+class _Ask(NamedTuple):
+    """What the source was asked for, as its table `ask` has it."""
+
+    n: int
+    kind: str
+    identity: str
+    is_complete: int
+    position: int
+    lines: int
+    spec: str
+    expected: int | None
+
+
 def take(db: sqlite3.Connection) -> None:
     """Take in what the source was asked for: a part of a query or list as had, of the whole."""
-    columns = columns_of(db, "ask", "n")
-    asks = db.execute(
-        "SELECT n, kind, identity, is_complete, position, lines, spec, expected FROM s.ask ORDER BY n"
-    )
-    for old, kind, identity, is_complete, position, lines, spec, expected in asks.fetchall():
-        parent = json.loads(spec).get("parent")
-        if parent is not None:
-            _take_part(db, old, json.loads(spec), expected, is_complete=bool(is_complete))
-            continue
-        known = db.execute("SELECT n, is_complete FROM main.ask WHERE identity = ?", (identity,)).fetchone()
-        if known is None:
-            db.execute(
-                f"INSERT INTO main.ask ({columns}) SELECT {columns} FROM s.ask WHERE n = ?",  # noqa: S608
-                (old,),
-            )
-            known = (db.execute("SELECT last_insert_rowid()").fetchone()[0], 1)
-        elif kind == "stream":  # each is another list, though none is known by a name: all must have come whole
-            db.execute("UPDATE main.ask SET is_complete = min(is_complete, ?) WHERE n = ?", (is_complete, known[0]))
-            continue
-        elif known[1]:
-            continue  # all of it is known here
+    for row in db.execute(f"SELECT {', '.join(_Ask._fields)} FROM s.ask ORDER BY n").fetchall():  # noqa: S608 - ours
+        ask = _Ask(*row)
+        spec = json.loads(ask.spec)
+        if spec.get("parent") is None:
+            _take_whole(db, ask)
         else:
-            if is_complete:
-                db.execute("DELETE FROM main.part WHERE ask = ?", (known[0],))
-            db.execute(
-                "UPDATE main.ask SET is_complete = max(is_complete, ?), position = max(position, ?), "
-                "lines = max(lines, ?) WHERE n = ?",
-                (is_complete, position, lines, known[0]),
-            )
-        db.execute(sql.TAKE_PARTS, {"new": known[0], "old": old})
-        lacking = settings.get(db, f"lacking_{old}", 0, schema="s")
-        settings.put(db, **{f"lacking_{known[0]}": lacking})
+            _take_part(db, ask.n, spec, ask.expected, is_complete=bool(ask.is_complete))
 
 
 def complete(db: sqlite3.Connection) -> None:
@@ -60,6 +48,33 @@ def complete(db: sqlite3.Connection) -> None:
         had = db.execute("SELECT low, high FROM part WHERE ask = ?", (n,)).fetchall()
         if whole is not None and not gaps([Part(*part) for part in had], Part(*whole)):
             db.execute("UPDATE ask SET is_complete = 1 WHERE n = ?", (n,))
+
+
+def _take_whole(db: sqlite3.Connection, ask: _Ask) -> None:
+    known = db.execute("SELECT n, is_complete FROM main.ask WHERE identity = ?", (ask.identity,)).fetchone()
+    if known is None:
+        columns = columns_of(db, "ask", "n")
+        db.execute(
+            f"INSERT INTO main.ask ({columns}) SELECT {columns} FROM s.ask WHERE n = ?",  # noqa: S608
+            (ask.n,),
+        )
+        new = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+    else:
+        new, is_complete = known
+        if ask.kind == "stream":  # each is another list, though none is known by a name: all must have come whole
+            both = min(is_complete, ask.is_complete)
+            db.execute("UPDATE main.ask SET is_complete = ? WHERE n = ?", (both, new))
+            return
+        if is_complete:
+            return  # all of it is known here
+        if ask.is_complete:
+            db.execute("DELETE FROM main.part WHERE ask = ?", (new,))
+        db.execute(
+            "UPDATE main.ask SET is_complete = ?, position = max(position, ?), lines = max(lines, ?) WHERE n = ?",
+            (ask.is_complete, ask.position, ask.lines, new),
+        )
+    db.execute(sql.TAKE_PARTS, {"new": new, "old": ask.n})
+    settings.put(db, **{f"lacking_{new}": settings.get(db, f"lacking_{ask.n}", 0, schema="s")})
 
 
 def _take_part(
