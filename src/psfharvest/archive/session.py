@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Collection
 from contextvars import Context
 from dataclasses import replace
@@ -17,7 +16,7 @@ from psfharvest.archive.endpoints import Endpoints
 from psfharvest.archive.fetch.auto import RoutedFetcher
 from psfharvest.archive.fetch.bundle import BundleFetcher
 from psfharvest.archive.fetch.single import FileFetcher
-from psfharvest.archive.wires.base import Wire
+from psfharvest.archive.wires.base import Wire, user_agent
 from psfharvest.archive.wires.httpx_client import library_name, make_client
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.archive.wires.trust import authorities
@@ -33,7 +32,6 @@ from psfharvest.engine.share import Share
 from psfharvest.engine.singles import SingleRequests
 from psfharvest.engine.slot_keeper import SlotKeeper, Slots
 from psfharvest.events.hub import Hub, Voice
-from psfharvest.version import __version__
 
 SHORT_PATIENCE_S = 60.0
 LONG_PATIENCE_S = 3600.0
@@ -246,7 +244,7 @@ def _make_wire(
     client: Any, connections: int, *, is_private: bool, trust_env: bool, keeps_connections: bool
 ) -> Wire:
     """Return the caller's client as a wire; else libcurl for cutouts and httpx for queries, or what there is."""
-    agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
+    agent = user_agent()
     options: dict[str, Any] = {"is_private": is_private, "trust_env": trust_env}
     if client is not None or find_spec("pycurl") is None:
         return HttpxWire(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-from urllib.parse import quote
-
 import anyio
 
-from psfharvest.archive.endpoints import Endpoints
-from psfharvest.archive.wires.base import BrokenStream, Request
+from psfharvest.archive.endpoints import Endpoints, quoted
+from psfharvest.archive.wires.base import FORM, BrokenStream, Request, user_agent
 from psfharvest.archive.wires.httpx_wire import HttpxWire
 from psfharvest.core.aclosing import closing
 from psfharvest.core.model import Evidence, Failure, Reason
 from psfharvest.doctor.reply import Reply
-from psfharvest.version import __version__
 
 CONNECTIONS = 2
 PER_SECOND = 1.0
@@ -45,8 +41,7 @@ class Requester:
         self._interval_s = 1.0 / per_second
         self._timeout_s = timeout_s
         self._next_at = 0.0
-        agent = f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
-        self._wire = HttpxWire(connections=CONNECTIONS, user_agent=agent, is_private=bool(endpoints.token))
+        self._wire = HttpxWire(connections=CONNECTIONS, user_agent=user_agent(), is_private=bool(endpoints.token))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -59,8 +54,8 @@ class Requester:
 
     async def post(self, url: str, form: list[tuple[str, str]]) -> Reply:
         """Send a form."""
-        body = "&".join(f"{name}={quote(value, safe='')}" for name, value in form).encode()
-        headers = (("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "*/*"))
+        body = "&".join(f"{name}={quoted(value)}" for name, value in form).encode()
+        headers = (FORM, ("Accept", "*/*"))
         return await self._send(Request(url, body=body, headers=headers, credentials=self.endpoints.credentials()))
 
     async def _send(self, request: Request) -> Reply:

@@ -25,7 +25,7 @@ from psfharvest.archive.catalog.part_criteria import criteria_within
 from psfharvest.archive.catalog.rows import Rows, Unreadable
 from psfharvest.archive.endpoints import Endpoints, without
 from psfharvest.archive.fetch.verify import failure_of
-from psfharvest.archive.wires.base import Request, Wire
+from psfharvest.archive.wires.base import FORM, Request, Wire
 from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog import values
 from psfharvest.core.catalog.criterion import Between, Criterion
@@ -118,7 +118,7 @@ class Mashup:
         self._no_connections = limiter.failed_connections
         self._template = Request(
             endpoints.invoke_url,
-            headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "text/plain")),
+            headers=(FORM, ("Accept", "text/plain")),
             credentials=endpoints.credentials(),
             max_bytes=MAX_FRAME_BYTES,
             connect_timeout_s=limits.connect_timeout_s,

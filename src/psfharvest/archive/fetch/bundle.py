@@ -29,7 +29,7 @@ from psfharvest.archive.fetch.arrivals import Arrivals
 from psfharvest.archive.fetch.inflate import DAMAGE, Inflate
 from psfharvest.archive.fetch.pending_bundle import MAX_PAGE_BYTES, PendingBundle, base, is_page
 from psfharvest.archive.fetch.verify import deliver_at_once, deliver_in_thread, max_body_bytes
-from psfharvest.archive.wires.base import BrokenStream, Request, Stream, Wire
+from psfharvest.archive.wires.base import FORM, BrokenStream, Request, Stream, Wire
 from psfharvest.concurrency.cancellation import is_error
 from psfharvest.core.aclosing import closing
 from psfharvest.core.fits import datauri, fitscheck
@@ -95,7 +95,7 @@ class BundleFetcher:
         self._total_timeout_s = limits.total_timeout_s
         self._template = Request(
             endpoints.bundle_url,
-            headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "*/*")),
+            headers=(FORM, ("Accept", "*/*")),
             credentials=endpoints.credentials(),
             connect_timeout_s=limits.connect_timeout_s,
             timeout_s=limits.timeout_s or BUNDLE_TIMEOUT_S,

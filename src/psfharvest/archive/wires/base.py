@@ -7,15 +7,24 @@ cancellation passes.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from psfharvest.core.model import Failure
+from psfharvest.version import __version__
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+"""Header of a request whose body is a form."""
 
 Headers = tuple[tuple[str, str], ...]
+
+
+def user_agent() -> str:
+    """Return the name by which requests say what sends them."""
+    return f"psfharvest/{__version__} (Python {platform.python_version()}; {platform.system()})"
 
 
 class Request(NamedTuple):
