@@ -24,9 +24,8 @@ from psfharvest.cli.options import (
     patience_option,
 )
 from psfharvest.cli.output import result, result_json, say
-from psfharvest.core.errors import BadInput
 from psfharvest.filesystem import extras
-from psfharvest.filesystem.atomic import require_parent, written_whole
+from psfharvest.filesystem.atomic import require_ending, require_parent, written_whole
 from psfharvest.show.tables import fitting_table, json_lines, write_lines
 
 if TYPE_CHECKING:
@@ -165,8 +164,7 @@ def _width() -> int | None:
 
 
 def _check_output(output: Path) -> None:
-    if output.suffix.lower() not in FORMATS:
-        raise BadInput(f"{output}: the ending says the format; {', '.join(FORMATS)} are allowed")
+    require_ending(output, FORMATS)
     require_parent(output)
     if output.suffix.lower() == ".parquet":
         extras.require("a .parquet file", "parquet", "pyarrow")

@@ -14,7 +14,7 @@ from typing import Any
 from psfharvest.core.errors import BadInput
 from psfharvest.export.content import Content
 from psfharvest.filesystem import extras
-from psfharvest.filesystem.atomic import require_parent, written_whole
+from psfharvest.filesystem.atomic import require_ending, require_parent, written_whole
 from psfharvest.store.read.harvest import Harvest
 
 NEEDS = {
@@ -90,10 +90,8 @@ def check(out: Path) -> None:
     BadInput
         When the ending is unknown, its extra is missing, or the place is not for it.
     """
-    needed = NEEDS.get(out.suffix.lower())
-    if needed is None:
-        raise BadInput(f"{out}: the ending says the format; {', '.join(NEEDS)} are allowed")
-    module, extra = needed
+    require_ending(out, NEEDS)
+    module, extra = NEEDS[out.suffix.lower()]
     extras.require(f"a {out.suffix} export", extra, module)
     require_parent(out)
     is_ours = (out / "zarr.json").is_file() if out.suffix.lower() == ".zarr" else out.is_file()

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def require_parent(target: Path) -> None:
     """Raise `BadInput` when the folder that a file is to be written into does not exist."""
     if not target.absolute().parent.is_dir():
         raise BadInput(f"{target}: the folder {target.parent} does not exist; make it first")
+
+
+def require_ending(target: Path, allowed: Iterable[str]) -> None:
+    """Raise `BadInput` when the ending of a file's name is none of those allowed."""
+    endings = tuple(allowed)
+    if target.suffix.lower() not in endings:
+        raise BadInput(f"{target}: the ending says the format; {', '.join(endings)} are allowed")
 
 
 def replace(partial: Path, final: Path, *, is_synced: bool = False) -> None:

@@ -12,10 +12,10 @@ from psfharvest.core.catalog.plan import ListPart
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadInput, SinkError
 from psfharvest.core.model import Report
-from psfharvest.run import list_parts, parts, uri_lists
+from psfharvest.run import list_parts, parts
 from psfharvest.run.job import Job
 from psfharvest.run.rows import query_target
-from psfharvest.run.targets import What, check_columns, targets_of
+from psfharvest.run.targets import What, check_columns, file_target, targets_of
 from psfharvest.store import parts as in_parts
 from psfharvest.store.manifest.place import PARTS_NAME
 from psfharvest.store.parts import Plan, PlannedPart, PlannedTarget
@@ -36,10 +36,8 @@ async def planned_targets(what: What | Path, suffixes: Sequence[str], **sizes: i
             target = query_target(one, chosen, n_sources=0, **sizes)
             found.append(PlannedTarget("query", target.identity, target.spec))
         elif isinstance(one, Path) and await anyio.to_thread.run_sync(one.is_file):
-            if suffixes:
-                raise BadInput("suffixes go with a query; a dataURI names its product itself")
-            identity = await anyio.to_thread.run_sync(uri_lists.identity, one)
-            found.append(PlannedTarget("file", identity, {"path": str(one.absolute())}))
+            target = await file_target(one, suffixes)
+            found.append(PlannedTarget("file", target.identity, target.spec))
         else:
             raise BadInput(
                 "a cluster harvests a query, or the Path of a file of dataURIs; write the list to a file"

@@ -64,12 +64,22 @@ async def ask_for(
         if n_sources:
             await check_columns(mashup, what)
         return query_target(what, suffixes, n_sources=n_sources, **sizes)
+    if isinstance(what, Path):
+        return await file_target(what, suffixes)
+    _refuse_suffixes(suffixes)
+    return Target("stream", "stream", {})
+
+
+async def file_target(path: Path, suffixes: Sequence[str]) -> Target:
+    """Return the target of a file of dataURIs; raises `BadInput` where it cannot be read, or suffixes are given."""
+    _refuse_suffixes(suffixes)
+    identity = await anyio.to_thread.run_sync(uri_lists.identity, path, abandon_on_cancel=True)
+    return Target("file", identity, {"path": str(path.absolute())})
+
+
+def _refuse_suffixes(suffixes: Sequence[str]) -> None:
     if suffixes:
         raise BadInput("suffixes go with a query; a dataURI names its product itself")
-    if isinstance(what, Path):
-        identity = await anyio.to_thread.run_sync(uri_lists.identity, what, abandon_on_cancel=True)
-        return Target("file", identity, {"path": str(what.absolute())})
-    return Target("stream", "stream", {})
 
 
 async def check_columns(mashup: Mashup, query: Query) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri
 from psfharvest.filesystem import extras
-from psfharvest.filesystem.atomic import written_whole
+from psfharvest.filesystem.atomic import require_ending, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,8 +107,8 @@ def short_title(file_name: str) -> str:
 
 
 def _require_matplotlib(stretch: str, out: str | Path | None) -> None:
-    if out is not None and Path(out).suffix.lower() not in ENDINGS:
-        raise BadInput(f"{out}: the ending says the format; {', '.join(ENDINGS)} are allowed")
+    if out is not None:
+        require_ending(Path(out), ENDINGS)
     if stretch not in STRETCHES:
         raise BadInput(f"stretch {stretch!r}: one of {', '.join(STRETCHES)} is allowed")
     try:

@@ -67,6 +67,14 @@ def knows(folder: Path, target: Target) -> bool:
         return any(a.identity == target.identity for a in targets.read_targets(manifest))
 
 
+def make(folder: Path) -> None:
+    """Make a folder, and those above it; a `SinkError` where the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_use(error, folder, "choose a folder that can be made") from error
+
+
 @contextmanager
 def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     """Make a harvest folder (an existing one may hold other things) and hold it."""
@@ -74,10 +82,7 @@ def new_folder(folder: Path, settings: Settings) -> Iterator[Manifest]:
     places.refuse_parts(folder)
     _check_shard_bytes(folder, settings.sink or "files", settings)
     at = places.choose(folder, settings.manifest)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_use(error, folder, "choose a folder that can be made") from error
+    make(folder)
     with suppress(OSError):  # a parent that may not be read: then its names are the system's affair
         portable.sync_folder(folder.absolute().parent)
     refuse_orphans(folder, settings.sink)

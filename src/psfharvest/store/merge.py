@@ -19,7 +19,7 @@ from pathlib import Path
 from psfharvest.core.errors import BadInput, FolderRefused
 from psfharvest.core.model import Report
 from psfharvest.filesystem import atomic
-from psfharvest.filesystem.failures import cannot_use, refused_as_sink_error
+from psfharvest.filesystem.failures import refused_as_sink_error
 from psfharvest.store import folder as folders
 from psfharvest.store.folder import Settings
 from psfharvest.store.lock import folder_lock
@@ -165,10 +165,7 @@ class Merging:
             home = self._home()
             if not folders.is_harvest(self.into) and not home.exists():
                 folders.refuse_orphans(self.into, self.sink)
-            try:
-                self.into.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise cannot_use(error, self.into, "choose a folder that can be made") from error
+            folders.make(self.into)
             stack.enter_context(folder_lock(self.into))
             yield from self._grow(home)
             self._commit(home)

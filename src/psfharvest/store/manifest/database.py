@@ -14,7 +14,7 @@ from typing import NamedTuple
 from psfharvest.core.errors import ManifestError
 from psfharvest.filesystem.failures import cannot_store, lacks_inodes
 from psfharvest.filesystem.open_file import OpenFile
-from psfharvest.store.manifest import holders, migrate, place, settings, snapshot
+from psfharvest.store.manifest import holders, migrate, place, settings, snapshot, sources
 from psfharvest.store.manifest.connection import ONE_WAIT_S, PatientConnection, immediate, is_lock
 from psfharvest.store.manifest.place import Place
 
@@ -217,6 +217,15 @@ def damaged(at: Place, words: str) -> ManifestError:
     """Return the error of a manifest that holds what it cannot hold."""
     remedy = f"move it away, and 'psfharvest adopt {at.folder}' makes it anew from what is stored"
     return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
+
+
+@contextmanager
+def rows_translated(at: Place) -> Iterator[None]:
+    """Raise a `ManifestError` for a catalogue row that is damaged."""
+    try:
+        yield
+    except sources.UNREADABLE as error:
+        raise damaged(at, f"a catalogue row cannot be read: {error}") from error
 
 
 def _described(at: Place, error: sqlite3.DatabaseError) -> str:

@@ -147,10 +147,8 @@ class Manifest:
     @contextmanager
     def rows(self) -> Iterator[sources.Reader]:
         """Read catalogue rows, over the connection of `connection`; a `ManifestError` for one that is damaged."""
-        try:
+        with database.rows_translated(self._at):
             yield self._rows
-        except sources.UNREADABLE as error:
-            raise self.damaged(f"a catalogue row cannot be read: {error}") from error
 
     def damaged(self, words: str) -> ManifestError:
         """Return the error of a manifest that holds what it cannot hold."""

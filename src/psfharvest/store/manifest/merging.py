@@ -221,10 +221,8 @@ class MergedManifest:
             (items.among(numbers),),
         ).fetchall()
         given = [row[items.SOURCE_AT] for row in rows]
-        try:
+        with database.rows_translated(self._at):
             found = self._rows.with_sources(self._db, [*map(items.item_of, rows)], given)
-        except sources.UNREADABLE as error:
-            raise database.damaged(self._at, f"a catalogue row cannot be read: {error}") from error
         return list(map({item.number: item for item in found}.__getitem__, numbers))
 
     def claim(self, places: Iterable[Placed], checkpoint: Mapping[str, int]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfharvest.store.manifest import sources, spans
+from psfharvest.store.manifest import spans
 from psfharvest.store.manifest.block_arrays import BlockArrays, ColumnArrays
 from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.manifest.sources import Layout, Rows
@@ -79,10 +79,8 @@ class Piece(NamedTuple):
                 yield name, self._spans_at(self.blocks, index) if is_wanted(name) else []
 
     def _spans_at(self, blocks: BlockArrays, index: int) -> list[Span]:
-        try:
+        with self.manifest.rows():
             parts = blocks.column(index)
-        except sources.UNREADABLE as error:
-            raise self.manifest.damaged(f"a catalogue row cannot be read: {error}") from error
         if len(parts) == 1:
             return [Span(parts[0], slice(0, self.n), self.rows)]
         found: list[Span] = []
