@@ -59,9 +59,26 @@ def test_loopback_goes_back_to_http_when_https_does_not_connect() -> None:
     assert near.hop.url == "https://127.0.0.1:8000/y"
     assert near.fall_back()
     assert (near.hop.url, near.hop.credentials) == ("http://127.0.0.1:8000/y", ())
-    assert near.reason_for(refused) == refused
+    assert near.reason_for(refused).reason is Reason.REFUSED
     assert not far.fall_back()
     assert far.reason_for(refused).reason is Reason.REDIRECT
+
+
+@pytest.mark.parametrize(
+    ("location", "evidence"),
+    [
+        ("/y", Evidence.UNREACHABLE),
+        ("https://a.example:443/y", Evidence.UNREACHABLE),
+        ("https://a.example:8443/y", Evidence.ERRING),
+        ("https://b.example/y", Evidence.ERRING),
+        ("http://b.example/y", Evidence.ALIVE),
+    ],
+)
+def test_a_host_that_was_led_to_is_not_the_archive(location: str, evidence: Evidence) -> None:
+    """That it cannot be reached is no outage by itself: the archive has answered."""
+    refused = Failure(Reason.DNS, "no", evidence=Evidence.UNREACHABLE)
+
+    assert led("https://a.example/x", (location, [])).reason_for(refused).evidence is evidence
 
 
 @pytest.mark.parametrize(
@@ -135,6 +152,20 @@ class TestOverTheWires:
             cookies = [seen.headers.get("cookie") for seen in server.seen]
 
         assert cookies == [None, "sid=1; b=2"] * 3 + [None]
+
+    async def test_a_location_may_hold_any_bytes(self, make: type[Wire]) -> None:
+        """What is beyond ASCII is quoted."""
+        with WireServer(
+            {"/a": (b"HTTP/1.1 302 Found\r\nLocation: /b?\xe9=%20[1]\r\nContent-Length: 0\r\n\r\n",)}
+        ) as server:
+            server.script["/b"] = (reply(b"there"),)
+            wire = make()  # type: ignore[call-arg]
+            answer = await wire.exchange(Request(server.url("/a")))
+            await wire.aclose()
+
+        assert b"there" == answer.body
+        assert server.seen[-1].target.isascii()
+        assert server.seen[-1].target.endswith(("=%20[1]", "=%20%5B1%5D"))
 
     async def test_http_is_tried_over_https(
         self, make: type[Wire], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -245,6 +245,20 @@ def test_plain_http_to_a_port_that_speaks_tls(psfharvest, authority: trustme.CA,
     assert hint in last
 
 
+@pytest.mark.parametrize("wire", WIRES)
+async def test_cutouts_that_lead_to_a_host_out_of_reach_are_their_own_trouble(
+    wire: str, context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """The archive itself answers: all else is done, and the run ends, as often as it is made."""
+    with Simulator(Settings(sources=0)) as simulator:
+        simulator.faults = [Fault("redirect", service="file", rate=0.4, url="http://127.0.0.1:1/")]
+        for _ in range(2):
+            found = await harvest(simulator.url, tmp_path / wire, wire, "file", context, BRIEF)
+            assert (N, 0, "") == (found.done + found.failed, found.pending, found.stopped)
+            assert 3 < found.failed < N / 2
+            assert {"refused": found.failed} == dict(found.reasons)
+
+
 async def test_an_outage_in_the_middle(context: ssl.SSLContext, tmp_path: Path) -> None:
     """What was done before an outage stays done, what comes after it is pending; then the rest is asked for."""
     with Simulator(Settings(sources=0)) as simulator:

@@ -52,6 +52,7 @@ class Redirects:
 
     def __init__(self, request: Request) -> None:
         self.hop = request
+        self._asked = _origin(urlsplit(request.url))
         self._n = 0
         self._cookies: dict[tuple[str, str, str], _Cookie] = {}
         self._plain_url: str | None = None
@@ -107,10 +108,20 @@ class Redirects:
         return True
 
     def reason_for(self, failure: Failure) -> Failure:
-        """Return a failure of `hop`: the redirect's own, where it led to http and https does not connect."""
-        if not self._upgraded_from or failure.evidence is not Evidence.UNREACHABLE:
+        """
+        Return a failure of `hop`: the redirect's own, where it led to http and https does not connect.
+
+        A host that was led to and cannot be reached is as a server error of the archive's, which has answered.
+        """
+        if failure.evidence is not Evidence.UNREACHABLE:
             return failure
-        return _refusal(f"to {self._upgraded_from!r}, tried over https: {failure.detail}")
+        if self._upgraded_from:
+            return _refusal(f"to {self._upgraded_from!r}, tried over https: {failure.detail}")
+        there = urlsplit(self.hop.url)
+        if _origin(there) == self._asked:
+            return failure
+        words = f"redirected to {there.hostname}: {failure.detail}"
+        return failure._replace(detail=words, evidence=Evidence.ERRING)
 
     def _keep(self, url: SplitResult, set_cookies: Iterable[str]) -> None:
         for text in set_cookies:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pycurl
 
@@ -24,6 +25,7 @@ BUFFER_BYTES = 64 * 1024
 STREAM_BUFFER_BYTES = 256 * 1024
 _OWN_BYTES = 75
 """What libcurl itself writes into a request, about: method, version, User-Agent, Accept-Encoding."""
+_ASCII = "".join(map(chr, range(128)))
 _QUICK_EXIT = 322
 _SUPPRESS_CONNECT_HEADERS = 265
 
@@ -140,6 +142,11 @@ class Transfer:
     def header(self, name: bytes) -> str | None:
         """Return the first value of a header of the last answer."""
         return next(iter(self.header_values(name)), None)
+
+    def location(self) -> str | None:
+        """Return where the last answer leads, its bytes beyond ASCII quoted."""
+        location = self.header(b"location")
+        return None if location is None else quote(location, safe=_ASCII, encoding="latin-1")
 
     def header_values(self, name: bytes) -> list[str]:
         """Return all values of a header of the last answer; `name` in lower case."""

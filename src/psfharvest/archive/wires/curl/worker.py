@@ -360,7 +360,7 @@ class CurlThread:
     def _follow(self, transfer: Transfer, status: int) -> None:
         source, request = transfer.source, transfer.request
         redirects = transfer.redirects or Redirects(request)
-        failure = redirects.follow(status, transfer.header(b"location"), transfer.header_values(b"set-cookie"))
+        failure = redirects.follow(status, transfer.location(), transfer.header_values(b"set-cookie"))
         self._release(transfer)
         if failure is not None:
             self._deliver(source, Answer(request, failure=failure))
