@@ -1,8 +1,9 @@
-"""Allowed ranges of numeric settings: one table for Python and for the command line."""
+"""Allowed values of settings: the ranges of numbers are one table for Python and for the command line."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -41,6 +42,12 @@ class NumberRange(NamedTuple):
         """
         if value not in self:
             raise BadInput(f"{name} is {value!r}: {self} is allowed")
+
+
+def check_word(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise `BadInput` where a setting is none of the allowed words."""
+    if value not in allowed:
+        raise BadInput(f"{name} {value!r}: one of {', '.join(allowed)} is allowed")
 
 
 def _shown(number: float) -> str:

@@ -82,8 +82,7 @@ class Job:
     guard: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
-        if self.via not in VIAS:
-            raise BadInput(f"via {self.via!r}: one of {', '.join(VIAS)} is allowed")
+        ranges.check_word("via", self.via, VIAS)
         for name in self.retry_states:
             if name not in (State.FAILED, State.MISSING):
                 raise BadInput(f"retry_states {name!r}: failed and missing are allowed")

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from psfharvest.core import ranges
 from psfharvest.core.errors import BadInput
 from psfharvest.core.fits import datauri
 from psfharvest.filesystem import extras
@@ -109,8 +110,7 @@ def short_title(file_name: str) -> str:
 def _require_matplotlib(stretch: str, out: str | Path | None) -> None:
     if out is not None:
         require_ending(Path(out), ENDINGS)
-    if stretch not in STRETCHES:
-        raise BadInput(f"stretch {stretch!r}: one of {', '.join(STRETCHES)} is allowed")
+    ranges.check_word("stretch", stretch, STRETCHES)
     try:
         import matplotlib.figure  # noqa: F401, PLC0415 - an extra, and heavy
     except ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ class ObservedTypes:
 
     types: set[type] = field(default_factory=set)
     width: int = 1
+    n_values: int = 0
 
 
 class ColumnTypes:
@@ -47,21 +49,17 @@ class ColumnTypes:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, ObservedTypes] = {}
+        self._seen: defaultdict[str, ObservedTypes] = defaultdict(ObservedTypes)
         self._n_rows = 0
-        self._n_seen: dict[str, int] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take a row into account."""
         self._n_rows += 1
         for name, value in row.items():
-            seen = self._seen.get(name)
-            if seen is None:
-                seen = self._seen[name] = ObservedTypes()
-                self._n_seen[name] = 0
+            seen = self._seen[name]
             if value is None:
                 continue
-            self._n_seen[name] += 1
+            seen.n_values += 1
             seen.types.add(type_of(value))
             if isinstance(value, str) and len(value) > seen.width:
                 seen.width = len(value)
@@ -72,11 +70,8 @@ class ColumnTypes:
 
         `count` says how many rows they are of; without it, and `n_values`, `has_null` knows nothing of them.
         """
-        seen = self._seen.get(name)
-        if seen is None:
-            seen = self._seen[name] = ObservedTypes()
-            self._n_seen[name] = 0
-        self._n_seen[name] += n_values
+        seen = self._seen[name]
+        seen.n_values += n_values
         seen.types.update(types)
         seen.width = max(seen.width, width)
 
@@ -101,7 +96,7 @@ class ColumnTypes:
 
     def has_null(self, name: str) -> bool:
         """Return True where a row lacks a value of the column."""
-        return self._n_seen[name] < self._n_rows
+        return self._seen[name].n_values < self._n_rows
 
 
 def about(name: str) -> tuple[str, str]:

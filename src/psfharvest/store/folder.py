@@ -44,8 +44,10 @@ class Settings:
     is_part: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("sink", self.sink, tuple(SINK_KINDS))
-        _one_of("layout", self.layout, LAYOUTS)
+        if self.sink is not None:
+            ranges.check_word("sink", self.sink, tuple(SINK_KINDS))
+        if self.layout is not None:
+            ranges.check_word("layout", self.layout, LAYOUTS)
         if self.layout is not None and self.sink is not None and not SINK_KINDS[self.sink].has_layouts:
             raise BadInput(f"layout {self.layout!r} goes with sink 'files'; leave it away for {self.sink!r}")
         if self.shard_bytes is not None:
@@ -185,8 +187,3 @@ def _check_settings(folder: Path, manifest: Manifest, settings: Settings) -> Non
 def _check_shard_bytes(folder: Path, sink: str, settings: Settings) -> None:
     if settings.shard_bytes is not None and sink != "shards":
         raise BadInput(f"shard_bytes goes with sink 'shards'; {folder} is kept with sink {sink!r}")
-
-
-def _one_of(name: str, value: str | None, allowed: Sequence[str]) -> None:
-    if value is not None and value not in allowed:
-        raise BadInput(f"{name} {value!r}: one of {', '.join(allowed)} is allowed")
