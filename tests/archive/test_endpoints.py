@@ -13,6 +13,7 @@ from psfharvest.archive.endpoints import endpoints_for, without_userinfo
 from psfharvest.archive.wires.base import Request, Wire
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import HttpxWire
+from psfharvest.core.model import Evidence
 
 HERE, THERE, CLIENTS = "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3/base/"
 
@@ -134,6 +135,31 @@ def test_the_command_shows_no_password(psfharvest) -> None:
         assert run.status == 2
         assert "canary" not in run.out + run.err
         assert "--token" in run.err
+
+
+@pytest.mark.parametrize("make", [CurlWire, HttpxWire])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "http://nowhere.invalid:9"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8", "https://[::1]:8", "http://localhost"])
+async def test_a_proxy_that_cannot_be_reached_is_named(
+    monkeypatch: pytest.MonkeyPatch, make: type[Wire], proxy: str, url: str
+) -> None:
+    """Who has forgotten the variable would else look for the fault at the archive; without one it is not named."""
+    for name in ("no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    found = []
+    for said in (proxy, ""):
+        monkeypatch.setenv("http_proxy", said)
+        monkeypatch.setenv("https_proxy", said)
+        wire = make()
+        found.append((await wire.exchange(Request(url))).failure)
+        await wire.aclose()
+    by_proxy, direct = found
+
+    assert by_proxy is not None
+    assert Evidence.UNREACHABLE is by_proxy.evidence
+    assert "proxy" in by_proxy.detail
+    assert direct is not None
+    assert "proxy" not in direct.detail
 
 
 @pytest.mark.parametrize("make", [CurlWire, HttpxWire])

@@ -21,7 +21,7 @@ from psfharvest.archive.wires.httpx_client import failure_of_error
 from psfharvest.archive.wires.httpx_receivers import Head, Receiver
 from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
 from psfharvest.concurrency.loop_task import start_in_loop
-from psfharvest.core.model import Failure, Reason
+from psfharvest.core.model import Evidence, Failure, Reason
 
 LEFTOVERS_MAX = 64
 """Pieces of an unwanted body that are discarded before its iterator is left as it is."""
@@ -84,6 +84,8 @@ class Call:
         self._is_late = False
         self._can_end = True
         self._is_kept = False
+        self._peer = ""
+        """Which host the last connection was made to: a proxy, where it is not the request's."""
         self._sent_at = 0.0
         self._ends_at = math.inf
 
@@ -221,9 +223,16 @@ class Call:
                 request.headers.update({name: value for name, value in hop.headers if name == "Cookie"})
             response = await self._client.send(request, stream=True, follow_redirects=False, **options)
         except Exception as error:
-            raise BrokenStream(failure_of_error(error)) from error
+            raise BrokenStream(self._named(failure_of_error(error), hop)) from error
         self._connected()
         return response
+
+    def _named(self, failure: Failure, hop: Request) -> Failure:
+        """Return a failure with the proxy in its words, where that is what could not be reached."""
+        is_ours = self._peer in ("", _peer_of(hop.url)) or not hop.url.isascii()
+        if is_ours or failure.evidence is not Evidence.UNREACHABLE:
+            return failure
+        return failure._replace(detail=f"{failure.detail}, at the proxy {self._peer}")
 
     async def _read(self, response: Any) -> None:
         # The iterators of httpx and httpcore are nested: left in the middle they are leaked (trio warns). So they
@@ -247,6 +256,7 @@ class Call:
                 self._connected()
         elif event.endswith(("connect_tcp.started", "connect_unix_socket.started")):
             self._is_kept = False
+            self._peer = f"{info['host']}:{info['port']}" if "host" in info else ""
             self._connecting()
         elif event.endswith("response_closed.started"):
             self._connecting()
@@ -258,6 +268,11 @@ class Call:
         self._can_end = True
         if self._is_left:
             self._scope.cancel()
+
+
+def _peer_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def _head(response: Any, n_redirects: int) -> Head:
