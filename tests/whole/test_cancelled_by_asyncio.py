@@ -21,7 +21,7 @@ from psfharvest.core.fits import datauri
 from psfharvest.filesystem import file_lock
 from psfharvest.filesystem.open_file import OpenFile
 from psfharvest.run.catalogue_rows import fill
-from psfharvest.simulator import Settings, Simulator
+from psfharvest.simulator import Fault, Settings, Simulator
 from psfharvest.store.manifest.database import WRITER
 
 PATIENCE_S = 60.0
@@ -136,6 +136,31 @@ async def test_an_archive_that_is_being_closed_leaves_no_connection(simulator: S
             await cancelled_at(work, step, n)
             while left_open() != before:  # noqa: ASYNC110 - a wire's thread ends by itself
                 await asyncio.sleep(0.01)
+
+
+def test_a_loop_that_ends_leaves_no_task(simulator: Simulator) -> None:
+    """Where it ends with a query under way; asyncio would say at the program's end that it was destroyed."""
+    loops = []
+
+    async def ask() -> None:
+        async with Archive(simulator.url) as archive:
+            await archive.count(Query("UVIS"))
+
+    async def leave() -> None:
+        loops.append(asyncio.get_running_loop())
+        asking = asyncio.create_task(ask())
+        while not simulator.requests:  # noqa: ASYNC110 - appended to in a thread
+            await asyncio.sleep(0.01)
+        assert not asking.done()
+
+    simulator.forget()
+    simulator.faults = [Fault("stall", service="query", seconds=30)]
+    try:
+        asyncio.run(leave())
+    finally:
+        simulator.faults = []
+
+    assert set() == asyncio.all_tasks(*loops)
 
 
 def left_open() -> tuple[list[str], int]:

@@ -42,6 +42,20 @@ def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str, conte
         trio.lowlevel.spawn_system_task(run, name=name, context=context or copy_context())
 
 
+def call_later(seconds: float, do: Callable[[], object], name: str) -> None:
+    """Call a function after some time, unless the loop ends before; under asyncio no task stays behind for that."""
+    token: Any = anyio.lowlevel.current_token().native_token
+    if hasattr(token, "call_later"):
+        token.call_later(seconds, do)
+        return
+
+    async def wait() -> None:
+        await anyio.sleep(seconds)
+        do()
+
+    start_in_loop(wait, name)
+
+
 async def finish_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     """
     Run in a task of the loop's own, and wait for its end, however often the waiting task is cancelled.

@@ -18,7 +18,7 @@ import anyio.to_thread
 from psfharvest.archive.wires.base import Answer, Request, RequestQueue, Stream
 from psfharvest.archive.wires.curl import CurlWire
 from psfharvest.archive.wires.httpx_wire import SETTLE_EVERY_S, HttpxWire
-from psfharvest.concurrency.loop_task import start_in_loop
+from psfharvest.concurrency.loop_task import call_later
 
 CLOSING_S = 0.05
 """For how long a connection that was closed here still counts: a busy server notices its end a moment later."""
@@ -121,7 +121,7 @@ class _Shares:
 
     async def __aexit__(self, *exc: object) -> None:
         borrower = self._borrowers.pop(anyio.get_current_task().id)
-        start_in_loop(partial(self._give_back_late, borrower), "psfharvest-closing")
+        call_later(CLOSING_S, partial(self._give_back, borrower), "psfharvest-closing")
 
     def set_limit(self, connections: int) -> None:
         """Hold at most so many connections from now on."""
@@ -136,12 +136,6 @@ class _Shares:
             await anyio.sleep(SETTLE_EVERY_S)
         await self._bulk.settle(max(0, connections - self._n_taken))
         self.set_limit(connections)  # queries that ended have given theirs back
-
-    async def _give_back_late(self, borrower: object) -> None:
-        try:
-            await anyio.sleep(CLOSING_S)
-        finally:
-            self._give_back(borrower)
 
     def _give_back(self, borrower: object) -> None:
         self._n_taken -= 1
