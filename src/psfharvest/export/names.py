@@ -12,13 +12,6 @@ def exported_names(names: Iterable[str], taken: Collection[str]) -> dict[str, st
     """
     Return for each column the name that it has in an export.
 
-    Parameters
-    ----------
-    names
-        Of the columns.
-    taken
-        Names that no column may have.
-
     Returns
     -------
     dict

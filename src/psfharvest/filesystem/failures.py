@@ -19,16 +19,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cannot_store(error: OSError, what: str | Path) -> SinkError:
-    """
-    Return the error of a write that the operating system refused.
-
-    Parameters
-    ----------
-    error
-        The system's.
-    what
-        The path that was to be written, or what the user calls it.
-    """
+    """Return the error of a write that the operating system refused."""
     return SinkError(f"cannot store {what}: {describe(error, what)}")
 
 

@@ -20,11 +20,6 @@ def read_ahead(package: str) -> int:
     memory this stops all threads, the event loop's too (pyarrow: 0.15 to 0.4 s); reading a file releases the lock.
     What is imported already, absent, or not readable is left to the import.
 
-    Parameters
-    ----------
-    package
-        The name under which the package is imported.
-
     Returns
     -------
     int

@@ -44,15 +44,6 @@ async def fill(
     """
     Give each cutout of a folder that has no catalogue row its row.
 
-    Parameters
-    ----------
-    folder
-        A harvest folder.
-    query
-        Asks the archive.
-    watch
-        Called after each batch.
-
     Raises
     ------
     FolderRefused

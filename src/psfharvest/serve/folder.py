@@ -106,15 +106,6 @@ class Folder:
     """
     One harvest folder.
 
-    Parameters
-    ----------
-    path
-        The folder.
-    stop
-        Set when the service is ending.
-    name
-        What people call it.
-
     Raises
     ------
     FolderRefused

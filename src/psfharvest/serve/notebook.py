@@ -25,16 +25,7 @@ ELSEWHERE = {
 
 
 class Page:
-    """
-    The page of a harvest, served on loopback by a thread of this process until `close` or the process's end.
-
-    Parameters
-    ----------
-    folder
-        The harvest folder.
-    height_px
-        Of the frame that a notebook shows it in.
-    """
+    """The page of a harvest, served on loopback by a thread of this process until `close` or the process's end."""
 
     def __init__(self, folder: Path, height_px: int = 720) -> None:
         self.height_px = height_px

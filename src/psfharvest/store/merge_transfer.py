@@ -33,16 +33,7 @@ BYTES_AT_ONCE = 2**25
 
 
 class Destination:
-    """
-    Where cutouts go: the sink of the target folder, opened when it is first written to.
-
-    Parameters
-    ----------
-    folder
-        The target; its lock is held.
-    merged
-        The manifest that they are claimed in.
-    """
+    """Where cutouts go: the sink of the target folder, opened when it is first written to."""
 
     def __init__(self, folder: Path, merged: MergedManifest) -> None:
         self.folder = folder

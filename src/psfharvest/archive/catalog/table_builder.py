@@ -71,11 +71,6 @@ class TableBuilder:
         Null texts become ``""``, null integers -999 and null booleans False, all masked; null floats become an
         unmasked NaN. Known columns have their units and descriptions.
 
-        Parameters
-        ----------
-        columns
-            The columns, in this order; None: all.
-
         Raises
         ------
         Unreadable

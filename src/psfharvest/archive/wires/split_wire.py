@@ -89,16 +89,7 @@ class SplitWire:
 
 
 class _Shares:
-    """
-    Hands out connections for queries; libcurl has those that are left.
-
-    Parameters
-    ----------
-    bulk
-        The wire over libcurl.
-    connections
-        The ceiling of both together.
-    """
+    """Hands out connections for queries; libcurl has those that are left."""
 
     def __init__(self, bulk: CurlWire, connections: int) -> None:
         self._bulk = bulk

@@ -48,11 +48,6 @@ class Catalogue:
         """
         Find an exposure by name.
 
-        Parameters
-        ----------
-        rootname
-            Nine characters, lower case.
-
         Returns
         -------
         tuple or None

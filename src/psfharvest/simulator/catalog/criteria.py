@@ -28,13 +28,6 @@ def known_column(detector: str, name: str) -> Column:
     """
     Look up a column.
 
-    Parameters
-    ----------
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    name
-        As the client wrote it.
-
     Raises
     ------
     MashupError

@@ -83,13 +83,6 @@ class Mashup:
         """
         Answer one request.
 
-        Parameters
-        ----------
-        request
-            Its JSON text, or None where the form had none.
-        twist
-            What a fault does to it.
-
         Raises
         ------
         TooManyRowsError

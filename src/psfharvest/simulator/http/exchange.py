@@ -52,16 +52,7 @@ class Answer:
 
     @classmethod
     def html(cls, title: str, text: str, status: int = 200) -> "Answer":
-        """
-        Make an answer that is an HTML page.
-
-        Parameters
-        ----------
-        title, text
-            What it says; escaped already.
-        status
-            Its status.
-        """
+        """Make an answer that is an HTML page, of texts that are escaped already."""
         page = (
             f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>\n"
             f"<body><h1>{title}</h1><p>{text}</p></body></html>\n"
@@ -168,14 +159,7 @@ class Exchange:
         self._record.sent(len(raw))
 
     def write_head(self, status: int, headers: Headers) -> None:
-        """
-        Put a status line and headers on the connection exactly as given.
-
-        Parameters
-        ----------
-        status, headers
-            Nothing is added to them.
-        """
+        """Put a status line and headers on the connection exactly as given."""
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
         lines = [f"HTTP/1.1 {status} {phrase}".encode(), *(name + b": " + value for name, value in headers)]
         self._wire().write(b"\r\n".join(lines) + b"\r\n\r\n")

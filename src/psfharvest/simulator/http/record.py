@@ -91,16 +91,7 @@ class PendingRecord:
 
 
 def form_values(text: bytes, name: bytes) -> list[str]:
-    """
-    Give the values of one field of a form or query string, with ``+`` and ``%20`` alike.
-
-    Parameters
-    ----------
-    text
-        ``a=1&b=2``, as sent.
-    name
-        The field.
-    """
+    """Give the values of one field of a form or query string, with ``+`` and ``%20`` alike."""
     start = name + b"="
     return [
         unquote_plus(part[len(start) :].decode("latin-1")) for part in text.split(b"&") if part.startswith(start)

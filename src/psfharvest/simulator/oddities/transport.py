@@ -30,18 +30,7 @@ def missing(oddities: Collection[str]) -> Answer | None:
 
 
 def redirected(exchange: Exchange, oddities: Collection[str], data_url: str) -> Answer | None:
-    """
-    Give the redirect that comes before a cutout, if one does.
-
-    Parameters
-    ----------
-    exchange
-        The request for the cutout.
-    oddities
-        What is odd.
-    data_url
-        Path and query of the same cutout at fitscut.
-    """
+    """Give the redirect that comes before a cutout, if one does."""
     if "redirect_host" in oddities and data_url:
         port = exchange.header(b"host").rpartition(b":")[2]
         return Answer(302, [(b"location", b"http://localhost:%s%s" % (port, data_url.encode("latin-1")))])
@@ -95,18 +84,7 @@ def instead_of_bundle(oddities: Collection[str]) -> Answer | None:
 
 
 def member_path(root: str, path: str, number: int, oddities: Collection[str]) -> str:
-    """
-    Give a member's name in a bundle.
-
-    Parameters
-    ----------
-    root, path
-        The root directory, and the path below it.
-    number
-        The member's place, from 1.
-    oddities
-        What is odd.
-    """
+    """Give a member's name in a bundle."""
     folder, _, name = path.rpartition("/")
     names = {
         "bundle_deep": f"{root}/{folder}/url/cgi-bin/{name}",

@@ -22,16 +22,7 @@ _SOURCE_ID: Final = re.compile(r"[0-9a-z]{9}_(\d{1,18})_")
 
 
 class FitscutError(Exception):
-    """
-    Raised when there is no cutout to serve.
-
-    Parameters
-    ----------
-    problem
-        Which of the archive's answers it calls for.
-    text
-        What fitscut says.
-    """
+    """Raised when there is no cutout to serve."""
 
     def __init__(self, problem: FitscutProblem, text: str) -> None:
         super().__init__(text)

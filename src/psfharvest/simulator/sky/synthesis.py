@@ -43,16 +43,7 @@ def _real_rows() -> list[dict[str, str]]:
 
 
 def build(detector: str, settings: Settings) -> Table:
-    """
-    Fill one database.
-
-    Parameters
-    ----------
-    detector
-        ``UVIS``, ``IR`` or ``WFPC2``.
-    settings
-        How many sources all three have, and the seed.
-    """
+    """Fill one database."""
     n = round(settings.sources * SHARES[detector])
     if detector == "WFPC2":  # the rest, so that the three add up
         n = settings.sources - sum(round(settings.sources * SHARES[other]) for other in ("UVIS", "IR"))

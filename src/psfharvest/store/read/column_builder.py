@@ -57,14 +57,7 @@ def constant(text: str, n: int) -> ColumnPart:
 
 
 class ColumnBuilder:
-    """
-    Gather a column.
-
-    Parameters
-    ----------
-    n_rows
-        How many rows come at most.
-    """
+    """Gather a column."""
 
     def __init__(self, n_rows: int) -> None:
         self._n_rows = n_rows

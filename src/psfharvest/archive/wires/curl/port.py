@@ -246,16 +246,7 @@ class CurlStream(Source):
 
 
 class StreamTransfer(Transfer):
-    """
-    A transfer that passes on what comes.
-
-    Parameters
-    ----------
-    settings
-        Options that never change.
-    stream
-        Whom it passes it to.
-    """
+    """A transfer that passes on what comes."""
 
     __slots__ = ("_is_head_done", "_status", "_stream")
 
