@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sink_contract import cutout_uri
 from test_parquet import fits_bytes, image_of
 
+from psfharvest.core.errors import FolderRefused
 from psfharvest.core.fits import datauri
 from psfharvest.core.model import Outcome, State, WantedURI
 from psfharvest.store.folder import Settings, old_folder
@@ -21,6 +22,7 @@ from psfharvest.store.manifest.manifest import Manifest
 from psfharvest.store.read.harvest import Harvest
 from psfharvest.store.readers.reader import Reader
 from psfharvest.store.recover import audit, mend
+from psfharvest.store.recover.verification import verify
 from psfharvest.store.sinks.parquet import ParquetSink
 from psfharvest.store.sinks.shards import ShardSink
 from sampling import examples
@@ -268,3 +270,30 @@ def test_a_damaged_journal_is_mended(made: dict[str, Path], tmp_path: Path, dama
     JOURNAL_DAMAGE[damage](folder)
 
     check_mended(folder, "parquet")
+
+
+def test_a_repair_holds_the_folder_from_its_first_look_on(made: dict[str, Path], tmp_path: Path) -> None:
+    """What a harvest stores between look and repair would be taken back; one in use is refused before any look."""
+    folder = tmp_path / "stars"
+    shutil.copytree(made["shards"], folder)
+    write(first(folder), 0, bytes(512))
+    n_seen = 0
+
+    def watch(found: Iterator[audit.CheckedClaim], _total: int) -> Iterator[audit.CheckedClaim]:
+        nonlocal n_seen
+        for one in found:
+            n_seen += 1
+            yield one
+        with pytest.raises(FolderRefused), old_folder(folder, Settings()):
+            raise AssertionError
+
+    with old_folder(folder, Settings()), pytest.raises(FolderRefused):
+        verify(folder, repair=True, watch=watch)
+    assert 0 == n_seen
+
+    found = verify(folder, repair=True, watch=watch)
+
+    assert found.broken == found.pending > 0
+    assert n_seen > N
+    fill(folder, "shards")
+    assert N == every_file_opens(folder)

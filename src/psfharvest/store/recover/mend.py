@@ -9,13 +9,15 @@ place of those behind it is not certain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from psfharvest.filesystem.failures import cannot_store
-from psfharvest.store.folder import Settings, old_folder
+from psfharvest.store.lock import folder_lock
+from psfharvest.store.manifest import place as places
 from psfharvest.store.manifest.manifest import Manifest
-from psfharvest.store.sink_kinds import numbered_files
+from psfharvest.store.sink_kinds import is_synced, numbered_files
 
 
 def repair(folder: Path, broken: Iterable[int], paths: Iterable[str] = ()) -> int:
@@ -38,7 +40,24 @@ def repair(folder: Path, broken: Iterable[int], paths: Iterable[str] = ()) -> in
     SinkError
         When a file cannot be mended.
     """
-    with old_folder(folder, Settings()) as manifest:
+    with held(folder):
+        return repair_held(folder, broken, paths)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep harvests off a folder that is to be repaired; raises as `repair` does."""
+    places.existing(folder)
+    places.refuse_moved(folder)
+    with folder_lock(folder):
+        yield
+
+
+def repair_held(folder: Path, broken: Iterable[int], paths: Iterable[str]) -> int:
+    """Do what `repair` does, within `held`."""
+    with Manifest.read(folder) as manifest:
+        durable = is_synced(manifest.sink)
+    with Manifest.open(folder, durable=durable) as manifest:
         return len(take_back(folder, manifest, broken, paths))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def verify(folder: Path, *, repair: bool = False, watch: Watch = lambda found, _
     folder
         The harvest folder.
     repair
-        Make broken cutouts pending again and mend shards and Parquet files; this needs the folder's lock.
+        Make broken cutouts pending again and mend shards and Parquet files; this holds the folder's lock.
     watch
         Passes the findings on one by one, to show progress; it gets their number, too.
 
@@ -89,18 +90,22 @@ def verify(folder: Path, *, repair: bool = False, watch: Watch = lambda found, _
     uris: list[str] = []
     files: list[str] = []
     n_checked = 0
-    with Manifest.read(folder) as manifest:
-        for found in watch(audit.audit(folder, manifest), manifest.tally().done):
-            if not found.number:
-                files.append(found.location)
-                continue
-            n_checked += 1
-            if found.problem:
-                problems[found.problem] += 1
-                broken.append(found.number)
-                uris += [found.uri] if len(uris) < URIS_SHOWN else []
-        n_strays = sum(1 for _ in audit.strays(folder, manifest))
-    n_pending = mend.repair(folder, broken, files) if repair and (broken or files) else 0
+    n_pending = 0
+    # held from the first look on: what a harvest stores meanwhile must not be taken back
+    with mend.held(folder) if repair else nullcontext():
+        with Manifest.read(folder) as manifest:
+            for found in watch(audit.audit(folder, manifest), manifest.tally().done):
+                if not found.number:
+                    files.append(found.location)
+                    continue
+                n_checked += 1
+                if found.problem:
+                    problems[found.problem] += 1
+                    broken.append(found.number)
+                    uris += [found.uri] if len(uris) < URIS_SHOWN else []
+            n_strays = sum(1 for _ in audit.strays(folder, manifest))
+        if repair and (broken or files):
+            n_pending = mend.repair_held(folder, broken, files)
     return Verification(
         checked=n_checked,
         ok=n_checked - len(broken),
