@@ -24,7 +24,7 @@ from psfharvest.cluster import on_cluster
 from psfharvest.core import ranges
 from psfharvest.core.catalog.plan import Part
 from psfharvest.core.catalog.query import Query
-from psfharvest.core.errors import BadInput
+from psfharvest.core.errors import BadInput, BadURI
 from psfharvest.core.fits import accepted_deviations
 from psfharvest.core.fits.cutout import Cutout
 from psfharvest.core.html_table import html_table
@@ -341,6 +341,8 @@ class Archive:
         """
         if deadline_s is not None:
             ranges.TIMEOUT_S.check("deadline_s", deadline_s)
+        if not isinstance(uri, str):
+            raise BadURI(repr(uri), "it is a text, and one call takes one")
         session = self._open()
         singles = session.singles(item_of, accepted_deviations.checked(accept) | session.known_names)
         with fetch_span(uri):

@@ -188,7 +188,7 @@ def test_a_folder_is_not_made_for_a_call_that_cannot_be(simulator: Simulator, tm
     """The API refuses wrong words before it touches the disk."""
     import anyio
 
-    from psfharvest import Archive, BadInput, Query
+    from psfharvest import Archive, BadInput, BadURI, Query
 
     async def try_all() -> None:
         query = Query("UVIS", limit=3)
@@ -203,6 +203,9 @@ def test_a_folder_is_not_made_for_a_call_that_cannot_be(simulator: Simulator, tm
             ):
                 with pytest.raises(BadInput):
                     await archive.harvest(what, tmp_path / "d", **words)
+            for no_text in (None, b"mast:HST/x.fits", ["mast:HST/x.fits"], {}, 3):
+                with pytest.raises(BadURI, match="it is a text"):
+                    await archive.fetch(no_text)
             for no_list in ("mast:HST/x.fits", Table({"uri": ["mast:HST/x.fits"]})):
                 with pytest.raises(BadInput):
                     async with archive.stream(no_list) as cutouts:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness import check_every_file, rows_of
+from psfharvest import Harvest, Query, blocking
 from psfharvest.simulator import Simulator
+from sampling import examples
+
+
+class Kept(NamedTuple):
+    """A harvest of twenty files that is whole after each test."""
+
+    archive: blocking.Archive
+    folder: Path
+    locations: list[str]
+
+
+@pytest.fixture(scope="module")
+def kept(_shared_simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    folder = tmp_path_factory.mktemp("kept") / "d"
+    with blocking.Archive(_shared_simulator.url) as archive:
+        archive.harvest(Query("UVIS", limit=20), folder, suffixes=["flt"])
+        yield Kept(archive, folder, [row["location"] for row in rows_of(folder)])
 
 
 @pytest.mark.parametrize("sink", ["files", "shards", "parquet"])
@@ -80,3 +102,17 @@ def test_a_shard_that_was_cut_is_repaired(simulator: Simulator, psfharvest, tmp_
 
     assert (0, 40) == (again.status, again.account["done"])
     assert 40 == check_every_file(tmp_path / "d", simulator)
+
+
+@given(rounds=st.lists(st.sets(st.integers(0, 19), min_size=1, max_size=4), min_size=2, max_size=4))
+@settings(max_examples=examples(50))
+def test_repairs_in_any_order_are_all_fetched(kept: Kept, rounds: list[set[int]]) -> None:
+    """What each of several repairs makes pending is fetched by one resume, whatever has the lower number."""
+    for broken in rounds:
+        for n in broken:
+            (kept.folder / kept.locations[n]).unlink(missing_ok=True)
+        with Harvest(kept.folder) as stars:
+            stars.verify(repair=True)
+    report = kept.archive.resume(kept.folder)
+
+    assert (20, 0) == (report.done, report.pending)

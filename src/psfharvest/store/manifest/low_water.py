@@ -47,7 +47,8 @@ class LowWater:
             self._given.update(item.number for item in items)
             self._cursor = max(self._cursor, items[-1].number)
         self._given.difference_update(self._settled)
-        self.mark = min(self._given) - 1 if self._given else max(self.mark, self._cursor)
+        looked_at = max(self.mark, self._cursor)  # what lies beyond was never given out: it may be pending
+        self.mark = min(looked_at, min(self._given) - 1) if self._given else looked_at
         return self.mark
 
     def commit(self) -> None:
