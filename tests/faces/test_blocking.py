@@ -301,6 +301,32 @@ def test_an_open_archive_does_not_keep_a_script_from_ending(simulator: Simulator
     assert (0, "1 True\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_thread_that_outlives_the_main_thread_is_told_so(simulator: Simulator, is_new: bool) -> None:
+    """Its archive ends with the main thread, and nobody has closed it."""
+    code = (
+        "import sys, threading\nfrom psfharvest import BadInput, Query, blocking\n"
+        "archive = blocking.Archive(sys.argv[1])\narchive.count(Query('UVIS', limit=1))\n"
+        "def work():\n"
+        "    threading.main_thread().join()\n"
+        "    if sys.argv[2] == 'new': globals()['archive'] = blocking.Archive(sys.argv[1])\n"
+        "    try:\n"
+        "        while True: archive.count(Query('UVIS', limit=1))\n"
+        "    except BadInput as error: print(error)\n"
+        "threading.Thread(target=work).start()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, simulator.url, "new" if is_new else "old"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "main thread has ended" in done.stdout
+
+
 def test_a_generators_own_error_is_raised(simulator: Simulator, tmp_path: Path) -> None:
     """What a caller's generator raises is raised as it is, and what it gave before is not forgotten."""
     uris = uris_of(simulator, 3)

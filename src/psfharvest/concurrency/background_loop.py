@@ -117,12 +117,12 @@ class Call(Generic[T]):
         Raises
         ------
         BadInput
-            When the background has ended.
+            When the background has ended, as with the main thread.
         """
         try:
             self._ways.portal.start_task_soon(self._run)
         except RuntimeError as error:
-            raise BadInput("this Archive is closed; open a new one") from error
+            raise _over("this Archive is closed; open a new one") from error
 
     def send(self, message: Any) -> None:
         """Pass a message to the waiting thread; called in the loop."""
@@ -186,7 +186,7 @@ class Call(Generic[T]):
         if self._error is not None:
             raise self._error
         if not self._result:
-            raise BadInput("this Archive was closed while it was at work")
+            raise _over("this Archive was closed while it was at work")
         return self._result[0]
 
     def cancel(self) -> None:
@@ -224,6 +224,13 @@ class Call(Generic[T]):
         finally:
             self._ended.set()
             self._inbox.put(END)
+
+
+def _over(words: str) -> BadInput:
+    """Return the error of work whose background has ended, by its owner or with the main thread."""
+    if threading.main_thread().is_alive():
+        return BadInput(words)
+    return BadInput("the program's main thread has ended, and every Archive with it: join this thread in it")
 
 
 def _run(resource: AbstractAsyncContextManager[Any], stop: threading.Event, ready: Future[_Ways]) -> None:
