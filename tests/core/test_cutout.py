@@ -25,10 +25,10 @@ def written(*units: fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU) -> bytes
     return file.getvalue()
 
 
-def scaled(pixels: np.ndarray, scale: float, zero: float) -> bytes:
+def scaled(pixels: np.ndarray, scale: float, zero: float, **more: int) -> bytes:
     """Give a file whose stored whole numbers are scaled by its header, as BSCALE and BZERO have it."""
     body = written(fits.PrimaryHDU(pixels))
-    cards = fits.Header({"BSCALE": scale, "BZERO": zero}).tostring(endcard=False, padding=False)
+    cards = fits.Header({"BSCALE": scale, "BZERO": zero, **more}).tostring(endcard=False, padding=False)
     end = body.index(b"END" + b" " * 77)
     return body[:end] + cards.encode() + body[end : 2880 - len(cards)].ljust(2880 - end - len(cards)) + body[2880:]
 
@@ -54,6 +54,25 @@ def test_scaled_whole_numbers_are_astropys(pixels, scaling):
     body = scaled(pixels, *scaling)
     with fits.open(io.BytesIO(body)) as file:
         np.testing.assert_allclose(file[0].data.astype(np.float32), Cutout(URI, body).data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">i2", ">i4", ">i8"])
+@pytest.mark.parametrize("scaling", [(1, 0), (0.5, -3.25)])
+@pytest.mark.parametrize("blank", [7, 99])
+def test_whole_numbers_that_stand_for_no_value_are_nan(dtype, scaling, blank):
+    """As astropy has it: the stored number that BLANK names, before it is scaled."""
+    body = scaled(np.arange(35).reshape(5, 7).astype(dtype), *scaling, BLANK=blank)
+
+    np.testing.assert_allclose(fits.getdata(io.BytesIO(body)).astype(np.float32), Cutout(URI, body).data, rtol=1e-6)
+    assert (blank == 7) == np.isnan(Cutout(URI, body).data[1, 0])
+
+
+@pytest.mark.parametrize("dtype", ["u2", "u4", "u8", "i1"])
+def test_unsigned_pixels_are_astropys(dtype):
+    """FITS stores them shifted by half of their range, which a float of 64 bits does not bear for the longest."""
+    pixels = np.arange(100, 135).reshape(5, 7).astype(dtype)
+
+    np.testing.assert_array_equal(pixels, Cutout(URI, written(fits.PrimaryHDU(pixels))).data)
 
 
 @pytest.mark.parametrize("dtype", ["u1", ">i2", ">i4", ">i8", ">f4", ">f8"])

@@ -135,9 +135,13 @@ def _pixels(raw: bytes, unit: fitscheck.Hdu) -> NDArray[float32]:
 
     kind = "i" if unit.bitpix > 8 else "u" if unit.bitpix > 0 else "f"
     dtype = np.dtype(f">{kind}{abs(unit.bitpix) // 8}")
-    pixels: Any = np.frombuffer(raw, dtype, count=unit.shape[0] * unit.shape[1], offset=unit.data_start)
+    stored: Any = np.frombuffer(raw, dtype, count=unit.shape[0] * unit.shape[1], offset=unit.data_start)
     by, plus = fitscheck.scale(unit.header) or (1.0, 0.0)
-    if (by, plus) != (1.0, 0.0):
-        pixels = pixels * by + plus
-    result: NDArray[float32] = pixels.astype(np.float32).reshape(unit.shape)
-    return result
+    if unit.bitpix == 64 and (by, plus) == (1.0, 2.0**63):
+        values = stored.view(">u8") ^ np.uint64(2**63)  # unsigned whole numbers: a float has not their digits
+    else:
+        values = stored if (by, plus) == (1.0, 0.0) else stored * by + plus
+    result: NDArray[float32] = values.astype(np.float32)
+    if unit.bitpix > 0 and (blank := fitscheck.integer(unit.header, b"BLANK   ")) is not None:
+        result[stored == blank] = np.nan
+    return result.reshape(unit.shape)
