@@ -289,7 +289,7 @@ class MergedManifest:
         self.close()
         for side in SIDES:
             (self._home / f"{_SOURCE_NAME}{side}").unlink(missing_ok=True)
-        if any(self._at.side(side).exists() for side in ("-wal", "-journal")):
+        if any(self._at.side(side).exists() for side in snapshot.JOURNALS):
             raise ManifestError(f"{self._at.path} is in use; end what uses it, then run the same again")
 
     def _stretch(self, number: int) -> dict[str, int | None]:
