@@ -147,12 +147,12 @@ def check_cutout(run: Run) -> None:
 
 
 RESENT_MAX = 5
-"""How often libcurl repeats one request by itself while kept connections prove dead; none of it is charged."""
+"""How often a wire repeats one request by itself while kept connections prove dead; none of it is charged."""
 
 
 def may_resend(run: Run) -> bool:
-    """Return True where libcurl may send a request again by itself."""
-    return run.spot.case.row.may_resend and run.spot.wire == "curl"
+    """Return True where a wire may send a request again by itself, since a kept connection had died."""
+    return run.spot.case.row.may_resend
 
 
 def check_requests(run: Run) -> None:

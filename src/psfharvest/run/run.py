@@ -375,8 +375,11 @@ class Run:
                 self.manifest.stop_waiting()
 
     async def _close_run(self, stopped: str) -> None:
+        def close() -> None:
+            self._write_history(stopped=stopped)
+
         try:
-            await self._disk.do(self._write_history, stopped=stopped)
+            await self._disk.do(close)
         except LocalError:
             if stopped in ("", "archive_down", "all_refused"):  # else an error or a cancellation goes first
                 raise
