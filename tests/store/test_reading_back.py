@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest import Archive, BadInput, BadQuery, Cutout, FolderRefused, Harvest, LocalError, Query
+from psfharvest import Archive, BadInput, BadQuery, Cutout, FolderRefused, Harvest, LocalError, Query, blocking
 from psfharvest.core.fits import datauri
 from psfharvest.core.fits.noise import border_median
 from psfharvest.simulator import Fault, Settings, Simulator, fwhm_px
@@ -371,6 +372,39 @@ def test_bytes_that_went_missing_are_told(simulator: Simulator, tmp_path: Path) 
     with pytest.raises(LocalError, match=r"verify\(repair=True\)"):
         stars.stack(int(stars.table()["size_px"][0]))
     assert stars[2].data.size
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("left", [0, 1, 100, 5000])
+@pytest.mark.parametrize("filler", [b"", b"x" * 10**6])
+def test_a_file_that_is_cut_or_something_else_is_told(
+    harvests: dict[str, Path], tmp_path: Path, sink: str, left: int, filler: bytes
+) -> None:
+    """Whatever the sink, what cannot be read is a local failure that names the way out, in no library's words."""
+    shutil.copytree(harvests[sink], tmp_path / "d")
+    for path in (tmp_path / "d").rglob("[!.]*.*"):
+        if path.suffix in (".fits", ".tar", ".parquet"):
+            path.write_bytes(path.read_bytes()[:left] + filler)
+    stars = Harvest(tmp_path / "d")
+    if not filler:
+        with pytest.raises(LocalError, match=r"verify\(repair=True\)"):
+            stars[-1]
+    elif sink == "parquet":
+        with pytest.raises(LocalError, match=r"verify\(repair=True\)"):
+            list(stars)
+
+
+def test_a_folder_with_all_work_pending_has_columns_of_the_same_types(simulator: Simulator, tmp_path: Path) -> None:
+    """Ours are what they are also where none has a value yet."""
+    with blocking.Archive(simulator.url) as archive:
+        kinds = []
+        for limit_bytes in (0, None):
+            archive.harvest(Query("UVIS", limit=3), tmp_path / "d", suffixes=["flt"], max_bytes=limit_bytes)
+            table = Harvest(tmp_path / "d").table(state=None)
+            kinds.append({name: table[name].dtype.kind for name in table.colnames})
+
+    assert kinds[0] == kinds[1]
 
 
 def test_no_harvest_is_refused(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class TableBuilder:
         return {name: self._columns.pop(name).arrays(kinds[name], self._n_packed) for name in [*self._columns]}
 
     def _all_kinds(self) -> dict[str, str]:
-        return {**dict.fromkeys(OURS, "str"), **_KINDS} | self._kinds.all()
+        return dict.fromkeys(OURS, "str") | self._kinds.all() | _KINDS
 
     def _is_wanted(self, name: str) -> bool:
         return self._wanted is None or name in self._among

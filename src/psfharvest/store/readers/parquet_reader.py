@@ -66,7 +66,7 @@ class ParquetReader:
             self._files.clear()
             self._groups.clear()
             raise
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, arrow.ParquetDamaged) as error:
             raise OSError(5, str(error), path) from error
 
     def _row(self, path: str, file: Any, row: int) -> bytes:
