@@ -175,6 +175,36 @@ async def test_the_cancellation_of_a_sources_own_task_is_its_error(
     assert [URI] == came
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of tasks of anyio's, and its sockets
+@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("n_turns", [0, 1, 2, 3, 5, 8])
+def test_an_archive_can_be_closed_after_all_tasks_were_cancelled(
+    simulator: Simulator, tmp_path: Path, name: str, n_turns: int
+) -> None:
+    """As `asyncio.run` does at its end: a task that has not begun ends without running a line."""
+
+    async def main() -> list[bool]:
+        archive = await Archive(simulator.url, retry=RetryPolicy(patience_s=1.0)).__aenter__()
+        task = asyncio.ensure_future(verb(archive, name, tmp_path))
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        for other in asyncio.all_tasks():
+            if other is not asyncio.current_task():
+                other.cancel()
+        await asyncio.wait([task], timeout=PATIENCE_S)
+        closing = asyncio.ensure_future(archive.aclose())
+        await asyncio.wait([closing], timeout=PATIENCE_S)
+        return [task.done(), closing.done()]
+
+    loop = asyncio.new_event_loop()  # `asyncio.run` would wait for what hangs
+    try:
+        assert [True, True] == loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", VERBS)
 @pytest.mark.parametrize("when", ["request", "response"])

@@ -33,9 +33,7 @@ def start_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str, conte
     """
     token: Any = anyio.lowlevel.current_token().native_token
     if hasattr(token, "create_task"):  # an asyncio loop; else it is trio's token
-        task = token.create_task(run(), name=name, context=context)
-        _RUNNING.add(task)
-        task.add_done_callback(_RUNNING.discard)
+        _start_in_asyncio(token, run, name, context or copy_context())
     else:
         import trio  # noqa: PLC0415 - running already
 
@@ -83,3 +81,27 @@ async def finish_in_loop(run: Callable[[], Coroutine[Any, Any, None]], name: str
             raised.append(cancellation)
     if raised:
         raise raised[-1]
+
+
+def _start_in_asyncio(loop: Any, run: Callable[[], Coroutine[Any, Any, None]], name: str, context: Context) -> None:
+    """
+    Start a task that runs also where it is cancelled before its first line.
+
+    `asyncio.run` cancels all tasks at its end: one that has not begun ends without a word, and its owner, who waits
+    for its end, would wait for ever.
+    """
+    has_begun = False
+
+    async def begin() -> None:
+        nonlocal has_begun
+        has_begun = True
+        await run()
+
+    def end(task: Any) -> None:
+        _RUNNING.discard(task)
+        if not has_begun and not loop.is_closed():
+            _start_in_asyncio(loop, run, name, context)
+
+    task = loop.create_task(begin(), name=name, context=context)
+    _RUNNING.add(task)
+    task.add_done_callback(end)
