@@ -95,6 +95,7 @@ class Listing:
         self._questions = Questions(mashup, query, every_column=every_column)
         self._pool = NO_ROWS
         self._n_copies = 0
+        self._has_failed = False
 
     @property
     def total(self) -> int | None:
@@ -178,28 +179,44 @@ class Listing:
             try:
                 rows, n_rows = await self._fresh(step, rows)
             except Undelivered as error:
-                if not planner.undelivered():
-                    raise self._mashup.down(
-                        f"the archive does not deliver {step.expected} rows: {error}"
-                    ) from error
-                self._mashup.learnt.page_rows = planner.page_rows
-                self._mashup.note(
-                    f"the archive does not deliver large answers: {planner.page_rows} rows were asked for"
-                )
-                return None
+                return self._undelivered(planner, step, str(error))
         above = self._pooled(Part(step.part.high + 1, HIGHEST))
         lacking = planner.lacking
         if not planner.received(n_rows):
             self._mashup.learnt.page_rows = planner.page_rows
             self._pool = await self._distinct(above, rows)
             return None
+        self._check_lacking(planner, step)
+        self._pool = above
+        self._done.append((step.part, max(n_rows, step.expected) if planner.lacking > lacking else n_rows))
+        return rows
+
+    def _undelivered(self, planner: Planner, step: Step, words: str) -> Rows | None:
+        """Return the rows, none, of an id on which the archive fails; None for a part that is taken apart."""
+        before = planner.page_rows
+        is_done = planner.undelivered()
+        if planner.page_rows < before:
+            self._mashup.learnt.page_rows = planner.page_rows
+            self._mashup.note(
+                f"the archive does not deliver large answers: {planner.page_rows} rows were asked for"
+            )
+        if not is_done:
+            return None
+        self._check_lacking(planner, step)
+        if not self._has_failed:
+            self._has_failed = True
+            self._mashup.note(
+                f"the archive fails to give some sources, first that with id {step.part.low}: {words}"
+            )
+        self._done.append((step.part, step.expected))
+        return Rows.none(self._query.columns, self._query.detector)
+
+    def _check_lacking(self, planner: Planner, step: Step) -> None:
+        """Raise `ArchiveDown` when too many ids in a row are counted but not given."""
         if planner.lacking_in_a_row >= MAX_LACKING_IN_A_ROW:
             raise self._mashup.down(
                 f"the archive counts sources with ids up to {step.part.high} but does not give them"
             )
-        self._pool = above
-        self._done.append((step.part, max(n_rows, step.expected) if planner.lacking > lacking else n_rows))
-        return rows
 
     async def _fresh(self, step: Step, pooled: Rows) -> tuple[Rows, int]:
         """Ask for a part; return its distinct rows, those that came before included, and the number to compare."""

@@ -180,7 +180,14 @@ class Mashup:
         return Failure(Reason.SERVER_ERROR, f"the archive says: {words}")
 
     async def rows(
-        self, query: Query, part: Part, expected: int, columns: Iterable[str], page: int = 1, page_rows: int = 0
+        self,
+        query: Query,
+        part: Part,
+        expected: int,
+        columns: Iterable[str],
+        page: int = 1,
+        page_rows: int = 0,
+        control: Part | None = None,
     ) -> Rows:
         """
         Return the rows of one answer as they came.
@@ -188,7 +195,8 @@ class Mashup:
         Raises
         ------
         Undelivered
-            When the archive, which is alive, failed `MAX_FAILURES` times to answer with more rows than the fewest.
+            When the archive failed `MAX_FAILURES` times to answer, though it is alive: it counts. Where few rows
+            are asked for, it must also give those of `control`; without one, the part must be wider than one id.
         """
         criteria = criteria_within(query.criteria, part, self.learnt.ends)
         if criteria is None:
@@ -196,16 +204,18 @@ class Mashup:
         payload = self._payload(query, ",".join(columns), criteria)
         n_rows = page_rows or max(expected, self.page_rows)
         payload |= {"pagesize": n_rows, "page": page}
+        is_small = (page_rows or expected) <= MIN_PAGE_ROWS and payload["params"]["columns"] != "*"
         while True:
-            if (page_rows or expected) <= MIN_PAGE_ROWS and payload["params"]["columns"] != "*":
-                return await self._query_with_retry(payload, query, answers.catalogue_rows_of, n_rows)
             try:
                 return await self._query_with_retry(
                     payload, query, answers.catalogue_rows_of, n_rows, max_failures=MAX_FAILURES
                 )
             except _Trouble as trouble:
-                if await self._is_alive(query, criteria):
+                is_alive = await self._is_alive(query, criteria)
+                if is_alive and (not is_small or await self._is_its_own(query, part, columns, control)):
                     raise Undelivered(trouble.failure.detail or trouble.failure.reason) from trouble
+            if is_small:  # what fails is not these rows alone
+                return await self._query_with_retry(payload, query, answers.catalogue_rows_of, n_rows)
             await self.count(query, part)  # with patience: an outage ends first
 
     async def count_as_sent(self, query: Query, low: int, high: int) -> int:
@@ -246,6 +256,22 @@ class Mashup:
         except _Trouble:
             return False
         return True
+
+    async def _is_its_own(self, query: Query, part: Part, columns: Iterable[str], control: Part | None) -> bool:
+        """Return whether rows that the archive fails to give are these alone: it gives others, of `control`."""
+        if part.low < part.high and (control is None or control.low < control.high):
+            return part != WHOLE
+        if control is None:
+            return False
+        criteria = criteria_within(query.criteria, control, self.learnt.ends)
+        if criteria is None:
+            return False
+        payload = self._payload(query, ",".join(columns), criteria) | {"pagesize": 1, "page": 1}
+        try:
+            rows = await self._query_with_retry(payload, query, answers.rows_of, 1, max_failures=1)
+        except _Trouble:
+            return False
+        return len(rows) > 0
 
     def _payload(self, query: Query, columns: str, criteria: Iterable[Criterion]) -> dict[str, Any]:
         return {

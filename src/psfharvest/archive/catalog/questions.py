@@ -9,7 +9,7 @@ from psfharvest.archive.catalog.rows import Rows
 from psfharvest.core.catalog import columns as known
 from psfharvest.core.catalog.criterion import Between, Criterion
 from psfharvest.core.catalog.learnt import Ends
-from psfharvest.core.catalog.partition import WHOLE, Part
+from psfharvest.core.catalog.partition import MIN_PAGE_ROWS, WHOLE, Part
 from psfharvest.core.catalog.query import Query
 from psfharvest.core.errors import BadQuery
 
@@ -40,6 +40,10 @@ class Questions:
     def __init__(self, mashup: Mashup, query: Query, *, every_column: bool) -> None:
         self._mashup = mashup
         self._query = query
+        self._given: int | None = None
+        """The last id that came with a part."""
+        self._failed: Part | None = None
+        """The first part of few rows that did not come."""
         self._star = query.columns is None and (every_column or query.wants_all)
 
     async def count(self, part: Part) -> int:
@@ -69,7 +73,7 @@ class Questions:
         NoCriterion, EndsLearnt
             When it gives what does not belong to the part, or leaves out what does.
         """
-        rows = await self.page(part, expected)
+        rows = await self._noted(part, expected)
         if part == WHOLE or not rows.values:
             return rows
         if "id" not in rows.columns:
@@ -86,6 +90,8 @@ class Questions:
             await self._learn_ends(within)
             if learnt.ends is not None and not all(learnt.ends):
                 raise EndsLearnt
+        if within.values:
+            self._given = within.ids()[-1]
         return within
 
     async def page(self, part: Part, expected: int, page: int = 1, page_rows: int = 0) -> Rows:
@@ -104,7 +110,7 @@ class Questions:
             is_star = self._star and learnt.is_star and refused is None
             columns = STAR if is_star else self._columns()
             try:
-                rows = await self._mashup.rows(query, part, expected, columns, page, page_rows)
+                rows = await self._mashup.rows(query, part, expected, columns, page, page_rows, self._control(part))
             except (BadQuery, Undelivered) as error:
                 field = error.field if isinstance(error, BadQuery) else ""
                 if is_star:
@@ -121,6 +127,25 @@ class Questions:
                 learnt.is_star = False
                 self._mashup.note(f"the archive does not give all columns at once ({refused}): {KNOWN_INSTEAD}")
             return rows
+
+    async def _noted(self, part: Part, expected: int) -> Rows:
+        """Return the first page of a part, and note the first of few rows that does not come."""
+        try:
+            return await self.page(part, expected)
+        except Undelivered:
+            if self._failed is None and expected <= MIN_PAGE_ROWS:
+                self._failed = part
+            raise
+
+    def _control(self, part: Part) -> Part | None:
+        """Return which rows show whether the archive gives any, where it gives none of `part`; None: its halves."""
+        if self._given is not None:
+            return Part(self._given, self._given)
+        if self._failed is None:
+            return None
+        low, high = self._failed
+        middle = (low + high) // 2
+        return Part(low, middle) if part.low > middle else Part(middle + 1, high)
 
     def _columns(self) -> tuple[str, ...]:
         place, learnt = self._query.detector, self._mashup.learnt

@@ -132,28 +132,38 @@ class Planner:
         if node.tries < MAX_TRIES:
             node.count = None
             return False
-        in_a_row = self.lacking_in_a_row + 1
-        self._done()
-        self.lacking += count - n_rows
-        self.lacking_in_a_row = in_a_row
+        self._lack(count - n_rows)
         return True
 
     def undelivered(self) -> bool:
         """
-        Take note that the archive cannot deliver the part of the present ``rows``: it is halved.
+        Take note that the archive cannot deliver the part of the present ``rows``.
 
         Returns
         -------
         bool
-            False when it is as small as parts get.
+            True when the part is done: it is one id wide, and its rows are lacking. False when it is halved, or
+            asked for once more.
         """
         node = self._todo[-1]
         count = node.count or 0
-        if count <= MIN_PAGE_ROWS or node.part.low == node.part.high:
-            return False
-        self._shrink(max(MIN_PAGE_ROWS, min(self.page_rows, count) // 2))
+        if node.part.low == node.part.high:
+            node.tries += 1
+            if node.tries < MAX_TRIES:
+                return False
+            self._lack(count)
+            return True
+        if count > MIN_PAGE_ROWS:
+            self._shrink(max(MIN_PAGE_ROWS, min(self.page_rows, count) // 2))
         self._split(count)
-        return True
+        return False
+
+    def _lack(self, n_rows: int) -> None:
+        """Finish a part one id wide without so many of its rows."""
+        in_a_row = self.lacking_in_a_row + 1
+        self._done()
+        self.lacking += n_rows
+        self.lacking_in_a_row = in_a_row
 
     def _shrink(self, page_rows: int) -> None:
         if page_rows < self.page_rows:
