@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from psfharvest import Archive, Harvest, Limits, Query, blocking
-from psfharvest.core.model import Report
+from psfharvest import Archive, Harvest, Limits, LocalError, Query, blocking
+from psfharvest.core.model import Progress, Report
 from psfharvest.simulator import Simulator
 from psfharvest.store.readers.reader import Reader
+from psfharvest.store.recover.adopt import adopt
 
 N = 60
 LIMITS = Limits(max_connections=4, max_per_second=None)
@@ -263,3 +264,29 @@ def test_the_command_says_so(simulator: Simulator, tmp_path: Path) -> None:
     )
 
     assert "1 stored cutouts were gone" in run.stderr + run.stdout
+
+
+@pytest.mark.parametrize("is_moved", [False, True], ids=["removed", "the folder is moved"])
+@pytest.mark.parametrize("sink", ["files", "shards"])
+async def test_a_manifest_that_goes_during_a_run_ends_it(
+    simulator: Simulator, tmp_path: Path, sink: str, is_moved: bool
+) -> None:
+    """Its commits would go to a file without a name: the run ends with 74, and what is stored is adopted."""
+    folder = tmp_path / "stars"
+
+    def harm(progress: Progress) -> None:
+        if progress.tally.done and folder.exists() and (folder / "manifest.sqlite").exists():
+            if is_moved:
+                folder.rename(tmp_path / "moved")
+            else:
+                (folder / "manifest.sqlite").unlink()
+
+    async with Archive(simulator.url, limits=Limits(max_connections=2, max_per_second=100)) as archive:
+        with pytest.raises(LocalError, match=r"manifest\.sqlite was moved or removed|cannot store") as raised:
+            await archive.harvest(
+                Query("UVIS", limit=400), folder, suffixes=["flt"], sink=sink, via="file", progress=harm
+            )
+    assert 74 == raised.value.exit_status
+    if sink == "shards" and not is_moved:
+        adopted = adopt(folder)
+        assert adopted.report.done > 0 == adopted.broken

@@ -219,6 +219,17 @@ def damaged(at: Place, words: str) -> ManifestError:
     return ManifestError(f"{at.path} is damaged ({words}); {remedy}")
 
 
+def refuse_removed(at: Place) -> None:
+    """Raise `ManifestError` where the path of an open manifest is gone: what is claimed would go with it."""
+    try:
+        at.path.lstat()
+    except FileNotFoundError:
+        remedy = f"put it back, or make it anew from what is stored: psfharvest adopt {at.folder}"
+        raise ManifestError(f"{at.path} was moved or removed while it was written; {remedy}") from None
+    except OSError:
+        return  # a file system that does not answer now; the next commit asks again
+
+
 @contextmanager
 def rows_translated(at: Place) -> Iterator[None]:
     """Raise a `ManifestError` for a catalogue row that is damaged."""

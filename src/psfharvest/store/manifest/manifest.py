@@ -426,6 +426,7 @@ class Manifest:
                     yield self._db
                     self._db.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", self._counts.rows())
                     self.set(low_water=self._low_water.advance())
+            database.refuse_removed(self._at)
             self._low_water.commit()
             self._claimed = self._counts.tally()
             self._claimed_by_kind = self._counts.by_kind()
