@@ -235,7 +235,7 @@ def test_plain_http_to_a_port_that_speaks_tls(psfharvest, authority: trustme.CA,
     """What may be the matter is said at once and at the end; until then the command is never silent."""
     with certified(authority.issue_cert("127.0.0.1")) as simulator:
         hint = f"if it speaks HTTPS, write {simulator.url}"
-        run = psfharvest(*words, "--archive", plain(simulator), "--patience", "6")
+        run = psfharvest(*words, "--archive", plain(simulator), "--patience", "15")
         first, *more, last = run.err.splitlines()
 
     assert 75 == run.status

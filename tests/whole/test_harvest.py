@@ -286,8 +286,7 @@ async def test_every_request_is_counted(tmp_path: Path, kind_and_wire: tuple[str
     assert n_files > 120
     n_attempts = sum(row["attempts"] for row in rows_of(tmp_path))
     assert n_files == 120 + sum(report.retried.values())
-    assert n_attempts <= n_files
-    assert wire == "curl" or n_attempts == n_files
+    assert 120 <= n_attempts <= n_files
     assert n_all == report.requests
     assert {"reset"} == set(report.retried)
 

@@ -52,7 +52,7 @@ async def run():
 try:
     loop.run(run)
 except loop.Interrupted as stop:
-    sys.exit(stop.status)
+    sys.exit(stop.code)
 """
 
 
