@@ -256,17 +256,17 @@ async def test_two_queries_are_never_one_job(plain):
 @pytest.mark.parametrize(
     ("fault", "jobs"),
     [
-        (Fault("mashup_error", msg="Server is too busy", first=3), [1, 2, 3, 4]),
+        (Fault("mashup_error", msg="Server is too busy", first=1), [1, 1]),
         (Fault("truncate", service="query", first=2), [1, 1, 2]),
-        (Fault("html", service="query", first=2), [1, 2, 3]),
-        (Fault("status", code=504, service="query", first=4), [1, 1, 2, 2, 3]),
+        (Fault("html", service="query", first=6), [1, 1, 2, 2, 2, 3, 3]),
+        (Fault("status", code=504, service="query", first=4), [1, 1, 2, 2, 2]),
         (Fault("hang_up", service="query", first=1), [1, 1]),
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else None,
 )
-async def test_a_job_is_met_again_once_where_it_may_still_run(start: Start, fault: Fault, jobs: list[int]) -> None:
+async def test_a_query_that_fails_becomes_a_new_job_by_and_by(start: Start, fault: Fault, jobs: list[int]) -> None:
     """
-    A job whose answer was an error, or a page, has it for ever; one that a proxy lost may be under way.
+    A job may have failed for ever; one that a proxy lost may be under way: each is asked for three times.
 
     After two failures that may come of too large an answer, a count is begun anew.
     """

@@ -58,6 +58,8 @@ _OWN_FAULT = re.compile(
     re.IGNORECASE,
 )
 _COLUMN = re.compile(r"invalid column name '([^']*)'", re.IGNORECASE)
+TRIES_OF_A_JOB = 3
+"""How often a query is asked for under one text, before it becomes a new job."""
 CONTROL = Query("UVIS", id=(1, 1))
 """What a control request counts."""
 T = TypeVar("T", int, Rows)
@@ -70,16 +72,12 @@ class Undelivered(Exception):
 class _Trouble(Exception):
     """Raised within this module when a request for a query failed and may be sent again."""
 
-    def __init__(
-        self, failure: Failure, n_asked: int = 0, *, is_refused: bool = False, is_over: bool = False
-    ) -> None:
+    def __init__(self, failure: Failure, n_asked: int = 0, *, is_refused: bool = False) -> None:
         super().__init__(failure.detail)
         self.failure = failure
         self.n_asked = n_asked
         self.is_refused = is_refused
         """True where the archive answered, in words, that it cannot."""
-        self.is_over = is_over
-        """True where the job has had its answer: asked again, it would give the same."""
 
 
 class Mashup:
@@ -163,8 +161,18 @@ class Mashup:
             return counted
 
     async def control(self) -> Failure | None:
-        """Send one small count, at once and once; return why it was not answered, or None."""
-        payload = self._payload(CONTROL, "COUNT_BIG(*)", CONTROL.criteria)
+        """Count once, or list where that is refused; return why neither was answered, or None."""
+        if self.learnt.counts:
+            failure = await self._control("COUNT_BIG(*)")
+            if failure is None or failure.status != 200:
+                return failure
+        failure = await self._control("id")
+        self.learnt.counts = self.learnt.counts and failure is not None  # it lists, and does not count
+        return failure
+
+    async def _control(self, columns: str) -> Failure | None:
+        """Send a small question at once and once; a failure's status is 200 where the archive refuses in words."""
+        payload = self._payload(CONTROL, columns, CONTROL.criteria) | {"pagesize": 1, "page": 1}
         reply = await self._wire.exchange(self._template._replace(body=_new_job(payload)))
         self._limiter.repeated(reply.n_sent - 1)
         failure = failure_of(reply)
@@ -177,7 +185,7 @@ class Mashup:
         words = self._plain(answer.get("msg") or "no words")
         if answers.status_of(answer) in ("COMPLETE", "EXECUTING") or _OWN_FAULT.search(words) is not None:
             return None  # one that names the question's own fault (it may know no criterion on id) lives
-        return Failure(Reason.SERVER_ERROR, f"the archive says: {words}")
+        return Failure(Reason.SERVER_ERROR, f"the archive says: {words}", status=200)
 
     async def rows(
         self,
@@ -292,8 +300,8 @@ class Mashup:
         """
         Ask until there is an answer that can be read.
 
-        The archive knows a job by its text: the first repetition meets one that may still be running, unless its
-        answer has been read; every later one starts a new job.
+        The archive knows a job by its text: one that failed may still be running, or may have failed for ever. So
+        each text is sent `TRIES_OF_A_JOB` times, and then another one.
 
         Raises
         ------
@@ -304,12 +312,10 @@ class Mashup:
         subject = _new_job(payload)
         request = self._template._replace(body=subject, max_bytes=max_bytes)
         n_undelivered = 0
-        is_over = False
         began_at = anyio.current_time()
 
         def may_repeat(error: BaseException) -> bool:
-            nonlocal n_undelivered, is_over
-            is_over = isinstance(error, _Trouble) and error.is_over
+            nonlocal n_undelivered
             if isinstance(error, _Trouble) and error.failure.reason in ANSWER_TOO_LARGE:
                 n_undelivered += 1
             is_reached = self._unreached() is None
@@ -319,7 +325,7 @@ class Mashup:
             async for attempt in retrying(self._policy, anyio.sleep, random.random, may_repeat):
                 with attempt:
                     n_asked = attempt.retry_state.attempt_number
-                    if n_asked > 2 or is_over:
+                    if n_asked > 1 and n_asked % TRIES_OF_A_JOB == 1:
                         request = request._replace(body=_new_job(payload))
                     answer = await self._poll_until_complete(request, query, subject, n_asked)
                     try:
@@ -383,7 +389,7 @@ class Mashup:
                     raise _unreadable(words)
                 await anyio.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, MAX_POLL_S)
-        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"), is_over=True)
+        raise _Trouble(Failure(Reason.TIMEOUT, f"still executing after {polling_s:g} s"))
 
     def _plain(self, words: object) -> str:
         """Return the archive's words on one line, cut short before anything is sought in them, safe to print."""
@@ -419,13 +425,13 @@ def _new_job(payload: dict[str, Any]) -> bytes:
 
 
 def _unreadable(words: str) -> _Trouble:
-    return _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE), is_over=True)
+    return _Trouble(Failure(Reason.TEXT_PAGE, words, evidence=Evidence.ALIVE))
 
 
 def _error(words: str, query: Query) -> Exception:
     if _OWN_FAULT.search(words) is None:
         failure = Failure(Reason.SERVER_ERROR, f"the archive says: {words}", evidence=Evidence.ALIVE)
-        return _Trouble(failure, is_refused=True, is_over=True)
+        return _Trouble(failure, is_refused=True)
     found = _COLUMN.search(words)
     if found is not None:
         near = known.near_matches(found[1], query.detector, cutoff=0.4)
