@@ -75,7 +75,8 @@ def test_max_bytes_stops_cleanly(psfharvest, env, sink: str, via: str) -> None:
     assert (75, "max_bytes") == (stopped.status, stopped.account["stopped"])
     assert 400_000 < stopped.account["bytes"] <= 500_000
     assert stopped.account["done"] + stopped.account["pending"] == stopped.account["total"]
-    assert (75, stopped.account["bytes"]) == (again.status, again.account["bytes"])
+    assert again.status == 75
+    assert stopped.account["bytes"] <= again.account["bytes"] <= 500_000  # a smaller cutout may still have had room
     assert (0, 60) == (ended.status, ended.account["done"])
     assert "resume d" in stopped.err
 
