@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfharvest.core.policy.throttle import SLOW_FLOOR_S, Throttle
+from psfharvest.core.policy.baseline import MEASURE_AFTER, MEASURED
+from psfharvest.core.policy.slowness import SLOW_FLOOR_S
+from psfharvest.core.policy.throttle import Throttle
 
 ANSWERS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0, 100))
 CEILINGS = st.integers(1, 64)
@@ -270,3 +272,29 @@ def test_a_share_follows_an_archive_that_recovers():
     throttle.observe(0, 1, 0.0)
 
     assert 4 == throttle.limit
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_retries_alone_end_a_measurement(share):
+    """At the end of a harvest all that is left has failed before: one connection is not all that is used for it."""
+    throttle = Throttle(24, 24)
+    throttle.baseline.share = share
+    for _ in range(MEASURE_AFTER):
+        throttle.baseline.lowered(24)
+    assert 1 == throttle.limit
+    for _ in range(24 + MEASURED):
+        throttle.observe(0, 1, 0.0, is_repeat=True)
+
+    assert not throttle.baseline.is_measuring
+    assert share == throttle.baseline.share
+
+
+def test_retries_that_say_nothing_let_the_limit_grow():
+    """Where a share is known, failures of what has failed before are answers like others, and no trouble."""
+    throttle = Throttle(12, 12)
+    throttle.baseline.share = 0.05
+    throttle.observe(0, 1, 0.0, is_demand=True)
+    for _ in range(200):
+        throttle.observe(0, 1, 0.0, is_repeat=True)
+
+    assert 12 == throttle.limit

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 MEASURE_AFTER = 8
 """Times that trouble has lowered the limit, without a calm round at the ceiling, before a measurement."""
 MEASURED = 60
-"""Answers of one measurement."""
+"""Answers of one measurement; it counts if half of them are to requests that had not failed before."""
 SHARE_MAX = 0.1
 """An archive that fails more often than this at one connection is in trouble itself: nothing is tolerated."""
 WINDOW = 1000
@@ -40,6 +40,8 @@ class Baseline:
     _n_ignored: int = 0
     """Answers to come of requests that were sent with more connections."""
     _n_left: int = 0
+    _n_counted: int = 0
+    """Answers of the measurement to requests that had not failed before."""
     _n_trouble: int = 0
     _window: int = 0
     _window_trouble: int = 0
@@ -66,30 +68,34 @@ class Baseline:
         self._n_lowered += 1
         if self._n_lowered >= self._measure_after:
             self._measure_after *= 2
-            self._n_ignored, self._n_left, self._n_trouble = n_under_way, MEASURED, 0
+            self._n_ignored, self._n_left = n_under_way, MEASURED
+            self._n_counted = self._n_trouble = 0
 
     def was_calm(self) -> None:
         """Record a round at the ceiling without too much trouble."""
         self._n_lowered, self._measure_after = 0, MEASURE_AFTER
 
-    def observe(self, n_good: int, n_trouble: int) -> None:
-        """Take account of answers."""
+    def observe(self, n_good: int, n_trouble: int, *, is_repeat: bool = False) -> None:
+        """Take account of answers; those to requests that had failed before say nothing, but end a measurement."""
         if self._n_left:
-            self._measure(n_good, n_trouble)
+            self._measure(n_good, n_trouble, is_repeat=is_repeat)
         elif self.share:
             self._follow(n_good, n_trouble)
 
-    def _measure(self, n_good: int, n_trouble: int) -> None:
+    def _measure(self, n_good: int, n_trouble: int, *, is_repeat: bool) -> None:
+        n = n_good + n_trouble
         if self._n_ignored > 0:
-            self._n_ignored -= n_good + n_trouble
+            self._n_ignored -= n
             return
-        self._n_trouble += n_trouble
-        self._n_left -= n_good + n_trouble
-        if self._n_left <= 0:
-            n = MEASURED - self._n_left
-            is_small = self._n_trouble <= SHARE_MAX * n
-            self.share = (self._n_trouble + math.sqrt(self._n_trouble)) / n if is_small else 0.0
-            self._n_lowered = self._n_left = self._window = self._window_trouble = 0
+        if not is_repeat:
+            self._n_counted += n
+            self._n_trouble += n_trouble
+        self._n_left = max(0, self._n_left - n)
+        if not self._n_left:
+            if 2 * self._n_counted >= MEASURED:
+                is_small = self._n_trouble <= SHARE_MAX * self._n_counted
+                self.share = (self._n_trouble + math.sqrt(self._n_trouble)) / self._n_counted if is_small else 0.0
+            self._n_lowered = self._window = self._window_trouble = 0
 
     def _follow(self, n_good: int, n_trouble: int) -> None:
         self._window += n_good + n_trouble

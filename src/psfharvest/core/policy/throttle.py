@@ -4,11 +4,9 @@ Adaptive limit of connections, from the answers of the archive.
 Additive increase, multiplicative decrease. Trouble (429, 5xx, time-outs, broken transfers) halves the limit, at
 most once in a round of answers; a round without trouble adds one connection. Where trouble comes again and again,
 the share of answers that fail at one connection is measured: from then on only what exceeds that share counts
-(`psfharvest.core.policy.baseline`), and 429 and Retry-After, which always do. An archive that answers ever more
-slowly is taken for overloaded, too: when the smoothed time of an answer is several times the best round's, the
-limit goes down by one in each round until that ends. Of an overloaded archive, half the connections get answers in
-half the time; where they do not, the archive is as slow for everybody, and that is the new norm. Trouble may come
-fast, so its time never counts as speed.
+(`psfharvest.core.policy.baseline`), and 429 and Retry-After, which always do. A round of answers that is slow for
+the load (`psfharvest.core.policy.slowness`) takes one connection away. Trouble may come fast, so its time never
+counts.
 """
 
 from __future__ import annotations
@@ -16,13 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from psfharvest.core.policy.baseline import Baseline
-
-SLOW_FACTOR = 8.0
-"""An answer this many times slower than the best rounds counts as overload."""
-FORGET = 1.002
-"""Growth of the best time in each round: an archive that stays slow is the new norm only after hours."""
-SLOW_FLOOR_S = 2.0
-"""Mean answers that take less never count as overload."""
+from psfharvest.core.policy.slowness import Slowness
 
 
 @dataclass(slots=True)
@@ -43,19 +35,16 @@ class Throttle:
     _limit: float = 0.0
     _size: int = 1
     """Answers that make the present round: what was allowed when it began, since so many may be on their way."""
+    _n_answers: int = 0
     _n_good: int = 0
     _n_trouble: int = 0
     _is_troubled: bool = False
     """Whether trouble has lowered the limit in this round."""
     _round_s: float = 0.0
-    _best_s: float = float("inf")
-    _slow_from: tuple[int, float] | None = None
-    """Connections, and mean time of an answer, of the first slow round in a row."""
-    _n_half: int = 0
-    """Slow rounds since then with at most half of those connections."""
     lowered: int = 0
     """How often the limit was lowered."""
     baseline: Baseline = field(default_factory=Baseline)
+    _slowness: Slowness = field(default_factory=Slowness)
 
     def __post_init__(self) -> None:
         self._limit = float(min(self.start, self.ceiling))
@@ -90,59 +79,43 @@ class Throttle:
         is_demand
             Whether the archive asks for fewer requests, by 429 or Retry-After.
         """
-        if is_repeat and not is_demand and (self.baseline.is_measuring or self.baseline.share):
-            return
         if self.baseline.is_measuring:
-            self.baseline.observe(n_good, n_trouble)
+            self.baseline.observe(n_good, n_trouble, is_repeat=is_repeat)
             if not self.baseline.is_measuring:
                 self._limit = 1.0
                 self._begin_round()
             return
-        self.baseline.observe(n_good, n_trouble)
+        self._n_answers += n_good + n_trouble
+        if not (is_repeat and self.baseline.share) or is_demand:
+            self.baseline.observe(n_good, n_trouble)
+            self._count(n_good, n_trouble, mean_s, is_demand=is_demand)
+        if self._n_answers >= self._size:
+            self._end_round()
+
+    def _count(self, n_good: int, n_trouble: int, mean_s: float, *, is_demand: bool) -> None:
         if n_good:
             self._round_s += (mean_s - self._round_s) * n_good / (self._n_good + n_good)
         self._n_good += n_good
         self._n_trouble += n_trouble
-        if (
-            n_trouble
-            and not self._is_troubled
-            and (is_demand or self._n_trouble > self.baseline.allowed(self._size))
-        ):
+        is_too_much = is_demand or self._n_trouble > self.baseline.allowed(self._size)
+        if n_trouble and is_too_much and not self._is_troubled:
             self._is_troubled = True
             if self._limit > 1:
                 self.baseline.lowered(self._size)
             self._lower(self._limit / 2)
-        if self._n_good + self._n_trouble >= self._size:
-            self._end_round()
 
     def _end_round(self) -> None:
         if not self._is_troubled:
-            if self._n_good:
-                self._best_s = min(self._best_s * FORGET, self._round_s)
-            if self._times_say_overload():
+            if self._n_good and self._slowness.is_overload(self._size, self._round_s):
                 self._lower(self._limit - 1)
             else:
-                self._slow_from = None
                 if self._limit >= self.ceiling:
                     self.baseline.was_calm()
                 self._limit = min(float(self.ceiling), self._limit + 1)
         self._begin_round()
 
-    def _times_say_overload(self) -> bool:
-        """Return whether the round was slow for the load; the norm changes where it was slow for everybody."""
-        if self._round_s <= max(SLOW_FLOOR_S, SLOW_FACTOR * self._best_s):
-            return False
-        if self._slow_from is None:
-            self._slow_from, self._n_half = (self._size, self._round_s), 0
-        size, slow_s = self._slow_from
-        self._n_half += 2 * self._size <= max(size, 2)
-        if self._n_half > 1 and self._round_s > slow_s * (1 + self._size / size) / 2:
-            self._best_s = self._round_s
-            return False
-        return True
-
     def _begin_round(self) -> None:
-        self._n_good = self._n_trouble = 0
+        self._n_answers = self._n_good = self._n_trouble = 0
         self._is_troubled = False
         self._round_s = 0.0
         self._size = self.limit
