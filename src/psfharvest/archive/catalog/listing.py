@@ -179,7 +179,7 @@ class Listing:
             try:
                 rows, n_rows = await self._fresh(step, rows)
             except Undelivered as error:
-                return self._undelivered(planner, step, str(error))
+                return self._undelivered(planner, step, rows, str(error))
         above = self._pooled(Part(step.part.high + 1, HIGHEST))
         lacking = planner.lacking
         if not planner.received(n_rows):
@@ -191,10 +191,10 @@ class Listing:
         self._done.append((step.part, max(n_rows, step.expected) if planner.lacking > lacking else n_rows))
         return rows
 
-    def _undelivered(self, planner: Planner, step: Step, words: str) -> Rows | None:
-        """Return the rows, none, of an id on which the archive fails; None for a part that is taken apart."""
+    def _undelivered(self, planner: Planner, step: Step, pooled: Rows, words: str) -> Rows | None:
+        """Return what came before of an id on which the archive fails; None for a part that is taken apart."""
         before = planner.page_rows
-        is_done = planner.undelivered()
+        is_done = planner.undelivered(len(pooled))
         if planner.page_rows < before:
             self._mashup.learnt.page_rows = planner.page_rows
             self._mashup.note(
@@ -209,7 +209,7 @@ class Listing:
                 f"the archive fails to give some sources, first that with id {step.part.low}: {words}"
             )
         self._done.append((step.part, step.expected))
-        return Rows.none(self._query.columns, self._query.detector)
+        return pooled if pooled.values else Rows.none(self._query.columns, self._query.detector)
 
     def _check_lacking(self, planner: Planner, step: Step) -> None:
         """Raise `ArchiveDown` when too many ids in a row are counted but not given."""

@@ -167,7 +167,8 @@ class Mashup:
             if failure is None or failure.status != 200:
                 return failure
         failure = await self._control("id")
-        self.learnt.counts = self.learnt.counts and failure is not None  # it lists, and does not count
+        if failure is None:
+            self.learnt.counts = False
         return failure
 
     async def _control(self, columns: str) -> Failure | None:

@@ -135,9 +135,9 @@ class Planner:
         self._lack(count - n_rows)
         return True
 
-    def undelivered(self) -> bool:
+    def undelivered(self, n_rows: int = 0) -> bool:
         """
-        Take note that the archive cannot deliver the part of the present ``rows``.
+        Take note that the archive cannot deliver the part of the present ``rows``, of which `n_rows` came before.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class Planner:
             node.tries += 1
             if node.tries < MAX_TRIES:
                 return False
-            self._lack(count)
+            self._lack(max(0, count - n_rows))
             return True
         if count > MIN_PAGE_ROWS:
             self._shrink(max(MIN_PAGE_ROWS, min(self.page_rows, count) // 2))
