@@ -42,7 +42,8 @@ SOURCES, SEED = 600, 1
 X_MAX = 1500.0
 """How far the query of a run goes over the detector: some 100 cutouts."""
 PAGE_ROWS = 60
-LATENCY_S = 0.05
+LATENCY_S = 0.12
+"""Longer than the longest pause before the first event, so that it meets a harvest of one request, too."""
 TIMEOUT_S = 1.0
 """How long no byte may come; some stops are longer."""
 HANG_S = 360.0
@@ -50,6 +51,8 @@ HANG_S = 360.0
 STOP_S = (0.2, 1.8)
 PAUSE_S = (0.0, 0.4)
 """Between two events of a run."""
+FIRST_PAUSE = 0.25
+"""Part of its pause that goes before the first one."""
 JUMPS_S: Final = (-400 * 86_400, -86_400, -3_600, -2, 2, 3_600, 86_400, 400 * 86_400)
 FAULT = "status:503,rate=0.03,times=1,retry_after=date%2B1"
 """A few cutouts are to be asked for again at a date, which the archive writes by its own clock."""
@@ -167,8 +170,8 @@ class Stage:
     def _meet(self, events: Sequence[Event], harvester: int) -> int:
         """Make the events happen while the harvester is at work, and return how many did."""
         n_met = 0
-        for event in events:
-            time.sleep(event.pause_s)
+        for n, event in enumerate(events):
+            time.sleep(event.pause_s if n else event.pause_s * FIRST_PAUSE)
             if self._world.zygote.has_ended(harvester):
                 break
             self._happen(event, harvester)

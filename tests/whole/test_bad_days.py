@@ -19,12 +19,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("seed", sampled(range(24), [2, 15]))
 def test_bad_days_end_well(stage: Stage, seed: int) -> None:
-    """
-    None failed, none lost, the account exact, every cutout whole; ``bad_days.py`` has more seeds.
-
-    Some harvests of some seeds end before the first event, on a quick machine.
-    """
-    stage.run(drawn(seed, has_clocks=stage.has_clocks))
+    """None failed, none lost, the account exact, every cutout whole; ``bad_days.py`` has more seeds."""
+    assert stage.run(drawn(seed, has_clocks=stage.has_clocks))["met"] > 0
 
 
 def test_every_kind_of_event_is_drawn() -> None:
