@@ -29,7 +29,7 @@ SHORT_AGAIN_S = 0.2
 DOWN_PAUSE_S = 2.0
 """For how long others hold at each asking while one holder probes an archive that is down."""
 NEWS_S = 0.5
-"""By how much a pause must be longer than the known one to be told at once."""
+"""By how much a pause must be longer than the known one to be announced at once."""
 GO, WAIT, OVER = "go", "wait", "over"
 
 
@@ -134,7 +134,7 @@ class Shares:
     _down: dict[str, None] = field(default_factory=dict)
     _paused_until: float = 0.0
     is_news: bool = False
-    """Whether the last message told of a pause or an outage that the other holders do not know of."""
+    """Whether the last message announced a pause or an outage that the other holders do not know of."""
 
     @property
     def workers(self) -> set[str]:

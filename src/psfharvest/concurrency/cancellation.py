@@ -1,4 +1,4 @@
-"""Distinguish a cancellation of the running task from one that awaited code has raised of its own accord."""
+"""Distinguish a cancellation of the running task from one that awaited code has raised itself."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ class Pump:
 
     def _judge_all(self, now: float) -> None:
         self._judge_new(now)
-        self._retry_notes.tell(self._share)
+        self._retry_notes.emit(self._share)
         if self._limiter.health.n_outages != self._ledger.n_outages:
             self._take_back()
         elif self._ledger.is_controlled and self._limiter.last_passed == self._control:
@@ -322,7 +322,7 @@ class Pump:
         for outcome in self._ledger.outage(self._limiter.health.n_outages):
             self._fresh.append(outcome.item)
             self._retry_notes.note(outcome.reason or Reason.SERVER_ERROR, outcome.item)
-        self._retry_notes.tell(self._share)
+        self._retry_notes.emit(self._share)
         self._fresh.extend(self._examiner.take_back())
         self._refusals.forget()
         self._deferral.clear()

@@ -1,4 +1,4 @@
-"""Transient trouble of a pump, by reason: how often since it began, and what listeners are still to be told."""
+"""Retries of a pump, counted by reason, and emitted as one event a reason in each of its turns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from psfharvest.engine.share import Share
 from psfharvest.events.model import Retried
 
 
-class _Trouble(NamedTuple):
-    """What was met of one reason since listeners were told last."""
+class _Retries(NamedTuple):
+    """Retries of one reason since its last event."""
 
     n: int
     delay_s: float
@@ -19,22 +19,22 @@ class _Trouble(NamedTuple):
 
 
 class RetryNotes:
-    """Counts what is tried again, and tells it in batches, as the pump's turns are."""
+    """Counts what is tried again, and emits it in batches."""
 
     def __init__(self) -> None:
         self.counts: Counter[Reason] = Counter()
-        self._untold: dict[Reason, _Trouble] = {}
+        self._pending: dict[Reason, _Retries] = {}
 
     def note(self, reason: Reason, item: Item, delay_s: float = 0.0, n: int = 1) -> None:
         """Take note that an item is tried again, `n` times at once, after a delay."""
         self.counts[reason] += n
-        known = self._untold.get(reason, _Trouble(0, 0.0, item.uri))
-        self._untold[reason] = _Trouble(known.n + n, max(known.delay_s, delay_s), known.example)
+        known = self._pending.get(reason, _Retries(0, 0.0, item.uri))
+        self._pending[reason] = _Retries(known.n + n, max(known.delay_s, delay_s), known.example)
 
-    def tell(self, share: Share) -> None:
+    def emit(self, share: Share) -> None:
         """Emit an event for each reason that was noted since."""
-        if not self._untold:
+        if not self._pending:
             return
-        untold, self._untold = self._untold, {}
-        for reason, trouble in untold.items():
-            share.emit(Retried, n=trouble.n, reason=reason.value, delay_s=trouble.delay_s, example=trouble.example)
+        pending, self._pending = self._pending, {}
+        for reason, retries in pending.items():
+            share.emit(Retried, n=retries.n, reason=reason.value, delay_s=retries.delay_s, example=retries.example)

@@ -57,7 +57,7 @@ class _HeldFile(io.FileIO):
     A file that HDF5 can always close.
 
     Where a write failed, HDF5 tries it again at its end, for each of its objects, and then ends the process. So it
-    is told that all is written; `check` raises what happened.
+    gets the answer that all is written; `check` raises what happened.
     """
 
     _error: OSError | None = None

@@ -204,7 +204,7 @@ class Run:
 
     def report(self, stopped: str) -> Report:
         """Return the account as it stands."""
-        # A check that refused everything is told only of a run that went to its end.
+        # That one check refused everything is noted only of a run that went to its end.
         suspicions = [] if stopped else self.suspicion.notes()
         return Report.of(
             self.manifest.tally(),
