@@ -109,10 +109,7 @@ class Mashup:
             if failure is None or failure.status != 200:
                 return failure
         one_row = self._payload(CONTROL, "id", CONTROL.criteria) | {"pagesize": 1, "page": 1}
-        failure = await self._service.ask_once(one_row)
-        if failure is None:
-            self.learnt.counts = False
-        return failure
+        return await self._service.ask_once(one_row)
 
     async def rows(
         self,
