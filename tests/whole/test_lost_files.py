@@ -290,3 +290,25 @@ async def test_a_manifest_that_goes_during_a_run_ends_it(
     if sink == "shards" and not is_moved:
         adopted = adopt(folder)
         assert adopted.report.done > 0 == adopted.broken
+
+
+@pytest.mark.parametrize("sink", ["shards", "parquet"])
+async def test_a_shard_that_goes_during_a_run_ends_it(simulator: Simulator, tmp_path: Path, sink: str) -> None:
+    """What is appended to a file without a name is not claimed; the same command fetches what was lost."""
+    folder = tmp_path / "stars"
+
+    def harm(progress: Progress) -> None:
+        if progress.tally.done and not harmed:
+            harmed.extend(folder.rglob("*.tar"))
+            for path in harmed:
+                path.unlink()
+
+    harmed: list[Path] = []
+    query, limits = Query("UVIS", limit=400), Limits(max_connections=2, max_per_second=200)
+    async with Archive(simulator.url, limits=limits) as archive:
+        with pytest.raises(LocalError, match="cannot store") as raised:
+            await archive.harvest(query, folder, suffixes=["flt"], sink=sink, via="file", progress=harm)
+        assert 74 == raised.value.exit_status
+    report = await harvest(simulator, folder, sink, 400)
+    assert (400, 0) == (report.done, report.exit_status)
+    check(folder, simulator)

@@ -153,6 +153,7 @@ class ShardSink:
         end = self._file.write_at(begin + BLOCK, [first[BLOCK:], *pieces[1:], END])
         self._file.write_at(begin, [first[:BLOCK]])
         self._file.sync_data()
+        self._path(self._shard).lstat()  # raises where it was removed meanwhile: its bytes go with it
         self._end = end - len(END)
         if self._drops_pages:
             self._file.drop_pages(max(0, begin - _FOLIO_MAX), end)
