@@ -59,7 +59,7 @@ DIRECT = (
 NO_CONNECTION = frozenset({Reason.DNS, Reason.TLS, Reason.REFUSED})
 """Nobody was reached."""
 NO_HTTP = frozenset({Reason.RESET, Reason.PROTOCOL})
-"""What answers may speak something else, such as TLS."""
+"""What answers may speak something else, such as TLS, or a kept connection had died or held surplus bytes."""
 OVERLOAD = frozenset({Reason.RATE_LIMITED, Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.RESET, Reason.REFUSED})
 """The archive may have too much to do: the rate limiter lowers its rate."""
 INCOMPLETE = frozenset({Reason.EMPTY, Reason.TRUNCATED})

@@ -22,14 +22,13 @@ from psfharvest.archive.wires.httpx_receivers import Head, Receiver
 from psfharvest.archive.wires.redirects import Redirects, speaks_no_tls
 from psfharvest.concurrency.loop_task import start_in_loop
 from psfharvest.core.model import Evidence, Failure, Reason
+from psfharvest.core.reasons import NO_HTTP
 
 LEFTOVERS_MAX = 64
 """Pieces of an unwanted body that are discarded before its iterator is left as it is."""
 DEAD_S = 5.0
 """How soon a request fails, at the latest, on a kept connection that the server has closed."""
 _SECRETS = ("authorization", "cookie", "proxy-authorization")
-_OF_A_CONNECTION = frozenset({Reason.RESET, Reason.PROTOCOL})
-"""How a request fails on a kept connection that the server has closed, or where more came than was announced."""
 
 
 class Call:
@@ -197,7 +196,7 @@ class Call:
         That ends, at the latest, with a connection that is made for it. A dead one shows it at once; what was
         worked on for longer is asked for again later, after a delay.
         """
-        is_dead = self._is_kept and failure.reason in _OF_A_CONNECTION
+        is_dead = self._is_kept and failure.reason in NO_HTTP
         return is_dead and not self._is_left and anyio.current_time() - self._sent_at < DEAD_S
 
     async def _send(self, hop: Request) -> Any:
